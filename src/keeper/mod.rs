@@ -1,12 +1,12 @@
 //! The keeper: the thread that owns the shared timer wheel and the probing of upstreams.
 //!
-//! A worker's pool tells it the earliest instant at which one of its connections can expire or
-//! grow too old; the keeper sleeps until the next such instant, or until somebody speaks, and then
-//! tells that worker to sweep that pool. So its cost follows the number of pools, and a host where
-//! nothing is due wakes no thread. A worker whose exchange failed has it probe the upstream, once
-//! for all workers (`probing`); sockets and timers of probes are watched in the same poll. It also
-//! leads the stop: all workers drain, and it ends with the last. It never waits on a worker: a full
-//! mailbox is tried again a little later.
+//! A worker's pool reports the earliest time at which one of its connections can expire or reach
+//! its maximum age; the keeper sleeps until the next such time or message, and then tells that
+//! worker to sweep that pool. So its cost follows the number of pools, and no thread wakes when
+//! nothing is due. When a worker's exchange fails, the keeper probes the upstream, once for all
+//! workers (`probing`); sockets and timers of probes are watched in the same poll. It also
+//! coordinates the stop: all workers drain, and it ends with the last. It never waits for a worker:
+//! a message to a full mailbox is retried a little later.
 
 mod probe;
 mod probing;
@@ -33,13 +33,13 @@ use timers::{Due, Timers};
 /// Delay of the next attempt when a worker's mailbox is full, or the worker panicked with a message
 /// unread.
 const RETRY: Duration = Duration::from_millis(10);
-/// Messages that wait at most; a worker that finds no room asks again.
+/// Capacity of the mailbox; a worker that finds it full retries.
 const MAIL_MAX: usize = 4096;
 /// Messages read before sockets and timers have their turn.
 const MAIL_BATCH: usize = 256;
-/// Events taken from the kernel at once; the rest comes with the next poll.
+/// Events taken from the kernel at once; the rest are taken by the next poll.
 const EVENTS_MAX: usize = 64;
-/// Timers that cost no allocation.
+/// Number of timers for which memory is allocated at the start.
 const TIMERS: usize = 64;
 /// The token of the mailbox; those of probes' sockets are the upstreams' numbers.
 const MAILBOX: Token = Token(usize::MAX);
@@ -56,15 +56,15 @@ pub(crate) struct Keeper {
     timers: Timers,
     probing: Probing,
     retired: Retired,
-    /// Workers who have not left.
+    /// Workers that have not left.
     present: usize,
-    /// Workers who have not been told to drain, once a stop has begun.
+    /// Workers that have not received the order to drain, once a stop has begun.
     to_drain: Vec<usize>,
 }
 
 impl Keeper {
-    /// A keeper who finds out about the upstreams of `config` for `health_states`, over TLS as
-    /// `tls` says, and where to put its messages.
+    /// Creates a keeper, and the mailbox for its messages. It probes the upstreams of `config`,
+    /// over TLS as `tls` says, and updates `health_states`.
     ///
     /// # Errors
     /// The kernel refused a poll or randomness: descriptors have run out.
@@ -93,15 +93,15 @@ impl Keeper {
         Ok((keeper, mailbox))
     }
 
-    /// Keeps until a stop is asked for and the last of `workers` has left. `log` gets
-    /// whatever an operator should know.
+    /// Runs until a stop is requested and the last of `workers` has left. `log` receives messages
+    /// for the operator.
     pub(crate) fn run(mut self, workers: Vec<Mailbox>, log: Log) {
         self.present = workers.len();
         self.workers = workers;
         while self.present > 0 && self.turn(log).is_ok() {}
     }
 
-    /// Waits until something happens and does all that follows.
+    /// Waits for events and handles them.
     ///
     /// # Errors
     /// All senders have gone.
@@ -158,7 +158,7 @@ impl Keeper {
                 self.timers.set(Due::Sweep { worker, sweep }, Some(at));
             }
             ToKeeper::Reload { config, health_states, tls, done } => {
-                // The workers will ask anew, by the numbers that their pools have then.
+                // The workers will ask again, with the numbers of their new pools.
                 self.timers.clear();
                 self.retired.clear();
                 self.probing.reload(now, &config, health_states, &tls, log);
@@ -167,7 +167,7 @@ impl Keeper {
                 }
                 let _ = done.send(());
             }
-            // A worker may not have heard of a new configuration that has fewer.
+            // A worker may still use an old configuration with more upstreams.
             ToKeeper::Failed { upstream } if upstream >= self.probing.count() => {}
             ToKeeper::Failed { upstream } => {
                 self.probing.on_failed_exchange(now, upstream, log);
@@ -197,7 +197,7 @@ impl Keeper {
         }
     }
 
-    /// Sends probes and gives them up, and tells every worker with a pool that is due.
+    /// Sends probes and ends overdue ones, and tells every worker with a due pool to sweep it.
     fn on_time(&mut self, now: Moment, log: Log) {
         while let Some(due) = self.timers.pop(now) {
             let again = match due {

@@ -1,11 +1,10 @@
 //! One probe: a socket of its own, a query, and an answer or a failure.
 //!
-//! A new socket each time, so a probe has a new source port and says nothing about the pools'
-//! connections. UDP unless the stanza forces TCP or the upstream is asked over TLS, whose handshake
-//! then belongs to the connecting. Nothing here waits: the owner calls
-//! [`Probe::on_ready`] when the socket can do something and gives up at [`Probe::deadline`], which
-//! is a limit of each stage (connect, write, read), as in the reference, so that no upstream can
-//! hold a probe for ever.
+//! Each probe has a new socket, so it has a new source port and is independent of the pools'
+//! connections. It uses UDP unless the block forces TCP or the upstream uses TLS, whose handshake
+//! is part of the connect stage. Nothing here waits: the owner calls [`Probe::on_ready`] when the
+//! socket is ready and gives up at [`Probe::deadline`]. As in the reference, the deadline limits
+//! each stage (connect, write, read), so that no upstream can hold a probe for ever.
 
 use crate::engine::errors::TlsFault;
 use crate::engine::frame::{Inbox, Outbox};
@@ -20,16 +19,16 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// A connection must stand within this time.
+/// Time limit of the connect stage, including the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The query must have been taken within this time.
+/// Time limit of the write stage.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The answer must have come within this time.
+/// Time limit of the read stage.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
-/// Messages that are not the answer, of which a probe reads no more: a bound on what a flood of
-/// forgeries costs the keeper.
+/// Maximum number of messages that are not the answer, after which a probe fails: a bound on the
+/// cost of a flood of forged responses.
 pub(super) const STRAYS_MAX: u32 = 64;
-/// A message is never longer.
+/// Maximum length of a message.
 pub(super) const MESSAGE_LEN_MAX: usize = 65_535;
 
 /// Reason why a probe failed.
@@ -39,11 +38,11 @@ pub(super) enum Failure {
     TimedOut,
     /// The upstream ended the connection.
     Closed,
-    /// There was nothing but messages that are no answer.
+    /// Too many messages that are not the answer.
     Strays,
     /// The TLS handshake failed, with the details if known.
     Tls(TlsFault, Option<String>),
-    /// The kernel said so: refused, unreachable, out of descriptors.
+    /// Error from the kernel, such as refused, unreachable, out of descriptors.
     Io(io::Error),
 }
 
@@ -72,12 +71,12 @@ impl From<io::Error> for Failure {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) upstream: SocketAddr,
-    /// Our own address; `None`: the kernel chooses.
+    /// Source address; `None`: the kernel chooses.
     pub(super) source: Option<IpAddr>,
     pub(super) over_tcp: bool,
 }
 
-/// A probe under way.
+/// A probe in progress.
 pub(super) struct Probe {
     link: Link,
     deadline: Moment,
@@ -97,11 +96,11 @@ enum Stage {
 }
 
 impl Probe {
-    /// Sends `query` by `route`, in `session` if there is one, or begins to. Events of its socket
+    /// Begins to send `query` by `route`, over TLS if there is a `session`. Events of its socket
     /// carry `token`.
     ///
     /// # Errors
-    /// There is no socket to be had or no way to the upstream.
+    /// No socket is available, or there is no route to the upstream.
     pub(super) fn begin(
         now: Moment,
         route: Route,
@@ -170,7 +169,7 @@ impl Probe {
     }
 }
 
-/// Reads datagrams until one answers or there are no more.
+/// Reads datagrams until one is the answer or there are no more.
 fn receive(
     socket: &UdpSocket,
     query: &ProbeQuery,
@@ -185,7 +184,7 @@ fn receive(
     Ok(false)
 }
 
-/// Reads the connection until a message answers or there is no more for now.
+/// Reads from the connection until a message is the answer or there is no more for now.
 fn read(
     stream: &mut Wire,
     inbox: &mut Inbox,
@@ -194,7 +193,7 @@ fn read(
 ) -> Result<bool, Failure> {
     while let Some(count) = stream.read(inbox.room())? {
         inbox.filled(count);
-        // No length that two bytes can say is too long.
+        // No length in two bytes is larger than the buffer.
         while let Ok(Some(message)) = inbox.next(MESSAGE_LEN_MAX) {
             if is_answer(query, message, strays)? {
                 return Ok(true);
@@ -204,7 +203,7 @@ fn read(
     Ok(false)
 }
 
-/// Returns true if the connection stands; an event may come before it does.
+/// Returns true if the connection is established; an event may arrive before that.
 fn is_connected(stream: &TcpStream) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
@@ -216,7 +215,7 @@ fn is_connected(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// The query as a connection carries it.
+/// Returns the query with its length prefix for TCP.
 fn framed(query: &ProbeQuery) -> Outbox {
     let (message, mut outbox) = (query.as_bytes(), Outbox::default());
     let copy = |room: &mut [u8]| {
@@ -227,14 +226,14 @@ fn framed(query: &ProbeQuery) -> Outbox {
     outbox
 }
 
-/// A connection, perhaps through TLS.
+/// A connection, over TLS or plain TCP.
 struct Wire {
     socket: TcpStream,
     session: Option<Box<Session>>,
 }
 
 impl Wire {
-    /// Goes on with the handshake, if there is one. True when it is over.
+    /// Continues the handshake, if there is one. True when it is complete.
     fn shake_hands(&mut self) -> Result<bool, Failure> {
         loop {
             let flushed = self.flush()?;
@@ -242,7 +241,7 @@ impl Wire {
             if !flushed || session.is_open() {
                 return Ok(flushed);
             }
-            // Nothing but the handshake comes before its end.
+            // No application data precedes the end of the handshake.
             match session.receive(socket, &mut [0]) {
                 Ok(Received::Bytes { more, .. }) => {
                     if !more && !session.wants_write() && !session.is_open() {
@@ -255,7 +254,7 @@ impl Wire {
         }
     }
 
-    /// Writes what TLS has to write. False: the kernel takes no more for now.
+    /// Writes pending TLS records. False: the kernel takes no more for now.
     fn flush(&mut self) -> io::Result<bool> {
         let Self { socket, session } = self;
         while let Some(session) = session.as_mut().filter(|session| session.wants_write()) {
@@ -266,7 +265,7 @@ impl Wire {
         Ok(true)
     }
 
-    /// Writes what waits. True when all of it has been taken.
+    /// Writes pending data. True when all of it has been taken.
     fn write(&mut self, outbox: &mut Outbox) -> io::Result<bool> {
         while self.flush()? && !outbox.waiting().is_empty() {
             let count = match &mut self.session {
@@ -295,7 +294,7 @@ impl Wire {
 }
 
 impl Failure {
-    /// The `failure` of `session`.
+    /// Converts the `failure` of `session`.
     fn of(failure: tls::Failure, session: &Session) -> Self {
         match failure {
             tls::Failure::Socket(error) => Self::Io(error),
@@ -312,7 +311,7 @@ fn is_answer(query: &ProbeQuery, message: &[u8], strays: &mut u32) -> Result<boo
     if *strays < STRAYS_MAX { Ok(false) } else { Err(Failure::Strays) }
 }
 
-/// The outcome of a call, made again after EINTR; `None`: it would have to wait.
+/// Repeats a call after EINTR; `None`: it would block.
 fn unless_blocked(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
     loop {
         match call() {

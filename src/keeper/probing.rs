@@ -1,9 +1,9 @@
-//! The probing of all upstreams: schedules, sockets, health states and the log's lines together.
+//! Probing of all upstreams: schedules, sockets, health states and log lines.
 //!
-//! Each upstream's [`Schedule`] decides what happens when; this carries it out, tells
-//! the workers by the [`HealthStates`] and the operator by one line for each change. Each upstream
-//! has one moment at most at which it wants to be called ([`Probing::wake_at`]): the deadline of
-//! the probe under way, or else the next probe. As long as all is well it has none.
+//! Each upstream's [`Schedule`] decides when to probe and which state follows; this module executes
+//! it, publishes the state to the workers in [`HealthStates`], and logs each change. Each upstream
+//! has at most one time at which it is due ([`Probing::wake_at`]): the deadline of the probe in
+//! progress, or the next probe. A healthy upstream has none.
 
 use super::probe::{Failure, MESSAGE_LEN_MAX, Probe, Route};
 use crate::config::{Config, Forward, HealthCheck, Upstream, rcode_mnemonic};
@@ -32,9 +32,9 @@ struct Health {
     query: ProbeQuery,
     schedule: Schedule,
     probe: Option<Probe>,
-    /// Time of the next probe; `None` while one is under way or none is needed.
+    /// Time of the next probe; `None` while one is in progress or none is needed.
     next: Option<Moment>,
-    /// Probes that have failed.
+    /// Number of failed probes.
     failures: u64,
 }
 
@@ -49,9 +49,9 @@ pub(super) struct Probing {
 }
 
 impl Probing {
-    /// Of the upstreams of `config`, whose state goes to `health_states`. Sockets are registered
-    /// with `registry`, with the upstream's number as the token. `seed`: bytes that no attacker can
-    /// predict.
+    /// Creates the probing of the upstreams of `config`, with their state in `health_states`.
+    /// Sockets are registered with `registry`, with the upstream's number as the token. `seed` must
+    /// be unpredictable.
     pub(super) fn new(
         config: &Config,
         health_states: Arc<HealthStates>,
@@ -79,9 +79,9 @@ impl Probing {
         self.upstreams.len()
     }
 
-    /// Goes on with the upstreams of `config`, whose state goes to `health_states`. What is known
-    /// of those that were there before, and are probed in the same way, is known of them again; a
-    /// probe that was under way is sent anew.
+    /// Switches to the upstreams of `config`, with their state in `health_states`. Upstreams that
+    /// existed before and are probed in the same way keep their state; a probe in progress is sent
+    /// anew.
     pub(super) fn reload(
         &mut self,
         now: Moment,
@@ -116,17 +116,17 @@ impl Probing {
         }
     }
 
-    /// A worker says that an exchange with `upstream` failed.
+    /// Handles a worker's report that an exchange with `upstream` failed.
     pub(super) fn on_failed_exchange(&mut self, now: Moment, upstream: usize, log: Log) {
         if !self.stopped && self.upstreams[upstream].schedule.on_failed_exchange() {
             self.begin(now, upstream, log);
         }
     }
 
-    /// The socket of `upstream`'s probe may be able to do something.
+    /// Handles an event of the socket of `upstream`'s probe.
     pub(super) fn on_ready(&mut self, now: Moment, upstream: usize, log: Log) {
         let Health { probe, query, .. } = &mut self.upstreams[upstream];
-        // An event may outlive its probe.
+        // An event may arrive after the end of its probe.
         let Some(probe) = probe else { return };
         match probe.on_ready(now, query, &mut self.buffer) {
             Ok(false) => {}
@@ -135,7 +135,7 @@ impl Probing {
         }
     }
 
-    /// The moment has come that [`Probing::wake_at`] named.
+    /// Handles the time given by [`Probing::wake_at`].
     pub(super) fn on_due(&mut self, now: Moment, upstream: usize, log: Log) {
         let health = &mut self.upstreams[upstream];
         if health.probe.is_some() {
@@ -160,7 +160,7 @@ impl Probing {
         log.event(&Event::new(Level::Info, SOURCE, &text).with(&fields));
     }
 
-    /// An upstream answers oddly.
+    /// Logs that an upstream sends odd responses.
     pub(super) fn tell_quirk(&self, remark: Remark, log: Log) {
         let Remark { upstream, quirk, rcode } = remark;
         let address = self.upstreams[upstream].route.upstream;
@@ -180,12 +180,12 @@ impl Probing {
         log.event(&Event::new(Level::Warning, SOURCE, &text).with(&fields).alone());
     }
 
-    /// A worker has panicked: what it was about to report may be lost.
+    /// Resets the reports of a worker that has panicked, because some of them may be lost.
     pub(super) fn forget_reports(&self) {
         self.health_states.forget_reports();
     }
 
-    /// No more probes; those under way are given up.
+    /// Ends all probes and sends no more.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
         for health in &mut self.upstreams {
@@ -206,7 +206,7 @@ impl Probing {
         }
     }
 
-    /// A probe has ended.
+    /// Handles the end of a probe.
     fn conclude(&mut self, now: Moment, upstream: usize, outcome: Result<(), Failure>, log: Log) {
         let health = &mut self.upstreams[upstream];
         health.probe = None;
@@ -246,7 +246,7 @@ impl Health {
         }
     }
 
-    /// Returns true if the state of this one holds for `other`.
+    /// Returns true if the state of this upstream also applies to `other`.
     fn is_probed_like(&self, other: &Self) -> bool {
         let same_tls = match (&self.client, &other.client) {
             (None, None) => true,
@@ -257,7 +257,7 @@ impl Health {
     }
 }
 
-/// Tells an operator.
+/// Logs a change of the health state.
 fn tell(log: Log, address: SocketAddr, change: Change, cause: Option<Failure>) {
     let upstream = ("upstream", Value::Text(&address));
     match change {

@@ -1,13 +1,13 @@
-//! Counts of connections that were closed for `max_age`, by upstream, for the log. Pure.
+//! Counts of connections closed for `max_age`, by upstream, for the log. Pure.
 //!
-//! Workers tell as they close them. An upstream gets a line at most each [`LINE_EVERY`], with all
-//! that came since the last; the first comes at once. The owner of the timers asks when.
+//! Workers report connections as they close them. An upstream gets a line at most each
+//! [`LINE_EVERY`], with all connections since the last line; the first line is logged at once.
 
 use crate::moment::Moment;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// From one line about an upstream to the next at least.
+/// Minimum interval between two lines about an upstream.
 const LINE_EVERY: Duration = Duration::from_secs(60);
 
 /// Counts that are not yet logged, and the earliest time of the next line, by upstream.
@@ -15,20 +15,20 @@ const LINE_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Retired(HashMap<usize, (u64, Moment)>);
 
 impl Retired {
-    /// Adds to the number; returns when it is due to be reported.
+    /// Adds to the number; returns the time at which it is due to be logged.
     pub(super) fn add(&mut self, now: Moment, upstream: usize, count: u64) -> Moment {
         let (untold, next) = self.0.entry(upstream).or_insert((0, now));
         *untold += count;
         (*next).max(now)
     }
 
-    /// Takes the numbers to be reported now.
+    /// Takes the number to be logged now.
     pub(super) fn take(&mut self, now: Moment, upstream: usize) -> u64 {
         let next = (0, now.plus(LINE_EVERY));
         self.0.insert(upstream, next).map_or(0, |(untold, _)| untold)
     }
 
-    /// Upstreams have other numbers from now on.
+    /// Forgets all counts, because the upstreams get new numbers.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

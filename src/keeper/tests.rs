@@ -1,9 +1,8 @@
-//! The keeper over real sockets on loopback: what upstreams do, and what it makes of that.
+//! The keeper over real sockets on loopback: behaviour of upstreams, and the resulting states.
 //!
 //! The test plays the upstream and the worker. It waits for events with a deadline: a probe that
-//! arrives, a line in the log, a message to the worker. Where an upstream must come back on the
-//! port that it had, the test has a loopback address of its own, so that no other test gets the
-//! port meanwhile.
+//! arrives, a line in the log, a message to the worker. If an upstream must come back on its old
+//! port, the test has a loopback address of its own, so that no other test gets the port meanwhile.
 
 use super::{Keeper, MAILBOX};
 use crate::clock::Clock;
@@ -24,7 +23,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Probes follow one another quickly, and two failures are down.
+/// Probes follow one another quickly, and two failures mark an upstream as down.
 const QUICK: &str = "health_check 10ms\nmax_fails 2";
 
 /// A keeper with one worker, which is the test.
@@ -46,7 +45,7 @@ fn config(upstreams: &[SocketAddr], options: &str) -> Config {
 }
 
 thread_local! {
-    /// Destination of the messages of a keeper's thread.
+    /// Receiver of the messages of a keeper's thread.
     static SAID: Cell<Option<Sender<String>>> = const { Cell::new(None) };
 }
 
@@ -75,7 +74,7 @@ impl Scene {
         Self { clock, keeper: mailbox, health_states, worker, mail, lines, thread, _poll: poll }
     }
 
-    /// A worker's exchange failed.
+    /// Reports that a worker's exchange failed.
     fn fail(&self, upstream: usize) {
         assert!(self.health_states.report(upstream));
         self.keeper.try_send(ToKeeper::Failed { upstream }).unwrap();
@@ -85,7 +84,7 @@ impl Scene {
         self.lines.recv_timeout(TIMEOUT).unwrap()
     }
 
-    /// Waits until the upstream is known to answer.
+    /// Waits until no probe of the upstream is in progress or planned.
     fn wait_until_idle(&self, upstream: usize) {
         let until = self.clock.now().plus(TIMEOUT);
         while self.health_states.is_probing(upstream) {
@@ -94,7 +93,7 @@ impl Scene {
         }
     }
 
-    /// The next line, which comes when `upstream` has answered in time.
+    /// Answers a probe of `upstream` and returns the log line that follows.
     fn line_of_answered(&self, upstream: &UdpSocket) -> String {
         loop {
             let (query, from) = probe(upstream);
@@ -121,14 +120,14 @@ fn udp(address: &str) -> UdpSocket {
     socket
 }
 
-/// The next probe that arrives, and where from.
+/// Receives the next probe; returns it and its source.
 fn probe(upstream: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut packet = [0; 512];
     let (len, from) = upstream.recv_from(&mut packet).unwrap();
     (packet[..len].to_vec(), from)
 }
 
-/// REFUSED, which will do.
+/// Builds a REFUSED response, which counts as an answer.
 fn answer(query: &[u8]) -> Vec<u8> {
     let mut answer = query.to_vec();
     (answer[2], answer[3]) = (query[2] | 0x80, 5);
@@ -190,7 +189,7 @@ fn probes_ask_what_the_operator_says() {
     assert_eq!(query[12..], [&b"\x01a\x01b\0\0\x02\0\x01"[..], &OPT].concat());
     upstream.send_to(&answer(&query), from).unwrap();
     scene.wait_until_idle(0);
-    // As long as queries go without EDNS, probes do.
+    // As long as queries are sent without EDNS, so are probes.
     assert!(scene.health_states.note_no_edns(0, Moment::FOREVER.minus(PLAIN_FOR)));
     scene.fail(0);
     let (query, from) = probe(&upstream);
@@ -231,7 +230,7 @@ fn a_silent_upstream_is_down_and_forgeries_do_not_revive_it() {
     assert!(scene.health_states.is_down(0));
     let (query, from) = probe(&upstream);
     let right = answer(&query);
-    // Of another id, without QR, to another question, too short: and the late one.
+    // With another ID, without QR, with another question, too short; and the late answer.
     for (place, bit) in [(0, 1), (2, 0x80), (14, 1)] {
         let mut forged = right.clone();
         forged[place] ^= bit;
@@ -365,7 +364,7 @@ fn upstreams_that_nobody_checks_are_never_probed() {
     let upstream = udp("127.0.0.1:0");
     let scene = Scene::new(&[upstream.local_addr().unwrap()], "max_fails 0");
     assert!(!scene.health_states.report(0));
-    // Said all the same, it is not heard.
+    // A report for it is ignored.
     scene.keeper.send(ToKeeper::Failed { upstream: 0 }).unwrap();
     scene.stop();
     upstream.set_nonblocking(true).unwrap();
@@ -404,7 +403,7 @@ fn a_sweep_comes_when_it_is_due_and_waits_for_room() {
         };
     }
     assert_eq!(swept, [7, 8].map(Sweep::Cache).into());
-    // So is the word to drain.
+    // So is the order to drain.
     scene.worker.send(ToWorker::Sweep(Sweep::Cache(9))).unwrap();
     scene.keeper.send(ToKeeper::Stop).unwrap();
     assert!(matches!(scene.mail.recv_timeout(TIMEOUT).unwrap(), ToWorker::Sweep(Sweep::Cache(9))));
@@ -413,7 +412,7 @@ fn a_sweep_comes_when_it_is_due_and_waits_for_room() {
     scene.thread.join().unwrap();
 }
 
-/// Design: a host where nothing is due wakes no thread.
+/// Design: no thread wakes when nothing is due.
 #[test]
 fn connections_that_workers_have_retired_are_told_of() {
     let upstream = udp("127.0.0.1:0").local_addr().unwrap();

@@ -1,7 +1,7 @@
-//! The keeper's timers: the shared wheel, with one timer at most for each thing that can be due.
+//! The keeper's timers: the shared wheel, with at most one timer for each purpose.
 //!
-//! A second request for the same thing moves its timer. So the wheel holds no more timers than
-//! there are pools and upstreams, however often they change their minds.
+//! A second request for the same purpose moves its timer. So the wheel holds no more timers than
+//! there are pools and upstreams, however often their deadlines change.
 
 use crate::engine::key::Sweep;
 use crate::moment::Moment;
@@ -18,25 +18,25 @@ pub(super) enum Due {
         /// Pool or cache to sweep.
         sweep: Sweep,
     },
-    /// Connections to this upstream that were retired since the last line are to be told of.
+    /// Log the connections to this upstream that were closed for `max_age` since the last line.
     Retired(usize),
-    /// A probe of this upstream is to be sent, or has waited long enough.
+    /// Send a probe of this upstream, or end the one in progress.
     Probe(usize),
 }
 
-/// The wheel, and which timer is for what.
+/// The wheel, and the key of each timer by purpose.
 pub(super) struct Timers {
     wheel: Wheel<Due>,
     keys: HashMap<Due, TimerKey>,
 }
 
 impl Timers {
-    /// None yet; memory for `capacity`.
+    /// Creates an empty set with memory for `capacity` timers.
     pub(super) fn with_capacity(capacity: usize) -> Self {
         Self { wheel: Wheel::with_capacity(capacity), keys: HashMap::with_capacity(capacity) }
     }
 
-    /// Sets the timer for `due`, instead of the one it had; `None`: it has none from now on.
+    /// Sets the timer for `due` in place of the old one; `None`: removes it.
     pub(super) fn set(&mut self, due: Due, at: Option<Moment>) {
         let old = match at {
             Some(at) => self.keys.insert(due, self.wheel.insert(at, due)),
@@ -47,7 +47,7 @@ impl Timers {
         }
     }
 
-    /// Forgets all timers.
+    /// Removes all timers.
     pub(super) fn clear(&mut self) {
         for (_, key) in self.keys.drain() {
             self.wheel.cancel(key);

@@ -1,8 +1,8 @@
-//! Opens a file, and finds out whether it has changed since.
+//! Opens a file, and detects whether it has changed since.
 //!
-//! Only a regular file is opened: a pipe would wait for a writer, a device might never end. A file
-//! whose time of change is so near to the time at which it was read that it could change again
-//! within the same tick is read once more.
+//! Only a regular file is opened: opening a pipe would wait for a writer, and reading a device
+//! might never end. A file that was changed so shortly before the read that another change could
+//! have the same time stamp is read once more.
 
 use crate::engine::hosts::TooLarge;
 use crate::sys::random;
@@ -14,20 +14,20 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-/// Time for which a file may have changed without a new time stamp, on file systems with
-/// nanoseconds.
+/// Time in which a file may change again without a new time stamp, on file systems with nanosecond
+/// time stamps.
 const TICK: Duration = Duration::from_millis(100);
-/// The same on those that count seconds.
+/// The same on file systems with time stamps in seconds.
 const LONG_TICK: Duration = Duration::from_secs(2);
 
 /// Reason why a file could not be loaded.
 #[derive(Debug)]
 pub enum Failure {
-    /// There is none.
+    /// No such file.
     Missing,
-    /// A directory has its name.
+    /// The path is a directory.
     Directory,
-    /// A pipe, a device or a socket has.
+    /// The path is a pipe, a device or a socket.
     NoFile,
     /// The file cannot be opened or read.
     Unreadable(io::Error),
@@ -57,18 +57,18 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// By which equal contents are known.
+/// Length and hash, by which equal contents are recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Digest(u64, u64);
 
 impl Digest {
-    /// Of so many bytes with this hash.
+    /// Creates the digest of `len` bytes with this hash.
     pub(super) fn new(len: u64, hash: u64) -> Self {
         Self(len, hash)
     }
 }
 
-/// By which a file is known to be unchanged.
+/// Attributes by which an unchanged file is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Signature {
     /// Time of the last change of the contents, since 1970.
@@ -82,7 +82,7 @@ pub(super) struct Signature {
 }
 
 impl Signature {
-    /// Of the file at `place`.
+    /// Returns the signature of the file at `place`.
     ///
     /// # Errors
     /// There is no regular file.
@@ -103,7 +103,7 @@ impl Signature {
         })
     }
 
-    /// The same of a file that began to be read at `now`.
+    /// Returns the signature of a file whose read began at `now`.
     pub(super) fn seen_at(self, now: Duration) -> Self {
         let latest = self.modified.max(self.changed);
         let has_nanos = self.modified.subsec_nanos() != 0 || self.changed.subsec_nanos() != 0;
@@ -111,13 +111,13 @@ impl Signature {
         Self { is_settled: latest + tick < now, ..self }
     }
 
-    /// Returns true if a file that now has the signature `other` is as it was.
+    /// Returns true if a file that now has the signature `other` is unchanged.
     pub(super) fn stands_for(&self, other: &Self) -> bool {
         self.is_settled && Self { is_settled: false, ..*self } == *other
     }
 }
 
-/// A keyed hasher.
+/// Creates a keyed hasher.
 ///
 /// # Errors
 /// The kernel has no randomness.
@@ -132,7 +132,7 @@ pub fn hasher() -> io::Result<RandomState> {
 
 pub(super) fn open(place: &Path) -> Result<File, Failure> {
     regular(&std::fs::metadata(place)?)?;
-    // It may have become another thing meanwhile: then it must not make us wait.
+    // It may have been replaced by a pipe meanwhile, which must not block.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(place)?;
     regular(&file.metadata()?)?;
     Ok(file)
@@ -146,7 +146,7 @@ fn regular(metadata: &Metadata) -> Result<(), Failure> {
     }
 }
 
-/// Fills `piece` as far as the file goes, so that equal files come in equal pieces.
+/// Fills `piece` as far as the file goes, so that equal files are read in equal pieces.
 pub(super) fn fill(file: &mut File, piece: &mut [u8]) -> io::Result<usize> {
     let mut len = 0;
     while len < piece.len() {

@@ -1,7 +1,7 @@
 //! Reads hosts files.
 //!
-//! What is read goes to the table piece by piece, so that the text is never in memory as a whole.
-//! After failed reads the next look waits longer each time.
+//! The file goes to the table piece by piece, so that the text is never in memory as a whole. After
+//! failed reads the interval of checks grows.
 
 use super::LOOK_INTERVAL_MIN;
 use super::file::{Digest, Failure, Signature, fill, hasher, open};
@@ -20,7 +20,7 @@ use std::time::Duration;
 const HOSTS: &str = "plugin/hosts";
 /// Bytes that are read at once.
 const PIECE: usize = 256 << 10;
-/// After failed reads the next look waits longer each time, up to this.
+/// Maximum interval of checks after failed reads.
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 
 /// Result of a load.
@@ -29,11 +29,11 @@ pub struct Loaded {
     pub table: Table,
     /// Lines and names that were skipped.
     pub skipped: Skipped,
-    /// Of the file's bytes.
+    /// Digest of the file.
     pub(super) digest: Digest,
 }
 
-/// A hosts file and what is known of it.
+/// A hosts file and the state of its loads.
 pub(super) struct HostsReader {
     source: Arc<HostsSource>,
     load: Arc<Load>,
@@ -42,7 +42,7 @@ pub(super) struct HostsReader {
     /// Signature of the file that was read last.
     seen: Option<Signature>,
     digest: Option<Digest>,
-    /// The failure that the log has been told of.
+    /// Failure that was logged last.
     told: Option<String>,
     /// Failed reads in a row.
     failed: u32,
@@ -51,7 +51,7 @@ pub(super) struct HostsReader {
 }
 
 impl HostsReader {
-    /// Of a file that was not read yet.
+    /// Creates the reader of a file that was not read yet.
     ///
     /// # Errors
     /// The kernel has no randomness.
@@ -63,7 +63,7 @@ impl HostsReader {
         Ok(Self { source, load, log, hasher, seen, digest, told, failed: 0, current })
     }
 
-    /// The table that was loaded last.
+    /// Returns the table that was loaded last.
     pub(super) fn table(&self) -> Arc<Table> {
         Arc::clone(&self.current)
     }
@@ -75,7 +75,7 @@ impl HostsReader {
         Some(interval.saturating_mul(1 << self.failed.min(16)).min(longest))
     }
 
-    /// Looks at the file and reads it if it has changed. `None`: what was loaded before stays.
+    /// Checks the file and reads it if it has changed. `None`: the last table stays.
     pub(super) fn look(&mut self, is_first: bool) -> Option<Arc<Table>> {
         let now = Clock::calendar();
         let signature = match Signature::of(&self.source.place) {
@@ -85,7 +85,7 @@ impl HostsReader {
             }
             Ok(signature) => signature,
             Err(failure) => {
-                // What the configuration says of a file that is not there it has said already.
+                // The configuration has already warned of a missing file.
                 self.fail(&failure, !is_first);
                 return None;
             }
@@ -116,7 +116,7 @@ impl HostsReader {
         }
     }
 
-    /// Counts a failure and tells of it, unless the last one was the same.
+    /// Counts a failure and logs it, unless the last one was the same.
     fn fail(&mut self, failure: &Failure, aloud: bool) {
         self.load.failed();
         let text = failure.to_string();
@@ -135,7 +135,7 @@ impl HostsReader {
         self.told = Some(text);
     }
 
-    /// Tells what was loaded, if it is not the first time, and what of it was skipped.
+    /// Logs the load, unless it is the first, and the skipped lines.
     fn tell(&self, table: &Table, skipped: &Skipped, is_first: bool) {
         let label = &self.source.label;
         if !is_first {
@@ -150,7 +150,7 @@ impl HostsReader {
     }
 }
 
-/// Loads what `source` says. `hasher` is keyed.
+/// Loads the hosts file of `source`. `hasher` is keyed.
 ///
 /// # Errors
 /// [`Failure`] of the file.
@@ -176,7 +176,7 @@ pub fn read(source: &HostsSource, hasher: &RandomState) -> Result<Loaded, Failur
     Ok(Loaded { table: builder.finish(), skipped, digest: Digest::new(read, digest.finish()) })
 }
 
-/// The table of what `source` says without its file.
+/// Builds the table of `source` without its file.
 fn without_file(source: &HostsSource, hasher: &RandomState) -> Table {
     let mut builder = Builder::new(hasher.clone(), source.reverse, 0);
     source.inline.iter().for_each(|line| builder.add(line));

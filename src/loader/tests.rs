@@ -1,4 +1,4 @@
-//! A loader with real files: what workers get when those change, and when they are no files.
+//! A loader with real files: the snapshots that workers get when files change or become unreadable.
 //!
 //! A worker here is the end of a mailbox; each wait has a deadline.
 
@@ -33,7 +33,7 @@ fn lines(place: &Path) -> Vec<String> {
     LINES.lock().unwrap().iter().filter(|line| line.contains(&*place)).cloned().collect()
 }
 
-/// A directory that is gone with its test.
+/// A directory that is removed with its test.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -51,7 +51,7 @@ impl Directory {
         self.0.join("hosts")
     }
 
-    /// Puts a whole new file in the place of the one that may be there.
+    /// Replaces the file by a new one.
     fn write(&self, text: &str) {
         let new = self.0.join("new");
         fs::write(&new, text).unwrap();
@@ -71,7 +71,7 @@ fn source(place: PathBuf) -> HostsSource {
     HostsSource { label, place, inline: Vec::new(), reverse: true, reload }
 }
 
-/// A loader at work, and a worker who gets what it loads.
+/// A running loader, and a worker that gets its snapshots.
 struct Bed {
     loads: Loads,
     mail: Receiver<ToWorker>,
@@ -98,7 +98,7 @@ impl Bed {
         Self { loads, mail, first, orders, thread, _poll: poll }
     }
 
-    /// The next table that the worker gets.
+    /// Returns the next table that the worker gets.
     #[track_caller]
     fn next(&self) -> Arc<Table> {
         match self.mail.recv_timeout(TIMEOUT) {
@@ -149,7 +149,7 @@ fn a_file_that_changes_is_loaded_again_and_what_was_good_stays() {
     assert_eq!(address(&bed.first), Some([192, 0, 2, 1]));
     directory.write("192.0.2.2 a.t\nx\n");
     assert_eq!(address(&bed.next()), Some([192, 0, 2, 2]));
-    // Gone, then a directory, then a pipe: what was loaded stays.
+    // Removed, then a directory, then a pipe: the last table stays.
     fs::remove_file(directory.file()).unwrap();
     bed.until_failed(bed.state().failed);
     fs::create_dir(directory.file()).unwrap();
@@ -163,7 +163,7 @@ fn a_file_that_changes_is_loaded_again_and_what_was_good_stays() {
     fs::remove_file(directory.file()).unwrap();
     directory.write("192.0.2.3 a.t\n");
     assert_eq!(address(&bed.next()), Some([192, 0, 2, 3]));
-    // In place: a read during the write may return anything, and is read once more.
+    // In place: a read during the write may return anything, and is repeated.
     fs::write(directory.file(), "192.0.2.4 a.t\n").unwrap();
     while address(&bed.next()) != Some([192, 0, 2, 4]) {}
     directory.write("");

@@ -1,12 +1,13 @@
 //! Reads the zone files of a server block.
 //!
-//! A file is read again when it, or a file that it includes, has changed: when two looks at least
-//! [`SETTLE`] apart find the same new modification time, size and inode, so that a file that is
-//! being written is left alone; and what was read counts only if nothing changed meanwhile. A zone
-//! takes effect if its records differ. A file that is broken or gone leaves the zone as it is, and
-//! the log is told once for each change. The first load is different: a broken file refuses the
-//! configuration, and a missing one leaves its zone without records until it appears. Zones of a
-//! directory's files ([`directory`], [`walk`]) come and go, and a broken one is none.
+//! A file is read again when it, or a file that it includes, has changed: when two checks at least
+//! [`SETTLE`] apart find the same new modification time, size and inode, so that a half-written
+//! file is left alone. The result counts only if nothing changed during the read. A zone takes
+//! effect if its records differ. A file that is broken or removed leaves its zone as it is, which
+//! is logged once for each change. The first load is different: a broken file refuses the
+//! configuration, and a missing one leaves its zone without records until it appears. Zones from
+//! the files of a directory ([`directory`], [`walk`]) are added and removed, and a broken file
+//! makes no zone.
 
 mod directory;
 mod reading;
@@ -35,16 +36,16 @@ use std::time::Duration;
 
 /// Source of log lines about zone files.
 const FILE: &str = "plugin/file";
-/// Time between two looks that find the same, before a changed file is read.
+/// Minimum time between two checks with equal results, before a changed file is read.
 const SETTLE: Duration = Duration::from_millis(100);
-/// The files that a zone was read from, each as it was then; `None`: it was not there.
+/// The files that a zone was read from, with their signatures then; `None`: it was missing.
 type Files = Vec<(PathBuf, Option<Signature>)>;
 
 /// A zone that was read.
 pub struct LoadedZone {
     /// The zone.
     pub zone: Zone,
-    /// Facts that are odd about it.
+    /// Oddities of the zone.
     pub warnings: Vec<String>,
 }
 
@@ -53,22 +54,22 @@ pub struct LoadedZone {
 pub enum Trouble {
     /// The zone's own file cannot be opened.
     Unopened(String),
-    /// Its text is no zone.
+    /// The text is not a valid zone.
     Broken(String),
 }
 
-/// One zone and what is known of its file.
+/// One zone and the state of its file.
 struct Watched {
     file: FileSource,
-    /// A directory has its file: it is there only when it has been read.
+    /// The file was found in a directory: the zone exists only after a successful read.
     is_found: bool,
     zone: Option<Arc<Zone>>,
-    /// The files as they were when they were read last, with or without success.
+    /// The files at the last read, successful or not.
     seen: Files,
-    /// The files as the last look found them, if that is something new.
+    /// The files at the last check, if they had changed.
     candidate: Option<Files>,
     look_at: Option<Moment>,
-    /// The trouble that the log has been told of.
+    /// Trouble that was logged last.
     told: Option<String>,
     /// The trouble for which the first load refuses the configuration.
     refusal: Option<Trouble>,
@@ -87,7 +88,7 @@ pub(super) struct ZonesReader {
 }
 
 impl Trouble {
-    /// Returns the error that refuses the configuration; `None`: the file may still come.
+    /// Returns the error that refuses the configuration; `None`: the file may still appear.
     pub fn refusal(&self, file: &FileSource) -> Option<String> {
         match self {
             Self::Unopened(_) if file.reload.is_some() => None,
@@ -116,7 +117,7 @@ pub fn read_zone(file: &FileSource, hasher: &RandomState) -> Result<LoadedZone, 
 }
 
 impl ZonesReader {
-    /// Of zones that were not read yet.
+    /// Creates the reader of zones that were not read yet.
     ///
     /// # Errors
     /// The kernel has no randomness.
@@ -133,18 +134,18 @@ impl ZonesReader {
         Ok(Self { loads, log, hasher, clock: Clock::start(), zones, directory, current })
     }
 
-    /// The table that was built last.
+    /// Returns the table that was built last.
     pub(super) fn table(&self) -> Arc<ZoneTable> {
         Arc::clone(&self.current)
     }
 
-    /// Returns when to look at a file next. `None`: never.
+    /// Returns the time of the next check. `None`: never.
     pub(super) fn next_look(&self) -> Option<Moment> {
         let zones = self.zones.iter().map(|zone| zone.look_at);
         zones.chain(self.directory.iter().map(|directory| directory.look_at)).flatten().min()
     }
 
-    /// Has all zones that are looked at again be due now.
+    /// Makes the next check of all checked zones due now.
     pub(super) fn hasten(&mut self, now: Moment) {
         let zones = self.zones.iter_mut().map(|zone| &mut zone.look_at);
         let directory = self.directory.iter_mut().map(|directory| &mut directory.look_at);
@@ -156,7 +157,7 @@ impl ZonesReader {
     /// Loads all zones for the first time.
     ///
     /// # Errors
-    /// A file is no zone, or is missing and would never be looked at again.
+    /// A file is not a valid zone, or is missing and would never be checked again.
     pub(super) fn look_first(&mut self) -> Result<Arc<ZoneTable>, String> {
         if let Some(directory) = &mut self.directory {
             directory.look_first(&mut self.zones);
@@ -174,7 +175,8 @@ impl ZonesReader {
         refusal.or_else(|| directory.cloned()).map_or(Ok(table), Err)
     }
 
-    /// Tells of the zones that would have refused the configuration, as nobody has waited for them.
+    /// Logs the errors that would have refused the configuration if the first load had been in
+    /// time.
     pub(super) fn tell_refusals(&mut self) {
         for watched in &mut self.zones {
             if let Some(trouble) = watched.refusal.take() {
@@ -184,7 +186,7 @@ impl ZonesReader {
         self.directory.iter_mut().for_each(Directory::tell_refusal);
     }
 
-    /// Looks at the files that are due at `now`. `None`: all zones are as they were.
+    /// Checks the files that are due at `now`. `None`: all zones are unchanged.
     pub(super) fn look(&mut self, now: Moment) -> Option<Arc<ZoneTable>> {
         let mut is_changed = false;
         let is_due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
@@ -199,7 +201,7 @@ impl ZonesReader {
                 looked.push(number);
             }
         }
-        // All at the same time, so that many zones are not as many looks.
+        // Planned from one time, so that zones with equal intervals are checked together.
         let now = self.clock.now();
         looked.into_iter().for_each(|number| self.zones[number].plan(now));
         if is_changed {
@@ -250,18 +252,18 @@ impl Watched {
         }
     }
 
-    /// A zone that was found in a directory.
+    /// Creates a zone whose file was found in a directory.
     fn of_directory(file: FileSource) -> Self {
         Self { is_found: true, ..Self::new(file) }
     }
 
-    /// Has the file be read as soon as two looks find the same.
+    /// Makes the file be read as soon as two checks agree.
     fn expect(&mut self, now: Moment) {
         self.seen = vec![(self.file.place.clone(), None)];
         (self.candidate, self.look_at) = (None, Some(now));
     }
 
-    /// Goes on with the file that a directory has for the zone.
+    /// Sets the file that a directory has for the zone.
     fn find_at(&mut self, file: FileSource, now: Moment) {
         if self.file.place != file.place {
             self.file = file;
@@ -272,21 +274,21 @@ impl Watched {
         }
     }
 
-    /// Sets the time of the next look.
+    /// Sets the time of the next check.
     fn plan(&mut self, now: Moment) {
         let interval = self.file.reload.map(|reload| reload.max(LOOK_INTERVAL_MIN));
         let soon = self.candidate.as_ref().map(|_| SETTLE);
-        // The next look at a directory has the file be looked at, if it is still there.
+        // The next scan of the directory triggers the check, if the file still exists.
         let interval = if self.is_found { soon.and(interval) } else { interval };
         self.look_at = interval.map(|interval| now.plus(soon.unwrap_or(interval)));
     }
 
-    /// Returns the directive that log lines about it come from.
+    /// Returns the directive that its log lines name as their source.
     fn plugin(&self) -> &'static str {
         if self.is_found { AUTO } else { FILE }
     }
 
-    /// Looks at the files, and reads them if they have changed. Returns true if the zone has.
+    /// Checks the files, and reads them if they have changed. Returns true if the zone has.
     fn look(&mut self, hasher: &RandomState, log: Log) -> bool {
         let found: Files =
             self.seen.iter().map(|(path, _)| (path.clone(), Signature::of(path).ok())).collect();
@@ -316,7 +318,7 @@ impl Watched {
         let is_stable =
             files.iter().all(|(path, signature)| Signature::of(path).ok() == *signature);
         if !is_stable && !is_first {
-            // It is being written: what was read may be half of it.
+            // The file is being written: the text may be incomplete.
             self.candidate = Some(Vec::new());
             return false;
         }
@@ -335,7 +337,7 @@ impl Watched {
         false
     }
 
-    /// Goes on with a zone that was read, if it is another one. Returns true if it is.
+    /// Adopts a zone that was read, if it differs. Returns true if it does.
     fn take(&mut self, built: Built, log: Log, is_first: bool, now: Duration) -> bool {
         let Built { zone, warnings } = built;
         let plugin = self.plugin();
@@ -377,7 +379,7 @@ impl Watched {
         true
     }
 
-    /// Goes on without a zone whose file may still come; any other trouble refuses the
+    /// Continues without a zone whose file may still appear; any other trouble refuses the
     /// configuration.
     fn fail_first(&mut self, trouble: Trouble, log: Log) {
         self.state.failed += 1;
@@ -395,7 +397,7 @@ impl Watched {
         self.told = Some(text);
     }
 
-    /// Tells of trouble, unless it was told of before.
+    /// Logs trouble, unless it was logged before.
     fn tell(&mut self, trouble: &Trouble, log: Log) {
         let text = trouble.to_string();
         if self.told.as_ref() == Some(&text) {

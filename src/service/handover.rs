@@ -1,10 +1,11 @@
-//! One process hands over to the next, on the same sockets.
+//! Upgrade: a new process takes over the sockets of this one.
 //!
-//! The next is whatever stands now where this program was started from, with the same arguments.
-//! It gets copies of the listening sockets, so that from its first turn on each query is read by
-//! one of the two and none is lost; when it says that it serves, this one reads no more and
-//! finishes what it has. If it ends before it says so, or says nothing for too long, it is ended
-//! and nothing has changed. A stop meanwhile is for both processes.
+//! The new process runs the binary that is now at the path where this program was started, with the
+//! same arguments. It gets copies of the listening sockets, so that from its first turn on each
+//! query is read by one of the two and none is lost. When it reports that it serves, this process
+//! reads no more and finishes its outstanding queries. If the new process ends before that, or
+//! reports nothing for too long, it is killed and nothing has changed. A stop signal meanwhile
+//! stops both processes.
 
 use crate::server::Server;
 use crate::sys::inherit::{PASSED, READY};
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-/// Maximum time until the new process serves: it may have names to look up.
+/// Maximum time until the new process serves: it may have to look up names.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Interval of checks for a stop signal meanwhile.
 const SLICE: Duration = Duration::from_millis(100);
@@ -25,19 +26,19 @@ pub(super) struct Handover {
 }
 
 impl Handover {
-    /// Returns this program, at the path where it was started: the file may be a new one by then.
+    /// Describes this program at the path where it was started: the file may be new by then.
     ///
     /// # Errors
-    /// The kernel does not tell.
+    /// The path is unknown to the kernel.
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self { program: std::env::current_exe()? })
     }
 
-    /// Starts the next process and waits until it serves; returns its number, or `None` when
-    /// `stop`, which is asked again and again meanwhile, says that no process should serve.
+    /// Starts the new process and waits until it serves; returns its process ID, or `None` if
+    /// `stop`, which is polled meanwhile, returns true.
     ///
     /// # Errors
-    /// The next process could not be started, or does not serve; it is gone then.
+    /// The new process could not be started, or does not serve; it has been killed then.
     pub(super) fn begin(
         &self,
         server: &Server,
@@ -51,7 +52,7 @@ impl Handover {
             .args(std::env::args_os().skip(1))
             .env(PASSED, sockets)
             .env(READY, ready.to_string())
-            // Those were for this process.
+            // They applied to this process.
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDS")
             .env_remove("WATCHDOG_PID")
@@ -65,7 +66,7 @@ impl Handover {
     }
 }
 
-/// Waits for the word that it serves; false: `stop` said so.
+/// Waits for the message that the new process serves; false: `stop` returned true.
 fn wait(mut ours: UnixStream, mut stop: impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
     ours.set_read_timeout(Some(SLICE))?;
     for _ in 0..TIMEOUT.as_millis() / SLICE.as_millis() {
@@ -85,7 +86,7 @@ fn wait(mut ours: UnixStream, mut stop: impl FnMut() -> io::Result<bool>) -> io:
 }
 
 fn end(child: &mut Child) {
-    // It may have ended by itself.
+    // It may have ended already.
     let _ = child.kill();
     let _ = child.wait();
 }

@@ -1,9 +1,9 @@
-//! Reading the configuration and all that it names, on threads that may block.
+//! Reading the configuration and all files and names in it, on threads that may block.
 //!
-//! The first thread hears signals and feeds the watchdog, so it reads no file and looks up no name.
-//! [`load`] is one attempt from the text to what can be served at once, [`look`] the periodic look
-//! at whether there is something to load. Both say at each step what they do, so that a file or a
-//! resolver that does not answer is named; neither changes anything.
+//! The first thread receives signals and feeds the watchdog, so it reads no file and looks up no
+//! name. [`load`] is one attempt, from the text to a configuration that can take effect at once;
+//! [`look`] is the periodic check for changes. Both report each step, so that the log can name a
+//! file or a resolver that does not answer; neither changes anything.
 
 use super::watch::Seen;
 use crate::blocking::Steps;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub(super) struct Request {
     pub(super) options: Serve,
     pub(super) workers: usize,
-    /// Of the configuration that holds; `None`: there is none yet.
+    /// Parts of the current configuration; `None`: there is none yet.
     pub(super) before: Option<Before>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Loaded {
     pub(super) outcome: Result<Ready, Refusal>,
 }
 
-/// A configuration that can be served at once.
+/// A configuration that can take effect at once.
 pub(super) struct Ready {
     pub(super) prepared: Prepared,
     /// Warnings.
@@ -64,16 +64,16 @@ fn understand(request: &Request, name: &str, text: &[u8], steps: &Steps) -> Resu
 pub(super) enum Look {
     /// Nothing new.
     Unchanged,
-    /// The text says something else than what was tried last.
+    /// The text differs from the one that was tried last.
     Text,
-    /// Files of certificates or keys hold something else: this.
+    /// Certificate or key files have changed, to these contents.
     Certificates(Vec<Pem>),
 }
 
-/// Looks whether there is something else than what was `seen`.
+/// Compares the text and the files with `seen`.
 ///
 /// # Errors
-/// The text cannot be read or parsed, which is no change: somebody may be writing it.
+/// The text cannot be read or parsed. That counts as no change: it may be half written.
 pub(super) fn look(source: &Source, seen: Seen, steps: &Steps) -> Result<Look, String> {
     let tree = read_tree(source, steps)?;
     if seen.differs(&tree) {
@@ -98,7 +98,7 @@ fn tree(name: &str, text: &[u8], steps: &Steps) -> Result<Corefile, String> {
     let sources = host::sources(steps).map_err(|error| error.to_string())?;
     let failed = |error: &ParseError| format!("Corefile parse failed: {error}");
     let tree = corefile::parse(text, name, &sources).map_err(|error| failed(&error))?;
-    // An import that cannot be read is told of beside mistakes of the text.
+    // An import that cannot be read is reported beside mistakes of the text.
     match tree.missing.iter().find(|error| error.cause() == Cause::Host) {
         Some(error) => Err(failed(error)),
         None => Ok(tree),

@@ -1,22 +1,22 @@
 //! Log output: whole lines, on standard output.
 //!
-//! The reader may go away or stop reading, and the disk that keeps it may fill up. None of this
-//! is a reason to stop serving, so a line that cannot be written at once is lost and no caller
-//! fails or waits for it, as `println!` would. Lines are for what happens now and then; messages
-//! about queries comes here from the writer's thread alone, which no query waits for. A file takes
-//! all lines at once, anything else as much at a time as a pipe has room for.
+//! The reader may go away or stop reading, and the disk may fill up. None of this is a reason to
+//! stop serving, so a line that cannot be written at once is lost, and no caller fails or waits as
+//! with `println!`. Log lines are rare; messages about queries come only from the writer's thread,
+//! which serves no queries. A file takes all lines at once, anything else as much at a time as a
+//! pipe has room for.
 
 use crate::sys::output::{PIECE_MAX, has_no_reader, takes_more};
 use std::io::Write;
 use std::os::fd::AsFd;
 
-/// Writes `lines`, the last of which has no end yet, if anybody takes them.
+/// Writes `lines`, the last of which has no end yet, as far as the output takes them.
 pub(super) fn say(lines: &str) {
     let text = [lines, "\n"].concat();
     let mut output = std::io::stdout().lock();
     let mut rest = text.as_bytes();
     if has_no_reader(output.as_fd()) {
-        // What does not fit on the disk is lost.
+        // Lines that do not fit on the disk are lost.
         let _ = output.write_all(rest).and_then(|()| output.flush());
         return;
     }
@@ -29,7 +29,7 @@ pub(super) fn say(lines: &str) {
     }
 }
 
-/// As many whole lines as a piece holds; of a longer line as much as that.
+/// Returns the length of as many whole lines as fit into a piece, or of a piece of a longer line.
 fn piece_len(text: &[u8]) -> usize {
     let most = &text[..text.len().min(PIECE_MAX)];
     most.iter().rposition(|byte| *byte == b'\n').map_or(most.len(), |end| end + 1)

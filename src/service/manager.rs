@@ -1,8 +1,8 @@
-//! The service manager that started us, if one did: systemd and whatever speaks its protocol.
+//! The service manager that started us, if any: systemd or another with its protocol.
 //!
-//! A datagram of lines to the socket that `NOTIFY_SOCKET` names (sd_notify(3)) says what state we
-//! are in; if `WATCHDOG_USEC` asks for it, one twice in that time says that the workers still
-//! turn. There are no answers, and no listener is needed.
+//! Datagrams of lines to the socket in `NOTIFY_SOCKET` (sd_notify(3)) report our state. If
+//! `WATCHDOG_USEC` is set, one is sent twice in that time as long as all workers respond. There are
+//! no answers, and no listener is needed.
 
 use crate::moment::Moment;
 use std::os::linux::net::SocketAddrExt;
@@ -22,7 +22,7 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    /// As the environment says.
+    /// Reads the manager's socket and watchdog interval from the environment.
     pub(super) fn of_environment(now: Moment) -> Self {
         let variable = |name: &str| std::env::var(name).ok();
         Self::new(now, std::process::id(), variable)
@@ -45,14 +45,14 @@ impl Manager {
         Self { socket, watchdog, due: watchdog.map(|_| now) }
     }
 
-    /// Says `state`.
+    /// Sends `state`.
     pub(super) fn say(&self, state: &str) {
         if let Some((socket, address)) = &self.socket {
             let _ = socket.send_to_addr(state.as_bytes(), address);
         }
     }
 
-    /// Says that it stops, and that this takes so much longer than usual.
+    /// Reports that the process stops, which takes `longer` than usual.
     pub(super) fn stopping_in(&self, longer: Duration) {
         let time = longer.saturating_add(STOP_TIMEOUT).as_micros();
         self.say(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={time}"));
@@ -63,7 +63,7 @@ impl Manager {
         self.due
     }
 
-    /// Returns true if it is time to say that all is well; says so once for each time.
+    /// Returns true if the watchdog is due to be fed, once for each interval.
     pub(super) fn is_due(&mut self, now: Moment) -> bool {
         let due = self.due.is_some_and(|due| due <= now);
         if due {

@@ -1,11 +1,10 @@
-//! The program's life: start, read the configuration again, hand over, stop.
+//! The program's life: start, reload, upgrade, stop.
 //!
-//! One thread, the first, waits here for signals and for the moments at which something is to be
-//! looked at (the file, host names whose TTL has passed, the service manager's watchdog) and does
-//! one thing at a time, none of which may block: files are read and names looked up by threads of
-//! their own (`loading`), which ring when they are done and are given up when they take too long.
-//! The data path knows nothing of it: it is told by [`Server::apply`]. What cannot be done is said
-//! in the log and changes nothing.
+//! The first thread waits here for signals and timers (check of the files, host names whose TTL has
+//! passed, the service manager's watchdog) and does one thing at a time, none of which may block:
+//! files are read and names looked up by other threads (`loading`), which ring when they are done
+//! and are given up when they take too long. The data path knows nothing of this: a new
+//! configuration reaches it by [`Server::apply`]. A failure is logged and changes nothing.
 
 mod handover;
 mod loading;
@@ -51,14 +50,14 @@ const RELOAD: &str = "plugin/reload";
 /// Exit status and message.
 pub(crate) type Failure = (Exit, String);
 
-/// Serves until a signal says stop, or another process has taken over.
+/// Serves until a stop signal or an upgrade.
 ///
 /// # Errors
 /// The message for the operator: nothing was started, or waiting failed.
 pub(crate) fn serve(options: &Serve) -> Result<(), Failure> {
     // Before any other descriptor is opened.
     let mut inherited = Inherited::take().map_err(failed)?;
-    // Blocked before any thread exists, so that all inherit it and one waits.
+    // Blocked before any thread exists, so that all inherit the mask and only this thread waits.
     let signals = Signals::block().map_err(failed)?;
     let handover = Handover::new().map_err(failed)?;
     let cores = options.placement.workers(&cpu::cores());
@@ -89,7 +88,7 @@ pub(crate) fn serve(options: &Serve) -> Result<(), Failure> {
     let server = server.map_err(|error| (error.cause().into(), error.to_string()))?;
     warnings::of_certificates(&server, log);
     readings.warn_of_unreadable(watch.seen(), log);
-    // A reader of the line about listeners finds our process ID there.
+    // A script that waits for the listeners' line in the log then finds the PID file.
     let _pidfile = options.pidfile.as_deref().and_then(|path| PidFile::write(path, log));
     if !options.quiet {
         tell_start(log, options, &server, cores.len());
@@ -113,11 +112,11 @@ pub(crate) fn serve(options: &Serve) -> Result<(), Failure> {
 enum End {
     /// A stop signal.
     Told,
-    /// Another process does.
+    /// Another process serves.
     Succeeded,
 }
 
-/// Everything that lives as long as the program.
+/// State of the running program.
 struct Service {
     clock: Clock,
     server: Server,
@@ -131,11 +130,11 @@ struct Service {
 }
 
 impl Service {
-    /// Does what signals and time ask for, until one says stop.
+    /// Handles signals and timers until the process should stop.
     fn run(&mut self, signals: &Signals) -> io::Result<End> {
         loop {
             let now = self.clock.now();
-            // What is read already is not read again meanwhile.
+            // Finished reads are not started again meanwhile.
             let reading = match self.readings.is_idle() {
                 true => self.watch.due(),
                 false => self.readings.due(),
@@ -156,8 +155,8 @@ impl Service {
         }
     }
 
-    /// Goes on serving for the time of `lameduck`, so that clients learn of the stop before it
-    /// comes. Who says stop again means at once; for other signals it is too late.
+    /// Serves on for the time of `lameduck`, so that clients learn of the stop before it happens. A
+    /// second stop signal ends it at once; other signals are ignored.
     fn linger(&mut self, signals: &Signals) -> io::Result<()> {
         if self.lameduck.is_zero() {
             return Ok(());
@@ -188,7 +187,7 @@ impl Service {
         }
     }
 
-    /// Says that all is well, if it is time to and all is.
+    /// Feeds the watchdog, if it is due and all workers respond.
     fn feed_watchdog(&mut self) {
         if self.manager.is_due(self.clock.now()) && self.server.is_alive() {
             self.manager.say("WATCHDOG=1");
@@ -230,20 +229,20 @@ impl Service {
         }
     }
 
-    /// Logs that the periodic look at the configuration failed.
+    /// Logs that the periodic check of the configuration failed.
     fn warn_of_watch(&self, why: &str) {
         let text = format_args!("cannot check the configuration for changes: {why}");
         self.say(Level::Warning, RELOAD, &text);
     }
 
-    /// Counts a reading that was given up; returns why.
+    /// Counts a read that was given up; returns the reason.
     fn give_up(&self, given: Given) -> String {
         self.server.reloads().count_given_up();
         given.why
     }
 
-    /// Has the configuration read again. While it is being read, that one is hurried and the next
-    /// follows: the text may have changed meanwhile.
+    /// Starts a read of the configuration. If one is in progress, its time is cut short and another
+    /// follows, because the text may have changed meanwhile.
     fn reload(&mut self) {
         if self.readings.is_loading() {
             return self.readings.hurry();
@@ -256,7 +255,7 @@ impl Service {
         }
     }
 
-    /// Goes on with what was read, or with the old configuration.
+    /// Switches to the configuration that was read, or stays with the old one.
     fn end_reload(&mut self, loaded: Result<Loaded, String>) {
         let outcome = loaded.and_then(|loaded| self.adopt(loaded));
         let reloads = self.server.reloads();
@@ -304,9 +303,10 @@ impl Service {
         }
     }
 
-    /// Goes on with the addresses that were found.
+    /// Switches to the addresses that were found.
     fn end_names(&mut self, found: Result<Result<Found, String>, Given>) {
-        // Counted from the end of the lookup: one that takes long must not follow the other.
+        // Counted from the end of the lookup, so that slow lookups do not follow each other at
+        // once.
         self.watch.begin_names(self.clock.now());
         let found = match found.unwrap_or_else(|given| Err(self.give_up(given))) {
             Ok(found) => found,
@@ -339,7 +339,7 @@ impl Service {
         }
     }
 
-    /// Goes on with a configuration whose upstreams have other addresses. Its warnings are known.
+    /// Switches to a configuration with other upstream addresses. Its warnings were logged before.
     fn adopt_addresses(&mut self, ready: Ready) -> Result<(), String> {
         let schedule = self.watch.schedule(&ready.prepared.config);
         self.server.apply(ready.prepared).map_err(|error| error.to_string())?;
@@ -352,8 +352,8 @@ impl Service {
         self.log.event(&Event::new(level, source, text));
     }
 
-    /// Starts the program as it is installed now on the same sockets. Says why we are done, if we
-    /// are: it serves, or no process should serve any more.
+    /// Starts the installed binary on the same sockets. Returns the reason why this process is to
+    /// stop, if any: the new one serves, or a stop signal arrived.
     fn hand_over(&mut self, signals: &Signals) -> Option<End> {
         let Self { clock, server, manager, handover, log, .. } = self;
         let log = *log;
@@ -418,7 +418,7 @@ fn format_of(options: &Serve) -> Format {
     }
 }
 
-/// Tells that we serve: as text, in a line for each address and page.
+/// Logs that we serve: in text form, a line for each address and endpoint.
 fn tell_start(log: Log, options: &Serve, server: &Server, workers: usize) {
     let addresses = server.addresses();
     let pages = server.pages().flat_map(|(address, pages)| {

@@ -1,10 +1,10 @@
 //! Host names of upstreams, looked up again when their TTL has passed.
 //!
-//! The Corefile is not read again for that, and it is no reload: the configuration that holds
-//! stays. Only if a name has other addresses is it built anew with those, from the Corefile as it
-//! was. Workers then dial the new addresses and close the connections to the old ones at once. A
-//! name that cannot be looked up, or only for one family, keeps the addresses it had. All of this
-//! may block, so it runs on a thread of its own.
+//! This neither reads the Corefile again nor counts as a reload: the configuration stays. Only if a
+//! name has other addresses is the configuration rebuilt with them, from the same Corefile. Workers
+//! then connect to the new addresses and close the connections to the old ones at once. A name
+//! whose lookup fails, or fails for one family, keeps the addresses it had. Lookups may block, so
+//! they run on a thread of their own.
 
 use super::loading::Ready;
 use crate::blocking::Steps;
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Input of a lookup.
 pub(super) struct Request {
     pub(super) names: Vec<HostName>,
-    /// Corefile of the configuration that holds.
+    /// Corefile of the current configuration.
     pub(super) corefile: Arc<Corefile>,
     pub(super) before: Option<Before>,
     pub(super) workers: usize,
@@ -28,9 +28,9 @@ pub(super) struct Request {
 
 /// Result of a lookup.
 pub(super) struct Found {
-    /// Time until the next lookup. `None`: a name could not be looked up.
+    /// Time until the next lookup. `None`: a lookup failed.
     pub(super) ttl: Option<Duration>,
-    /// Names that could not be looked up, each with the reason.
+    /// Names whose lookup failed, each with the reason.
     pub(super) failed: Vec<(String, String)>,
     /// Names that have other addresses now.
     pub(super) changed: Vec<HostName>,
@@ -39,10 +39,10 @@ pub(super) struct Found {
     pub(super) ready: Option<Result<Ready, String>>,
 }
 
-/// Looks up all names of `request` once, and builds the configuration anew if an address changed.
+/// Looks up all names of `request` once, and rebuilds the configuration if an address changed.
 ///
 /// # Errors
-/// The kernel does not tell what the configuration needs to know of this host.
+/// The facts about this host cannot be read from the kernel.
 pub(super) fn look_up(request: Request, steps: &Steps) -> Result<Found, String> {
     let host = host::describe(request.workers, request.dns_port, steps);
     let host = host.map_err(|error| error.to_string())?;
@@ -122,8 +122,8 @@ mod tests {
 
     type Names = &'static [(&'static str, &'static str)];
 
-    /// A host where names have these addresses; `+` behind one says that others may be missing.
-    /// Names that are not listed cannot be looked up.
+    /// A host where names have these addresses; `+` after one means that others may be missing.
+    /// Lookups of other names fail.
     fn host(names: Names) -> Host {
         let lookup = move |name: &str, _: &[SocketAddr]| {
             let found = || names.iter().filter(|(known, _)| *known == name).map(|(_, ip)| *ip);
@@ -138,7 +138,7 @@ mod tests {
         Host { lookup: Box::new(lookup), ..Host::plain() }
     }
 
-    /// Result of a lookup where names had the addresses of `before` and have those of `now`.
+    /// Result of a lookup when names had the addresses of `before` and now have those of `now`.
     fn found(option: &str, before: Names, now: Names) -> Found {
         let text =
             format!(". {{\n bind 127.0.0.1\n forward . a.test b.test {{\n{option}\n }}\n}}\n");

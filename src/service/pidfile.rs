@@ -1,8 +1,8 @@
-//! The file that says which process serves.
+//! The PID file of the serving process.
 //!
-//! For scripts from before there were service managers. Written once we serve, so a script that
-//! takes over writes its own number over ours; removed at the end if it still has ours. A file that
-//! cannot be written is no reason not to serve.
+//! For scripts that work without a service manager. Written once we serve, so during an upgrade the
+//! new process overwrites our PID; removed at the end if it still has ours. If it cannot be
+//! written, onward serves all the same.
 
 use crate::corefile::read_file;
 use crate::log::{Event, Level, Log};
@@ -10,11 +10,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file with our number, until this is dropped.
+/// A file with our PID, until this is dropped.
 pub(super) struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes our number to `path`; `None`, and a line for the operator, if that fails.
+    /// Writes our PID to `path`; if that fails, logs it and returns `None`.
     pub(super) fn write(path: &Path, log: Log) -> Option<Self> {
         match write(path) {
             Ok(()) => Some(Self(path.to_owned())),
@@ -31,13 +31,13 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         if read_file(&self.0).is_ok_and(|text| text == ours().as_bytes()) {
-            // If it was removed meanwhile, that was on purpose.
+            // An error means that it was removed meanwhile, which is no fault.
             let _ = fs::remove_file(&self.0);
         }
     }
 }
 
-/// Writes our number, unless there is something that could have its writer wait.
+/// Writes our PID, unless the path is something on which a write could block.
 fn write(path: &Path) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));

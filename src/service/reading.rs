@@ -1,9 +1,9 @@
 //! Reads in progress: the configuration, or a check of its files.
 //!
-//! One at a time, the configuration before a look. A request that comes while the configuration is
-//! read leaves that a moment more, and is next; a reading whose file or resolver does not answer is
-//! given up and counted ([`Reloads`](crate::control::Reloads)), its thread left where it is. The
-//! limit of such threads is that of [`blocking`](crate::blocking).
+//! One at a time; a read of the configuration precedes a check. A reload requested during a read
+//! leaves that one a moment more, and comes next. A read whose file or resolver does not answer is
+//! given up and counted ([`Reloads`](crate::control::Reloads)), its thread abandoned. The number of
+//! such threads is limited by [`blocking`](crate::blocking).
 
 use super::loading::{self, Loaded, Look, Ready, Request};
 use super::names::{self, Found};
@@ -33,7 +33,7 @@ pub(super) struct Started {
     pub(super) prepared: Prepared,
     pub(super) warnings: Vec<Warning>,
     pub(super) tree: Option<Arc<Corefile>>,
-    /// The account to become.
+    /// The account to switch to.
     pub(super) account: Option<Account>,
 }
 
@@ -47,21 +47,21 @@ pub(super) struct Readings {
     load: Option<Job<Loaded>>,
     look: Option<Job<Result<Look, String>>>,
     names: Option<Job<Result<Found, String>>>,
-    /// The configuration is to be read once more.
+    /// Another read of the configuration is requested.
     again: bool,
     /// The lack of threads for a check has been logged.
     full: bool,
 }
 
 impl Readings {
-    /// Nothing yet; `waker` is rung when something has been read.
+    /// Creates the state without reads; `waker` is rung at the end of each.
     pub(super) fn new(options: &Serve, workers: usize, clock: Clock, waker: SignalWaker) -> Self {
         let (options, jobs) = (options.clone(), Jobs::new(clock, STEP_MAX));
         let (load, look, names, again, full) = (None, None, None, false, false);
         Self { options, workers, clock, waker, jobs, load, look, names, again, full }
     }
 
-    /// Reads the configuration for the first time; `None`: a signal said stop meanwhile.
+    /// Reads the configuration for the first time; `None`: a stop signal arrived meanwhile.
     ///
     /// # Errors
     /// The message for the operator.
@@ -92,8 +92,8 @@ impl Readings {
         Ok(Some(Started { prepared, warnings, tree, account }))
     }
 
-    /// Reads the configuration again, where `before` has held until now. A look at the files or a
-    /// lookup of names is given up for it.
+    /// Starts a read of the configuration, to follow `before`. A check of files or a lookup of
+    /// names in progress is given up for it.
     ///
     /// # Errors
     /// No thread is left.
@@ -104,7 +104,7 @@ impl Readings {
         Ok(())
     }
 
-    /// Looks whether there is something else than what was `seen`. Returns why not, once.
+    /// Starts a comparison of text and files with `seen`. Returns why not, once.
     pub(super) fn look(&mut self, seen: Seen) -> Option<String> {
         let source = self.options.source.clone();
         match self.begin(move |steps| loading::look(&source, seen, steps)) {
@@ -120,8 +120,8 @@ impl Readings {
         }
     }
 
-    /// Looks up `names` again, of the configuration that `corefile` stands for and that is `before`
-    /// what the lookup may lead to.
+    /// Starts a lookup of `names`, which belong to the configuration made from `corefile`; a
+    /// changed configuration is prepared from `before`.
     ///
     /// # Errors
     /// No thread is left.
@@ -138,17 +138,17 @@ impl Readings {
         Ok(())
     }
 
-    /// Returns true if nothing is read.
+    /// Returns true if no read is in progress.
     pub(super) fn is_idle(&self) -> bool {
         self.load.is_none() && self.look.is_none() && self.names.is_none()
     }
 
-    /// Returns true if the configuration is read.
+    /// Returns true if a read of the configuration is in progress.
     pub(super) fn is_loading(&self) -> bool {
         self.load.is_some()
     }
 
-    /// Has the configuration read once more, after what is read now.
+    /// Requests another read of the configuration, after the one in progress.
     pub(super) fn hurry(&mut self) {
         if let Some(load) = &mut self.load {
             load.hurry(HURRY);
@@ -156,7 +156,7 @@ impl Readings {
         self.again = true;
     }
 
-    /// Returns true if the configuration is to be read once more, now; says so once for each time.
+    /// Returns true if another read of the configuration is requested, and clears the request.
     pub(super) fn takes_another(&mut self) -> bool {
         self.load.is_none() && std::mem::take(&mut self.again)
     }
@@ -169,7 +169,7 @@ impl Readings {
         [load, look, names].into_iter().flatten().min()
     }
 
-    /// The configuration, when it has been read or given up.
+    /// Returns the configuration, when it has been read or given up.
     pub(super) fn take_load(&mut self) -> Option<Result<Loaded, Given>> {
         take(&mut self.load, &self.jobs)
     }
@@ -184,12 +184,12 @@ impl Readings {
         take(&mut self.names, &self.jobs)
     }
 
-    /// Warns of files that the account that the process has become cannot read again, of those
-    /// that were `seen` before: better known now than at a reload.
+    /// Warns of those files in `seen` that the process cannot read again with its account, so that
+    /// the operator learns it before a reload fails.
     pub(super) fn warn_of_unreadable(&self, seen: Seen, log: Log) {
         let source = self.options.source.clone();
         if let Some(user) = self.options.user.clone().filter(|_| source != Source::Stdin) {
-            // It tells by itself.
+            // The job itself logs its findings.
             let _ = self.begin(move |steps| {
                 warnings::of_unreadable(&source, &user, &seen, steps, log);
             });
@@ -209,12 +209,12 @@ impl Readings {
     }
 }
 
-/// A reading that was given up.
+/// A read that was given up.
 pub(super) struct Given {
     pub(super) why: String,
 }
 
-/// The result of a job that is over.
+/// Returns the result of a finished job.
 fn take<T>(job: &mut Option<Job<T>>, jobs: &Jobs) -> Option<Result<T, Given>> {
     let outcome = match job.as_ref()?.progress() {
         Progress::Running => return None,

@@ -1,7 +1,7 @@
 //! Warnings about the files that a running server depends on.
 //!
-//! Certificates out of their time are told at the start and after each reload; files that the
-//! process could not read again are told at the start, before a reload fails for them.
+//! Certificates outside their validity are reported at the start and after each reload; files that
+//! the process could not read again are reported at the start, before a reload fails for them.
 
 use super::loading;
 use super::watch::Seen;
@@ -13,7 +13,7 @@ use crate::log::{Event, Level, Log};
 use crate::options::Source;
 use crate::server::Server;
 
-/// Certificates that are no longer, or not yet, valid.
+/// Warns of certificates that are no longer, or not yet, valid.
 pub(super) fn of_certificates(server: &Server, log: Log) {
     let now = Clock::calendar();
     for trouble in server.certificates().iter().filter_map(|entry| entry.trouble(now)) {
@@ -21,8 +21,8 @@ pub(super) fn of_certificates(server: &Server, log: Log) {
     }
 }
 
-/// Files that the account that the process runs as may not read, and so cannot read again: the
-/// Corefile, what it imports, certificates and keys. For a thread that may block.
+/// Warns of files that the process's account may not read, so that a reload would fail: the
+/// Corefile, its imports, certificates and keys. For a thread that may block.
 pub(super) fn of_unreadable(source: &Source, user: &str, seen: &Seen, steps: &Steps, log: Log) {
     if let Err(error) = loading::read_tree(source, steps) {
         let text = format_args!(

@@ -1,11 +1,11 @@
 //! Schedule of checks for a changed configuration, and their comparison.
 //!
-//! `reload INTERVAL JITTER` has the file read every so often; what counts is what its text says
-//! after imports and variables, line by line, so a comment at the end of it is no change. A text
-//! that was tried, with whatever outcome, is not tried again until it changes. Files of
-//! certificates and keys are looked at with it, and count as part of it. Host names that
-//! stand for upstreams are looked up again when their records run out, whatever the file says then.
-//! Nothing is read here: others do that, on threads that may block, and say what they found.
+//! `reload INTERVAL JITTER` sets the interval of reading the file. The text is compared line by
+//! line, after imports and variables, so a comment at the end of a line is no change. A text that
+//! was tried, with any outcome, is not tried again until it changes. Certificate and key files are
+//! checked at the same time, and count as part of the text. Host names of upstreams are looked up
+//! again when their records expire, independently of the file. Nothing is read here: other threads,
+//! which may block, read and report.
 
 use crate::config::{Config, HostName, Pem, Reload};
 use crate::corefile::{Corefile, Sources};
@@ -17,14 +17,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// After a lookup that failed: how soon it is tried again.
+/// Delay of the next lookup after a failed one.
 const RETRY: Duration = Duration::from_secs(30);
 
 /// State of the checks.
 pub(super) struct Watch {
     /// Corefile that was tried last.
     tried: Option<Arc<Corefile>>,
-    /// Corefile of the configuration that holds.
+    /// Corefile of the current configuration.
     in_force: Option<Arc<Corefile>>,
     schedule: Schedule,
     file_due: Option<Moment>,
@@ -38,12 +38,12 @@ pub(super) struct Schedule {
     file: Option<Duration>,
     /// Host names of upstreams, each once.
     names: Vec<HostName>,
-    /// Files of certificates and keys, as they were tried last.
+    /// Certificate and key files, as they were tried last.
     certificates: Vec<Pem>,
 }
 
 impl Watch {
-    /// Of what `tried` made `config`.
+    /// Creates the state after `tried` became `config`.
     ///
     /// # Errors
     /// No randomness.
@@ -65,13 +65,12 @@ impl Watch {
         Ok(watch)
     }
 
-    /// The configuration that `tree` says was tried; `None`: it could not be read.
+    /// Records that the configuration `tree` was tried; `None`: it could not be read.
     pub(super) fn tried(&mut self, tree: Option<Arc<Corefile>>) {
         self.tried = tree;
     }
 
-    /// The configuration is read again now: should that fail, this is when there is something to
-    /// look at again.
+    /// Records that a read of the configuration begins, and plans the next check in case it fails.
     pub(super) fn begin(&mut self, now: Moment) {
         self.file_due = self.schedule.file.map(|period| now.plus(period));
         self.begin_names(now);
@@ -88,7 +87,7 @@ impl Watch {
         let file = config.reload.map(|reload| period(reload, self.random.next_u32()));
         let mut certificates: Vec<Pem> = Vec::new();
         for file in config.key_files() {
-            // Stanzas share files, each of which is looked at once.
+            // Blocks share files, each of which is checked once.
             if !certificates.contains(file) {
                 certificates.push(file.clone());
             }
@@ -96,35 +95,36 @@ impl Watch {
         Schedule { file, names, certificates }
     }
 
-    /// The configuration that was tried last holds now, and `schedule` with it.
+    /// Records that the configuration tried last has taken effect, with `schedule`.
     pub(super) fn adopt(&mut self, now: Moment, schedule: Schedule) {
         self.in_force.clone_from(&self.tried);
         self.keep(now, schedule);
     }
 
-    /// Returns the Corefile of the configuration that holds.
+    /// Returns the Corefile of the current configuration.
     pub(super) fn in_force(&self) -> Option<&Arc<Corefile>> {
         self.in_force.as_ref()
     }
 
-    /// Host names are looked up now, and in a while again should that fail. Returns them.
+    /// Records that a lookup of host names begins, and plans the next in case it fails. Returns
+    /// them.
     pub(super) fn begin_names(&mut self, now: Moment) -> Vec<HostName> {
         self.names_due = (!self.schedule.names.is_empty()).then(|| now.plus(RETRY));
         self.schedule.names.clone()
     }
 
-    /// Host names are to be looked up again after `ttl`.
+    /// Plans the next lookup of host names after `ttl`.
     pub(super) fn keep_names(&mut self, now: Moment, ttl: Duration) {
         self.names_due = Some(now.plus(ttl));
     }
 
-    /// Goes by the host names and certificates of `schedule`: only addresses have changed, so the
-    /// file is looked at when it would have been.
+    /// Adopts the host names and certificates of `schedule`. The time of the next file check stays,
+    /// because only addresses have changed.
     pub(super) fn adopt_addresses(&mut self, schedule: Schedule) {
         self.schedule = Schedule { file: self.schedule.file, ..schedule };
     }
 
-    /// Goes by `schedule` from now on.
+    /// Adopts `schedule`.
     pub(super) fn keep(&mut self, now: Moment, schedule: Schedule) {
         self.file_due = schedule.file.map(|period| now.plus(period));
         self.names_due = schedule.ttl().map(|ttl| now.plus(ttl));
@@ -136,12 +136,12 @@ impl Watch {
         [self.file_due, self.names_due].into_iter().flatten().min()
     }
 
-    /// Returns true if the records of a host name have run out.
+    /// Returns true if the records of a host name have expired.
     pub(super) fn names_are_due(&self, now: Moment) -> bool {
         self.names_due.is_some_and(|due| due <= now)
     }
 
-    /// Returns true if the file is to be read; says so once for each time.
+    /// Returns true if the file is due to be read, and plans the next time.
     pub(super) fn file_is_due(&mut self, now: Moment) -> bool {
         let due = self.file_due.is_some_and(|due| due <= now);
         if due {
@@ -155,14 +155,15 @@ impl Watch {
         Seen { tried: self.tried.clone(), certificates: self.schedule.certificates.clone() }
     }
 
-    /// Files of certificates and keys hold this now: so much is said once for each change.
+    /// Records the current contents of certificate and key files, so that a change is reported
+    /// once.
     pub(super) fn saw(&mut self, certificates: Vec<Pem>) {
         self.schedule.certificates = certificates;
     }
 }
 
 impl Schedule {
-    /// Time until a host name is to be looked up again. `None`: there is none.
+    /// Returns the time until the next lookup of a host name. `None`: there is no host name.
     fn ttl(&self) -> Option<Duration> {
         self.names.iter().map(|name| name.ttl).min()
     }
@@ -175,13 +176,13 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Returns true if `tree` says something else.
+    /// Returns true if `tree` differs.
     pub(super) fn differs(&self, tree: &Corefile) -> bool {
         self.tried.as_deref() != Some(tree)
     }
 
-    /// The files of certificates and keys as they are now, if one of them holds something else. One
-    /// that cannot be read is about to be written.
+    /// Returns the current certificate and key files, if one of them has changed. One that cannot
+    /// be read counts as unchanged: it may be about to be written.
     pub(super) fn certificates(mut self, sources: &Sources) -> Option<Vec<Pem>> {
         let mut changed = false;
         for file in &mut self.certificates {
@@ -195,14 +196,14 @@ impl Seen {
         changed.then_some(self.certificates)
     }
 
-    /// The files of certificates and keys that cannot be read now, and why.
+    /// Returns the certificate and key files that cannot be read now, with the reasons.
     pub(super) fn unreadable(&self, sources: &Sources) -> Vec<(&Pem, io::Error)> {
         let files = self.certificates.iter();
         files.filter_map(|file| Some((file, (sources.read)(&file.place).err()?))).collect()
     }
 }
 
-/// The interval, and up to half the jitter more or less.
+/// Returns the interval, shifted at random by up to half the jitter.
 fn period(reload: Reload, random: u32) -> Duration {
     let span = reload.jitter;
     let part = (span.as_nanos() * u128::from(random)) >> u32::BITS;

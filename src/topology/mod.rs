@@ -1,10 +1,10 @@
 //! Topology of a host: nodes of network cards, their interrupts and cores, and their distance from
 //! workers.
 //!
-//! [`Topology::read`] asks files of the kernel under a root that is given; what it does not tell is
-//! empty or `None`, and is no fault of the host. [`Topology::place`] is the judgement, and pure:
-//! each card is held against the cores of the workers by the host's NUMA nodes. `onward doctor`
-//! and `onward check` both tell of it in these words.
+//! [`Topology::read`] reads the kernel's files under a given root; unknown facts are empty or
+//! `None`, and are no fault of the host. [`Topology::place`] is the judgement, and pure: it
+//! compares each card with the cores of the workers by the host's NUMA nodes. `onward doctor` and
+//! `onward check` both report it in these words.
 
 mod read;
 
@@ -22,7 +22,7 @@ pub(crate) const FAR: &str =
 pub(crate) struct Topology {
     /// The cores of each NUMA node, by its number.
     pub nodes: BTreeMap<usize, Vec<usize>>,
-    /// Network cards that are not down and not only software.
+    /// Network cards that are up and are hardware.
     pub cards: Vec<Card>,
 }
 
@@ -33,29 +33,29 @@ pub(crate) struct Card {
     pub name: String,
     /// The NUMA node that it is plugged into.
     pub node: Option<usize>,
-    /// Of each receive queue the cores that RPS hands packets to.
+    /// For each receive queue the cores to which RPS steers packets.
     pub queues: Vec<Vec<usize>>,
-    /// Of each interrupt of a receive queue its number and the cores it may go to.
+    /// For each interrupt of a receive queue its number and the cores it may go to.
     pub interrupts: Vec<(u32, Vec<usize>)>,
 }
 
-/// A card held against the workers, on a host of several nodes.
+/// Distance of a card from the workers, on a host of several nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place<'a> {
     card: &'a Card,
-    /// Nodes near the card: where it is plugged in, else where it interrupts.
+    /// Nodes near the card: its own node, or if unknown, those of its interrupts.
     near: BTreeSet<usize>,
-    /// The cores there.
+    /// The cores of these nodes.
     near_cores: BTreeSet<usize>,
     workers: BTreeSet<usize>,
-    /// Workers elsewhere.
+    /// Workers on other nodes.
     far_workers: BTreeSet<usize>,
-    /// Cores that it interrupts on nodes without a worker.
+    /// Interrupted cores on nodes without a worker.
     far_interrupts: BTreeSet<usize>,
 }
 
 impl Card {
-    /// The cores that it interrupts when packets come in.
+    /// Returns the cores that are interrupted when packets arrive.
     pub(crate) fn interrupted(&self) -> BTreeSet<usize> {
         self.interrupts.iter().flat_map(|(_, cores)| cores.iter().copied()).collect()
     }
@@ -87,7 +87,7 @@ impl Topology {
         Some(Place { card, near, near_cores, workers, far_workers, far_interrupts })
     }
 
-    /// Returns warnings about cards that are not near workers on these cores.
+    /// Returns warnings about cards on other nodes than the workers.
     pub(crate) fn notes(&self, workers: &[usize]) -> Vec<String> {
         let places = self.cards.iter().filter_map(|card| self.place(card, workers));
         let note = |place: Place<'_>| {
@@ -103,12 +103,12 @@ impl Topology {
 }
 
 impl Place<'_> {
-    /// Returns true if all is on the same side.
+    /// Returns true if workers and interrupts are all near the card.
     pub(crate) fn is_near(&self) -> bool {
         self.far_workers.is_empty() && self.far_interrupts.is_empty()
     }
 
-    /// Returns advice to bring far workers to the card.
+    /// Returns the advice for moving far workers to the card's node.
     pub(crate) fn better_cores(&self) -> Option<String> {
         let near: Vec<String> = self.near.iter().map(|node| format!("node{node}")).collect();
         let (near, cores) = (near.join(","), cores(&self.near_cores));
@@ -116,7 +116,7 @@ impl Place<'_> {
         (!self.far_workers.is_empty()).then_some(text)
     }
 
-    /// The command that brings far interrupts to the workers.
+    /// Returns the command that moves far interrupts to the workers' nodes.
     pub(crate) fn steering(&self) -> Option<String> {
         let command = || steering(&self.workers, &self.card.name);
         (!self.far_interrupts.is_empty()).then(command)
@@ -156,7 +156,8 @@ fn named(noun: &str, which: &BTreeSet<usize>) -> String {
     format!("{noun}{plural} {}", numbers(which, ", "))
 }
 
-/// Three and more in a row are a range: such lists are read by people, on hosts of 64 cores too.
+/// Joins numbers; three and more in a row become a range, because hosts of 64 cores have long
+/// lists.
 fn numbers(which: &BTreeSet<usize>, between: &str) -> String {
     let numbers: Vec<usize> = which.iter().copied().collect();
     let runs = numbers.chunk_by(|one, next| one + 1 == *next).map(|run| match run {

@@ -1,8 +1,8 @@
 //! Cards, interrupts and nodes, read from files of the kernel under some root.
 //!
-//! The formats are those of `proc(5)` and of the kernel's `Documentation/ABI`. A file that is not
-//! there or says something else is a fact that is not known. Only reads; what the facts mean is
-//! not known here.
+//! The formats are those of `proc(5)` and of the kernel's `Documentation/ABI`. A file that is
+//! missing or malformed makes its fact unknown. This module only reads; the judgement is in the
+//! parent.
 
 use super::{Card, Topology};
 use crate::sys::cpu::{list, mask};
@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Words in the names of interrupts that are for no receive queue.
+/// Words in the names of interrupts that belong to no receive queue.
 const OTHER_INTERRUPTS: [&str; 6] = ["output", "config", "async", "tx-", "control", "mgmnt"];
 
 impl Topology {
-    /// As the host whose `proc` and `sys` are in `root` tells it now.
+    /// Reads the current topology of the host whose `proc` and `sys` are in `root`.
     pub(crate) fn read(root: &Path) -> Self {
         Self { nodes: nodes(root), cards: cards(root) }
     }
@@ -36,7 +36,7 @@ fn cards(root: &Path) -> Vec<Card> {
     let card = |name: String| {
         let path = all.join(&name);
         let device = fs::canonicalize(path.join("device")).ok()?;
-        // Nothing comes in there, wherever it is plugged in.
+        // No packets arrive on a card that is down, whatever its node.
         if fs::read_to_string(path.join("operstate")).is_ok_and(|state| state.trim() == "down") {
             return None;
         }
@@ -56,14 +56,14 @@ fn cards(root: &Path) -> Vec<Card> {
     entries(&all).into_iter().filter_map(card).collect()
 }
 
-/// The cores that an interrupt goes to; those that it may go to where the kernel tells no more.
+/// Returns the cores that an interrupt goes to, or if unknown, those that it may go to.
 fn affinity(root: &Path, number: u32) -> Option<Vec<usize>> {
     let files = ["effective_affinity_list", "smp_affinity_list"];
     let read = |file| fs::read_to_string(root.join(format!("proc/irq/{number}/{file}"))).ok();
     files.into_iter().filter_map(read).find_map(|text| list(&text).filter(|it| !it.is_empty()))
 }
 
-/// The interrupts of receive queues of the card that has these names.
+/// Returns the interrupts of receive queues of the card with these names.
 fn interrupts_of(text: &str, names: &[String]) -> Vec<u32> {
     let of_card = |line: &str| {
         let (number, rest) = line.trim_start().split_once(':')?;
@@ -74,9 +74,9 @@ fn interrupts_of(text: &str, names: &[String]) -> Vec<u32> {
     text.lines().filter_map(of_card).collect()
 }
 
-/// Returns true if a driver's `name` of an interrupt has that of the card in it: before its queue,
-/// as in
-/// `eth0-TxRx-0` and `i40e-eth0-TxRx-0`, or behind it, as in `mlx5_comp0@pci:0000:3b:00.0`.
+/// Returns true if a driver's `name` of an interrupt contains the name of the card: before the
+/// queue, as in `eth0-TxRx-0` and `i40e-eth0-TxRx-0`, or after it, as in
+/// `mlx5_comp0@pci:0000:3b:00.0`.
 fn is_of(name: &str, own: &str) -> bool {
     name.match_indices(own).any(|(place, _)| {
         let (before, after) = (&name[..place], &name[place + own.len()..]);
@@ -87,7 +87,7 @@ fn is_of(name: &str, own: &str) -> bool {
     })
 }
 
-/// Returns true if it is of no receive queue; `Tx-Rx` is of both.
+/// Returns true if the interrupt is of no receive queue; `Tx-Rx` is of both directions.
 fn is_other(name: &str) -> bool {
     let name = name.to_lowercase();
     !name.contains("tx-rx") && OTHER_INTERRUPTS.iter().any(|word| name.contains(word))
@@ -133,7 +133,7 @@ mod tests {
             ("ena-mgmnt@pci:0000:3b:00.0", false),
             ("i40e-0000:3b:00.0:misc", false),
             ("eth0-tx-1", false),
-            // Of the link, where queues have their own.
+            // The affinity of the link, if its queues have their own.
             ("eth0", false),
             ("eth01-TxRx-0", false),
             ("veth0-TxRx-0", false),

@@ -1,19 +1,19 @@
-//! `$GENERATE`: lines that are made from a range of numbers.
+//! `$GENERATE`: records made from a range of numbers.
 //!
 //! `$` in the template stands for the number, `$$` and `\$` for a dollar sign, and
-//! `${OFFSET[,WIDTH[,BASE]]}` for the number with an offset added, filled up with zeros, in a base:
+//! `${OFFSET[,WIDTH[,BASE]]}` for the number with an offset added, padded with zeros, in a base:
 //! `d`, `o`, `x`, `X`, or `n` and `N`, hexadecimal digits in reverse order with dots between them.
 
 use std::iter::StepBy;
 use std::ops::RangeInclusive;
 
-/// The TTL of what is generated, where nothing says another.
+/// TTL of generated records if neither the line nor the zone sets one.
 pub(super) const TTL: u32 = 3_600;
-/// Steps of a range.
+/// Maximum number of steps of a range.
 const STEPS_MAX: i64 = 65_536;
 /// The largest number.
 const NUMBER_MAX: i64 = i32::MAX as i64;
-/// Characters of a number: no label has more.
+/// Maximum characters of a number: no label has more.
 const WIDTH_MAX: usize = 255;
 
 /// Reads `START-STOP[/STEP]`.
@@ -36,7 +36,7 @@ pub(super) fn range(text: &[u8]) -> Result<StepBy<RangeInclusive<i64>>, &'static
     Ok((start..=stop).step_by(step as usize))
 }
 
-/// Writes the line for `number` into `out`, which is emptied first.
+/// Writes the line for `number` into `out`, which is cleared first.
 pub(super) fn line(template: &[u8], number: i64, out: &mut Vec<u8>) -> Result<(), &'static str> {
     out.clear();
     let mut rest = template;
@@ -44,7 +44,7 @@ pub(super) fn line(template: &[u8], number: i64, out: &mut Vec<u8>) -> Result<()
         rest = match rest {
             [] => return Ok(()),
             [b'\\', b'$', behind @ ..] | [b'$', b'$', behind @ ..] => {
-                // An escape, so that no word begins a directive.
+                // An escape, so that no word is taken for a directive.
                 out.extend(b"\\$");
                 behind
             }
@@ -70,7 +70,7 @@ pub(super) fn line(template: &[u8], number: i64, out: &mut Vec<u8>) -> Result<()
     }
 }
 
-/// Writes `number` as `OFFSET[,WIDTH[,BASE]]` says.
+/// Writes `number` in the format `OFFSET[,WIDTH[,BASE]]`.
 fn modified(text: &[u8], number: i64, out: &mut Vec<u8>) -> Result<(), &'static str> {
     const WRONG: &str = "expected ${OFFSET,WIDTH,BASE}, as ${0,3,d}";
     let text = str::from_utf8(text).map_err(|_| WRONG)?;
@@ -99,7 +99,7 @@ fn modified(text: &[u8], number: i64, out: &mut Vec<u8>) -> Result<(), &'static 
     Ok(())
 }
 
-/// Hexadecimal digits, the last one first, with dots, which count in the width.
+/// Returns hexadecimal digits, the last one first, with dots, which count in the width.
 fn nibbles(value: i64, width: usize) -> String {
     let mut text = String::new();
     let mut rest = value;

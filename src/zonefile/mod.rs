@@ -1,12 +1,11 @@
 //! Zone files: from text to records (RFC 1035 §5). PURE.
 //!
-//! [`read`] walks the text of a zone file and gives each record to its caller, in wire format, with
-//! where it stands. `$ORIGIN`, `$TTL`, `$INCLUDE` and `$GENERATE` ([`generate`]) are carried out on
-//! the way; files that are included come from the caller. What the records of a zone may be
-//! together is the business of `engine::authority`; data of single types are read by
-//! [`crate::config::record`]. The first mistake ends the reading and says file, line, column and
-//! what was expected. Depth, number and size of included files are bounded, and so are records
-//! that are generated.
+//! [`read`] parses the text of a zone file and passes each record to its caller, in wire format,
+//! with its position. `$ORIGIN`, `$TTL`, `$INCLUDE` and `$GENERATE` ([`generate`]) are executed on
+//! the way; the caller supplies included files. Whether the records are a valid zone is decided by
+//! `engine::authority`; data of single types are read by [`crate::config::record`]. The first
+//! mistake ends the reading with an error that has file, line, column and the expected syntax.
+//! Depth, number and size of included files are bounded, and so is the number of generated records.
 
 mod generate;
 
@@ -20,29 +19,28 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Files that include each other in a row.
+/// Maximum depth of files that include each other.
 const DEPTH_MAX: usize = 7;
-/// Included files of one zone.
+/// Maximum number of included files of one zone.
 const FILES_MAX: usize = u16::MAX as usize;
-/// Bytes of all files of one zone.
+/// Maximum bytes of all files of one zone.
 const BYTES_MAX: u64 = 4 << 30;
-/// Records that all `$GENERATE` of a zone may make.
+/// Maximum number of records from all `$GENERATE` of a zone.
 const GENERATED_MAX: u64 = 1 << 24;
 /// The largest TTL (RFC 2181 §8).
 const TTL_MAX: u32 = i32::MAX as u32;
-/// Bytes of a record's data.
+/// Maximum bytes of a record's data.
 const DATA_MAX: usize = u16::MAX as usize;
-/// Bytes of a name in wire format.
+/// Maximum bytes of a name in wire format.
 const NAME_MAX: usize = 255;
-/// Bytes of a word that an error shows.
+/// Maximum bytes of a word that an error quotes.
 const NEAR_MAX: usize = 40;
-/// A byte order mark, which editors of another system write.
+/// A byte order mark, which some editors write.
 const MARK: &[u8] = b"\xef\xbb\xbf";
-/// Type NSEC3 and its parameters.
+/// Rtypes NSEC3 and NSEC3PARAM.
 const HASHED: [u16; 2] = [50, 51];
 
-/// Position of a record: the number of its file in the order in which they were opened, and its
-/// line.
+/// Position of a record: number of its file, in the order of opening, and its line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The number of the file.
@@ -56,13 +54,13 @@ pub struct Place {
 pub struct Record<'a> {
     /// The owner in wire format, as it was written.
     pub owner: &'a [u8],
-    /// The type.
+    /// The rtype.
     pub rtype: u16,
-    /// The time to live, in seconds.
+    /// The TTL in seconds.
     pub ttl: u32,
     /// The data in wire format, uncompressed.
     pub data: &'a [u8],
-    /// Where it stands.
+    /// Position in the file.
     pub place: Place,
 }
 
@@ -75,9 +73,9 @@ pub struct ZoneError {
     pub line: u32,
     /// The byte of the line, counted from 1.
     pub column: usize,
-    /// The mistake, or what was expected.
+    /// The mistake, or the expected syntax.
     pub what: String,
-    /// The word at which it was found; empty at a line's end.
+    /// The word at the mistake; empty at the end of a line.
     pub near: String,
 }
 
@@ -91,7 +89,7 @@ impl fmt::Display for ZoneError {
 
 impl std::error::Error for ZoneError {}
 
-/// The caller's side of a reading.
+/// Receiver of records and supplier of included files.
 pub trait Consumer {
     /// Takes a record.
     ///
@@ -102,12 +100,12 @@ pub trait Consumer {
     /// Returns the bytes of an included file.
     ///
     /// # Errors
-    /// Why there are none.
+    /// The reason why it cannot be read.
     fn include(&mut self, file: &Path) -> Result<Vec<u8>, String>;
 }
 
-/// Reads a zone file. `label`: the file as errors name it, whose directory included files are
-/// relative to. `origin`: the zone, in wire format. Returns the names of all files, by number.
+/// Reads a zone file. `label`: the file as errors name it; included files are relative to its
+/// directory. `origin`: the zone, in wire format. Returns the names of all files, by number.
 ///
 /// # Errors
 /// The first mistake.
@@ -148,7 +146,7 @@ impl Fault {
     }
 }
 
-/// A mistake, or an error that has its place already.
+/// A mistake, or an error that has its position already.
 enum Stop {
     Fault(Fault),
     Error(ZoneError),
@@ -160,15 +158,15 @@ impl<T: Into<Fault>> From<T> for Stop {
     }
 }
 
-/// Defaults of the records that follow. Those of an included file end with it.
+/// Defaults of later records. Those of an included file end with it.
 #[derive(Clone)]
 struct State {
     origin: Vec<u8>,
-    /// The TTL of records that name none.
+    /// TTL of records without one.
     ttl: Option<u32>,
-    /// `$TTL` set it; otherwise it is the one written last.
+    /// The TTL was set by `$TTL`; otherwise it is that of the last record.
     is_set: bool,
-    /// The owner of records that name none; empty: there was none yet.
+    /// Owner of records without one; empty: there was none yet.
     owner: Vec<u8>,
 }
 
@@ -177,13 +175,13 @@ struct Reader<'a> {
     files: Vec<PathBuf>,
     bytes: u64,
     generated: u64,
-    /// Data of the record that is being read.
+    /// Data of the current record.
     data: Vec<u8>,
-    /// A line that `$GENERATE` makes.
+    /// A line generated by `$GENERATE`.
     line: Vec<u8>,
 }
 
-/// The file that is being read.
+/// The current file.
 struct Current<'a> {
     path: &'a Path,
     text: &'a [u8],
@@ -211,7 +209,7 @@ impl Reader<'_> {
                 Err(Stop::Error(error)) => return Err(error),
                 Err(Stop::Fault(fault)) => return Err(error_at(&current, at, &fault)),
             }
-            // The end of the line is passed, too.
+            // The end of the line is consumed as well.
             let end = (at + words.place() + 1).min(text.len());
             let lines = text[at..end].iter().filter(|byte| **byte == b'\n').count();
             current.place.line = current.place.line.saturating_add(lines as u32);
@@ -220,7 +218,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads what stands on one line, or on several that parentheses join.
+    /// Reads an entry, which is one line, or several joined by parentheses.
     fn line(
         &mut self,
         words: &mut Words<'_>,
@@ -243,7 +241,7 @@ impl Reader<'_> {
         Ok(self.record(first, words, current.place, state)?)
     }
 
-    /// Reads a record behind its owner, which is the state's, from `first` on.
+    /// Reads a record after its owner, which is in the state, from `first` on.
     fn record(
         &mut self,
         first: Word<'_>,
@@ -386,7 +384,7 @@ impl Reader<'_> {
             let mut line = std::mem::take(&mut self.line);
             let made = self.generated_record(number, template, &mut line, current.place, &mut own);
             self.line = line;
-            // Of what is made only the directive itself has a place in the file.
+            // Generated text has no position in the file, so the error is at the directive itself.
             made.map_err(|fault| {
                 let what = format!("{} (generated with {number})", fault.what);
                 Fault::at(&word, what)
@@ -413,7 +411,7 @@ impl Reader<'_> {
     }
 }
 
-/// Reads the owner of the records that follow.
+/// Reads the owner of the current and later records.
 fn name_into(word: &Word<'_>, state: &mut State) -> Result<(), RecordError> {
     let State { owner, origin, .. } = state;
     owner.clear();
@@ -434,7 +432,7 @@ fn ttl_of(word: &Word<'_>) -> Result<u32, Fault> {
     Ok(ttl)
 }
 
-/// Nothing follows.
+/// Expects the end of the entry.
 fn end(words: &mut Words<'_>) -> Result<(), Fault> {
     match words.next()? {
         Some(more) => Err(Fault::at(&more, "a word too many")),
@@ -442,7 +440,7 @@ fn end(words: &mut Words<'_>) -> Result<(), Fault> {
     }
 }
 
-/// The error of a fault in the record that begins at byte `at`.
+/// Returns the error of a fault in the record that begins at byte `at`.
 fn error_at(current: &Current<'_>, at: usize, fault: &Fault) -> ZoneError {
     let text = current.text;
     let place = (at + fault.column - 1).min(text.len());

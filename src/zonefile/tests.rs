@@ -1,6 +1,6 @@
-//! What zone files mean and what is refused, case by case.
+//! Meaning of zone files and their errors, case by case.
 //!
-//! The `domain` crate is the oracle for what it reads, and no text does harm.
+//! The `domain` crate is the oracle for the syntax that it supports, and no text causes a panic.
 
 use super::{Consumer, Record, read};
 use crate::config::{Name, RecordType};
@@ -29,7 +29,7 @@ impl Consumer for Texts {
     }
 }
 
-/// A record as another reader of the wire format has it.
+/// Formats a record with another reader of the wire format.
 fn text_of(record: &Record<'_>) -> String {
     let Record { owner, rtype, ttl, data, .. } = *record;
     let mut message = vec![0, 0, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0];
@@ -239,7 +239,7 @@ fn rare_types_are_read() {
     }
 }
 
-/// What the `domain` crate reads of a text.
+/// Returns the records that the `domain` crate reads from a text.
 fn oracle(text: &str) -> Option<Vec<String>> {
     let mut file = Zonefile::from(text.as_bytes());
     file.set_origin("z.test".parse().unwrap());

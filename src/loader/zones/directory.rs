@@ -1,8 +1,8 @@
-//! Keeps the zones of a directory, as `auto` has it, in step with its files.
+//! Keeps the zones of an `auto` directory in step with its files.
 //!
-//! A new file becomes a zone when it has been read, and one that was never read is none. A zone
-//! goes when two looks in a row do not find its file, so that a file that is being replaced keeps
-//! its zone. A directory that cannot be read changes nothing. The log is told once of each fact.
+//! A new file becomes a zone after its first successful read. A zone is removed when two scans in a
+//! row do not find its file, so that a file that is being replaced keeps its zone. A directory that
+//! cannot be read changes nothing. Each fact is logged once.
 
 use super::walk::{Walk, walk};
 use super::{SETTLE, Watched};
@@ -17,26 +17,26 @@ use std::io;
 /// Source of log lines about directories and their files.
 pub(super) const AUTO: &str = "plugin/auto";
 
-/// A directory and what is known of it.
+/// A directory and the state of its scans.
 pub(super) struct Directory {
     source: DirectorySource,
     log: Log,
-    /// Zones that other stanzas have files for.
+    /// Zones that other directives of the block serve.
     taken: HashSet<Name>,
-    /// Time of the next walk.
+    /// Time of the next scan.
     pub(super) look_at: Option<Moment>,
-    /// Zones whose files the last walk has not found.
+    /// Zones whose files the last scan has not found.
     missed: HashSet<Name>,
-    /// The warnings of the last walk.
+    /// Warnings of the last scan.
     warned: HashSet<String>,
-    /// The error that the log has been told of.
+    /// Error that was logged last.
     told: Option<String>,
     /// The error for which the first load refuses the configuration.
     refusal: Option<String>,
     state: DirectoryState,
 }
 
-/// Returns the error of a directory that refuses the configuration; `None`: it may still come.
+/// Returns the error of a directory that refuses the configuration; `None`: it may still appear.
 pub fn directory_refusal(source: &DirectorySource, error: &io::Error) -> Option<String> {
     if error.kind() == io::ErrorKind::NotFound && source.reload.is_some() {
         return None;
@@ -46,7 +46,7 @@ pub fn directory_refusal(source: &DirectorySource, error: &io::Error) -> Option<
 }
 
 impl Directory {
-    /// Of a directory that was not looked at yet, beside these zones.
+    /// Creates the state of a directory that was not scanned yet, beside these zones.
     pub(super) fn new(source: &DirectorySource, zones: &[Watched], log: Log) -> Self {
         let label = source.directory.label.clone();
         Self {
@@ -62,7 +62,7 @@ impl Directory {
         }
     }
 
-    /// Returns its state.
+    /// Returns its state for the metrics.
     pub(super) fn state(&self) -> DirectoryState {
         self.state.clone()
     }
@@ -91,7 +91,7 @@ impl Directory {
         self.refusal.as_ref()
     }
 
-    /// Tells of the error that would have refused the configuration, as nobody has waited for it.
+    /// Logs the error that would have refused the configuration if the first load had been in time.
     pub(super) fn tell_refusal(&mut self) {
         if let Some(text) = self.refusal.take() {
             let text = format_args!("no zone of the directory is served: {text}");
@@ -99,8 +99,8 @@ impl Directory {
         }
     }
 
-    /// Looks for new, moved and removed files, and has those that are there be looked at. Returns
-    /// true if a zone is gone.
+    /// Finds new, moved and removed files, and triggers the check of existing ones. Returns true if
+    /// a zone was removed.
     pub(super) fn look(&mut self, zones: &mut Vec<Watched>, now: Moment) -> bool {
         let walk = match walk(&self.source, &self.taken) {
             Ok(walk) => walk,
@@ -156,14 +156,14 @@ impl Directory {
         is_changed
     }
 
-    /// Sets the time of the next walk.
+    /// Sets the time of the next scan.
     pub(super) fn plan(&mut self, now: Moment) {
         let interval = self.source.reload.map(|reload| reload.max(LOOK_INTERVAL_MIN));
         let soon = (!self.missed.is_empty()).then_some(SETTLE);
         self.look_at = interval.map(|interval| now.plus(soon.unwrap_or(interval)));
     }
 
-    /// Tells of the warnings that the walk before had not.
+    /// Logs the warnings that the previous scan did not have.
     fn take_warnings(&mut self, walk: &Walk) {
         let before = std::mem::replace(&mut self.warned, walk.warnings.iter().cloned().collect());
         for text in walk.warnings.iter().filter(|text| !before.contains(*text)) {
@@ -171,7 +171,7 @@ impl Directory {
         }
     }
 
-    /// Notes an error; true if the log has not been told of it.
+    /// Records an error; returns true if it was not logged before.
     fn is_news(&mut self, error: &io::Error) -> bool {
         let error = Some(error.to_string());
         let is_news = self.told != error;

@@ -1,7 +1,7 @@
-//! Reads one zone from its file, and notes each file that it opens.
+//! Reads one zone from its file, and records each file that it opens.
 //!
-//! Text goes record by record to a builder; errors name the file as it is written, with line,
-//! column and zone. Files have a maximum size, and none is opened that is no regular file.
+//! Text goes record by record to a builder; errors name the file as in the Corefile, with line,
+//! column and zone. Files have a maximum size, and only regular files are opened.
 
 use super::{Files, Trouble};
 use crate::clock::Clock;
@@ -17,12 +17,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Seconds before the end of a signature from which on it is warned of.
+/// Seconds before the expiry of a signature at which the warning begins.
 const EXPIRY_WARNING: i32 = 7 * 86_400;
-/// Bytes of a zone file. While it is read, there are two copies of its records besides its text.
+/// Maximum size of a zone file. Its text and two copies of its records are in memory during a read.
 const BYTES_MAX: u64 = 1 << 30;
 
-/// Reads a zone, and tells of which files.
+/// Reads a zone, and returns its files as well.
 pub(super) fn read(file: &FileSource, hasher: &RandomState) -> (Result<Built, Trouble>, Files) {
     let own = Signature::of(&file.place).ok();
     let known = HashSet::from([file.place.clone()]);
@@ -87,7 +87,7 @@ fn warning_of_expiration(at: u32, now: u32) -> Option<String> {
     }
 }
 
-/// Returns a file's name for errors: that of the zone itself as it is written.
+/// Returns a file's name for errors; the zone's own file as it is written in the Corefile.
 fn label(file: &FileSource, path: &Path) -> String {
     if path == file.place { file.label.clone() } else { path.display().to_string() }
 }

@@ -1,6 +1,6 @@
-//! A loader of zones with real files: what workers get when those change, and when they are broken.
+//! A loader of zones with real files: the snapshots that workers get when files change or break.
 //!
-//! A worker here is the end of a mailbox; what is waited for has a deadline.
+//! A worker here is the end of a mailbox; each wait has a deadline.
 
 mod auto;
 
@@ -28,7 +28,7 @@ fn log(line: &str) {
     LINES.lock().unwrap().push(line.to_owned());
 }
 
-/// A directory that is gone with its test.
+/// A directory that is removed with its test.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -42,14 +42,14 @@ impl Directory {
         Self(path)
     }
 
-    /// Puts a whole new file in the place of the one that may be there.
+    /// Replaces the file by a new one.
     fn write(&self, file: &str, text: &str) {
         let new = self.0.join("new");
         fs::write(&new, text).unwrap();
         fs::rename(new, self.0.join(file)).unwrap();
     }
 
-    /// The source of a block for the zone `z` with this stanza, where `DIR` is the directory.
+    /// Returns the source of a block for the zone `z` with this text, where `DIR` is the directory.
     fn source(&self, stanza: &str) -> Arc<ZonesSource> {
         let stanza = stanza.replace("DIR", &self.0.to_string_lossy());
         let text = format!("z {{\n bind 127.0.0.1\n {stanza}\n}}\n");
@@ -57,7 +57,7 @@ impl Directory {
         Arc::clone(config.zone_sources()[0])
     }
 
-    /// Lines of the log about its files.
+    /// Returns the lines of the log about its files.
     fn lines(&self) -> Vec<String> {
         let own = self.0.to_string_lossy();
         LINES.lock().unwrap().iter().filter(|line| line.contains(&*own)).cloned().collect()
@@ -70,7 +70,7 @@ impl Drop for Directory {
     }
 }
 
-/// A loader at work, and a worker who gets what it loads.
+/// A running loader, and a worker that gets its snapshots.
 struct Bed {
     loads: Loads,
     mail: Receiver<ToWorker>,
@@ -80,7 +80,7 @@ struct Bed {
     _poll: mio::Poll,
 }
 
-/// Starts a loader and returns what it loads first.
+/// Starts a loader and returns its first snapshot.
 fn start(
     source: Arc<ZonesSource>,
     loads: Arc<ZoneLoads>,
@@ -117,7 +117,7 @@ impl Bed {
         Self { loads, mail, first: table(first.unwrap()), orders, thread, _poll: poll }
     }
 
-    /// A loader that nobody has waited for, with the first table that its worker gets.
+    /// A loader whose first load missed its deadline, with the first table that its worker gets.
     fn start_late(source: Arc<ZonesSource>) -> Self {
         let (own, loads) = (Arc::new(ZoneLoads::default()), Loads::default());
         loads.reload(Vec::new(), vec![Arc::clone(&own)]);
@@ -130,7 +130,7 @@ impl Bed {
         Self { loads, mail, first: table(contents), orders, thread, _poll: poll }
     }
 
-    /// The next table that the worker gets.
+    /// Returns the next table that the worker gets.
     #[track_caller]
     fn next(&self) -> Arc<ZoneTable> {
         match self.mail.recv_timeout(TIMEOUT) {
@@ -143,7 +143,7 @@ impl Bed {
         self.loads.zones().remove(0)
     }
 
-    /// Waits until the state of the first zone is as it should be.
+    /// Waits until the state of the first zone fulfils `is_right`.
     #[track_caller]
     fn until(&self, is_right: impl Fn(&ZoneState) -> bool) {
         let nothing = crossbeam_channel::never::<()>();

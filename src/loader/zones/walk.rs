@@ -1,4 +1,4 @@
-//! Finds the zone files of a directory, as `auto` has them.
+//! Finds the zone files of an `auto` directory.
 //!
 //! Files and directories are visited in the order of their names, a directory's files in its place;
 //! of two files with the same zone the first counts. Links to files are followed, links to
@@ -12,11 +12,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Directories below each other.
+/// Maximum depth of nested directories.
 const DEPTH_MAX: usize = 32;
-/// Entries of all directories.
+/// Maximum number of entries in all directories.
 const ENTRIES_MAX: usize = 1_000_000;
-/// Warnings of one walk.
+/// Maximum number of warnings of one walk.
 const WARNINGS_MAX: usize = 100;
 
 /// Result of a walk.
@@ -24,26 +24,26 @@ const WARNINGS_MAX: usize = 100;
 pub(crate) struct Walk {
     /// Zones and their files, in the order of the walk.
     pub(crate) found: Vec<FileSource>,
-    /// Files and directories that were passed over.
+    /// Files and directories that were skipped.
     pub(crate) warnings: Vec<String>,
-    /// Directories below the first that cannot be read: nothing is known of their files.
+    /// Subdirectories that cannot be read: their files are unknown.
     pub(super) unread: Vec<PathBuf>,
 }
 
 struct Walking<'a> {
     source: &'a DirectorySource,
-    /// Zones that other stanzas have files for.
+    /// Zones that other directives of the block serve.
     taken: &'a HashSet<Name>,
-    /// The zones of `walk.found`, and their places in it.
+    /// The zones of `walk.found`, and their indexes in it.
     known: HashMap<Name, usize>,
     walk: Walk,
     entries: usize,
 }
 
-/// Looks for zone files in the directory of `source`. `taken`: zones that are read from elsewhere.
+/// Finds zone files in the directory of `source`. `taken`: zones that are read from elsewhere.
 ///
 /// # Errors
-/// The directory itself cannot be read, or has too much in it.
+/// The directory itself cannot be read, or has too many entries.
 pub(crate) fn walk(source: &DirectorySource, taken: &HashSet<Name>) -> io::Result<Walk> {
     let (walk, known) = (Walk::default(), HashMap::new());
     let mut walking = Walking { source, taken, known, walk, entries: 0 };
@@ -60,7 +60,7 @@ impl Walking<'_> {
         }
         entries.sort_unstable_by_key(DirEntry::file_name);
         for entry in entries {
-            // One that is gone meanwhile is not there.
+            // An entry that was removed meanwhile is skipped.
             let Ok(file_type) = entry.file_type() else { continue };
             if file_type.is_dir() {
                 self.below(entry.path(), depth + 1)?;
@@ -101,7 +101,7 @@ impl Walking<'_> {
             return;
         };
         let place = entry.path();
-        // A link that leads nowhere is a file that cannot be opened.
+        // A broken link counts as a file, which then cannot be opened.
         let leads_elsewhere = || std::fs::metadata(&place).is_ok_and(|found| !found.is_file());
         if !file_type.is_file() && (!file_type.is_symlink() || leads_elsewhere()) {
             return;
@@ -145,7 +145,7 @@ impl Walking<'_> {
     }
 }
 
-/// Returns true if both lead to the same file.
+/// Returns true if both paths lead to the same file.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     let file = |place: &Path| {
         let metadata: Metadata = std::fs::metadata(place).ok()?;

@@ -1,8 +1,7 @@
 //! Zones of a directory with real files: added, changed, broken, moved and removed ones, and a
-//! directory that is gone and comes back.
+//! directory that is removed and comes back.
 //!
-//! Looks are made by hand, each at a later time of the reader's clock, so that nothing is waited
-//! for.
+//! Checks are made by hand, each at a later time of the reader's clock, so that nothing waits.
 
 use super::{Directory, log, text};
 use crate::control::{DirectoryState, Loads, ZoneLoads};
@@ -17,10 +16,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Time between two looks: the interval of the stanza has passed, and a changed file is settled.
+/// Time between two checks: the interval has passed, and a changed file is settled.
 const STEP: Duration = Duration::from_secs(120);
 
-/// A reader of a stanza, and the time at which it looked last.
+/// A reader, and the time of its last check.
 struct Bed {
     directory: Directory,
     reader: ZonesReader,
@@ -30,7 +29,8 @@ struct Bed {
 }
 
 impl Bed {
-    /// A reader of `stanza`, where `DIR/zones` is the directory that `fill` has written into.
+    /// Creates a reader of `stanza`, where `DIR/zones` is the directory that `fill` has written
+    /// into.
     fn start(stanza: &str, fill: impl FnOnce(&Directory)) -> Self {
         let directory = Directory::new();
         fs::create_dir(directory.0.join("zones")).unwrap();
@@ -44,13 +44,13 @@ impl Bed {
         Self { directory, reader, loads, now, first }
     }
 
-    /// Looks once. Returns the zones if any has changed.
+    /// Checks once. Returns the zones if any has changed.
     fn look(&mut self) -> Option<Vec<(String, u32)>> {
         self.now = self.now.plus(STEP);
         self.reader.look(self.now).map(|table| zones(&table))
     }
 
-    /// Looks until changes that there are have been found, read and confirmed.
+    /// Checks until all changes have been found, read and confirmed.
     fn settle(&mut self) -> Vec<(String, u32)> {
         for _ in 0..4 {
             self.look();
@@ -70,13 +70,13 @@ impl Bed {
         self.loads.directories().remove(0)
     }
 
-    /// Number of lines of the log about its files with these words.
+    /// Returns the number of log lines about its files that contain `words`.
     fn lines(&self, words: &str) -> usize {
         self.directory.lines().iter().filter(|line| line.contains(words)).count()
     }
 }
 
-/// The zones of a table that are loaded, and their serials, in the order of their names.
+/// Returns the loaded zones of a table and their serials, in the order of their names.
 fn zones(table: &ZoneTable) -> Vec<(String, u32)> {
     let serial = |entry: &crate::engine::authority::table::ZoneEntry| {
         (entry.name.to_string(), entry.zone.as_ref().map_or(0, |zone| zone.serial()))
