@@ -1,9 +1,9 @@
 //! Accounts of the host, and the switch of the process to one of them.
 //!
-//! Of all that root may do one thing is kept, to bind ports below 1024: a configuration that is
-//! read again may name further addresses. It is kept as an ambient capability, so that a process
-//! that takes over has it as well. [`forgo_capabilities`] is for threads that bind nothing.
-//! To be called while there is one thread: capabilities are a thread's own.
+//! Of root's capabilities only CAP_NET_BIND_SERVICE is kept, to bind ports below 1024, because a
+//! reload may add addresses. It is kept as an ambient capability, so that a process that takes over
+//! has it as well. [`forgo_capabilities`] is for threads that bind nothing. Call this while there
+//! is only one thread, because capabilities belong to a thread.
 
 use super::cvt;
 use std::ffi::{CStr, CString};
@@ -12,13 +12,13 @@ use std::mem::MaybeUninit;
 
 /// Binding ports below 1024 (linux/capability.h).
 const NET_BIND_SERVICE: libc::c_ulong = 10;
-/// The kernel has no capability with a higher number.
+/// Highest capability number of any kernel.
 const CAPABILITIES_MAX: libc::c_ulong = 63;
 /// 64 bits of capabilities, in two halves (linux/capability.h).
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
-/// Groups of an account; the kernel has no more of a process (NGROUPS_MAX in linux/limits.h).
+/// Maximum number of groups of a process (NGROUPS_MAX in linux/limits.h).
 const GROUPS_MAX: usize = 65_536;
-/// Room for what the C library knows about an account.
+/// Buffer size for an account's entry from the C library.
 const ACCOUNT_LEN: usize = 16_384;
 
 /// An account of this host.
@@ -30,15 +30,15 @@ pub struct Account {
     groups: Vec<libc::gid_t>,
 }
 
-/// The user that the process acts as.
+/// Returns the effective user ID.
 pub fn user() -> u32 {
-    // SAFETY: it takes nothing and cannot fail.
+    // SAFETY: the call takes no argument and cannot fail.
     unsafe { libc::geteuid() }
 }
 
 impl Account {
-    /// The account called `name`; `None`: there is none. May block as long as the services of
-    /// nsswitch.conf(5) do; [`Account::enter`] asks none of them.
+    /// Returns the account called `name`; `None`: there is none. May block as long as the services
+    /// of nsswitch.conf(5) do; [`Account::enter`] uses none of them.
     ///
     /// # Errors
     /// The host's accounts cannot be read.
@@ -47,8 +47,8 @@ impl Account {
         let mut entry = MaybeUninit::<libc::passwd>::uninit();
         let mut text = vec![0; ACCOUNT_LEN];
         let mut found = std::ptr::null_mut();
-        // SAFETY: all places are valid for writing, the text for its length, and the name ends
-        // with a zero.
+        // SAFETY: all places are valid for writing, the text for its length, and the name ends with
+        // a zero.
         let error = unsafe {
             libc::getpwnam_r(
                 name.as_ptr(),
@@ -78,33 +78,33 @@ impl Account {
         &self.name
     }
 
-    /// Becomes this account, without a way back. Nothing happens if the process is it already.
+    /// Switches to this account for good. Nothing happens if the process has it already.
     ///
     /// # Errors
-    /// The kernel refuses: mostly because the process is not root's. It may then be half of one
-    /// account and half of the other, and is to end.
+    /// The kernel refuses, mostly because the process is not root. The switch may then be
+    /// incomplete, and the process must end.
     pub fn enter(&self) -> io::Result<()> {
         if user() == self.user {
             return Ok(());
         }
         for capability in (0..=CAPABILITIES_MAX).filter(|number| *number != NET_BIND_SERVICE) {
             match control(libc::PR_CAPBSET_DROP, capability, 0) {
-                // This kernel has fewer.
+                // No capability has this number or a higher one.
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
                 outcome => outcome?,
             }
         }
         cvt(|| {
-            // SAFETY: the list is live, and as long as is said.
+            // SAFETY: the list is live and has the given length.
             unsafe { libc::setgroups(self.groups.len(), self.groups.as_ptr()) }
         })?;
         control(libc::PR_SET_KEEPCAPS, 1, 0)?;
         cvt(|| {
-            // SAFETY: it takes numbers.
+            // SAFETY: the call takes only numbers.
             unsafe { libc::setresgid(self.group, self.group, self.group) }
         })?;
         cvt(|| {
-            // SAFETY: it takes numbers.
+            // SAFETY: the call takes only numbers.
             unsafe { libc::setresuid(self.user, self.user, self.user) }
         })?;
         set_capabilities(1 << NET_BIND_SERVICE)?;
@@ -112,12 +112,12 @@ impl Account {
     }
 }
 
-/// All groups of the account called `name`, whose own is `group`.
+/// Returns all groups of the account called `name`, whose primary group is `group`.
 fn groups_of(name: &CStr, group: libc::gid_t) -> io::Result<Vec<libc::gid_t>> {
     let mut groups = vec![group; GROUPS_MAX];
     let mut count = GROUPS_MAX as libc::c_int;
     let place = groups.as_mut_ptr();
-    // SAFETY: the name ends with a zero, and as many groups are written as there is room for.
+    // SAFETY: the name ends with a zero, and at most `count` groups are written.
     let written = unsafe { libc::getgrouplist(name.as_ptr(), group, place, &raw mut count) };
     if written < 0 {
         return Err(io::Error::other(format!("it is in more than {GROUPS_MAX} groups")));
@@ -126,10 +126,10 @@ fn groups_of(name: &CStr, group: libc::gid_t) -> io::Result<Vec<libc::gid_t>> {
     Ok(groups)
 }
 
-/// The calling thread gives up whatever it may do beyond what anybody may.
+/// Drops all capabilities of the calling thread.
 ///
 /// # Errors
-/// The kernel refuses, which a filter of system calls can make it do.
+/// The kernel refuses, for example because of a system call filter.
 pub fn forgo_capabilities() -> io::Result<()> {
     set_capabilities(0)
 }
@@ -143,7 +143,7 @@ fn control(what: libc::c_int, first: libc::c_ulong, second: libc::c_ulong) -> io
     .map(drop)
 }
 
-/// As capset(2) takes it; the C library has no function for it.
+/// Header of capset(2), for which the C library has no function.
 #[repr(C)]
 struct Header {
     version: u32,
@@ -158,13 +158,13 @@ struct Half {
     inheritable: u32,
 }
 
-/// The calling thread may do just this, all of it at once.
+/// Sets the capabilities of the calling thread to `all`, all of them effective.
 fn set_capabilities(all: u64) -> io::Result<()> {
     let header = Header { version: CAPABILITY_VERSION_3, thread: 0 };
     let half = |bits: u32| Half { effective: bits, permitted: bits, inheritable: bits };
     let halves = [half(all as u32), half((all >> 32) as u32)];
     cvt(|| {
-        // SAFETY: both are live and laid out as this version has them; the kernel only reads.
+        // SAFETY: both are live and laid out for this version; the kernel only reads.
         let outcome =
             unsafe { libc::syscall(libc::SYS_capset, &raw const header, halves.as_ptr()) };
         outcome as libc::c_int

@@ -1,12 +1,12 @@
-//! Socket addresses as the kernel lays them out.
+//! Socket addresses in the kernel's layout.
 //!
-//! `RawAddress` is the memory that `recvmmsg` fills and `sendmmsg` reads: 28 bytes, enough for
-//! both internet families, instead of the 128 of `sockaddr_storage` (which a batch would have
-//! to carry through the caches). Conversions check the family and never fail on ours.
+//! `RawAddress` is the memory that `recvmmsg` fills and `sendmmsg` reads: 28 bytes, enough for both
+//! internet families, instead of the 128 of `sockaddr_storage` (which a batch would have to carry
+//! through the caches). Conversions check the family and never fail on our own addresses.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// Odd, and without pattern: products with it differ in their upper bits.
+/// Odd and without pattern, so that products with it differ in their upper bits.
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Memory for one IPv4 or IPv6 socket address.
@@ -20,7 +20,7 @@ pub(super) union RawAddress {
 }
 
 impl RawAddress {
-    /// The bytes that a name of any family may take.
+    /// Capacity in bytes for an address of either family.
     pub(super) const LEN: libc::socklen_t = size_of::<Self>() as libc::socklen_t;
 
     /// All zero: no family.
@@ -30,14 +30,13 @@ impl RawAddress {
         unsafe { std::mem::transmute(zeros) }
     }
 
-    /// All its bytes, those beyond its name included, which are zero.
+    /// Returns all bytes, including those after the address, which are zero.
     pub(super) fn bytes(&self) -> &[u8; 28] {
-        // SAFETY: `empty` and `encode` initialise every byte, and so does the kernel, which writes
-        // over what they have left.
+        // SAFETY: `empty` and `encode` initialise every byte, and the kernel only overwrites them.
         unsafe { &self.bytes }
     }
 
-    /// A number for what it says; its upper bits differ most.
+    /// Returns a hash of the address; its upper bits differ most.
     #[inline]
     pub(super) fn digest(&self) -> u64 {
         let (words, rest) = self.bytes().as_chunks::<8>();
@@ -47,7 +46,7 @@ impl RawAddress {
         })
     }
 
-    /// The layout of `address` and the bytes it takes.
+    /// Returns the kernel's form of `address` and its length in bytes.
     pub(super) fn encode(address: &SocketAddr) -> (Self, libc::socklen_t) {
         let mut name = Self::empty();
         match address {
@@ -75,7 +74,7 @@ impl RawAddress {
         }
     }
 
-    /// The address, or `None` for a family that is not the internet's.
+    /// Returns the address, or `None` for a family other than IPv4 and IPv6.
     pub(super) fn decode(&self) -> Option<SocketAddr> {
         // SAFETY: all variants begin with the family, and `empty` initialises every byte.
         let family = unsafe { self.family };

@@ -1,16 +1,16 @@
 //! Seccomp filters for threads.
 //!
-//! Two bounds. [`Bounds::Packets`] is for threads that only move packets: they may use the sockets
-//! and the memory that they have and open further sockets of the internet; they open no file,
-//! start no program, make no memory executable, and look into no other process. A call that is not
-//! listed fails with EPERM, which its caller sees as any other error. [`Bounds::NoPrograms`] is for
-//! threads that also read files: they start no program.
+//! Two bounds. [`Bounds::Packets`] is for threads that only move packets: they may use their
+//! sockets and memory and open further internet sockets; they open no file, start no program, make
+//! no memory executable, and access no other process. A call that is not listed fails with EPERM,
+//! which its caller handles like any other error. [`Bounds::NoPrograms`] is for threads that also
+//! read files: they start no program.
 //!
-//! A filter is a thread's own, so the first thread goes on reading the configuration and starting
-//! the process that takes over. Threads share their memory: who controls one of them entirely can
-//! write into another's. That is what the confinement of the process is for (`tuning/`).
-//! Landlock is not used: it binds a process and all that it starts, so that each handover would
-//! add a layer, of which there are 16, and could name no program that is installed later.
+//! A filter applies to a thread, so the first thread can still read the configuration and start the
+//! process that takes over. Threads share their memory: an attacker who controls one entirely can
+//! write into another's. Against that there is the confinement of the process (`tuning/`). Landlock
+//! is not used: it binds a process and all its children, so that each upgrade would add a layer, of
+//! which there are 16, and it could not allow a program that is installed later.
 
 use seccompiler::{
     SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -22,9 +22,9 @@ use std::io;
 /// Permissions of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bounds {
-    /// Sockets and memory.
+    /// Only sockets and memory.
     Packets,
-    /// Anything but to start programs and to look into other processes.
+    /// Everything except starting programs and accessing other processes.
     NoPrograms,
 }
 
@@ -90,7 +90,7 @@ const PLAIN: [libc::c_long; 59] = [
     libc::SYS_write,
     libc::SYS_writev,
 ];
-/// Calls of the same kind that newer processors do without.
+/// Older equivalents, which newer architectures lack.
 #[cfg(target_arch = "x86_64")]
 const OLD: [libc::c_long; 2] = [libc::SYS_epoll_wait, libc::SYS_poll];
 #[cfg(not(target_arch = "x86_64"))]
@@ -107,10 +107,10 @@ const PROGRAMS: [libc::c_long; 7] = [
     libc::SYS_ptrace,
 ];
 
-/// Keeps the calling thread, and the threads that it starts, within `bounds` from now on.
+/// Confines the calling thread, and the threads that it starts, to `bounds`.
 ///
 /// # Errors
-/// The kernel was built without seccomp, or a filter forbids to add another.
+/// The kernel was built without seccomp, or a filter forbids adding another.
 pub(crate) fn confine(bounds: Bounds) -> io::Result<()> {
     let failed = |error: seccompiler::Error| io::Error::other(error);
     let (rules, otherwise, matched) = match bounds {
@@ -143,7 +143,7 @@ fn packets() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendErro
     rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
     let controls = [libc::FIONBIO, libc::FIONREAD, libc::TIOCOUTQ].map(|control| is(1, control));
     rules.insert(libc::SYS_ioctl, controls.into_iter().collect::<Result<_, _>>()?);
-    // Names of threads and of memory; limits are read with it, too.
+    // Names of threads and of memory.
     let names = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
     let names = names.map(|name| is(0, name as u64));
     rules.insert(libc::SYS_prctl, names.into_iter().collect::<Result<_, _>>()?);

@@ -1,13 +1,12 @@
-//! Control messages: what travels beside a datagram.
+//! Control messages: data beside a datagram's payload.
 //!
-//! `Control` is aligned memory with room for all that one datagram has here: an address
-//! (`pktinfo`) and the length of its segments. Their contents are known to those who write
-//! and read them.
+//! `Control` is aligned memory with room for the control messages of one datagram: an address
+//! (`pktinfo`) and the length of its segments. Their contents are the business of the callers.
 
-/// The bytes of an address and a length of segments, headers and padding included.
+/// The bytes of an address and a segment length, headers and padding included.
 const CONTROL_LEN: usize = space_of::<libc::in6_pktinfo>() + space_of::<u16>();
 
-/// Memory for control messages, aligned as the kernel's headers demand.
+/// Memory for control messages, aligned as the kernel's headers require.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub(super) struct Control {
@@ -28,7 +27,7 @@ impl Control {
         &self.bytes[..used]
     }
 
-    /// Writes a message behind the first `used` bytes; returns how many are used then. `data` is a
+    /// Appends a message after the first `used` bytes; returns the new length. `data` is a
     /// structure of the kernel's without padding.
     ///
     /// # Panics
@@ -45,7 +44,7 @@ impl Control {
         let (start, data_at) = (place.as_mut_ptr(), length_of::<()>());
         let header =
             libc::cmsghdr { cmsg_len: length_of::<T>() as _, cmsg_level: level, cmsg_type: kind };
-        // SAFETY: `place` has room for a header and, behind it, for a `T`.
+        // SAFETY: `place` has room for a header and, after it, for a `T`.
         unsafe { start.cast::<libc::cmsghdr>().write_unaligned(header) };
         let start = start.wrapping_add(data_at);
         // SAFETY: as above; the data of a header begins at `data_at`.
@@ -54,13 +53,13 @@ impl Control {
     }
 }
 
-/// The length of a message about a `T`.
+/// Returns the length of a message with a `T`.
 const fn length_of<T>() -> usize {
     // SAFETY: CMSG_LEN only computes a length.
     unsafe { libc::CMSG_LEN(size_of::<T>() as libc::c_uint) as usize }
 }
 
-/// The bytes up to the message behind it.
+/// Returns the offset of the following message.
 const fn space_of<T>() -> usize {
     // SAFETY: CMSG_SPACE only computes a length.
     unsafe { libc::CMSG_SPACE(size_of::<T>() as libc::c_uint) as usize }

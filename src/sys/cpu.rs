@@ -1,11 +1,11 @@
-//! Cores: which there are, and pinning a thread to one.
+//! Cores: the list of them, and pinning a thread to one.
 //!
-//! A worker that the scheduler may move loses its caches at every move, and two on one core wait
-//! for each other; so each is pinned before it touches its memory.
+//! A worker that the scheduler moves loses its caches at every move, and two workers on one core
+//! wait for each other; so each is pinned before it touches its memory.
 
 use std::io;
 
-/// The cores this process may run on, ascending. Empty when the kernel will not say.
+/// Returns the cores this process may run on, ascending. Empty if the kernel does not tell.
 pub fn cores() -> Vec<usize> {
     let mut cores: Vec<usize> =
         core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
@@ -25,7 +25,7 @@ pub fn cores_of_node(node: usize) -> io::Result<Vec<usize>> {
     Ok(own)
 }
 
-/// Cores as the kernel lists them: `0-3,8`. `None`: it is no such list.
+/// Parses a list of cores in the kernel's format, `0-3,8`. `None`: malformed.
 pub fn list(text: &str) -> Option<Vec<usize>> {
     let mut cores = Vec::new();
     for piece in text.trim().split(',').filter(|piece| !piece.is_empty()) {
@@ -35,8 +35,8 @@ pub fn list(text: &str) -> Option<Vec<usize>> {
     Some(cores)
 }
 
-/// Cores as the kernel masks them, in words of 32 bits: `00000001,80000000` is 31 and 32.
-/// `None`: it is no such mask.
+/// Parses the kernel's mask of cores, in words of 32 bits: `00000001,80000000` is 31 and 32.
+/// `None`: malformed.
 pub fn mask(text: &str) -> Option<Vec<usize>> {
     let mut cores = Vec::new();
     for (word, digits) in text.trim().rsplit(',').enumerate() {

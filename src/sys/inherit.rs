@@ -1,7 +1,7 @@
 //! Listening sockets that pass from one process to the next.
 //!
 //! Either systemd opened them before it started us (`LISTEN_FDS`, sd_listen_fds(3)), or the
-//! process that we take over from passes on its own ([`Passed`]). Taken once, at the start, before
+//! previous process passes its own during an upgrade ([`Passed`]). Taken once, at the start, before
 //! any thread exists and any other descriptor is opened.
 
 use super::cvt;
@@ -12,13 +12,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The first descriptor that systemd passes; those that it numbers by name begin there too.
+/// The first descriptor that systemd passes, with or without names.
 const LISTEN_FDS_START: RawFd = 3;
-/// More than any configuration has: whatever claims more is not meant for us.
+/// More than any configuration has: a larger number is not meant for us.
 const DESCRIPTORS_MAX: RawFd = 65_536;
-/// In the environment of a process that takes over: the descriptors it gets.
+/// Environment variable of a process that takes over: its inherited sockets.
 pub const PASSED: &str = "ONWARD_SOCKETS";
-/// The same: the descriptor on which it says that it serves.
+/// Environment variable of a process that takes over: the descriptor for its readiness message.
 pub const READY: &str = "ONWARD_READY";
 
 /// Inherited descriptors have been taken.
@@ -27,20 +27,20 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// Sockets that were open before this process began.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    /// For datagrams, by the address they are bound to.
+    /// UDP sockets, by bound address.
     pub datagrams: Vec<(SocketAddr, UdpSocket)>,
-    /// For streams, listening.
+    /// TCP listeners, by bound address.
     pub acceptors: Vec<(SocketAddr, TcpListener)>,
-    /// Other descriptors, in words.
+    /// Descriptions of other descriptors.
     others: Vec<String>,
-    /// The process that we take over from waits here for a word.
+    /// Socket on which the previous process waits for the readiness message.
     waiting: Option<UnixStream>,
 }
 
 impl Inherited {
-    /// Takes the sockets that the environment names; the second time there are none. What is no
-    /// listening socket of the internet is closed. To be called before any other descriptor is
-    /// opened, lest one of those has a number that the environment lies about.
+    /// Takes the sockets named in the environment; the second time there are none. Descriptors that
+    /// are no listening internet sockets are closed. Call this before any other descriptor is
+    /// opened, because a wrong number in the environment could name that one.
     ///
     /// # Errors
     /// The environment names descriptors that are not open.
@@ -59,7 +59,7 @@ impl Inherited {
         Ok(inherited)
     }
 
-    /// The sockets, in words: each address once.
+    /// Returns descriptions of the sockets that are left: each address once.
     pub fn unused(self) -> Vec<String> {
         let datagrams = self.datagrams.iter().map(|(address, _)| format!("udp {address}"));
         let acceptors = self.acceptors.iter().map(|(address, _)| format!("tcp {address}"));
@@ -69,7 +69,7 @@ impl Inherited {
         all
     }
 
-    /// Takes the socket for the notice that this process serves.
+    /// Takes the socket for the readiness message.
     pub fn take_ready(&mut self) -> Ready {
         Ready(self.waiting.take())
     }
@@ -91,33 +91,33 @@ impl Inherited {
     }
 }
 
-/// The process that we take over from, if there is one, waits for a word.
+/// Socket for the readiness message to the previous process, if there is one.
 #[derive(Debug)]
 pub struct Ready(Option<UnixStream>);
 
 impl Ready {
-    /// We serve.
+    /// Sends the readiness message.
     pub fn tell(self) {
-        // It may have given up waiting.
+        // The previous process may have given up waiting.
         let _ = self.0.map(|mut waiting| waiting.write_all(b"1"));
     }
 }
 
-/// Takes the descriptor with this number, which is not to be passed on.
+/// Takes ownership of the descriptor with this number and sets close-on-exec.
 ///
 /// # Errors
 /// The descriptor is not open.
 fn own(descriptor: RawFd) -> io::Result<OwnedFd> {
     cvt(|| {
-        // SAFETY: a flag is set on a number; whether it is open is what the call tells.
+        // SAFETY: the call sets a flag on a number, and fails if that is not open.
         unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) }
     })?;
-    // SAFETY: it is open, it was passed to this process for this use, and only the first caller of
-    // `take`, who is the only one to come here, takes it.
+    // SAFETY: it is open, it was passed to this process for this use, and only the first call of
+    // `take` gets here, so there is no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// The descriptors that the environment says are for the process `pid`.
+/// Returns the descriptors that the environment assigns to the process `pid`.
 fn named(pid: u32, variable: impl Fn(&str) -> Option<String>) -> Vec<RawFd> {
     if let Some(list) = variable(PASSED) {
         return list.split(',').filter_map(|number| number.parse().ok()).collect();
@@ -132,7 +132,7 @@ fn named(pid: u32, variable: impl Fn(&str) -> Option<String>) -> Vec<RawFd> {
     }
 }
 
-/// Copies of sockets, open across the start of another program until they are dropped.
+/// Copies of sockets that stay open across exec until they are dropped.
 #[derive(Debug, Default)]
 pub struct Passed(Vec<OwnedFd>);
 

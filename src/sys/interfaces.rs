@@ -1,7 +1,7 @@
 //! The host's network interfaces and their addresses.
 //!
-//! A configuration may name an interface instead of an address, and a link-local address means
-//! nothing without its interface; the kernel lists both at once.
+//! A configuration may name an interface instead of an address, and a link-local address is
+//! ambiguous without its interface; the kernel lists both at once.
 
 use std::ffi::CStr;
 use std::io;
@@ -15,16 +15,16 @@ use super::cvt;
 pub(crate) struct InterfaceAddress {
     /// The interface's name.
     pub name: String,
-    /// The kernel's number for it.
+    /// The kernel's number of it.
     pub index: u32,
     /// The address.
     pub ip: IpAddr,
 }
 
-/// All internet addresses of all interfaces, in the kernel's order.
+/// Returns all internet addresses of all interfaces, in the kernel's order.
 ///
 /// # Errors
-/// The kernel would not list them.
+/// The kernel could not list them.
 pub(crate) fn addresses() -> io::Result<Vec<InterfaceAddress>> {
     let mut first = std::ptr::null_mut();
     cvt(|| {
@@ -51,7 +51,7 @@ pub(crate) fn addresses() -> io::Result<Vec<InterfaceAddress>> {
     Ok(found)
 }
 
-/// The name of interface `index`; `None`: there is no such interface now.
+/// Returns the name of interface `index`; `None`: there is no such interface now.
 pub(crate) fn name(index: u32) -> Option<String> {
     let mut name = [0_u8; libc::IF_NAMESIZE];
     // SAFETY: `name` has room for the longest name and its zero (if_indextoname(3)).
@@ -62,8 +62,8 @@ pub(crate) fn name(index: u32) -> Option<String> {
     CStr::from_bytes_until_nul(&name).ok()?.to_str().ok().map(str::to_owned)
 }
 
-/// The kernel looks for duplicates of an address on its link, and until it has found none the
-/// address cannot be bound (RFC 4862 §5.4).
+/// Problem of duplicate address detection: until it succeeds, the address cannot be bound (RFC 4862
+/// §5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detection {
     /// Detection has not finished, or cannot start because the link is down.
@@ -72,14 +72,14 @@ pub enum Detection {
     Failed,
 }
 
-/// Returns the result of the detection of duplicates of `ip`; `None`: no problem, or this host has
-/// no such address.
+/// Returns the problem of duplicate address detection of `ip`; `None`: there is none, or this host
+/// has no such address.
 pub(crate) fn detection(ip: Ipv6Addr) -> Option<Detection> {
     detection_in(&std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default(), ip)
 }
 
-/// The same, in the kernel's words: in each line an address, the numbers of its interface, prefix
-/// and scope, its flags and the name of its interface, all numbers in hexadecimal.
+/// Searches the kernel's table: each line has an address, the numbers of its interface, prefix and
+/// scope, its flags, all in hexadecimal, and the name of its interface.
 fn detection_in(lines: &str, ip: Ipv6Addr) -> Option<Detection> {
     /// `IFA_F_OPTIMISTIC`, `IFA_F_DADFAILED` and `IFA_F_TENTATIVE` of linux/if_addr.h.
     const FLAGS: [u32; 3] = [0x04, 0x08, 0x40];
@@ -93,7 +93,7 @@ fn detection_in(lines: &str, ip: Ipv6Addr) -> Option<Detection> {
     }
 }
 
-/// The address at `place`, which may be null or of another family.
+/// Returns the address at `place`, which may be null or of another family.
 fn internet_address(place: *const libc::sockaddr) -> Option<SocketAddr> {
     if place.is_null() {
         return None;

@@ -1,7 +1,7 @@
-//! Limits of the process and of the host that decide how large pools may be, and its name.
+//! Limits of the process and of the host that decide the size of pools, and the host's name.
 //!
-//! Connections need descriptors and source ports. Both are read from the kernel here, and the
-//! first is raised to what the host allows.
+//! Connections need descriptors and source ports. Both limits are read from the kernel here, and
+//! the first is raised to the hard limit.
 
 use std::fs;
 use std::io;
@@ -25,15 +25,15 @@ pub fn host_name() -> String {
     Some(name.trim()).filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned()
 }
 
-/// Bytes of memory that the process may use: what the host has, or what its control group allows
-/// if that is less. `None`: the kernel does not tell.
+/// Returns the bytes of memory that the process may use: the host's memory, or the limit of its
+/// control group if that is less. `None`: unknown.
 pub fn memory() -> Option<usize> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let host = parse_memory(&text)?;
     let group = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let path = group.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
     let allowed = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.max"));
-    // `max` is no limit, and without such a file there is none either.
+    // `max` means no limit, and so does a missing file.
     let allowed = allowed.ok().and_then(|text| text.trim().parse().ok());
     Some(allowed.map_or(host, |allowed: usize| allowed.min(host)))
 }
@@ -50,11 +50,10 @@ fn parse_range(text: &str) -> Option<(u16, u16)> {
     (low <= high).then_some((low, high))
 }
 
-/// Raises the number of descriptors this process may open to what the host allows it; returns
-/// that number.
+/// Raises the limit of open descriptors to the hard limit; returns that number.
 ///
 /// # Errors
-/// The kernel would not tell or change the limit.
+/// The kernel could not report or change the limit.
 pub fn raise_open_files() -> io::Result<u64> {
     let mut limit = open_files_limit()?;
     limit.rlim_cur = limit.rlim_max;
@@ -68,7 +67,7 @@ pub fn raise_open_files() -> io::Result<u64> {
 /// Returns the current limit of open descriptors.
 ///
 /// # Errors
-/// The kernel would not tell.
+/// The kernel could not report it.
 pub fn open_files() -> io::Result<u64> {
     open_files_limit().map(|limit| limit.rlim_cur)
 }

@@ -1,55 +1,53 @@
-//! Memory that is far: pages, and lines of a processor's cache.
+//! Memory latency: huge pages, and prefetches of cache lines.
 //!
-//! A reader of large tables at any place waits for the translation of addresses as often as for
-//! the memory. With huge pages there are so few translations that the processor has them at hand.
-//! And who knows what will be read next can have it fetched meanwhile.
+//! Random reads in a large table wait for address translation as often as for the memory. With huge
+//! pages there are so few translations that the processor keeps them in its TLB. If the next
+//! address is known in advance, a prefetch overlaps the wait with other work.
 
 use super::cvt;
 
-/// A multiple of the size of a page on the processors that we know.
+/// A multiple of the page size on supported processors.
 const PAGE: usize = 64 << 10;
-/// The size of a huge page on the processors that we know.
+/// The size of a huge page on supported processors.
 const HUGE: usize = 2 << 20;
-/// Fewer pages are not worth the pause that each takes when it is first written to: the kernel
-/// clears all of it.
+/// Minimum number of huge pages: fewer are not worth the pause at the first write to each, when the
+/// kernel clears all of it.
 const WORTH: usize = 8;
 
-/// Asks the kernel for huge pages behind a table of `len` bytes at `address`, from now on, as far
-/// as whole ones fit and if they are more than a few. The kernel may decline, or be told never to
-/// (`transparent_hugepage`): nothing depends on it but the time that reading takes.
+/// Asks the kernel for huge pages under a table of `len` bytes at `address`, as far as whole ones
+/// fit and if they are more than a few. The kernel may decline, or huge pages may be disabled
+/// (`transparent_hugepage`): that costs only time.
 pub(crate) fn prefer_huge_pages(address: usize, len: usize) {
     let start = address.next_multiple_of(HUGE);
     let end = (address + len) / HUGE * HUGE;
     if start + WORTH * HUGE <= end {
         let place = std::ptr::without_provenance_mut(start);
-        // SAFETY: this advice changes no byte and no mapping, whatever lies there or does not.
+        // SAFETY: this advice changes no byte and no mapping, whatever is at the address.
         let _ = cvt(|| unsafe { libc::madvise(place, end - start, libc::MADV_HUGEPAGE) });
     }
 }
 
-/// Frees `values`. Their pages are the kernel's again even if the allocator keeps the addresses.
+/// Frees `values`, and returns their pages to the kernel even if the allocator keeps the addresses.
 pub(crate) fn release<T: Copy>(values: Vec<T>) {
     give_back(values.as_ptr().addr(), values.capacity() * size_of::<T>());
 }
 
-/// Gives whole pages among `len` bytes at `address` back to the kernel: they are zero if they are
-/// read again.
+/// Returns the whole pages among `len` bytes at `address` to the kernel; later reads return zeros.
 fn give_back(address: usize, len: usize) {
     let start = address.next_multiple_of(PAGE);
     let end = (address + len) / PAGE * PAGE;
     if start < end {
         let place = std::ptr::without_provenance_mut(start);
-        // SAFETY: the bytes belong to the caller, who reads none of them again but as zeros.
+        // SAFETY: the bytes belong to the caller, which expects zeros if it reads any of them again.
         let _ = cvt(|| unsafe { libc::madvise(place, end - start, libc::MADV_DONTNEED) });
     }
 }
 
-/// The line of a processor's cache.
+/// Size of a cache line.
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;
 
-/// Has the processor fetch `value`, which will be read soon. It may as well not: nothing depends on
-/// it but the time that reading takes.
+/// Prefetches `value`, which will be read soon. The processor may ignore it, which costs only time.
 #[inline]
 pub fn prefetch<T: ?Sized>(value: &T) {
     #[cfg(target_arch = "x86_64")]
@@ -57,7 +55,7 @@ pub fn prefetch<T: ?Sized>(value: &T) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let first = (&raw const *value).cast::<i8>();
         for offset in (0..size_of_val(value)).step_by(LINE) {
-            // SAFETY: this reads nothing and faults nowhere, whatever lies there.
+            // SAFETY: a prefetch reads nothing and never faults, whatever is at the address.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(offset)) };
         }
     }
@@ -69,7 +67,7 @@ pub fn prefetch<T: ?Sized>(value: &T) {
 mod tests {
     use super::{HUGE, PAGE, WORTH, give_back, prefer_huge_pages, release};
 
-    /// Returns true if the kernel has taken the advice for the mapping that holds `address`.
+    /// Returns true if the kernel has accepted the advice for the mapping that contains `address`.
     fn is_advised(address: usize) -> bool {
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let mut inside = false;

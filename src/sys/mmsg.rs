@@ -1,11 +1,11 @@
 //! Batches of datagrams: `recvmmsg` and `sendmmsg`.
 //!
-//! Three shapes, one per direction of travel. [`RecvBatch`] receives on any socket. [`ReplyBatch`]
-//! collects replies to many peers, possibly on several sockets, in buffers of its own.
-//! [`QueryBatch`] sends slices that somebody else owns over one connected socket, without a copy.
-//! Both that send may have several leave as one, where the kernel takes that apart. Buffers,
-//! iovecs and headers are wired once, when a batch is made; per batch only lengths are reset. All
-//! are bounded by the capacity they are made with, and none allocates after that.
+//! Three types. [`RecvBatch`] receives on any socket. [`ReplyBatch`] collects replies to many
+//! peers, possibly on several sockets, in buffers of its own. [`QueryBatch`] sends borrowed slices
+//! over one connected socket, without a copy. Both senders may join datagrams into one send, if the
+//! kernel can segment that (GSO). Buffers, iovecs and headers are wired once, when a batch is made;
+//! per batch only lengths are reset. The capacity is fixed when a batch is made, and none allocates
+//! after that.
 //!
 //! The memory is in `Vec`s whose contents are reached only through the pointers wired at the start,
 //! so moving a batch moves no datagram.
@@ -25,28 +25,28 @@ use super::cvt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-/// Buffers are this many bytes apart beyond their length: equal distances that are a power of
-/// two would put the heads of all datagrams into the same few sets of the first-level cache.
+/// Gap between buffers in bytes, because equal distances that are a power of two would put the
+/// heads of all datagrams into the same few sets of the first-level cache.
 const STAGGER: usize = 64;
 
 /// Result of a flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// Handed to the kernel.
+    /// Datagrams accepted by the kernel.
     pub sent: usize,
-    /// Given up: the socket's buffer was full (WouldBlock) or this datagram was refused.
+    /// Datagrams given up: the socket's buffer was full (WouldBlock) or the datagram was refused.
     pub dropped: usize,
     /// Number of sent datagrams that were part of a GSO batch.
     pub joined: usize,
-    /// The kernel would not take a send apart; what it consists of has left one by one.
+    /// The kernel refused a GSO batch; its datagrams were sent one by one.
     pub refused: bool,
 }
 
-/// Sends what `headers` point to, which is live memory of the caller's, and counts it: each is one
-/// send of as many datagrams as it has iovecs.
+/// Sends the live memory that `headers` point to, and counts it: each header is one send of as many
+/// datagrams as it has iovecs.
 ///
 /// # Errors
-/// The error that kept the rest, and the number of datagrams that left.
+/// The error that stopped the rest, and the number of datagrams that were sent.
 fn send_wired(
     socket: BorrowedFd<'_>,
     headers: &mut [libc::mmsghdr],
@@ -66,7 +66,7 @@ fn send_wired(
     Ok(())
 }
 
-/// One call that sends; the headers are wired to live memory by the caller. Never `Ok(0)`.
+/// Makes one send call; the caller has wired the headers to live memory. Never `Ok(0)`.
 fn send_some(socket: BorrowedFd<'_>, headers: &mut [libc::mmsghdr]) -> io::Result<usize> {
     let fd = socket.as_raw_fd();
     if let [header] = headers {
@@ -79,8 +79,8 @@ fn send_some(socket: BorrowedFd<'_>, headers: &mut [libc::mmsghdr]) -> io::Resul
     })
 }
 
-/// Sends what one header points to, with the plainest call that can: the less the kernel is handed
-/// to copy, the less that costs.
+/// Sends the datagram of one header, with the simplest call that can: the fewer structures the
+/// kernel has to copy, the cheaper it is.
 fn send_one(fd: RawFd, message: &libc::msghdr) -> io::Result<()> {
     let plain =
         message.msg_name.is_null() && message.msg_control.is_null() && message.msg_iovlen == 1;
@@ -100,14 +100,14 @@ fn send_one(fd: RawFd, message: &libc::msghdr) -> io::Result<()> {
     sent.map(drop)
 }
 
-/// Headers that point nowhere.
+/// Returns headers with null pointers.
 fn empty_headers(capacity: usize) -> Vec<libc::mmsghdr> {
     // SAFETY: an mmsghdr is made of integers and pointers; all-zero is a valid value.
     let zero: libc::mmsghdr = unsafe { std::mem::zeroed() };
     vec![zero; capacity]
 }
 
-/// An iovec that points nowhere.
+/// Returns an iovec with a null pointer.
 const fn empty_iovec() -> libc::iovec {
     libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }
 }

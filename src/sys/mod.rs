@@ -1,15 +1,13 @@
-//! The kernel: the only room with `unsafe`.
+//! The kernel: the only module with `unsafe`.
 //!
-//! Everything here is a thin, safe shape around one kernel facility: datagram batches
-//! ([`mmsg`]), the socket addresses and control messages they carry ([`address`],
-//! [`control`], [`pktinfo`]),
-//! sockets ([`socket`]), which of several gets a datagram ([`steer`]), those that were open before
-//! us ([`inherit`]), accounts ([`account`]), what threads may ask for ([`confine`]), network
-//! interfaces ([`interfaces`]), cores ([`cpu`]), limits of the process and host ([`limits`]),
-//! signals ([`signals`]), outputs ([`output`]), timers ([`timer`]), pages ([`memory`]) and the
-//! kernel's randomness ([`random`]).
-//! This room knows nothing of DNS and names no other room. One place turns −1 into an
-//! [`std::io::Error`] and retries EINTR: `cvt`.
+//! Each submodule is a thin, safe layer over one kernel facility: datagram batches ([`mmsg`]),
+//! their socket addresses and control messages ([`address`], [`control`], [`pktinfo`]), sockets
+//! ([`socket`]), the distribution of datagrams in a group of sockets ([`steer`]), inherited sockets
+//! ([`inherit`]), accounts ([`account`]), the sandbox of threads ([`confine`]), network interfaces
+//! ([`interfaces`]), cores ([`cpu`]), limits of the process and host ([`limits`]), signals
+//! ([`signals`]), outputs ([`output`]), timers ([`timer`]), pages ([`memory`]) and the kernel's
+//! randomness ([`random`]). It knows nothing of DNS and uses no other module of the crate. `cvt` is
+//! the one place that turns −1 into an [`std::io::Error`] and retries EINTR.
 
 #![allow(unsafe_code, reason = "this room is where the kernel is called")]
 
@@ -36,7 +34,7 @@ pub(crate) mod timer;
 
 use std::io;
 
-/// Turns a system call's −1 into the error in `errno`, and calls again after EINTR.
+/// Turns a system call's −1 into the error in `errno`, and repeats the call after EINTR.
 fn cvt<N>(mut call: impl FnMut() -> N) -> io::Result<usize>
 where
     usize: TryFrom<N>,

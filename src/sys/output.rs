@@ -1,24 +1,24 @@
-//! Descriptors that are written to.
+//! Writable descriptors.
 //!
-//! A pipe without a reader fills up, and then a write waits for ever. Callers that must not wait
-//! ask before. The text, and its fate otherwise, is the caller's business.
+//! A pipe without a reader fills up, and then a write blocks for ever. Callers that must not block
+//! ask here first. What they do otherwise is their own decision.
 
 use super::cvt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Bytes that a pipe takes at once if it takes any (POSIX: `PIPE_BUF`).
+/// Bytes that a writable pipe accepts without blocking (POSIX: `PIPE_BUF`).
 pub(crate) const PIECE_MAX: usize = 4096;
 
-/// Returns true if a write of [`PIECE_MAX`] bytes at most would not wait. An error would not
-/// either.
+/// Returns true if a write of at most [`PIECE_MAX`] bytes would not block, which includes one that
+/// fails.
 pub(crate) fn takes_more(descriptor: BorrowedFd<'_>) -> bool {
     let mut asked = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-    // SAFETY: `asked` is one entry, as is said, and lives until the call returns.
+    // SAFETY: `asked` is one entry and lives until the call returns.
     let ready = cvt(|| unsafe { libc::poll(&mut asked, 1, 0) });
     ready.is_ok_and(|ready| ready > 0)
 }
 
-/// Returns true if no write waits for a reader: it is a file.
+/// Returns true for a regular file, where no write waits for a reader.
 pub(crate) fn has_no_reader(descriptor: BorrowedFd<'_>) -> bool {
     // SAFETY: all-zero bytes are a valid `stat`, which is plain numbers.
     let mut status: libc::stat = unsafe { std::mem::zeroed() };

@@ -1,9 +1,9 @@
-//! The address a datagram was sent to, in control messages.
+//! The destination address of a datagram, in control messages.
 //!
-//! A socket bound to a wildcard must answer from the address that was asked (RFC 2181 §4.1), or
-//! the client drops the answer. The kernel tells that address with each datagram (`IP_PKTINFO`,
-//! `IPV6_PKTINFO`) and takes it back with the reply. `decode` and `encode` are the pair
-//! around the call.
+//! A socket bound to a wildcard must reply from the address that the query was sent to (RFC 2181
+//! §4.1), otherwise the client drops the reply. The kernel delivers that address with each datagram
+//! (`IP_PKTINFO`, `IPV6_PKTINFO`) and takes it back with the reply. `decode` and `encode` are the
+//! pair around the call.
 
 use super::control::Control;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,9 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// The local end of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local {
-    /// The address that was asked.
+    /// The address that the query was sent to.
     pub ip: IpAddr,
-    /// The interface it came in on; needed to answer from an IPv6 link-local address.
+    /// The interface it came in on; needed to reply from an IPv6 link-local address.
     pub interface: u32,
 }
 
@@ -49,8 +49,8 @@ pub(super) fn decode(message: &libc::msghdr) -> Option<Local> {
 
 /// Writes `local` as the source address of a reply; returns the length for `msg_controllen`.
 ///
-/// The interface is named only for link-local addresses, which mean nothing without one; for all
-/// others the routing table decides, since the way back need not be the way in.
+/// The interface is set only for link-local addresses, which are ambiguous without one; for all
+/// others the routing table decides, because the return path may use another interface.
 pub(super) fn encode(local: &Local, control: &mut Control) -> usize {
     match local.ip {
         IpAddr::V4(ip) => {

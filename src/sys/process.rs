@@ -1,7 +1,6 @@
-//! Kernel's numbers of this process: time, memory and descriptors.
+//! The kernel's statistics of this process: time, memory and descriptors.
 //!
-//! For occasional readers: each is read from the kernel when it is asked for, and
-//! what the kernel does not tell is nothing.
+//! For occasional readers: each is read from the kernel when needed; an unknown value is zero.
 
 use super::{limits, thread};
 use std::fs;
@@ -12,13 +11,13 @@ use std::time::Duration;
 pub(crate) struct Usage {
     /// Processor time, in user space and in the kernel, of all threads since the start.
     pub cpu: Duration,
-    /// Bytes of memory that it holds.
+    /// Resident memory in bytes.
     pub resident_bytes: u64,
-    /// Bytes of addresses that it has reserved.
+    /// Reserved address space in bytes.
     pub virtual_bytes: u64,
-    /// Descriptors that are open.
+    /// Open descriptors.
     pub descriptors: u64,
-    /// Descriptors that may be.
+    /// Limit of open descriptors.
     pub descriptors_max: u64,
 }
 
@@ -33,14 +32,14 @@ pub(crate) fn usage() -> Usage {
         cpu: thread::processor_time_by(libc::CLOCK_PROCESS_CPUTIME_ID),
         resident_bytes,
         virtual_bytes,
-        // The one that reads the directory is among them.
+        // The descriptor that reads the directory is in the list.
         descriptors: open.saturating_sub(1) as u64,
         descriptors_max: limits::open_files().unwrap_or(0),
     }
 }
 
 fn page_len() -> u64 {
-    // SAFETY: it takes a number and returns one.
+    // SAFETY: the call takes a number and returns one.
     let len = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     len.unsigned_abs()
 }

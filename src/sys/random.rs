@@ -1,13 +1,13 @@
 //! The kernel's randomness, for seeding.
 //!
-//! A call for each query would cost more than the query: a worker asks once for a seed, and a
-//! stream cipher expands it to all ids that it will need.
+//! A system call for each query would cost more than the query: a worker takes one seed, and a
+//! stream cipher expands it to all IDs that it will need.
 
 use std::io;
 
 use super::cvt;
 
-/// Thirty-two unpredictable bytes (`getrandom(2)`; waits at boot until there are any).
+/// Returns 32 unpredictable bytes (`getrandom(2)`; at boot, blocks until the pool is ready).
 ///
 /// # Errors
 /// The kernel lacks the call.

@@ -1,9 +1,9 @@
 //! Signals, taken synchronously: a thread waits for them, no handler ever runs.
 //!
-//! The set is blocked in the main thread before any other starts, so that all inherit it and
-//! none is interrupted; then one thread calls [`Signals::wait`]. Other threads wake it with a
-//! [`SignalWaker`] when they have something for it. A program that is started inherits the blocked
-//! set, and blocks it again anyway.
+//! The set is blocked in the main thread before any other starts, so that all inherit it and none
+//! is interrupted; then one thread calls [`Signals::wait`]. Other threads wake it with a
+//! [`SignalWaker`] when they have news. A started program inherits the blocked set, and blocks it
+//! again anyway.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use super::cvt;
 
-/// A signal that onward acts upon.
+/// A signal that onward handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT: finish outstanding queries and leave.
+    /// SIGTERM or SIGINT: finish outstanding queries and exit.
     Stop,
-    /// SIGHUP or SIGUSR1: read the configuration again.
+    /// SIGHUP or SIGUSR1: reload the configuration.
     Reload,
-    /// SIGUSR2: hand over to the program as it is installed now.
+    /// SIGUSR2: upgrade to the installed binary.
     Upgrade,
 }
 
@@ -32,14 +32,14 @@ const MEANINGS: [(libc::c_int, Signal); 5] = [
     (libc::SIGUSR2, Signal::Upgrade),
 ];
 
-/// The blocked set, and those of it that say stop.
+/// The blocked set, and the stop signals in it.
 pub struct Signals {
     all: Set,
     stops: Set,
     waker: SignalWaker,
 }
 
-/// Signals, and a descriptor that is readable while one of them waits to be taken.
+/// Signals, and a descriptor that is readable while one of them is pending.
 struct Set {
     signals: libc::sigset_t,
     pending: OwnedFd,
@@ -59,18 +59,18 @@ impl SignalWaker {
         Ok(Self(Arc::new(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })))
     }
 
-    /// Has [`Signals::wait`] return, now or as soon as it is called.
+    /// Makes [`Signals::wait`] return, now or as soon as it is called.
     pub fn ring(&self) {
         let one = 1u64;
-        // SAFETY: eight bytes of a live integer are read. The call fails when the waker has been
-        // rung 2^64 times, and then it is ringing.
+        // SAFETY: eight bytes of a live integer are read. The call fails only after 2^64 rings,
+        // when the waker is ringing anyway.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
     }
 
     fn silence(&self) {
         let mut rung = 0u64;
-        // SAFETY: eight bytes of a live integer are written. The call fails when no signal is
-        // pending.
+        // SAFETY: eight bytes of a live integer are written. The call fails if the waker was not
+        // rung.
         unsafe { libc::read(self.0.as_raw_fd(), (&raw mut rung).cast(), size_of::<u64>()) };
     }
 }
@@ -79,12 +79,12 @@ impl Signals {
     /// Blocks the signals in the calling thread and in all that it starts from now on.
     ///
     /// # Errors
-    /// The kernel refused the set, which no kernel we know does.
+    /// The kernel refused the set, which no known kernel does.
     pub fn block() -> io::Result<Self> {
         let all = Set::of(|_| true)?;
         let stops = Set::of(|meaning| meaning == Signal::Stop)?;
         let signals = &raw const all.signals;
-        // SAFETY: the set is initialised; the old set is not asked for.
+        // SAFETY: the set is initialised; the pointer for the old set may be null.
         let code = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, signals, std::ptr::null_mut()) };
         if code != 0 {
             return Err(io::Error::from_raw_os_error(code));
@@ -97,7 +97,7 @@ impl Signals {
         self.waker.clone()
     }
 
-    /// Waits for the next signal, for at most so long; `None`: none has come, or the waker was
+    /// Waits for the next signal, for at most `timeout`; `None`: there was none, or the waker was
     /// rung.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl Signals {
         self.wait_for(&self.all, timeout)
     }
 
-    /// The same for signals that say stop; others stay for [`Signals::wait`].
+    /// Waits for a stop signal; others stay pending for [`Signals::wait`].
     ///
     /// # Errors
     /// As [`Signals::wait`].
@@ -114,7 +114,8 @@ impl Signals {
         Ok(self.wait_for(&self.stops, timeout)?.is_some())
     }
 
-    /// Returns true if one that says stop has come; it is taken, others stay for [`Signals::wait`].
+    /// Takes a pending stop signal and returns true if there was one; others stay pending for
+    /// [`Signals::wait`].
     ///
     /// # Errors
     /// As [`Signals::wait`].
@@ -132,12 +133,12 @@ impl Signals {
             |fd: &OwnedFd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let mut polled = [readable(&set.pending), readable(&self.waker.0)];
         let (place, count) = (polled.as_mut_ptr(), polled.len() as libc::nfds_t);
-        // SAFETY: `place` points to as many live entries as `count` says, `limit` is null or
-        // points to a timespec that outlives the call, and the mask stays as it is.
+        // SAFETY: `place` points to `count` live entries, `limit` is null or points to a timespec
+        // that outlives the call, and the mask stays as it is.
         let code = unsafe { libc::ppoll(place, count, limit, std::ptr::null()) };
         if code < 0 {
             let error = io::Error::last_os_error();
-            // A signal outside the set: nothing has come.
+            // Interrupted by a signal outside the set.
             let is_passing = error.kind() == io::ErrorKind::Interrupted;
             return if is_passing { Ok(None) } else { Err(error) };
         }
@@ -149,7 +150,7 @@ impl Signals {
 }
 
 impl Set {
-    /// Set of the signals whose meaning is `wanted`.
+    /// Creates the set of the signals whose meaning is `wanted`.
     fn of(wanted: impl Fn(Signal) -> bool) -> io::Result<Self> {
         let signals = set_of(wanted)?;
         let fd = cvt(|| {
@@ -163,16 +164,16 @@ impl Set {
         Ok(Self { signals, pending })
     }
 
-    /// The next that has come, if one has.
+    /// Takes a pending signal, if there is one.
     fn take(&self) -> io::Result<Option<Signal>> {
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let set = &raw const self.signals;
-        // SAFETY: the set is initialised, nothing is asked about the signal but its number, and
-        // `now` outlives the call.
+        // SAFETY: the set is initialised, the pointer for details may be null, and `now` outlives
+        // the call.
         let signal = unsafe { libc::sigtimedwait(set, std::ptr::null_mut(), &raw const now) };
         if signal < 0 {
             let error = io::Error::last_os_error();
-            // A signal outside the set, or none: either way nothing has come.
+            // Interrupted by a signal outside the set, or none is pending.
             let nothing = [Some(libc::EAGAIN), Some(libc::EINTR)];
             return if nothing.contains(&error.raw_os_error()) { Ok(None) } else { Err(error) };
         }
@@ -180,7 +181,7 @@ impl Set {
     }
 }
 
-/// The set of those whose meaning is `wanted`.
+/// Returns the set of the signals whose meaning is `wanted`.
 fn set_of(wanted: impl Fn(Signal) -> bool) -> io::Result<libc::sigset_t> {
     // SAFETY: a sigset_t is made of integers; sigemptyset initialises it properly below.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
@@ -214,7 +215,7 @@ mod tests {
         waker.ring();
         waker.ring();
         assert!(!signals.wait_for_stop(long).unwrap());
-        // It is silent again: this waits until its time is over.
+        // Its ring has been consumed: this waits until the time-out.
         assert_eq!(signals.wait(Some(Duration::from_millis(1))).unwrap(), None);
     }
 }

@@ -1,9 +1,9 @@
 //! Sockets as onward opens them.
 //!
-//! Listeners share their address with the other workers' (SO_REUSEPORT), never fragment and, on a
-//! wildcard, learn the address that was asked. Upstream sockets are connected, so that the kernel
-//! itself drops what comes from any other address or port (RFC 5452 §9.1) and reports refusals.
-//! Everything is non-blocking.
+//! Listeners share their address with those of the other workers (SO_REUSEPORT), never fragment
+//! and, on a wildcard, receive the destination address of each datagram. Upstream sockets are
+//! connected, so that the kernel drops packets from any other address or port (RFC 5452 §9.1) and
+//! reports refusals. Everything is non-blocking.
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::io;
@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use super::cvt;
 
-/// Asked of the kernel for each listener, which gives what `net.core.rmem_max` allows: room for a
-/// burst that arrives while the worker is busy with the last one.
+/// Requested receive buffer of each listener, limited by `net.core.rmem_max`: room for a burst that
+/// arrives while the worker is busy with the last one.
 const LISTENER_BUFFER_LEN: usize = 4 << 20;
-/// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+/// Listen backlog; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG_MAX: i32 = 4096;
 
 /// Number of values of a socket's memory, and the index of its drops (`SK_MEMINFO_DROPS` in
@@ -26,11 +26,11 @@ const BACKLOG_MAX: i32 = 4096;
 const MEMINFO_VALUES: usize = 9;
 const MEMINFO_DROPS: usize = 8;
 
-/// A UDP socket that listens on `address`, one of a group that shares it when `shared`.
+/// Opens a UDP socket that listens on `address`, in a group that shares it when `shared`.
 ///
 /// # Errors
 /// As `bind(2)`: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`; `Unsupported` or
-/// `Uncategorized` when the host lacks the address family ([`is_missing_family`] tells).
+/// `Uncategorized` when the host lacks the address family (see [`is_missing_family`]).
 pub fn udp_listener(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     let socket = udp(address)?;
     if address.is_ipv6() {
@@ -47,7 +47,7 @@ pub fn udp_listener(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> 
     Ok(socket.into())
 }
 
-/// A TCP listener on `address`, one of a group that shares it when `shared`.
+/// Opens a TCP listener on `address`, in a group that shares it when `shared`.
 ///
 /// # Errors
 /// As [`udp_listener`].
@@ -66,12 +66,12 @@ pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener
     Ok(socket.into())
 }
 
-/// A TCP listener on `address` that is not shared. On the unspecified address of IPv6 it listens on
-/// those of both families, or of IPv4 alone where the host has no other.
+/// Opens a TCP listener on `address` that is not shared. On the unspecified address of IPv6 it
+/// listens on both families, or on IPv4 alone if the host has no IPv6.
 ///
-/// `ours` have the same port on other addresses, and are about to go: for the moment of binding
-/// they share it. (From then on the kernel would let another program of the same user share it,
-/// too, if it asked to: that is why `ours` is empty wherever it can be.)
+/// `ours` have the same port on other addresses, and are about to be closed: they share the port
+/// while this socket is bound. (From then on the kernel would let another program of the same user
+/// share it, too, if it asked to: that is why `ours` is empty wherever it can be.)
 ///
 /// # Errors
 /// As [`udp_listener`].
@@ -83,7 +83,7 @@ pub fn tcp_listener_alone(address: SocketAddr, ours: &[&TcpListener]) -> io::Res
     outcome
 }
 
-/// A TCP listener on `address`, or on both families where it is the unspecified one of IPv6.
+/// Opens a TCP listener on `address`, on both families if it is the unspecified one of IPv6.
 fn listen_on_both(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     if !address.is_ipv6() || !address.ip().is_unspecified() {
         return not_shared(tcp_listener(address, shared)?);
@@ -111,8 +111,8 @@ fn not_shared(listener: TcpListener) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// A TCP socket that is connecting to `upstream`, from `source` if there is one; an event tells
-/// when it has, or has not.
+/// Opens a TCP socket that is connecting to `upstream`, from `source` if there is one; an event
+/// reports success or failure.
 ///
 /// # Errors
 /// No descriptor or no port is left, there is no route to `upstream`, or the host has lost
@@ -120,12 +120,12 @@ fn not_shared(listener: TcpListener) -> io::Result<TcpListener> {
 pub fn tcp_connecting(upstream: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = tcp(upstream)?;
     if let Some(source) = source {
-        // The port is chosen when connecting: only then may it be one that another upstream's
-        // connection has too. Sockets of IPv6 know this option at this level as well.
+        // The port is chosen at connect: only then can it be shared with a connection to another
+        // upstream. IPv6 sockets accept this option at this level as well.
         set_option(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
         bind_source(&socket, upstream, source)?;
     }
-    // Queries are written whole: waiting for more to fill a segment only delays them.
+    // Queries are written whole, so Nagle's algorithm would only delay them.
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&SockAddr::from(upstream)) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
@@ -133,8 +133,8 @@ pub fn tcp_connecting(upstream: SocketAddr, source: Option<IpAddr>) -> io::Resul
     }
 }
 
-/// A UDP socket on a port of the kernel's choice, connected to `upstream`, from `source` if there
-/// is one.
+/// Opens a UDP socket on a port of the kernel's choice, connected to `upstream`, from `source` if
+/// there is one.
 ///
 /// # Errors
 /// No descriptor or no port is left, there is no route to `upstream`, or the host has lost
@@ -148,43 +148,44 @@ pub fn udp_connected(upstream: SocketAddr, source: Option<IpAddr>) -> io::Result
     Ok(socket.into())
 }
 
-/// Has the kernel forget unacknowledged bytes when `stream` is closed, instead of sending it
-/// for minutes more to a peer that kept silent and may be back then. Returns whether there is any.
+/// Makes the kernel discard unacknowledged bytes when `stream` is closed, instead of retransmitting
+/// them for minutes to a peer that is silent now and may be back then. Returns whether there are
+/// any.
 pub fn forget_unsent(stream: &(impl AsRawFd + AsFd)) -> bool {
     let mut unsent: libc::c_int = 0;
     let place = &raw mut unsent;
     let told = cvt(|| {
-        // SAFETY: `place` points to an int that outlives the call, which is what TIOCOUTQ writes.
+        // SAFETY: `place` points to an int that outlives the call, and TIOCOUTQ writes an int.
         unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, place) }
     });
     let some = told.is_ok() && unsent > 0;
     if some {
-        // If that fails the kernel goes on sending, which is merely useless.
+        // If that fails the kernel goes on retransmitting, which is merely useless.
         let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
     some
 }
 
-/// Returns true if the kernel takes one send apart into datagrams of equal length (`UDP_SEGMENT`,
-/// since Linux 4.18): one that does not know of it would send a single long datagram.
+/// Returns true if the kernel can segment one send into datagrams of equal length (`UDP_SEGMENT`,
+/// since Linux 4.18). An older kernel would send a single long datagram.
 pub fn can_segment() -> bool {
     knows_of(libc::UDP_SEGMENT, 0)
 }
 
-/// Returns true if the kernel hands over several datagrams of equal length as one (`UDP_GRO`, since
+/// Returns true if the kernel can coalesce datagrams of equal length on receipt (`UDP_GRO`, since
 /// Linux 5.0).
 pub fn can_coalesce() -> bool {
     knows_of(libc::UDP_GRO, 1)
 }
 
-/// Returns true if a UDP socket takes an option.
+/// Returns true if a UDP socket accepts an option.
 fn knows_of(option: libc::c_int, value: libc::c_int) -> bool {
     let socket = udp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     socket.and_then(|socket| set_option(&socket, libc::SOL_UDP, option, value)).is_ok()
 }
 
-/// Asks for as much room for what arrives as a listener has: for a socket that shall lose nothing
-/// while its thread is off its core.
+/// Requests a receive buffer as large as a listener's, for a socket that must lose nothing while
+/// its thread is off its core.
 ///
 /// # Errors
 /// The kernel knows no such socket any longer.
@@ -192,7 +193,7 @@ pub fn widen_receive_buffer(socket: &UdpSocket) -> io::Result<()> {
     SockRef::from(socket).set_recv_buffer_size(LISTENER_BUFFER_LEN)
 }
 
-/// Learns whether `upstream` can be asked from `source`, without a word to it.
+/// Checks whether `upstream` can be reached from `source`, without sending a packet.
 ///
 /// # Errors
 /// `AddrNotAvailable`: the host does not have the address. `InvalidInput`: it is of the other
@@ -201,22 +202,22 @@ pub fn check_source(upstream: SocketAddr, source: IpAddr) -> io::Result<()> {
     bind_source(&udp(upstream)?, upstream, source)
 }
 
-/// Returns true if a program, perhaps this one in another process, listens on `address` now. Asks
-/// with a socket that itself never listens.
+/// Returns true if a program, perhaps this one in another process, listens on `address` now. The
+/// socket used for the test never listens itself.
 pub fn is_taken(address: SocketAddr) -> bool {
     let Ok(socket) = tcp(address) else { return false };
     let bound = || -> io::Result<()> {
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        // Connections that linger are no listeners.
+        // Connections in TIME_WAIT are no listeners.
         socket.set_reuse_address(true)?;
         socket.bind(&SockAddr::from(address))
     };
     bound().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// Binds to `source` and any port. A link-local source is that of the interface to `upstream`.
+/// Binds to `source` and any port. A link-local source gets the interface of `upstream`.
 fn bind_source(socket: &Socket, upstream: SocketAddr, source: IpAddr) -> io::Result<()> {
     let address = match (source, upstream) {
         (IpAddr::V6(ip), SocketAddr::V6(upstream)) => {
@@ -227,7 +228,7 @@ fn bind_source(socket: &Socket, upstream: SocketAddr, source: IpAddr) -> io::Res
     socket.bind(&SockAddr::from(address))
 }
 
-/// True when an error of [`udp_listener`] means that the host lacks the address family.
+/// Returns true if an error of [`udp_listener`] means that the host lacks the address family.
 pub fn is_missing_family(error: &io::Error) -> bool {
     let missing = [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL, libc::EPROTONOSUPPORT];
     error.raw_os_error().is_some_and(|code| missing.contains(&code))
@@ -245,8 +246,8 @@ pub(super) fn udp(family_of: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Neither fragments our datagrams nor believes ICMP about the path's MTU, which anybody can
-/// forge (RFC 9715 §3.1, R1 and R2).
+/// Disables fragmentation of our datagrams and path MTU discovery by ICMP, which anybody can forge
+/// (RFC 9715 §3.1, R1 and R2).
 fn ignore_path_mtu(socket: &Socket, family_of: SocketAddr) -> io::Result<()> {
     match family_of.ip() {
         IpAddr::V4(_) => {
@@ -261,8 +262,8 @@ fn ignore_path_mtu(socket: &Socket, family_of: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Has each datagram tell the address that it was sent to. `family_of`: any address of the socket's
-/// family.
+/// Requests the destination address of each received datagram. `family_of`: any address of the
+/// socket's family.
 ///
 /// # Errors
 /// The socket is of the other family.
@@ -273,8 +274,8 @@ pub fn ask_for_local_address(socket: &impl AsRawFd, family_of: SocketAddr) -> io
     }
 }
 
-/// Datagrams that the kernel threw away because `socket`'s buffer was full, since it was opened and
-/// modulo 2^32. `None`: it does not tell.
+/// Returns the datagrams that the kernel dropped because `socket`'s buffer was full, since it was
+/// opened and modulo 2^32. `None`: unknown.
 pub fn drops(socket: &impl AsRawFd) -> Option<u64> {
     let mut values = [0u32; MEMINFO_VALUES];
     let mut length = size_of_val(&values) as libc::socklen_t;
@@ -298,8 +299,8 @@ fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: libc::c_int) 
     .map(drop)
 }
 
-/// The loopback address of the same family with the same port: where a test or a demonstration
-/// reaches a listener on a wildcard.
+/// Returns the loopback address of the same family with the same port, on which a test or a
+/// demonstration reaches a listener on a wildcard.
 pub fn reachable(listener: SocketAddr) -> SocketAddr {
     let ip = match listener.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -374,7 +375,7 @@ mod tests {
         let part = SocketAddr::new("127.0.0.1".parse().unwrap(), address.port());
         let refused = tcp_listener_alone(part, &[]).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::AddrInUse);
-        // Of our own, which is about to go, a part may be taken.
+        // An address that our own closing listener covers can be bound.
         let part = tcp_listener_alone(part, &[&listener]).unwrap();
         drop(listener);
         assert_eq!(again(&[]), ErrorKind::AddrInUse);
@@ -397,7 +398,7 @@ mod tests {
             let mut replies = ReplyBatch::new(1, 64, false);
             replies.commit(1, 0, &datagram.peer.unwrap(), datagram.local);
             assert_eq!(replies.flush(|_| listener.as_fd()).sent, 1);
-            // The client's socket is connected: an answer from elsewhere would never arrive.
+            // The client's socket is connected: a reply from another address would never arrive.
             assert_eq!(client.recv(&mut [0; 8]).unwrap(), 1);
         }
     }

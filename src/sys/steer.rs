@@ -1,11 +1,12 @@
-//! Programs that choose which socket of a group gets a datagram.
+//! BPF programs that choose which socket of a group gets a datagram.
 //!
-//! Sockets that share an address (SO_REUSEPORT) are a group, numbered in the order in which they
-//! were bound. The kernel runs a program of classic BPF over each datagram that comes for the
-//! group, the UDP header not included; the number that it returns is the socket's. For a number
-//! that no socket has, the kernel goes by the hash of addresses and ports, as without a program. A
-//! load beyond the datagram's end ends the program with 0. Here is the language, as far as it is
-//! used, and how a program gets to the kernel; what programs do is not known.
+//! Sockets that share an address (SO_REUSEPORT) are a group, numbered in the order of binding. The
+//! kernel runs a classic BPF program over each datagram for the group, without its UDP header; the
+//! result is the socket's number. If no socket has that number, the kernel uses the hash of
+//! addresses and ports, as without a program. A load beyond the datagram's end ends the program
+//! with
+//! 0. This module has the instructions in use and attaches programs; the programs themselves are
+//!    the business of the callers.
 
 use super::cvt;
 use libc::sock_filter;
@@ -13,15 +14,16 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
-/// One instruction. There are an accumulator, an index register, and words of scratch, which are
-/// to be stored before they are loaded. Jumps lead forward, past this number of instructions.
+/// One instruction. The machine has an accumulator, an index register, and scratch words, which
+/// must be stored before they are loaded. Jumps go forward and skip the given number of
+/// instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instruction {
     /// Accumulator = the four bytes at this offset, the first being the highest.
     Load(u32),
     /// Accumulator = the core that runs the program.
     LoadCpu,
-    /// Accumulator = this.
+    /// Accumulator = this constant.
     LoadConstant(u32),
     /// Accumulator = this word of scratch.
     LoadScratch(u32),
@@ -49,20 +51,20 @@ pub(crate) enum Instruction {
     XorIndex,
     /// Accumulator >>= this, which is less than 32.
     ShiftRight(u32),
-    /// Jumps.
+    /// Skips this number of instructions.
     Jump(u32),
-    /// Jumps past as many instructions as `then` says if accumulator = `value`, else `otherwise`.
+    /// Skips `then` instructions if accumulator = `value`, otherwise `otherwise` instructions.
     JumpIfEqual {
-        /// Compared with.
+        /// Value to compare with.
         value: u32,
-        /// Instructions to pass if equal.
+        /// Instructions to skip if equal.
         then: u8,
-        /// Instructions to pass if not.
+        /// Instructions to skip if not.
         otherwise: u8,
     },
-    /// Ends with this.
+    /// Ends with this result.
     Return(u32),
-    /// Ends with the accumulator.
+    /// Ends with the accumulator as the result.
     ReturnAccumulator,
 }
 
@@ -105,7 +107,7 @@ impl Instruction {
     }
 }
 
-/// Has `program` choose for the group that `socket` belongs to.
+/// Attaches `program` to the group that `socket` belongs to.
 ///
 /// # Errors
 /// `InvalidInput`: the socket does not share its address, or the kernel finds a mistake in the
@@ -118,8 +120,8 @@ pub(crate) fn attach(socket: &UdpSocket, program: &[Instruction]) -> io::Result<
     cvt(|| {
         let place: *const libc::sock_fprog = &raw const described;
         let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
-        // SAFETY: `place` points to `size` bytes that outlive the call, and in them stands where
-        // `len` instructions are, which do so too; the kernel reads and copies both.
+        // SAFETY: `place` points to `size` bytes that outlive the call; they contain a pointer to
+        // `len` instructions, which outlive it too; the kernel reads and copies both.
         unsafe {
             libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, place.cast(), size)
         }
@@ -127,7 +129,8 @@ pub(crate) fn attach(socket: &UdpSocket, program: &[Instruction]) -> io::Result<
     .map(drop)
 }
 
-/// Returns true if the kernel lets a program choose (since Linux 4.5, unless a sandbox forbids it).
+/// Returns true if the kernel supports such programs (since Linux 4.5, unless a sandbox forbids
+/// it).
 pub(crate) fn can_attach() -> bool {
     let socket = super::socket::udp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let tried = socket.and_then(|socket| {
@@ -137,11 +140,11 @@ pub(crate) fn can_attach() -> bool {
     tried.is_ok()
 }
 
-/// Has no program choose for the group that `socket` belongs to, whatever chose before.
+/// Detaches the program of the group that `socket` belongs to, if there is one.
 pub(crate) fn detach(socket: &UdpSocket) {
     let nothing: libc::c_int = 0;
     let option = libc::SO_DETACH_REUSEPORT_BPF;
-    // Most often there is none, which is an error here and none for anybody.
+    // If there is none, which is the usual case, the kernel returns an error.
     let _ = cvt(|| {
         let place: *const libc::c_int = &raw const nothing;
         let size = size_of::<libc::c_int>() as libc::socklen_t;
@@ -172,7 +175,7 @@ mod tests {
         std::iter::once(first).chain(others).collect()
     }
 
-    /// The socket that a datagram comes to, which is there at once on loopback.
+    /// Sends a datagram and returns the socket that receives it, at once on loopback.
     fn chosen(group: &[UdpSocket], datagram: &[u8]) -> usize {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.send_to(datagram, group[0].local_addr().unwrap()).unwrap();

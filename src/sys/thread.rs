@@ -1,25 +1,25 @@
-//! Kernel's numbers of a thread: its ID, its time, and its migrations.
+//! The kernel's statistics of a thread: its ID, its processor time, and its migrations.
 //!
-//! The first two are of the calling thread and cheap; the last is read from a file, by a thread
-//! that has the time.
+//! The first two are of the calling thread and cheap; the last is read from a file, for threads
+//! that serve no queries.
 
 use super::cvt;
 use std::fs;
 use std::time::Duration;
 
-/// The calling thread, as the kernel numbers it.
+/// Returns the kernel's ID of the calling thread.
 pub(crate) fn number() -> u32 {
-    // SAFETY: it takes nothing and cannot fail.
+    // SAFETY: the call takes no argument and cannot fail.
     let number = unsafe { libc::gettid() };
     number.unsigned_abs()
 }
 
-/// The processor time that the calling thread took, in user space and in the kernel.
+/// Returns the processor time of the calling thread, in user space and in the kernel.
 pub(crate) fn processor_time() -> Duration {
     processor_time_by(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// The time of a clock that counts processor time.
+/// Returns the time of a clock that counts processor time.
 pub(super) fn processor_time_by(clock: libc::clockid_t) -> Duration {
     let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let mut time = zero;
@@ -27,7 +27,7 @@ pub(super) fn processor_time_by(clock: libc::clockid_t) -> Duration {
         // SAFETY: `time` is a valid place for the result.
         unsafe { libc::clock_gettime(clock, &raw mut time) }
     });
-    // Every kernel has this clock; one that would not tell it tells no time.
+    // Every kernel has this clock; if it failed, the time would be zero.
     let time = asked.map_or(zero, |_| time);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }

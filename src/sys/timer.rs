@@ -1,8 +1,8 @@
 //! A timer that wakes a poll, to the microsecond.
 //!
-//! `epoll_wait` takes whole milliseconds and a sleeping thread is woken with up to 50 µs of slack;
-//! a `timerfd` has neither limit. It is armed with how long from now, becomes readable once, and
-//! arming it anew forgets what it was armed with before. It knows nothing of what it is for.
+//! `epoll_wait` takes whole milliseconds, and a sleeping thread is woken with up to 50 µs of slack;
+//! a `timerfd` has neither limit. It is armed with a delay from now, becomes readable once, and
+//! arming it anew replaces the old delay. Its purpose is up to the owner.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use super::cvt;
 
-/// A one-shot timer with a descriptor, readable from when it goes off until it is armed again.
+/// A one-shot timer with a descriptor, readable from its expiry until it is armed again.
 pub(crate) struct Timer {
     fd: OwnedFd,
 }
 
 impl Timer {
-    /// A timer that is not armed.
+    /// Creates a timer that is not armed.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -32,10 +32,10 @@ impl Timer {
         Ok(Self { fd })
     }
 
-    /// Has it go off `delay` from now, at once if that is zero.
+    /// Arms the timer to expire `delay` from now, at once if that is zero.
     ///
     /// # Errors
-    /// The kernel refuses the delay: it is longer than the kernel can count.
+    /// The kernel refuses the delay, because it is too long to be represented.
     pub(crate) fn arm(&self, delay: Duration) -> io::Result<()> {
         // All zero would disarm it.
         let delay = delay.max(Duration::from_nanos(1));
@@ -46,7 +46,7 @@ impl Timer {
         let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let setting = libc::itimerspec { it_interval: never, it_value: value };
         cvt(|| {
-            // SAFETY: `setting` outlives the call; the old setting is not asked for.
+            // SAFETY: `setting` outlives the call; the pointer for the old setting may be null.
             unsafe {
                 libc::timerfd_settime(
                     self.fd.as_raw_fd(),

@@ -1,8 +1,8 @@
-//! Certificates as operators speak of them: subject, issuer, names, purposes and dates.
+//! Certificates in messages for operators: subject, issuer, names, purposes and dates.
 //!
-//! Verification of sessions is rustls's business; this is for messages about a certificate
-//! and for those that are trusted themselves ([`super::trust`]). Text of a certificate may come
-//! from a stranger: it is made printable and bounded here.
+//! Verification of sessions is rustls's business; this is for messages about a certificate and for
+//! those that are trusted themselves ([`super::trust`]). Text in a certificate may come from an
+//! untrusted peer: it is made printable and bounded here.
 
 use rustls::pki_types::CertificateDer;
 use std::fmt::{self, Display};
@@ -16,9 +16,9 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName};
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
-/// Characters that are shown of one text out of a certificate.
+/// Maximum number of characters shown of one text in a certificate.
 const SHOWN_MAX: usize = 128;
-/// Names that are listed of a certificate; more would be no help.
+/// Maximum number of names that are listed of a certificate; more would be no help.
 const NAMES_MAX: usize = 8;
 
 /// Purpose of a certificate (RFC 5280 §4.2.1.12).
@@ -37,11 +37,11 @@ impl Purpose {
     }
 }
 
-/// One certificate.
+/// A parsed certificate.
 pub(super) struct Certificate(x509_cert::Certificate);
 
 impl Certificate {
-    /// The certificate in `der`, if that is one.
+    /// Parses `der`; `None`: it is no certificate.
     pub(super) fn read(der: &CertificateDer<'_>) -> Option<Self> {
         x509_cert::Certificate::from_der(der).ok().map(Self)
     }
@@ -61,7 +61,7 @@ impl Certificate {
         self.0.tbs_certificate().subject() == self.0.tbs_certificate().issuer()
     }
 
-    /// Returns true if it says that it is an authority's.
+    /// Returns true if it is marked as an authority's.
     pub(super) fn is_authority(&self) -> bool {
         let constraints = self.0.tbs_certificate().get_extension::<BasicConstraints>();
         constraints.is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca))
@@ -73,7 +73,7 @@ impl Certificate {
         (validity.not_before.to_unix_duration(), validity.not_after.to_unix_duration())
     }
 
-    /// Returns true if it may be used for `purpose`: it says so or says nothing of it.
+    /// Returns true if it may be used for `purpose`: it lists the purpose or lists none.
     pub(super) fn is_for(&self, purpose: Purpose) -> bool {
         let purposes = self.0.tbs_certificate().get_extension::<ExtendedKeyUsage>();
         let fits =
@@ -85,7 +85,7 @@ impl Certificate {
         }
     }
 
-    /// The names and addresses that it is valid for, a bounded number of them, printable.
+    /// Returns the names and addresses that it is valid for, a bounded number of them, printable.
     pub(super) fn names(&self) -> String {
         let names = match self.0.tbs_certificate().get_extension::<SubjectAltName>() {
             Ok(Some((_, names))) => names.0,
@@ -100,7 +100,7 @@ impl Certificate {
         }
     }
 
-    /// The bits of its key, if that is one of RSA.
+    /// Returns the bits of its key, if that is RSA.
     pub(super) fn rsa_bits(&self) -> Option<usize> {
         let key = self.0.tbs_certificate().subject_public_key_info();
         if key.algorithm.oid != RSA {

@@ -1,10 +1,10 @@
-//! Our side of sessions with upstreams: their names, and the sessions remembered of them.
+//! TLS sessions with upstreams: expected names, and remembered sessions.
 //!
-//! An upstream's certificate must be of an authority of the file given, or of those that the system
-//! trusts, for the name given, or for its address (RFC 8310 §8.1), and of today; there is no
-//! switch that turns this off. Where keys are pinned, that comes on top, or alone says who it is
+//! An upstream's certificate must be issued by an authority of the given file, or of the system's,
+//! for the given name, or for its address (RFC 8310 §8.1), and be valid today; there is no switch
+//! that turns this off. Pinned keys are checked in addition, or alone identify the upstream
 //! ([`super::pins`]). Each worker remembers sessions with each upstream and resumes them; early
-//! data is never sent, as anybody could send it again.
+//! data is never sent, because it can be replayed.
 
 use super::fault::Evidence;
 use super::pins::PinVerifier;
@@ -21,7 +21,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Tickets remembered of one upstream by one worker. rustls keeps eight of TLS 1.3 for each name.
+/// Maximum number of tickets of one upstream that a worker remembers. rustls keeps eight of TLS 1.3
+/// for each name.
 const TICKETS_MAX: usize = 8;
 
 /// Authorities that were read for one configuration: upstreams share them.
@@ -113,7 +114,7 @@ impl Client {
         Ok(Self { address, tls, name, config, sessions, evidence })
     }
 
-    /// For callers with one server and no configuration.
+    /// Creates a client for one server, without a configuration.
     ///
     /// # Errors
     /// As for a configuration.
@@ -121,7 +122,7 @@ impl Client {
         Self::new(address, tls, &mut Verifiers::default())
     }
 
-    /// The same, which never resumes a session.
+    /// Returns a copy that never resumes a session.
     #[must_use]
     pub fn forgetful(&self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
@@ -129,20 +130,20 @@ impl Client {
         Self { config: Arc::new(config), ..self.clone() }
     }
 
-    /// The same, which remembers sessions in `sessions`.
+    /// Returns a copy that remembers sessions in `sessions`.
     fn remembering_in(&self, sessions: Arc<ClientSessionMemoryCache>) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.resumption = Resumption::store(Arc::clone(&sessions) as _);
         Self { config: Arc::new(config), sessions, ..self.clone() }
     }
 
-    /// A session, about to begin.
+    /// Creates a session before its handshake.
     pub fn session(&self) -> Session {
         let evidence = Arc::clone(&self.evidence);
         Session::connect(Arc::clone(&self.config), self.name.clone(), evidence)
     }
 
-    /// The address that it is for.
+    /// Returns the address of the upstream.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -152,7 +153,7 @@ impl Client {
         self.evidence.of(fault)
     }
 
-    /// Returns true if both are spoken to in the same way, by what the configuration says.
+    /// Returns true if both have the same settings in the configuration.
     pub fn is(&self, other: &Self) -> bool {
         (self.address, &self.tls) == (other.address, &other.tls)
     }
@@ -171,8 +172,8 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// As `setup` says. Sessions remembered of an upstream that was spoken to in the same way
-    /// `before` is remembered of it again.
+    /// Creates the clients of `setup`. Sessions in `before` with upstreams of unchanged settings
+    /// are kept.
     pub fn new(setup: &Setup, before: &Self) -> Self {
         let known = before.upstreams.iter().flatten().rev();
         let known: HashMap<_, _> =
@@ -188,7 +189,7 @@ impl Clients {
         Self { upstreams: upstreams.collect() }
     }
 
-    /// A session with upstream `number`; `None`: it is not spoken to over TLS.
+    /// Creates a session with upstream `number`; `None`: it does not use TLS.
     pub fn session(&self, upstream: usize) -> Option<Session> {
         self.upstreams.get(upstream)?.as_ref().map(Client::session)
     }

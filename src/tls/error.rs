@@ -1,14 +1,14 @@
 //! Errors of certificates and keys.
 //!
-//! Each names its file as the operator wrote it, says the error and the remedy.
-//! An error of a peer's certificate is a fault and not here.
+//! Each names its file as in the Corefile, the error and the remedy. An error of a peer's
+//! certificate is a [`TlsFault`](super::TlsFault) instead.
 
 use std::fmt;
 
 /// Reason why a configuration's TLS cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupError {
-    /// The file, as it was written; empty: of the system.
+    /// The file, as in the Corefile; empty: the system's.
     pub(super) file: String,
     /// Error message.
     pub(super) message: String,

@@ -1,9 +1,9 @@
 //! Errors of rustls, as the engine's fault and as text for the operator.
 //!
-//! An operator can do something about a wrong name, an unknown issuer, a certificate that has
-//! expired, a pin that does not match, a peer that speaks something else or refuses; everything
-//! else is a broken peer or an attack, and the same to him. The few words are counted; the
-//! sentence with names, dates and alerts is kept as [`Evidence`] of the upstream's latest failure.
+//! An operator can fix a wrong name, an unknown issuer, an expired certificate, a pin that does not
+//! match, a peer with another protocol or one that refuses; everything else is a broken peer or an
+//! attack, and needs no distinction. The few faults are counted; the message with names, dates and
+//! alerts is kept as [`Evidence`] of the upstream's latest failure.
 
 use super::certificate::{Certificate, Shown, printable};
 use super::pins::WrongKey;
@@ -19,12 +19,12 @@ use std::time::Duration;
 pub(super) struct Evidence(Mutex<Option<(TlsFault, String)>>);
 
 impl Evidence {
-    /// Keeps `text` about `fault`, and nothing of what was kept before.
+    /// Replaces the text by `text` about `fault`.
     pub(super) fn keep(&self, fault: TlsFault, text: String) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, text));
     }
 
-    /// The sentence, if the latest failure was `fault`.
+    /// Returns the text, if the latest failure was `fault`.
     pub(super) fn of(&self, fault: TlsFault) -> Option<String> {
         let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         latest.as_ref().filter(|(kept, _)| *kept == fault).map(|(_, text)| text.clone())
@@ -141,7 +141,7 @@ pub(super) fn of_handshake(error: &Error) -> Option<String> {
     }
 }
 
-/// An alert as RFC 8446 §6 spells it.
+/// Returns the name of an alert as in RFC 8446 §6.
 fn alert_name(alert: AlertDescription) -> String {
     let mut name = String::new();
     let mut was_upper = true;

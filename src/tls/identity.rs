@@ -1,7 +1,7 @@
 //! Certificates, keys and authorities, from the bytes of files.
 //!
-//! PEM as every tool writes it; whatever else stands between is skipped, as certificates are
-//! mostly preceded by their text. That a key belongs to its certificate is found out by rustls when
+//! PEM as every tool writes it; other text between the blocks is skipped, because certificates are
+//! often preceded by their description. rustls checks that a key belongs to its certificate when
 //! both are put to use.
 
 use super::certificate::Certificate;
@@ -13,10 +13,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
 
-/// Bits of the largest key of RSA that can sign; certificates of others may have 8192.
+/// Bits of the largest RSA key that can sign; certificates of others may have 8192.
 const RSA_BITS_MAX: usize = 4096;
 
-/// The certificates in a file, at least one.
+/// Returns the certificates in a file, at least one.
 pub(super) fn certificates(file: &Pem) -> Result<Vec<CertificateDer<'static>>, SetupError> {
     let refuse = |message: String| SetupError::new(&file.path, message);
     let lines = pem::lines(file)?;
@@ -29,7 +29,7 @@ pub(super) fn certificates(file: &Pem) -> Result<Vec<CertificateDer<'static>>, S
     Ok(found)
 }
 
-/// The first key in a file.
+/// Returns the first key in a file.
 pub(super) fn key(file: &Pem) -> Result<PrivateKeyDer<'static>, SetupError> {
     PrivateKeyDer::from_pem_slice(&pem::lines(file)?).map_err(|_| {
         let message = "there is no private key in it (PKCS #8, SEC 1 or PKCS #1 in PEM, not \
@@ -38,12 +38,12 @@ pub(super) fn key(file: &Pem) -> Result<PrivateKeyDer<'static>, SetupError> {
     })
 }
 
-/// The authorities in a file; without one, those that the system trusts.
+/// Returns the authorities in a file; without a file, the system's.
 pub(super) fn authorities(file: Option<&Pem>) -> Result<Trusted, SetupError> {
     let mut roots = RootCertStore::empty();
     let Some(file) = file else {
         let system = rustls_native_certs::load_native_certs();
-        // One of hundreds that cannot be read does not matter.
+        // A few unreadable ones among hundreds do not matter.
         roots.add_parsable_certificates(system.certs);
         if roots.is_empty() {
             let why = system.errors.first().map_or_else(String::new, |why| format!(" ({why})"));

@@ -1,8 +1,8 @@
-//! The certificates in a configuration's files, and when they end.
+//! The certificates in a configuration's files, and their expiry.
 //!
-//! A served certificate that has run out takes the service with it, and nothing says so before: so
-//! each is reported at the start and by `check` if it is no longer or not yet valid, and its end is
-//! a metric. Those that the system trusts are the system's.
+//! An expired server certificate takes the service with it, without any sign before: so each
+//! certificate outside its validity is reported at the start and by `check`, and its end is a
+//! metric. The system's authorities are not included.
 
 use super::certificate::{Certificate, Shown};
 use super::{SetupError, identity};
@@ -10,23 +10,23 @@ use crate::config::{Config, Pem};
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// Certificates of one file that are listed: more than a chain or a site's own authorities have.
-/// Of a longer file those that end first.
+/// Maximum number of listed certificates of one file: more than a chain or a site's own authorities
+/// have. Of a longer file those that expire first are listed.
 const ENTRIES_MAX: usize = 32;
 
 /// Use of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Use {
-    /// Listeners show it to clients.
+    /// Listeners send it to clients.
     Server,
-    /// Upstreams are shown it.
+    /// Sent to upstreams.
     Client,
     /// Trusted authority.
     Authority,
 }
 
 impl Use {
-    /// In a word, as the metric's label has it.
+    /// Returns the name in the metric's label.
     pub fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
@@ -50,7 +50,7 @@ impl Use {
 pub struct Entry {
     /// Use of the certificate.
     pub used: Use,
-    /// The file, as it was written.
+    /// The file, as in the Corefile.
     pub file: String,
     /// Position in the file, from 1.
     pub number: usize,
@@ -58,7 +58,7 @@ pub struct Entry {
     pub subject: String,
     /// Valid from this time since 1970.
     pub not_before: Duration,
-    /// And up to this.
+    /// Valid up to this time since 1970.
     pub not_after: Duration,
 }
 
@@ -85,7 +85,7 @@ impl Entry {
     }
 }
 
-/// The certificates in the files of `config`, each once for each use.
+/// Returns the certificates in the files of `config`, each once for each use.
 pub(super) fn of(config: &Config) -> Result<Vec<Entry>, SetupError> {
     let mut files: Vec<(Use, &Pem)> = Vec::new();
     for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
@@ -109,7 +109,8 @@ pub(super) fn of(config: &Config) -> Result<Vec<Entry>, SetupError> {
 fn of_file(used: Use, file: &Pem) -> Result<Vec<Entry>, SetupError> {
     let mut entries = Vec::new();
     for (place, der) in identity::certificates(file)?.iter().enumerate() {
-        // One that is of no use was refused before; one that rustls alone can read has no dates.
+        // Certificates that nothing can parse were refused before; those that only rustls can parse
+        // have no dates here.
         let Some(certificate) = Certificate::read(der) else { continue };
         let (not_before, not_after) = certificate.validity();
         let (file, number) = (file.path.clone(), place + 1);

@@ -1,14 +1,14 @@
-//! TLS (RFC 7858) on both sides: what files and settings mean, and bytes in and out.
+//! TLS (RFC 7858) on both sides: settings and files, and bytes in and out.
 //!
-//! A [`Setup`] is made of a configuration before it takes effect: certificates, keys and
-//! authorities are understood or refused with what to do about it, and nothing of it happens later.
-//! Workers share it read-only; what each remembers of its sessions with upstreams is its own
-//! ([`Clients`]), and the tickets that clients get are of all workers. A [`Session`] is one
-//! connection's: it is lent a socket for each call and knows no more of it.
+//! A [`Setup`] is made from a configuration before it takes effect: certificates, keys and
+//! authorities are parsed, or refused with an error that says what to do; nothing is read later.
+//! Workers share it read-only; each worker remembers its own sessions with upstreams ([`Clients`]),
+//! while the tickets of clients are valid on all workers. A [`Session`] belongs to one connection:
+//! it borrows a socket for each call and knows no more of it.
 //!
 //! No certificate goes unverified (`client`), and nothing is sent over a session before its
-//! handshake is over. What went wrong is a [`TlsFault`] for the engine to tell. Who may connect,
-//! how long a handshake may take and how many there may be is not decided here.
+//! handshake is over. Errors are returned as a [`TlsFault`] to the engine. Access control,
+//! time-outs and limits of handshakes are decided elsewhere.
 
 mod certificate;
 mod client;
@@ -42,15 +42,15 @@ use std::sync::Arc;
 
 /// ALPN protocol of both sides (IANA's registry of ALPN; RFC 7858 has none).
 const PROTOCOL: &[u8] = b"dot";
-/// Older versions are not spoken (RFC 9325 §3.1.1).
+/// Supported versions; older ones are forbidden (RFC 9325 §3.1.1).
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
 
 /// TLS setup of one configuration.
 #[derive(Default)]
 pub struct Setup {
-    /// Of each upstream, in the order of the configuration.
+    /// Client of each upstream, in the order of the configuration.
     upstreams: Vec<Option<Client>>,
-    /// Of each listener.
+    /// Server of each listener.
     listeners: Vec<Option<Arc<ServerConfig>>>,
     /// Keys of clients' tickets, by the policy for client certificates.
     tickets: Vec<Tickets>,
@@ -65,7 +65,7 @@ impl std::fmt::Debug for Setup {
 }
 
 impl Setup {
-    /// As `config` says. Clients' tickets of the setup `before` stay good.
+    /// Creates the setup of `config`. Clients' tickets of the setup `before` stay valid.
     ///
     /// # Errors
     /// Error with its file.
@@ -88,7 +88,7 @@ impl Setup {
         Ok(setup)
     }
 
-    /// The certificates in the configuration's files: shown, and trusted.
+    /// Returns the certificates in the configuration's files: own ones and trusted ones.
     pub fn certificates(&self) -> &[Entry] {
         &self.certificates
     }
@@ -101,8 +101,8 @@ impl Setup {
         clients.find_map(|client| client.evidence(fault))
     }
 
-    /// A session of the configuration's listener `number` with a client; `None`: it is none for
-    /// TLS.
+    /// Creates a session with a client of the configuration's listener `number`; `None`: it does
+    /// not use TLS.
     pub fn accept(&self, listener: usize) -> Option<Result<Session, TlsFault>> {
         let config = self.listeners.get(listener)?.as_ref()?;
         Some(Session::accept(Arc::clone(config)))

@@ -1,10 +1,10 @@
-//! PEM, as far as its reader would lose something without a word.
+//! PEM, where a line-based parser would silently lose a block.
 //!
-//! Files that are put together without a last line break have an end and a beginning on one line
-//! (`-----END CERTIFICATE----------BEGIN CERTIFICATE-----`); a reader by lines takes that for the
-//! end alone and skips what follows. Here such a line is read as two. Whatever else holds a marker
-//! that does not begin its line is refused with its line, unless it begins with `#`: certificates
-//! are taken out of a bundle like that.
+//! Files that are concatenated without a last line break have an end and a beginning on one line
+//! (`-----END CERTIFICATE----------BEGIN CERTIFICATE-----`); a line-based parser takes that for the
+//! end alone and skips the block after it. Here such a line is split in two. Any other marker that
+//! does not begin its line is an error with the line number, unless the line begins with `#`, which
+//! is how certificates are disabled in a bundle.
 
 use super::SetupError;
 use crate::config::Pem;
@@ -36,7 +36,7 @@ pub(super) fn lines(file: &Pem) -> Result<Cow<'_, [u8]>, SetupError> {
     Ok(parted)
 }
 
-/// A marker in `line` that is neither at its beginning nor glued to an end.
+/// Returns a marker in `line` that is neither at its beginning nor joined to an end.
 fn stray(line: &[u8]) -> Option<&'static [u8]> {
     if line.starts_with(b"#") {
         return None;

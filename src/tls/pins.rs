@@ -1,10 +1,10 @@
-//! Pins: upstreams that are known by their key (RFC 7858 §4.2).
+//! Pins: upstreams that are identified by their key (RFC 7858 §4.2).
 //!
-//! A pin is the SHA-256 of the SubjectPublicKeyInfo in the upstream's own certificate; which of the
-//! authorities above it have that key proves nothing here. Where a name or an authority is given
-//! as well, both must hold; where neither is, the pin alone says who it is, and issuer, name and
-//! dates of the certificate mean nothing, as RFC 7858 has it. That the upstream has the key is
-//! verified either way.
+//! A pin is the SHA-256 of the SubjectPublicKeyInfo in the upstream's own certificate; keys of the
+//! authorities above it prove nothing here. If a name or an authority is given as well, both checks
+//! must pass; if neither is, the pin alone identifies the upstream, and issuer, name and dates of
+//! the certificate are ignored, as in RFC 7858. Either way the handshake proves that the upstream
+//! has the key.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
@@ -19,7 +19,7 @@ use rustls::{
 use std::fmt;
 use std::sync::Arc;
 
-/// The key is none of those that were pinned.
+/// The key is not pinned.
 #[derive(Debug)]
 pub(super) struct WrongKey;
 
@@ -31,7 +31,7 @@ impl fmt::Display for WrongKey {
 
 impl std::error::Error for WrongKey {}
 
-/// The pin of the key in a certificate, if it is one.
+/// Returns the pin of the key in a certificate, if it is one.
 pub fn pin_of(certificate: &[u8]) -> Option<[u8; 32]> {
     let certificate = CertificateDer::from(certificate);
     let key = ParsedCertificate::try_from(&certificate).ok()?.subject_public_key_info();
@@ -41,11 +41,11 @@ pub fn pin_of(certificate: &[u8]) -> Option<[u8; 32]> {
     suite.common.hash_provider.hash(&key).as_ref().try_into().ok()
 }
 
-/// Verifies that an upstream has one of the pinned keys, and whatever else is asked of it.
+/// Verifies that an upstream has one of the pinned keys, and any further verifier.
 #[derive(Debug)]
 pub(super) struct PinVerifier {
     pub(super) pins: Vec<[u8; 32]>,
-    /// `None`: the pins alone say who it is.
+    /// Further verifier; `None`: the pins alone identify the upstream.
     pub(super) besides: Option<Arc<dyn ServerCertVerifier>>,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }

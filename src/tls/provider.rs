@@ -20,15 +20,15 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     })
 });
 
-/// The cryptography of all sessions.
+/// Returns the cryptography of all sessions.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// The algorithms of `known` and those on P-521. They live as long as the process.
+/// Returns the algorithms of `known` and those on P-521. They live as long as the process.
 fn with_p521(known: &WebPkiSupportedAlgorithms) -> WebPkiSupportedAlgorithms {
     type Algorithms = Vec<&'static dyn SignatureVerificationAlgorithm>;
-    // In TLS 1.2 a scheme is of any curve (RFC 5246 §7.4.1.4.1); in 1.3 the first holds.
+    // In TLS 1.2 a scheme is of any curve (RFC 5246 §7.4.1.4.1); in 1.3 the first matches.
     let added: [(SignatureScheme, &'static dyn SignatureVerificationAlgorithm); 3] = [
         (SignatureScheme::ECDSA_NISTP256_SHA256, &secp521r1::WITH_SHA256),
         (SignatureScheme::ECDSA_NISTP384_SHA384, &secp521r1::WITH_SHA384),

@@ -1,9 +1,8 @@
-//! Keys and signatures on P-521 (secp521r1), which ring lacks and certificates have all the same.
+//! Keys and signatures on P-521 (secp521r1), which ring lacks but certificates use.
 //!
-//! Certificates may be signed with any digest of SHA-2 (OpenSSL takes SHA-256 unless told
-//! otherwise); in handshakes of TLS 1.3 it is SHA-512 alone (RFC 8446 §4.2.3). Digests are ring's,
-//! the arithmetic of the curve is that of the crate `p521`, in constant time. Signatures of our own
-//! are deterministic (RFC 6979).
+//! Certificates may be signed with any SHA-2 digest (OpenSSL uses SHA-256 by default); handshakes
+//! of TLS 1.3 use SHA-512 alone (RFC 8446 §4.2.3). Digests are ring's, the arithmetic of the curve
+//! is that of the crate `p521`, in constant time. Our own signatures are deterministic (RFC 6979).
 
 use p521::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
 use p521::ecdsa::{Signature, SigningKey as Secret, VerifyingKey};
@@ -60,8 +59,8 @@ impl SignatureVerificationAlgorithm for Verifier {
     }
 }
 
-/// The digest of `message` as the number that is signed: all digests are shorter than the curve's
-/// numbers, and `p521` refuses those of SHA-256 unless they are as long.
+/// Returns the digest of `message` as the number that is signed, padded with zeros: all digests are
+/// shorter than the curve's numbers, and `p521` refuses those of SHA-256 unless they are as long.
 fn number_of(algorithm: &'static digest::Algorithm, message: &[u8]) -> [u8; FIELD_LEN] {
     let digest = digest::digest(algorithm, message);
     let mut number = [0; FIELD_LEN];
@@ -69,7 +68,7 @@ fn number_of(algorithm: &'static digest::Algorithm, message: &[u8]) -> [u8; FIEL
     number
 }
 
-/// The key in `der`, if it is one on this curve.
+/// Returns the key in `der`, if it is on this curve.
 pub(super) fn key_of(der: &PrivateKeyDer<'_>) -> Option<Arc<dyn SigningKey>> {
     let secret = match der {
         PrivateKeyDer::Pkcs8(der) => Secret::from_pkcs8_der(der.secret_pkcs8_der()).ok(),

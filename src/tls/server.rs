@@ -1,8 +1,9 @@
-//! Our side of sessions with clients: what they are shown, asked for, and given to resume with.
+//! TLS sessions with clients: our certificate, client certificates, and tickets for resumption.
 //!
-//! Tickets are sealed with keys that change every six hours and are good for twice as long; all
-//! workers share them, so that a client may come back to any, and they outlive a reload unless it
-//! changes what clients have to show: a session with less must not be resumed.
+//! Tickets are encrypted with keys that change every six hours and are valid for twice as long. All
+//! workers share the keys, so that a client may come back to any. They survive a reload unless it
+//! changes the policy for client certificates: a session made under a weaker one must not be
+//! resumed.
 
 use super::client::Verifiers;
 use super::provider::provider;
@@ -21,7 +22,7 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// Tickets that a client of TLS 1.3 gets at once: it may use each for one connection.
+/// Number of tickets that a client of TLS 1.3 gets at once: each is good for one connection.
 const TICKETS_EACH: usize = 2;
 
 /// TLS server of one listener, without a configuration.
@@ -38,7 +39,7 @@ impl Server {
         config(tls, tickets, &mut Verifiers::default()).map(Self)
     }
 
-    /// A session, about to begin.
+    /// Creates a session before its handshake.
     ///
     /// # Errors
     /// There is no randomness.
@@ -56,8 +57,8 @@ pub(super) struct Tickets {
 }
 
 impl Tickets {
-    /// For a listener as `tls` says: of those there are already, of those `before`, or new ones,
-    /// which are put to `own`.
+    /// Returns the ticket keys for a listener with these settings: from `own`, from `before`, or
+    /// new ones, which are added to `own`.
     pub(super) fn of(
         tls: &ServerTls,
         own: &mut Vec<Self>,
@@ -101,7 +102,7 @@ pub(super) fn config(
         .with_single_cert(chain, identity::key(&tls.key)?)
         .map_err(|error| identity::refuse_pair(&tls.certificate, &tls.key, &error))?;
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
-    // The state of sessions is in the tickets, so that strangers cost no memory.
+    // The state of sessions is in the tickets, so that clients cost no memory.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = tickets;
     config.send_tls13_tickets = TICKETS_EACH;
@@ -132,7 +133,7 @@ fn client_verifier(
     })
 }
 
-/// Takes any certificate whose key the client has: `request` and `require` ask for no more.
+/// Accepts any certificate whose key the client has: `request` and `require` need no more.
 #[derive(Debug)]
 struct AnyCertificate {
     mandatory: bool,

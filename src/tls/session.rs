@@ -1,9 +1,9 @@
-//! One connection's TLS: between a socket that is lent and the plain bytes of a stream.
+//! TLS of one connection: between a borrowed socket and the plaintext of the connection.
 //!
-//! One read and one write of the socket per call, each of bounded size, so that no peer keeps its
-//! worker. What was decrypted and finds no room with the caller waits here, a record at most, and
-//! nothing more is read until it is taken. Plain bytes are taken only when the handshake is over,
-//! and with it all verification: before that nothing can leave that was given here.
+//! One read and one write of the socket per call, each of bounded size, so that no peer monopolises
+//! its worker. Decrypted bytes that do not fit into the caller's buffer wait here, a record at
+//! most, and nothing more is read until they are taken. Plaintext is accepted only after the
+//! handshake, and with it all verification, so none can be sent before that.
 
 use super::fault::{Evidence, fault_of, of_handshake};
 use crate::engine::errors::TlsFault;
@@ -14,20 +14,20 @@ use rustls::{ClientConnection, Connection, HandshakeKind, ServerConnection};
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 
-/// Plain bytes that are sealed at once: those of one record (RFC 8446 §5.1).
+/// Maximum of plaintext bytes in one record (RFC 8446 §5.1).
 const SEALED_MAX: usize = 1 << 14;
 
 /// Result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// Number of plain bytes, perhaps none; `more`: there may be more at once.
+    /// Plaintext was read, perhaps zero bytes.
     Bytes {
-        /// At the beginning of the room that was lent.
+        /// Number of bytes, at the beginning of the caller's buffer.
         count: usize,
-        /// The session or the socket may hold more.
+        /// The session or the socket may have more.
         more: bool,
     },
-    /// The other end has closed it.
+    /// The peer has closed the session.
     End,
 }
 
@@ -36,11 +36,11 @@ pub enum Received {
 pub enum Failure {
     /// The socket has failed.
     Socket(io::Error),
-    /// So has TLS; the other end has been told.
+    /// TLS has failed; an alert was sent to the peer.
     Tls(TlsFault),
 }
 
-/// One connection's TLS.
+/// TLS session of one connection.
 pub struct Session {
     connection: Connection,
     /// Decrypted bytes wait to be taken.
@@ -50,7 +50,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// With a server that must be known by `name`.
+    /// Creates a session with a server that must prove to be `name`.
     pub(super) fn connect(
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
@@ -62,7 +62,7 @@ impl Session {
         Self { evidence: Some(evidence), ..Self::of(connection) }
     }
 
-    /// With a client.
+    /// Creates a session with a client.
     ///
     /// # Errors
     /// There is no randomness.
@@ -76,14 +76,14 @@ impl Session {
         Self { connection, waiting: false, evidence: None }
     }
 
-    /// The bytes that one can come to hold: a record on its way in and one decrypted, a record on
-    /// its way out, and the largest message of a handshake.
+    /// Returns the maximum of bytes that a session can hold: an incoming record and a decrypted
+    /// one, an outgoing record, and the largest handshake message.
     pub fn bytes_max() -> usize {
         const RECORD: usize = SEALED_MAX + 256;
         size_of::<Self>() + 3 * RECORD + (1 << 16)
     }
 
-    /// Returns true if the handshake is over: the other end is who it should be.
+    /// Returns true if the handshake is over and the peer is verified.
     pub fn is_open(&self) -> bool {
         !self.connection.is_handshaking()
     }
@@ -93,15 +93,15 @@ impl Session {
         self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
-    /// Returns true if something is to be written, be it of the handshake.
+    /// Returns true if something is to be written, such as handshake messages.
     pub fn wants_write(&self) -> bool {
         self.connection.wants_write()
     }
 
-    /// Reads once, and puts plain bytes into `room`, which is not empty.
+    /// Reads once, and puts plaintext into `room`, which is not empty.
     ///
     /// # Errors
-    /// [`Failure`]: there is nothing to be had from it any more.
+    /// [`Failure`]: the session cannot be used any more.
     pub fn receive(
         &mut self,
         socket: &mut (impl Read + Write),
@@ -122,21 +122,21 @@ impl Session {
                 Err(error) => return Err(Failure::Socket(error)),
             }
             match self.connection.process_new_packets() {
-                // The end, which no event will announce, is seen by reading on.
+                // After the peer has closed, no event announces the end: it is found by reading on.
                 Ok(state) => more |= state.peer_has_closed(),
                 Err(error) => {
-                    // The other end may care to know why.
+                    // Sends the alert, which tells the peer why.
                     let _ = self.connection.write_tls(socket);
                     return Err(Failure::Tls(self.failed(&error)));
                 }
             }
         }
         match self.connection.reader().read(room) {
-            // It has said that it is done.
+            // The peer has sent close_notify.
             Ok(0) => Ok(Received::End),
             Ok(count) => {
-                // It cannot be told but by trying whether that was all, if there was no more room.
-                // The rest is there at once or never, whatever the socket has.
+                // If `room` is full, only another read shows whether there is more decrypted data.
+                // That is there at once or never, independently of the socket.
                 more |= self.waiting;
                 self.waiting = count == room.len();
                 Ok(Received::Bytes { count, more: more || self.waiting })
@@ -149,11 +149,11 @@ impl Session {
         }
     }
 
-    /// The fault that `error` is, of which everything that is known is kept.
+    /// Returns the fault for `error`, and keeps its text.
     fn failed(&self, error: &rustls::Error) -> TlsFault {
         let fault = fault_of(error);
         if let Some(evidence) = &self.evidence
-            // Of a certificate the verifier has kept more.
+            // The verifier has kept a more specific text about the certificate.
             && !(matches!(error, rustls::Error::InvalidCertificate(_))
                 && evidence.of(fault).is_some())
         {
@@ -162,13 +162,13 @@ impl Session {
         fault
     }
 
-    /// Returns the text of `fault`, by which the session has failed.
+    /// Returns the text of `fault`, if the session failed with it.
     pub fn evidence(&self, fault: TlsFault) -> Option<String> {
         self.evidence.as_ref()?.of(fault)
     }
 
-    /// Takes plain bytes to be sent, as many as make a record; returns how many. None before the
-    /// handshake is over, and none while something is to be written.
+    /// Takes plaintext to be sent, up to one record; returns the number of bytes. Takes none before
+    /// the handshake is over, and none while something is to be written.
     pub fn seal(&mut self, bytes: &[u8]) -> usize {
         if !self.is_open() || self.wants_write() {
             return 0;
@@ -186,7 +186,7 @@ impl Session {
         self.connection.write_tls(socket)
     }
 
-    /// Tells the other end that nothing more comes, if it can be told at once.
+    /// Sends close_notify to the peer, if that does not block.
     pub fn end(&mut self, socket: &mut impl Write) {
         if self.is_open() {
             self.connection.send_close_notify();
@@ -195,7 +195,7 @@ impl Session {
     }
 }
 
-/// Notes whether a socket gave as much as it was asked for.
+/// Records whether a socket returned as much as was requested.
 struct Once<'a, S> {
     socket: &'a mut S,
     filled: bool,

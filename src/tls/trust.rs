@@ -1,9 +1,9 @@
 //! Trust: authorities, and certificates that are trusted themselves.
 //!
 //! A certificate in an operator's file of authorities may be the peer's own: `openssl req -x509`
-//! makes one that says it is an authority, which rustls would then refuse as a peer's. One that is
-//! byte for byte in the file needs no issuer; its name, dates and purposes are verified as ever,
-//! and that the peer has its key by the handshake.
+//! makes one that is marked as an authority, which rustls would refuse as a peer's. A certificate
+//! that is byte for byte in the file needs no issuer; its name, dates and purposes are verified as
+//! usual, and the handshake proves that the peer has its key.
 
 use super::certificate::{Certificate, Purpose};
 use super::fault::{self, Evidence};
@@ -27,7 +27,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub(super) struct Trusted {
     pub(super) roots: Arc<RootCertStore>,
-    /// The certificates themselves, where an operator has named them.
+    /// The trusted certificates themselves, if an operator has named a file.
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
 }
 
@@ -68,8 +68,8 @@ fn verify_itself(
     Ok(())
 }
 
-/// Returns the error of a certificate that was refused with `error`: rustls takes an authority's
-/// own certificate for an end entity's, which then is not trusted.
+/// Returns the error of a certificate that was refused with `error`: rustls reports an authority's
+/// certificate used as an end entity's, but the cause is that it is not trusted.
 fn refused(certificate: &CertificateDer<'_>, error: Error) -> Error {
     let is_authority = || Certificate::read(certificate).is_some_and(|known| known.is_authority());
     match error {
@@ -134,7 +134,7 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-/// Verifies as `inner` does, and keeps why a certificate was refused.
+/// Verifies as `inner` does, and keeps the reason why a certificate was refused.
 #[derive(Debug)]
 pub(super) struct Witness {
     pub(super) inner: Arc<dyn ServerCertVerifier>,

@@ -1,8 +1,8 @@
-//! Datagrams out on one connected socket, from memory that somebody else owns.
+//! Datagrams out on one connected socket, from borrowed memory.
 //!
-//! Nothing is copied and nothing reordered: who wants those of equal length to leave as one puts
-//! them beside each other. What is in them, and what an error means for a connection, is the
-//! caller's business.
+//! Nothing is copied and nothing reordered: callers that want datagrams of equal length to be
+//! joined put them next to each other. The contents, and the meaning of an error for a connection,
+//! are the caller's business.
 
 use super::segments;
 use super::{Sent, empty_headers, empty_iovec, send_wired};
@@ -12,9 +12,8 @@ use std::os::fd::BorrowedFd;
 
 /// Sends slices over one connected socket, without copying them.
 ///
-/// If that is allowed, slices of equal length that follow one another leave as one send, with a
-/// shorter one behind them if there is one, and the kernel makes datagrams of it on the far side
-/// of most of its work (UDP GSO).
+/// If segmentation is allowed, consecutive slices of equal length, and a shorter one after them,
+/// are one send, which the kernel segments after most of its work (UDP GSO).
 pub struct QueryBatch {
     headers: Vec<libc::mmsghdr>,
     iovecs: Vec<libc::iovec>,
@@ -22,7 +21,7 @@ pub struct QueryBatch {
 }
 
 impl QueryBatch {
-    /// Room for `capacity` datagrams a call.
+    /// Creates a batch of up to `capacity` datagrams per call.
     pub fn new(capacity: usize) -> Self {
         Self {
             headers: empty_headers(capacity),
@@ -31,21 +30,21 @@ impl QueryBatch {
         }
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the bytes that it has reserved.
     pub fn reserved(&self) -> usize {
         size_of_val(&*self.headers) + size_of_val(&*self.iovecs) + size_of_val(&*self.controls)
     }
 
     /// Sends `packets` over the connected `socket`, in calls of at most the batch's capacity;
-    /// `segmented`: those of equal length may leave together. What the kernel then refuses to take
-    /// apart, as it does on routes of small MTU, through IPsec or past devices that sum up nothing,
-    /// leaves one by one.
+    /// `segmented`: those of equal length may be joined. If the kernel refuses to segment a send,
+    /// as on routes of small MTU, through IPsec or on devices without checksum offload, its
+    /// datagrams are sent one by one.
     ///
     /// A full socket buffer drops the rest; the retry of each query covers that.
     ///
     /// # Errors
-    /// The connection cannot be used: an earlier datagram was refused (ICMP), the network or
-    /// host is unreachable, the local address is gone. What was sent before stays sent.
+    /// The connection cannot be used: an earlier datagram was refused (ICMP), the network or host
+    /// is unreachable, the local address was removed. Datagrams sent before stay sent.
     pub fn send<'a>(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -85,7 +84,7 @@ impl QueryBatch {
         }
     }
 
-    /// Has headers point to the packets from `start` to `end`, and returns how many it takes.
+    /// Points headers to the packets from `start` to `end`; returns the number of headers.
     fn wire(&mut self, start: usize, end: usize, segmented: bool) -> usize {
         let packets = self.iovecs.as_mut_ptr();
         let (mut next, mut count) = (start, 0);

@@ -1,7 +1,7 @@
-//! Datagrams in: `recvmmsg` on any socket, with or without the addresses of who sent them.
+//! Datagrams in: `recvmmsg` on any socket, with or without the addresses of the senders.
 //!
-//! One call takes what has arrived, up to the batch's capacity; it never waits. What was received
-//! is lent out of the batch's own buffers until the next call.
+//! One call takes all waiting datagrams, up to the batch's capacity; it never blocks. Received
+//! datagrams are borrowed from the batch's own buffers until the next call.
 
 use super::{STAGGER, empty_headers, wire_iovecs};
 use crate::sys::address::RawAddress;
@@ -21,7 +21,7 @@ pub struct Datagram<'a> {
     pub truncated: bool,
     /// Sender; `None` when the batch was made without addresses (connected sockets).
     pub peer: Option<SocketAddr>,
-    /// The address it was sent to, when the socket asks the kernel for it.
+    /// The destination address, if the socket requests it from the kernel.
     pub local: Option<Local>,
 }
 
@@ -37,8 +37,8 @@ pub struct RecvBatch {
 }
 
 impl RecvBatch {
-    /// Room for `capacity` datagrams of `length` bytes each. `with_addresses`: learn the peer's
-    /// and the local address too, which a connected socket need not pay for.
+    /// Creates a batch of `capacity` datagrams of `length` bytes each. `with_addresses`: with the
+    /// peer's and the local address too, a cost that a connected socket can avoid.
     pub fn new(capacity: usize, length: usize, with_addresses: bool) -> Self {
         let named = if with_addresses { capacity } else { 0 };
         let mut buffers = vec![0u8; capacity * (length + STAGGER)];
@@ -67,7 +67,7 @@ impl RecvBatch {
         }
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the bytes that it has reserved.
     pub fn reserved(&self) -> usize {
         let wires = size_of_val(&*self.headers) + size_of_val(&*self._iovecs);
         let addresses = size_of_val(&*self._names) + size_of_val(&*self._controls);
@@ -84,18 +84,18 @@ impl RecvBatch {
         self.received
     }
 
-    /// Receives the datagrams that have arrived, without waiting; returns how many.
+    /// Receives the waiting datagrams, without blocking; returns their number.
     ///
     /// # Errors
-    /// `WouldBlock`: nothing is there. `ConnectionRefused` and the like on a connected socket:
-    /// an earlier datagram was answered by an ICMP error, which this call has consumed; datagrams
-    /// behind it are still to be received.
+    /// `WouldBlock`: there are none. `ConnectionRefused` and the like on a connected socket: an
+    /// earlier datagram was answered by an ICMP error, which this call has consumed; more datagrams
+    /// may be waiting.
     pub fn recv(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.recv_up_to(socket, self.capacity())
     }
 
-    /// The same, but no more than `most` (at least 1) of them. A caller that knows how many to
-    /// expect saves the kernel from looking for one more.
+    /// Receives at most `most` (at least 1) of them. A caller that knows how many to expect saves
+    /// the kernel from looking for one more.
     ///
     /// # Errors
     /// Those of [`RecvBatch::recv`].
@@ -116,13 +116,13 @@ impl RecvBatch {
         Ok(self.received)
     }
 
-    /// Receives one without its addresses: a call that takes no header costs a quarter less.
+    /// Receives one without its addresses: a call without a header costs a quarter less.
     fn recv_one(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let header = &mut self.headers[0];
         // SAFETY: msg_iov points to this batch's iovec, which lives as long as `self`.
         let libc::iovec { iov_base, iov_len } = unsafe { *header.msg_hdr.msg_iov };
         let fd = socket.as_raw_fd();
-        // With MSG_TRUNC the kernel says how long the datagram was, not how much of it it gives.
+        // With MSG_TRUNC the kernel returns the datagram's full length instead of the copied one.
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
         let length = cvt(|| {
             // SAFETY: `iov_base` are `iov_len` bytes of this batch's buffers.
@@ -134,7 +134,7 @@ impl RecvBatch {
         Ok(1)
     }
 
-    /// Gives back to the kernel the lengths that the last call overwrote.
+    /// Resets the lengths that the last call overwrote.
     fn reset(&mut self) {
         let used = std::mem::take(&mut self.received);
         if self.with_addresses {
@@ -145,7 +145,8 @@ impl RecvBatch {
         }
     }
 
-    /// The datagram at `index` of the last batch, below what [`RecvBatch::recv`] returned.
+    /// Returns the datagram at `index` of the last batch, below the number that [`RecvBatch::recv`]
+    /// returned.
     #[inline]
     pub fn datagram(&self, index: usize) -> Datagram<'_> {
         let header = &self.headers[..self.received][index];
@@ -153,8 +154,8 @@ impl RecvBatch {
         // SAFETY: msg_iov points to this batch's iovec, whose buffer lives as long as `self`.
         let iovec = unsafe { &*message.msg_iov };
         let length = (header.msg_len as usize).min(iovec.iov_len);
-        // SAFETY: the buffer holds iov_len initialised bytes, without a writer while `self` is
-        // borrowed: only `recv` does, which takes it mutably.
+        // SAFETY: the buffer holds iov_len initialised bytes. Only `recv` writes to it, and it
+        // borrows `self` mutably.
         let bytes = unsafe { std::slice::from_raw_parts(iovec.iov_base.cast::<u8>(), length) };
         let truncated = message.msg_flags & libc::MSG_TRUNC != 0;
         if !self.with_addresses {

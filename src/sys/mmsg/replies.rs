@@ -1,8 +1,8 @@
 //! Datagrams out to many peers on several sockets, from buffers of the batch's own.
 //!
-//! Replies leave grouped by socket. Where that is allowed, those to one peer from one address also
-//! stand beside each other, the longest first, so that those of equal length leave as one send:
-//! clients that are forwarders themselves ask many things from one port.
+//! Replies are sent grouped by socket. If segmentation is allowed, replies to one peer from one
+//! address are also put next to each other, the longest first, so that those of equal length are
+//! joined into one send: clients that are forwarders send many queries from one port.
 
 use super::{STAGGER, Sent, empty_headers, empty_iovec, segments, send_wired, wire_iovecs};
 use crate::sys::address::RawAddress;
@@ -12,12 +12,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
-/// After the kernel has refused to take a send apart, this number of flushes leave one by one: it
-/// may have been the way to one peer of many, and where it is the way to all, trying costs nothing.
+/// Number of flushes without joined sends after the kernel has refused one: the refusal may have
+/// concerned the route to one peer of many, and if it concerns all routes, rare attempts are cheap.
 const ALONE: u32 = 1_024;
 
-/// In which order replies leave: by socket, and where they may leave together by peer, the
-/// longest first. Peers may share a number; that only leaves apart what could be together.
+/// Order of sending: by socket, and if replies may be joined, by peer, the longest first. Peers may
+/// have equal numbers, which only prevents joins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Order(u64);
 
@@ -30,7 +30,7 @@ impl Order {
         Self(u64::from(socket) << (u64::BITS - u16::BITS) | u64::from(slot))
     }
 
-    /// The same among those that may leave together.
+    /// Order among replies that may be joined.
     fn beside(self, peer: &RawAddress, length: usize) -> Self {
         let peer = peer.digest() >> (u64::BITS - Self::PEER_BITS);
         let longest = (1 << Self::LENGTH_BITS) - 1;
@@ -64,21 +64,21 @@ struct Filled {
 pub struct ReplyBatch {
     headers: Vec<libc::mmsghdr>,
     iovecs: Vec<libc::iovec>,
-    /// The same in the order of leaving.
+    /// The iovecs in the order of sending.
     ordered: Vec<libc::iovec>,
     names: Vec<RawAddress>,
     controls: Vec<Control>,
     filled: Vec<Filled>,
     length: usize,
     segmented: bool,
-    /// Flushes that still leave one by one.
+    /// Number of coming flushes without joined sends.
     alone: u32,
     _buffers: Vec<u8>,
 }
 
 impl ReplyBatch {
-    /// Room for `capacity` (at most 65,535) replies of up to `length` bytes. `segmented`: those of
-    /// equal length to one peer may leave together.
+    /// Creates a batch of `capacity` (at most 65,535) replies of up to `length` bytes. `segmented`:
+    /// those of equal length to one peer may be joined.
     pub fn new(capacity: usize, length: usize, segmented: bool) -> Self {
         assert!(u16::try_from(capacity).is_ok(), "a batch has at most 65,535 slots");
         let mut buffers = vec![0u8; capacity * (length + STAGGER)];
@@ -97,7 +97,7 @@ impl ReplyBatch {
         }
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the bytes that it has reserved.
     pub fn reserved(&self) -> usize {
         let iovecs = size_of_val(&*self.iovecs) + size_of_val(&*self.ordered);
         let addresses = size_of_val(&*self.names) + size_of_val(&*self.controls);
@@ -105,17 +105,17 @@ impl ReplyBatch {
         size_of_val(&*self.headers) + iovecs + addresses + filled + self._buffers.len()
     }
 
-    /// No slot is left: flush before asking for another.
+    /// Returns true if no slot is left: flush before the next [`ReplyBatch::buffer`].
     pub fn is_full(&self) -> bool {
         self.filled.len() == self.headers.len()
     }
 
-    /// Nothing waits to be sent.
+    /// Returns true if nothing waits to be sent.
     pub fn is_empty(&self) -> bool {
         self.filled.is_empty()
     }
 
-    /// The next free slot's buffer, to write a reply into before [`ReplyBatch::commit`].
+    /// Returns the next free slot's buffer, to write a reply into before [`ReplyBatch::commit`].
     pub fn buffer(&mut self) -> &mut [u8] {
         let place = self.iovecs[self.filled.len()].iov_base.cast::<u8>();
         // SAFETY: the buffer holds `length` initialised bytes, lives as long as `self`, and is
@@ -143,13 +143,13 @@ impl ReplyBatch {
         });
     }
 
-    /// Sends all, one call per socket (more when the kernel takes a part), and empties the batch.
-    /// `socket` finds the descriptor of a caller's socket number. What the kernel refuses to take
-    /// apart leaves one by one.
+    /// Sends all replies, one call per socket (more when the kernel takes a part), and empties the
+    /// batch. `socket` returns the descriptor of a socket number. If the kernel refuses to segment
+    /// a send, its datagrams are sent one by one.
     ///
-    /// A full socket buffer drops the rest for that socket: a client that gets no reply asks
-    /// again. Any other error concerns the first datagram of the rest alone (an unreachable or
-    /// forbidden peer), which is skipped.
+    /// A full socket buffer drops the rest for that socket: a client that gets no reply retries.
+    /// Any other error concerns only the first remaining datagram (an unreachable or forbidden
+    /// peer), which is skipped.
     pub fn flush<'fd>(&mut self, socket: impl Fn(u16) -> BorrowedFd<'fd>) -> Sent {
         self.filled.sort_unstable();
         for (ordered, filled) in self.ordered.iter_mut().zip(&self.filled) {
@@ -169,16 +169,16 @@ impl ReplyBatch {
         total
     }
 
-    /// Sends the replies from `next` to `end` in the order of leaving, all on one socket.
+    /// Sends the replies from `next` to `end` in the order of sending, all on one socket.
     fn send(&mut self, socket: BorrowedFd<'_>, mut next: usize, end: usize, total: &mut Sent) {
         let mut segmented = self.segmented && self.alone == 0;
-        // The first of those that the kernel did not take together.
+        // The first reply of a joined send that the kernel refused.
         let mut doubtful = None;
         while next < end {
             let headers = self.wire(next, end, segmented);
             let outcome = send_wired(socket, &mut self.headers[..headers], total);
             let sent = outcome.as_ref().map_or_else(|(count, _)| *count, |()| end - next);
-            // If that leaves alone, it was refused for leaving with others; else for its peer.
+            // If it can be sent alone, the join was refused; otherwise the peer was.
             total.refused |= sent > 0 && doubtful == Some(next);
             next += sent;
             let Err((_, error)) = outcome else { return };
@@ -195,7 +195,7 @@ impl ReplyBatch {
         }
     }
 
-    /// Has headers point to the replies from `next` to `end`, and returns how many it takes.
+    /// Points headers to the replies from `next` to `end`; returns the number of headers.
     fn wire(&mut self, mut next: usize, end: usize, segmented: bool) -> usize {
         let mut count = 0;
         while next < end {

@@ -14,13 +14,13 @@ fn socket() -> (UdpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// Loopback delivers within the send call, so what was sent is there to be received.
+/// Receives the datagrams just sent, which loopback has delivered within the send call.
 fn received(batch: &mut RecvBatch, socket: &UdpSocket) -> Vec<Vec<u8>> {
     let count = batch.recv(socket.as_fd()).unwrap_or(0);
     (0..count).map(|i| batch.datagram(i).bytes.to_vec()).collect()
 }
 
-/// Has the kernel take apart nothing that this socket sends: what has no checksum cannot be.
+/// Makes the kernel refuse segmentation on this socket, which is impossible without checksums.
 fn refuse_segments(socket: &UdpSocket) {
     let on: libc::c_int = 1;
     let (value, length) = ((&raw const on).cast(), size_of_val(&on) as libc::socklen_t);
@@ -151,14 +151,14 @@ fn refusal_by_the_peer_is_an_error_of_the_connection() {
     drop(to);
     from.connect(address).unwrap();
     let mut batch = QueryBatch::new(4);
-    // The first datagram brings the ICMP error, the second call finds it.
+    // The first datagram causes the ICMP error, and the second call returns it.
     let _ = batch.send(from.as_fd(), [&b"x"[..]], true);
     let error = batch.send(from.as_fd(), [&b"y"[..]], true).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
 
-/// Replies that may leave together: to which of the peers, and how long. Each is full of the number
-/// that it has here, from 1.
+/// Creates a batch of replies that may be joined, each given by the index of its peer and its
+/// length. Each reply is filled with its number in the list, from 1.
 fn replies(peers: &[SocketAddr], wanted: &[(usize, usize)]) -> ReplyBatch {
     let mut replies = ReplyBatch::new(16, 2_000, true);
     for ((peer, length), number) in wanted.iter().zip(1..) {
@@ -182,8 +182,8 @@ fn sorted(mut datagrams: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 #[test]
 fn replies_of_equal_length_to_one_peer_leave_together_and_arrive_apart() {
     let ((from, _), (x, to_x), (y, to_y)) = (socket(), socket(), socket());
-    // To the first: 90 and 60 as one, 60, and those alone that not every route carries whole. To
-    // the second all as one.
+    // To the first: 90 and 60 joined, 60, and alone those too long for every route. To the second:
+    // all joined.
     let wanted =
         [(0, 60), (1, 60), (0, 90), (1, 60), (0, 60), (1, 50), (1, 60), (0, 1_500), (0, 1_500)];
     let sent = replies(&[to_x, to_y], &wanted).flush(|_| from.as_fd());
