@@ -1,10 +1,10 @@
-//! One connection of a client of the pages: read a request, answer it, and again.
+//! One HTTP connection of a client: reads a request, sends the response, and repeats.
 //!
-//! Nothing waits: each call does what the socket allows and says how it stands. What is stored is
-//! bounded, a head of [`HEAD_BYTES_MAX`] and one answer, and so is time: a request has to be here
-//! [`TIMEOUT`] after its first byte, however slowly its bytes come, an answer has to be taken
-//! within as much, and so has the next request to begin. A connection that ends is read from for a
-//! moment longer: unread bytes would make the kernel take back the answer.
+//! Nothing blocks: each call does what the socket allows and returns the state. Storage is bounded
+//! by a head of [`HEAD_BYTES_MAX`] and one response. So is time: a request must be complete
+//! [`TIMEOUT`] after its first byte, a response must be taken within as much, and so must the next
+//! request begin. A connection that ends is read from for a moment longer, because unread bytes
+//! would make the kernel reset it and discard the response.
 
 use super::request::{self, HEAD_BYTES_MAX, Refusal, Request};
 use super::response::Response;
@@ -12,16 +12,16 @@ use crate::moment::Moment;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 
-/// For each step of an exchange.
+/// Time limit of each step of an exchange.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
-/// For a client to close its side when all is said.
+/// Time for a client to close its side after the last response.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes of a client's that are thrown away when all is said.
+/// Maximum of bytes discarded from a client after the last response.
 const DISCARDED_BYTES_MAX: usize = 64 << 10;
 /// Bytes that are read at once.
 const PIECE_BYTES: usize = 2 << 10;
 
-/// Handler of requests and refusals, called with whether another request may follow.
+/// Handler of requests and refusals; returns the response, and whether another request may follow.
 pub(super) type Answer<'a> = dyn FnMut(Result<&Request<'_>, Refusal>) -> (Response, bool) + 'a;
 
 /// State of a connection after a call.
@@ -31,7 +31,7 @@ pub(super) enum Outcome {
     Waiting,
     /// Ready to continue; another connection may be served first.
     Ready,
-    /// All is said: our side is to be shut, and then the rest thrown away.
+    /// The last response is sent: shut down our side, then discard the rest of the input.
     Said,
     /// Finished: drop the connection.
     Over,
@@ -49,22 +49,22 @@ enum State {
 pub(super) struct Connection<S> {
     stream: S,
     state: State,
-    /// A head, as far as it is here.
+    /// Head of a request, as far as it has arrived.
     input: Vec<u8>,
     /// Response that is being sent.
     output: Vec<u8>,
     sent: usize,
-    /// Since when nothing has been under way on it.
+    /// Time since which no request has been in progress.
     idle_since: Moment,
     /// A request has been answered.
     used: bool,
     deadline: Moment,
-    /// The last of all deadlines.
+    /// Deadline of the whole connection.
     limit: Moment,
 }
 
 impl<S: Read + Write> Connection<S> {
-    /// One that was opened just now.
+    /// Creates a connection that was opened just now.
     pub(super) fn new(now: Moment, stream: S) -> Self {
         let deadline = now.plus(TIMEOUT);
         let (input, output) = (Vec::new(), Vec::new());
@@ -96,13 +96,13 @@ impl<S: Read + Write> Connection<S> {
         self.limit = at;
     }
 
-    /// Since when it has been waiting for a request; `None`: it is being answered.
+    /// Returns the time since which it has been waiting for a request; `None`: one is in progress.
     pub(super) fn idle_since(&self) -> Option<Moment> {
         let is_answered = matches!(self.state, State::Writing { .. });
         (!is_answered).then_some(self.idle_since)
     }
 
-    /// Nothing that was asked on it is unanswered, and something was.
+    /// Returns true if all its requests, at least one, have been answered.
     pub(super) fn rests(&self) -> bool {
         self.used && self.state == State::Reading && self.input.is_empty()
     }
@@ -128,7 +128,7 @@ impl<S: Read + Write> Connection<S> {
         }
     }
 
-    /// Reads until a request is here and answered; false: more has to come.
+    /// Reads until a request is complete and answered; false: more is needed.
     ///
     /// # Errors
     /// Nothing more will come.
@@ -218,8 +218,8 @@ mod tests {
     use std::io::{self, ErrorKind, Read, Write};
     use std::time::Duration;
 
-    /// A client that sends these pieces, each after the socket was empty, and takes this number of
-    /// bytes.
+    /// A client that sends these pieces, each after the socket was empty, and accepts this number
+    /// of bytes.
     #[derive(Default)]
     struct Client {
         pieces: VecDeque<Vec<u8>>,
@@ -268,7 +268,7 @@ mod tests {
         Connection::new(START, Client { pieces, room: usize::MAX, ..Client::default() })
     }
 
-    /// Goes on at `now`; requests for `/x` get `yes`, and what is refused its reason.
+    /// Continues at `now`; the response to `/x` is `yes`, to a refused request the reason.
     fn go_on(connection: &mut Connection<Client>, now: Moment) -> Outcome {
         connection.on_ready(now, &mut |request| match request {
             Ok(request) => {

@@ -1,9 +1,9 @@
 //! HTTP endpoints by path, and their contents.
 //!
-//! Everything is made when it is asked for, by the thread that owns what it is made from. What a
-//! listener was not told to serve is not found there. The status page shows what clients ask, so a
-//! browser must not be led to it under another name: where the connection is to a loopback address,
-//! the name asked for is an address or `localhost`.
+//! Each response is made on request, by the thread that owns its data. An endpoint that the
+//! listener does not serve is 404. The status page shows the names that clients query, so it is
+//! protected against DNS rebinding: on a connection to a loopback address the `Host` must be an
+//! address or `localhost`.
 
 use super::gather::Gatherer;
 use super::page;
@@ -31,23 +31,23 @@ const HTML_HEADERS: [(&str, &str); 1] = [(
 
 /// Data for the endpoints.
 pub(super) struct Endpoints {
-    /// The numbers.
+    /// Collector of the workers' counters.
     pub(super) gatherer: Gatherer,
     readiness: Readiness,
     health_states: Option<Arc<HealthStates>>,
-    /// The process has been told to stop.
+    /// The process is about to stop.
     pub(super) stopping: bool,
     log: Log,
 }
 
 impl Endpoints {
-    /// One that tells of no configuration yet. `log` gets a line when readiness changes.
+    /// Creates endpoints without a configuration. `log` gets a line when readiness changes.
     pub(super) fn new(gatherer: Gatherer, log: Log) -> Self {
         let readiness = Readiness::default();
         Self { gatherer, readiness, health_states: None, stopping: false, log }
     }
 
-    /// Tells of this configuration from now on.
+    /// Switches to this configuration.
     pub(super) fn reload(&mut self, config: &Config, health_states: Arc<HealthStates>) {
         self.readiness.reload(config);
         self.health_states = Some(health_states);
@@ -117,8 +117,8 @@ pub(super) fn refuse(refusal: Refusal) -> Response {
     }
 }
 
-/// Returns true if `host`, perhaps with a port, is an address or `localhost`: whatever else is a
-/// name that somebody has made to stand for this host.
+/// Returns true if `host`, perhaps with a port, is an address or `localhost`: any other name may be
+/// an attacker's that resolves to this host.
 fn names_this_host(host: &str) -> bool {
     let bracketed = host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     let bare = match bracketed {

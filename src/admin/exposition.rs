@@ -1,9 +1,8 @@
 //! Series with names and labels, added up, and written in Prometheus' text format.
 //!
-//! Numbers come from several workers, listeners and stanzas, and what has the same name and labels
-//! is one series: adding it twice adds it up. So each counter needs no knowledge of the others. The
-//! format itself, with its escapes, is the `prometheus` crate's. A family without any series is
-//! left out.
+//! Numbers come from several workers, listeners and `forward` blocks. Values of the same name and
+//! labels are one series: adding twice adds them up, so each caller counts on its own. The format
+//! itself, with its escapes, is the `prometheus` crate's. A family without any series is left out.
 
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
@@ -14,19 +13,19 @@ use std::collections::BTreeMap;
 /// A label and its value.
 pub(super) type Label<'a> = (&'static str, &'a str);
 
-/// One histogram's numbers.
+/// Contents of one histogram.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Buckets {
-    /// Upper edges, and how many were not above each.
+    /// Upper edges, with the number of values at or below each.
     pub(super) cumulative: Vec<(f64, u64)>,
-    /// All together.
+    /// Number of all values.
     pub(super) count: u64,
     /// Sum of the values.
     pub(super) sum: f64,
 }
 
 impl Buckets {
-    /// Of `counts` at their upper `edges`, and all there are.
+    /// Creates a histogram of cumulative `counts` at their upper `edges`, and the total.
     pub(super) fn new(
         edges: impl IntoIterator<Item = f64>,
         cumulative: &[u64],
@@ -36,7 +35,7 @@ impl Buckets {
         Self { cumulative: edges.into_iter().zip(cumulative.iter().copied()).collect(), count, sum }
     }
 
-    /// The same, of counts that are each bucket's own; those beyond the last edge are the last.
+    /// Creates a histogram of counts per bucket; the last counts the values beyond the last edge.
     pub(super) fn of_counts(
         edges: impl IntoIterator<Item = f64>,
         counts: &[u64],
@@ -84,14 +83,14 @@ struct Family {
     series: BTreeMap<Vec<(&'static str, String)>, Value>,
 }
 
-/// All series there are.
+/// All series.
 #[derive(Default)]
 pub(super) struct Exposition {
     families: BTreeMap<&'static str, Family>,
 }
 
 impl Exposition {
-    /// Adds to a series that only grows.
+    /// Adds to a counter.
     pub(super) fn counter(
         &mut self,
         name: &'static str,
@@ -102,7 +101,7 @@ impl Exposition {
         *self.number(name, help, MetricType::COUNTER, labels) += value;
     }
 
-    /// Adds to a series unless that would be its beginning at nothing: there may be many such.
+    /// Adds to a counter unless that would create the series with zero: there may be many such.
     pub(super) fn counter_if_any(
         &mut self,
         name: &'static str,
@@ -115,7 +114,7 @@ impl Exposition {
         }
     }
 
-    /// Adds to a series that comes and goes.
+    /// Adds to a gauge.
     pub(super) fn gauge(
         &mut self,
         name: &'static str,
@@ -126,7 +125,7 @@ impl Exposition {
         *self.number(name, help, MetricType::GAUGE, labels) += value;
     }
 
-    /// The same, where the largest value counts and not the sum.
+    /// Sets a gauge to the larger of its value and this.
     pub(super) fn largest(
         &mut self,
         name: &'static str,
@@ -155,7 +154,7 @@ impl Exposition {
         }
     }
 
-    /// All of it as text.
+    /// Returns all series as text.
     pub(super) fn text(self) -> Vec<u8> {
         let families = self.families.into_iter().filter(|(_, family)| !family.series.is_empty());
         let families: Vec<_> = families.map(|(name, family)| family.written(name)).collect();
@@ -179,7 +178,7 @@ impl Exposition {
         }
     }
 
-    /// The series, begun with `new` if there is none; and whether that is so.
+    /// Returns the series, created with `new` if it is missing, and whether it was created.
     fn series(
         &mut self,
         name: &'static str,

@@ -1,9 +1,9 @@
 //! Collection of the workers' counters on request.
 //!
-//! A worker answers at its next turn, into a channel of its own. All are asked at once and then
-//! waited for, but for `TIMEOUT` in all and no longer: of one that is late the last that it said
-//! counts. Who still owes an answer is not asked again and not waited for, so workers that hang
-//! cost one wait and not one each time.
+//! A worker answers in its next turn, into a channel of its own. All are asked at once and then
+//! waited for, `TIMEOUT` in total: for a late worker the last report is used. A worker with an
+//! outstanding request is neither asked again nor waited for, so workers that hang cost one wait
+//! and not one for each request.
 
 use super::history::{History, SAMPLE_INTERVAL, Sample};
 use super::metrics::{self, Facts};
@@ -20,10 +20,9 @@ use std::time::Duration;
 
 /// Maximum wait for all workers together.
 const TIMEOUT: Duration = Duration::from_millis(25);
-/// Period after which the most frequent keys are counted anew; the current and the previous period
-/// are shown.
+/// Interval of resetting the most frequent keys; the current and the previous period are shown.
 const SEEN_PERIOD: Duration = Duration::from_secs(60);
-/// A worker that says nothing for longer does not turn.
+/// Time without an answer after which a worker counts as hanging.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// One worker, as seen from here.
@@ -33,7 +32,7 @@ struct Correspondent {
     answers: Option<Receiver<Box<Snapshot>>>,
     /// Time of the outstanding request.
     asked: Option<Moment>,
-    /// With that it was to forget what it has seen.
+    /// The outstanding request resets the most frequent keys.
     forgets: bool,
     /// Latest report of the worker.
     latest: Option<Box<Snapshot>>,
@@ -46,12 +45,12 @@ impl Correspondent {
         Self { mailbox, answers: None, asked: None, forgets: false, latest: None, seen: None }
     }
 
-    /// Takes an answer that is owed and has come.
+    /// Takes an outstanding answer if it has arrived.
     fn take(&mut self) {
         let outcome = self.answers.as_ref().map(Receiver::try_recv);
         match outcome {
             Some(Ok(snapshot)) => self.answered(snapshot),
-            // It failed with the question unread.
+            // The worker panicked with the request unread.
             Some(Err(TryRecvError::Disconnected)) => self.answers = None,
             Some(Err(TryRecvError::Empty)) | None => {}
         }
@@ -59,7 +58,7 @@ impl Correspondent {
 
     fn ask(&mut self, now: Moment, forget: bool) {
         let (to, answers) = crossbeam_channel::bounded(1);
-        // Where there is no room it is asked the next time.
+        // If the mailbox is full, the next request asks again.
         let asked = self.mailbox.send(ToWorker::Report { to, forget });
         self.answers = asked.is_ok().then_some(answers);
         (self.asked, self.forgets) = (self.asked.or(Some(now)), forget);
@@ -79,17 +78,17 @@ pub(crate) struct Gatherer {
     workers: Vec<Correspondent>,
     reloads: Arc<Reloads>,
     loads: Arc<Loads>,
-    /// Seconds since 1970.
+    /// Start time of the process, in seconds since 1970.
     started: f64,
     history: History,
     /// Time of the next sample; `None`: the history is off.
     sample_at: Option<Moment>,
-    /// Begin of the current and of the previous period of the most frequent keys.
+    /// Start of the current and of the previous period of the most frequent keys.
     seen_since: [Moment; 2],
 }
 
 impl Gatherer {
-    /// Of these workers, reloads and sources, for a process whose `clock` began when it did.
+    /// Creates a collector for these workers, reloads and sources; `clock` began with the process.
     pub(crate) fn new(
         clock: Clock,
         workers: &[Mailbox],
@@ -110,7 +109,7 @@ impl Gatherer {
         }
     }
 
-    /// Turns the history on or off, which takes a sample every second.
+    /// Turns the history on or off; it takes a sample every second.
     pub(super) fn watch(&mut self, wanted: bool) {
         let now = self.clock.now();
         match (wanted, self.sample_at) {
@@ -120,18 +119,18 @@ impl Gatherer {
         }
     }
 
-    /// Returns the states of all sources of data.
+    /// Returns the states of all data sources.
     pub(super) fn loads(&self) -> &Arc<Loads> {
         &self.loads
     }
 
-    /// All counters, in Prometheus' text format.
+    /// Returns all counters in Prometheus' text format.
     pub(crate) fn metrics(&mut self) -> Vec<u8> {
         self.gather(false);
         metrics::text(&self.latest(), &self.facts(), &self.loads)
     }
 
-    /// Returns the status for people and for `onward top`.
+    /// Returns the status for the status page and `onward top`.
     pub(crate) fn status(&mut self) -> Status {
         self.gather(false);
         let now = self.clock.now();
@@ -179,13 +178,13 @@ impl Gatherer {
         self.sample_at
     }
 
-    /// Workers that do not turn.
+    /// Returns the workers that do not respond.
     pub(super) fn silent(&mut self) -> impl Iterator<Item = usize> + '_ {
         self.gather(false);
         self.silent_at(self.clock.now())
     }
 
-    /// Workers whose answer is outstanding for longer than [`SILENCE_MAX`] at `now`.
+    /// Returns the workers whose answer is outstanding for longer than [`SILENCE_MAX`] at `now`.
     fn silent_at(&self, now: Moment) -> impl Iterator<Item = usize> + '_ {
         let is_silent = move |worker: &Correspondent| {
             worker.asked.is_some_and(|asked| now.since(asked) > SILENCE_MAX)
@@ -194,8 +193,8 @@ impl Gatherer {
         workers.filter(move |(_, worker)| is_silent(worker)).map(|(number, _)| number)
     }
 
-    /// Asks all workers, and waits for them a little. `forget`: what they have seen most is theirs
-    /// to count anew; who owes an answer now goes on counting.
+    /// Asks all workers, and waits for them a little. `forget`: they reset their most frequent keys
+    /// afterwards, except those with an outstanding answer.
     fn gather(&mut self, forget: bool) {
         let now = self.clock.now();
         let until = self.clock.instant(now.plus(TIMEOUT));
@@ -249,7 +248,7 @@ mod tests {
         snapshot.stats.queries = 7;
         to.send(Box::new(snapshot)).unwrap();
         assert_eq!(gatherer.status().traffic.queries, 7);
-        // It fails with the question unread, and is asked again.
+        // The worker panics with the request unread, and is asked again.
         drop(mail.try_recv().unwrap());
         assert_eq!(gatherer.status().traffic.queries, 7);
         assert!(matches!(mail.try_recv(), Ok(ToWorker::Report { .. })));

@@ -1,10 +1,10 @@
 //! History: rates, percentiles and the last hour, from counters that only grow.
 //!
-//! Once a second the counters of all workers are added up to a [`Sample`]; what happened in the
-//! last seconds is the difference between the latest and one of some seconds ago. Once a minute the
-//! difference to a minute ago goes into the hour. Samples are kept in rings of fixed length, and a
-//! counter that has become smaller, because what it counted began anew, counts as if nothing had
-//! happened.
+//! Once a second the counters of all workers are added up to a [`Sample`]. Values of the last
+//! seconds are the difference between the latest sample and one some seconds before; once a minute
+//! the difference to the sample a minute ago is added to the last hour. Samples are kept in rings
+//! of fixed length, and a counter that has become smaller, because it was reset, counts as
+//! unchanged.
 
 use crate::control::snapshot::Snapshot;
 use crate::engine::histogram::{Latency, add_each};
@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// From one sample to the next.
+/// Interval of samples.
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
-/// From one entry of the hour to the next.
+/// Interval of entries of the last hour.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Counters of one worker at one time.
@@ -25,7 +25,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(super) struct WorkerSample {
     pub(super) queries: u64,
     pub(super) busy: Duration,
-    /// Calls that brought datagrams, and how many those were.
+    /// Successful receive calls, and the datagrams of all of them.
     pub(super) calls: u64,
     pub(super) datagrams: u64,
 }
@@ -38,15 +38,15 @@ pub(super) struct Sample {
     pub(super) rcodes: [u64; RCODES],
     pub(super) drops: Vec<u64>,
     pub(super) latency: Latency,
-    /// Answers, and how long they took.
+    /// Answers, and their latencies.
     pub(super) upstreams: BTreeMap<SocketAddr, (u64, Latency)>,
     pub(super) workers: Vec<WorkerSample>,
-    /// Look-ups and hits, of the caches in their order.
+    /// Look-ups and hits of the caches, in order.
     pub(super) caches: Vec<(u64, u64)>,
 }
 
 impl Sample {
-    /// Of what the workers have told.
+    /// Adds up the reports of the workers.
     pub(super) fn of(at: Moment, snapshots: &[&Snapshot]) -> Self {
         let mut sample = Self { at, ..Self::default() };
         for snapshot in snapshots {
@@ -83,17 +83,17 @@ struct Minute {
     /// Answers.
     upstreams: BTreeMap<SocketAddr, u64>,
     answers: u64,
-    /// The part of its time that each worker worked.
+    /// Busy share of each worker.
     loads: Vec<f64>,
 }
 
-/// The last seconds and the last hour.
+/// Samples of the last seconds and totals of the last hour.
 #[derive(Default)]
 pub(super) struct History {
-    /// The latest last.
+    /// Samples, the latest last.
     samples: VecDeque<Sample>,
     minutes: VecDeque<Minute>,
-    /// As it was when the present minute began.
+    /// Sample at the start of the current minute.
     minute: Option<Sample>,
 }
 
@@ -122,12 +122,12 @@ impl History {
         (later.at > earlier.at).then_some(Between { earlier, later })
     }
 
-    /// The rate of queries in each of the last minutes.
+    /// Returns the rate of queries in each of the last minutes.
     pub(super) fn rates(&self) -> Vec<f64> {
         self.minutes.iter().map(|minute| minute.rate).collect()
     }
 
-    /// The part of all answers that came from `upstream` in each of the last minutes.
+    /// Returns the share of `upstream` in all answers in each of the last minutes.
     pub(super) fn shares(&self, upstream: SocketAddr) -> Vec<Option<f64>> {
         let share = |minute: &Minute| {
             let own = minute.upstreams.get(&upstream).copied().unwrap_or(0);
@@ -136,7 +136,7 @@ impl History {
         self.minutes.iter().map(share).collect()
     }
 
-    /// The part of its time that a worker worked in each of the last minutes.
+    /// Returns the busy share of a worker in each of the last minutes.
     pub(super) fn loads(&self, worker: usize) -> Vec<f64> {
         let load = |minute: &Minute| minute.loads.get(worker).copied().unwrap_or(0.0);
         self.minutes.iter().map(load).collect()
@@ -151,7 +151,7 @@ pub(super) struct Between<'a> {
 }
 
 impl Between<'_> {
-    /// A second's part of what grew from one count to the other.
+    /// Returns the rate per second of a counter.
     pub(super) fn rate(&self, count: impl Fn(&Sample) -> u64) -> f64 {
         count(self.later).saturating_sub(count(self.earlier)) as f64 / self.seconds()
     }
@@ -180,12 +180,12 @@ impl Between<'_> {
         }
     }
 
-    /// The part of its time that a worker worked.
+    /// Returns the busy share of a worker.
     pub(super) fn load(&self, place: usize) -> f64 {
         (self.worker(place).busy.as_secs_f64() / self.seconds()).min(1.0)
     }
 
-    /// The part of look-ups that a cache answered; `None`: there was none.
+    /// Returns the share of look-ups that a cache answered; `None`: there was none.
     pub(super) fn hit_ratio(&self, cache: usize) -> Option<f64> {
         let of = |sample: &Sample| sample.caches.get(cache).copied().unwrap_or_default();
         let (earlier, later) = (of(self.earlier), of(self.later));
@@ -224,8 +224,8 @@ mod tests {
         SocketAddr::from(([192, 0, 2, 1], number))
     }
 
-    /// After this number of seconds with a hundred queries each: three of four answers from the
-    /// first upstream, and the worker busy for a quarter of its time.
+    /// Sample after this number of seconds with a hundred queries each: three of four answers are
+    /// from the first upstream, and the worker is busy for a quarter of its time.
     fn sample(seconds: u64) -> Sample {
         let mut sample = Sample {
             at: Moment::ZERO.plus(Duration::from_secs(seconds)),

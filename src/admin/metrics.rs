@@ -1,8 +1,8 @@
 //! Prometheus metrics: names and labels.
 //!
 //! `coredns_*` are the reference's, with its labels and buckets, so that dashboards and alerts work
-//! unchanged; `onward_*` are metrics that the reference lacks. What each means is its help text.
-//! Numbers are those that the workers told, and are added up here. Queries by place are in
+//! unchanged; `onward_*` are metrics that the reference lacks. Their meaning is in the help texts.
+//! Values come from the workers' reports and are added up here. Queries by server block are in
 //! `queries`; the rest is here.
 
 mod loads;
@@ -33,19 +33,19 @@ const PROXY: Label<'_> = ("proxy_name", "forward");
 pub(super) struct Facts {
     /// Start time of the process, in seconds since 1970.
     pub(super) started: f64,
-    /// Reloads that took effect, and that failed.
+    /// Successful and failed reloads.
     pub(super) reloads: [u64; 2],
-    /// Readings of the configuration that were given up.
+    /// Number of attempts to read the configuration that were given up.
     pub(super) given_up: u64,
 }
 
-/// The mnemonic of the response code that is counted at `place`.
+/// Returns the mnemonic of the response code with the counter `place`.
 pub(super) fn rcode_name(place: usize) -> String {
     let Some(rcode) = rcode_at(place) else { return "other".to_owned() };
     rcode_mnemonic(rcode).map_or_else(|| rcode.to_string(), str::to_owned)
 }
 
-/// All series, as text.
+/// Returns all series as text.
 pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &Loads) -> Vec<u8> {
     let mut all = Exposition::default();
     of_process(&mut all, facts);
@@ -85,12 +85,12 @@ fn server_of((address, secure): (SocketAddr, bool)) -> String {
     }
 }
 
-/// The same of a listener.
+/// Returns the label of a configured listener.
 fn server_at(listener: &Listener) -> String {
     server_of((listener.address, listener.tls.is_some()))
 }
 
-/// The reference's edges, in seconds.
+/// Upper edges of the reference's buckets, in seconds.
 fn edges() -> impl Iterator<Item = f64> {
     (0..EDGES).map(edge_seconds)
 }
@@ -133,7 +133,7 @@ fn of_service(all: &mut Exposition, facts: &Facts) {
     all.counter("coredns_reload_failed_total", help, &[], failed);
     let help = "Configuration reads that ended because a file or a resolver did not respond.";
     all.counter("onward_config_reads_given_up_total", help, &[], facts.given_up as f64);
-    // These are there from the start on.
+    // These series exist from the start.
     let help = "Panics of worker threads; the worker was restarted.";
     all.counter("coredns_panics_total", help, &[], 0.0);
     let help = "Queries received while all upstreams of the matching forward stanza were down.";
@@ -367,7 +367,7 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
     }
 }
 
-/// Queries that needed the answers to others, and what the server asked itself.
+/// Adds the counters of queries that waited for other queries, and of the server's own queries.
 fn of_parked(all: &mut Exposition, parked: &ParkedStats) {
     let ParkedStats { queries, asked, too_deep, too_many, full, too_large } = *parked;
     let help = "Client queries that waited for the answer to a query of this server's own.";
@@ -397,7 +397,7 @@ mod tests {
     const COREFILE: &str = "a.test b.test:5300 {\n bind 127.0.0.1\n prometheus\n errors\n cache\n \
                             forward . 192.0.2.1 192.0.2.2\n}\n";
 
-    /// One query and its reply at the first label set.
+    /// Report with one query and its reply at the first label set.
     fn worker(number: usize, rcode: u16) -> Snapshot {
         let mut snapshot = Snapshot::of(number, COREFILE);
         let transport = Transport::Udp;

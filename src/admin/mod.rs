@@ -1,13 +1,12 @@
-//! The admin: the thread that owns all HTTP, its listeners, its connections and what they show.
+//! The admin: the thread that owns all HTTP: listeners, connections and endpoints.
 //!
-//! Nothing here is in the way of a query: workers are only asked for their counters ([`gather`]),
-//! at their next turn, and not waited for longer than a moment. One poll, non-blocking sockets, a
-//! bounded number of connections, each with its deadlines (`connection`), so no client that is slow
-//! or silent holds up anybody else; who comes when all places are taken gets that of the connection
-//! that has been idle longest. Paths are in `endpoints`; addresses come from the first thread
-//! ([`ToAdmin`]): it binds and keeps their sockets, so that they outlive a reload and pass to the
-//! next process. The thread is there only if a configuration names an address, and sleeps until
-//! somebody comes.
+//! It delays no query: workers are only asked for their counters ([`gather`]), in their next turn,
+//! and waited for only a moment. It has one poll, non-blocking sockets, and a bounded number of
+//! connections with deadlines (`connection`), so no slow or silent client holds up another. If all
+//! places are taken, a new connection replaces the one that has been idle longest. Paths are in
+//! `endpoints`. The first thread binds and keeps the sockets ([`ToAdmin`]), so that they outlive a
+//! reload and pass to the next process. The thread exists only if a configuration has an HTTP
+//! address, and sleeps until a client connects.
 
 mod connection;
 mod endpoints;
@@ -38,17 +37,17 @@ use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::time::Duration;
 
-/// Messages that wait at most; who sends one waits for room.
+/// Capacity of the mailbox; a sender waits for room.
 const MAIL_MAX: usize = 4;
-/// Events taken from the kernel at once; the rest comes with the next poll.
+/// Events taken from the kernel at once; the rest are taken by the next poll.
 const EVENTS_MAX: usize = 128;
 /// Connections taken from one listener in a turn.
 const ACCEPTED_MAX: usize = 64;
 /// Delay of the next attempt when no descriptor is left for a connection.
 const RETRY: Duration = Duration::from_secs(1);
-/// Time at the end for connections with an unanswered request.
+/// Time for unanswered requests after the order to stop.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
-/// Bytes of answers that wait for slow readers, all together; further clients get 503.
+/// Maximum of response bytes that wait for slow readers, in total; further clients get 503.
 const BACKLOG_MAX: usize = 32 << 20;
 /// The token of the mailbox. Those of listeners are their numbers.
 const MAILBOX: Token = Token(usize::MAX);
@@ -63,7 +62,7 @@ struct Listening {
     acceptor: Option<TcpListener>,
     /// There may be connections to accept.
     ready: bool,
-    /// None could be accepted: when to try again.
+    /// Time of the next attempt after a failed accept.
     again_at: Option<Moment>,
 }
 
@@ -72,7 +71,7 @@ struct Place {
     connection: Connection<TcpStream>,
     /// The number of its listener.
     admin_listener: usize,
-    /// To a loopback address.
+    /// The client is connected to a loopback address.
     is_local: bool,
     /// The connection may continue.
     ready: bool,
@@ -93,8 +92,8 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// An admin who shows what `gatherer` gathers, and where to put its messages. `log` gets a line
-    /// for whatever an operator should know.
+    /// Creates an admin that shows the data of `gatherer`, and the mailbox for its messages. `log`
+    /// gets messages for the operator.
     ///
     /// # Errors
     /// The kernel refused a poll: descriptors have run out.
@@ -119,21 +118,22 @@ impl Admin {
         Ok((admin, mailbox))
     }
 
-    /// Serves until it has to end.
+    /// Runs until it has been stopped.
     pub(crate) fn run(mut self) {
         while !self.leaving || self.places.iter().any(Option::is_some) {
             self.turn();
         }
     }
 
-    /// Waits until something happens and does all that follows.
+    /// Waits for events and handles them.
     fn turn(&mut self) {
         self.wait();
         for event in &self.events {
             match event.token() {
                 MAILBOX => {}
                 Token(token) if token >= CONNECTIONS => {
-                    // The one that it is about may have gone: then another looks in vain.
+                    // The event's connection may have been replaced: then the new one is tried in
+                    // vain.
                     if let Some(Some(place)) = self.places.get_mut(token - CONNECTIONS) {
                         place.ready = true;
                     }
@@ -160,7 +160,7 @@ impl Admin {
         self.on_time(self.clock.now());
     }
 
-    /// Waits for an event until the next deadline; not at all while somebody can go on.
+    /// Waits for an event until the next deadline; not at all while a connection can continue.
     fn wait(&mut self) {
         let now = self.clock.now();
         let places = || self.places.iter().flatten();
@@ -193,7 +193,7 @@ impl Admin {
         }
     }
 
-    /// Listens at `admin_listeners` and nowhere else.
+    /// Listens at `admin_listeners` and closes all others.
     fn open(&mut self, admin_listeners: Vec<AdminListener>) {
         self.endpoints.gatherer.watch(
             admin_listeners
@@ -214,7 +214,7 @@ impl Admin {
             let mut acceptor = TcpListener::from_std(socket);
             let registry = self.poll.registry();
             match registry.register(&mut acceptor, Token(number), Interest::READABLE) {
-                // Somebody may be waiting there since before.
+                // Clients may be waiting in the backlog already.
                 Ok(()) => {
                     let acceptor = Some(acceptor);
                     let (ready, again_at) = (true, None);
@@ -235,7 +235,7 @@ impl Admin {
         }
     }
 
-    /// Accepts no client any more, and ends with the last that is being answered.
+    /// Stops accepting clients, and ends after the last outstanding response.
     fn leave(&mut self, now: Moment) {
         (self.leaving, self.endpoints.stopping) = (true, true);
         for admin_listener in &mut self.admin_listeners {
@@ -249,7 +249,7 @@ impl Admin {
         places.for_each(|place| place.connection.hurry(now.plus(STOP_TIMEOUT)));
     }
 
-    /// Takes in who waits at a listener.
+    /// Accepts waiting clients of a listener.
     fn accept(&mut self, now: Moment, admin_listener: usize) {
         for _ in 0..ACCEPTED_MAX {
             let Listening { number, acceptor, ready, again_at, .. } =
@@ -273,7 +273,7 @@ impl Admin {
     fn admit(&mut self, now: Moment, admin_listener: usize, mut stream: TcpStream) {
         let local = stream.local_addr();
         let is_local = local.is_ok_and(|local| local.ip().to_canonical().is_loopback());
-        // An answer is written whole: waiting for more only delays its end.
+        // A response is written whole, so Nagle's algorithm would only delay its end.
         let _ = stream.set_nodelay(true);
         let vacant = self.places.iter().position(Option::is_none);
         let place = vacant.unwrap_or_else(|| self.least_missed());
@@ -286,8 +286,8 @@ impl Admin {
         }
     }
 
-    /// The place of the connection that has been idle longest or, where all are being answered, of
-    /// the one whose time is up first.
+    /// Returns the place of the connection that has been idle longest or, if all have requests in
+    /// progress, of the one with the earliest deadline.
     fn least_missed(&self) -> usize {
         let rank = |place: &usize| {
             let connection = self.places[*place].as_ref().map(|place| &place.connection);
@@ -297,7 +297,7 @@ impl Admin {
         (0..self.places.len()).min_by_key(rank).unwrap_or_default()
     }
 
-    /// Lets a connection that may go on do so.
+    /// Lets a connection continue if it can.
     fn serve(&mut self, now: Moment, number: usize) {
         let Some(mut place) = self.places[number].take_if(|place| place.ready) else { return };
         let backlog = self.places.iter().flatten().map(|place| place.connection.backlog());
@@ -319,7 +319,7 @@ impl Admin {
             Outcome::Waiting => false,
             Outcome::Ready => true,
             Outcome::Said => {
-                // A client that has gone meanwhile is noticed by the next read.
+                // A client that has disconnected meanwhile is noticed by the next read.
                 let _ = place.connection.stream().shutdown(Shutdown::Write);
                 true
             }
@@ -328,7 +328,7 @@ impl Admin {
         self.places[number] = Some(place);
     }
 
-    /// Drops connections whose time is up, and does what else is due.
+    /// Drops connections after their deadlines, and handles other timers.
     fn on_time(&mut self, now: Moment) {
         for place in &mut self.places {
             place.take_if(|place| place.connection.deadline() <= now);

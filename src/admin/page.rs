@@ -1,11 +1,10 @@
-//! The status page: one self-contained document, for people who would rather see than read.
+//! The status page: one self-contained HTML document.
 //!
-//! [`page`] draws a [`Status`] on the server: markup, style, drawings and a small script in one
-//! answer, nothing from anywhere else, nothing to press that does anything. Without scripts it
-//! reloads itself; with them it takes over only what changed, so that a reader keeps place and
-//! selection. Its parts: `html` is the only way of a string into markup, `chart` draws,
-//! `upstreams`, `workers` and `traffic` are the sections. However much there is, the page is
-//! bounded.
+//! [`page`] renders a [`Status`] on the server: markup, style, drawings and a small script in one
+//! response, without external resources and without controls. Without scripts the page reloads
+//! itself; with them it replaces only changed parts, so that a reader keeps position and selection.
+//! `html` is the only way for a string to become markup, `chart` draws, `upstreams`, `workers` and
+//! `traffic` are the sections. The size of the page is bounded.
 
 mod chart;
 mod html;
@@ -20,18 +19,18 @@ use html::text;
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/script.js");
 
-/// Workers that are listed; any others are counted.
+/// Maximum number of listed workers; the others are counted.
 pub const WORKERS_SHOWN: usize = 256;
-/// The same for upstreams.
+/// Maximum number of listed upstreams.
 pub const UPSTREAMS_SHOWN: usize = 64;
-/// The same for caches.
+/// Maximum number of listed caches.
 pub const CACHES_SHOWN: usize = 100;
-/// The same for hosts files.
+/// Maximum number of listed hosts files.
 pub const HOSTS_SHOWN: usize = 32;
-/// Lines of each of the other lists.
+/// Maximum number of lines of each of the other lists.
 pub const LINES_SHOWN: usize = 20;
 
-/// The whole page.
+/// Returns the whole page.
 pub fn page(status: &Status) -> String {
     let host = text(&status.host);
     let title = if host.is_empty() { "onward".to_owned() } else { format!("onward on {host}") };
@@ -91,7 +90,7 @@ fn header(status: &Status, host: &str) -> String {
     )
 }
 
-/// One sentence about the upstreams, with a sign before it.
+/// Returns one sentence about the upstreams, with a sign before it.
 fn verdict(status: &Status) -> String {
     let all = status.upstreams.len();
     let of = |health| status.upstreams.iter().filter(|upstream| upstream.health == health).count();
@@ -110,7 +109,7 @@ fn verdict(status: &Status) -> String {
     )
 }
 
-/// The figures that sum it all up.
+/// Returns the tiles with the main figures.
 fn figures(status: &Status) -> String {
     let traffic = &status.traffic;
     let history: Vec<Option<f64>> = traffic.history.iter().copied().map(Some).collect();
@@ -168,7 +167,7 @@ fn tile(heading: &str, figure: &str, what: &str, below: &str) -> String {
     )
 }
 
-/// All caches together, by how much each is asked.
+/// Returns the tile of all caches together; the hit ratio is weighted by their look-ups.
 fn cache_tile(status: &Status) -> String {
     let asked = status.caches.iter().filter_map(|cache| Some((cache.hit_ratio?, sane(cache.rate))));
     let (hits, rates) = asked
@@ -195,7 +194,7 @@ fn lost(records: u64) -> String {
     )
 }
 
-/// The count and the rate of all of them.
+/// Returns the total count and rate.
 fn sum(counts: &[Count]) -> (u64, f64) {
     counts.iter().fold((0, 0.0), |(count, rate), each| {
         (count.saturating_add(each.count), rate + sane(each.rate))

@@ -1,9 +1,9 @@
 //! Readiness, as `/ready` shows it. PURE.
 //!
-//! A stanza of a block with `ready` is ready when one of its upstreams is not down. Without
-//! `monitor continuously` one that was ready when somebody asked stays so until there is another
-//! configuration. The zones of such a block are ready when each has been loaded once. Workers are
-//! always looked at, and nothing is ready that has been told to stop.
+//! A `forward` block of a server block with `ready` is ready when one of its upstreams is not down.
+//! Without `monitor continuously` it stays ready once a request has found it so, until the next
+//! configuration. The zones of such a server block are ready when each has been loaded once.
+//! Workers are always checked, and nothing is ready after an order to stop.
 
 use crate::config::{Config, OwnZones};
 use crate::control::Loads;
@@ -11,28 +11,28 @@ use crate::engine::health::HealthStates;
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
-/// One stanza that is looked at.
+/// One `forward` block that is checked.
 struct Stanza {
     zone: String,
     /// Numbers of the upstreams.
     upstreams: Range<usize>,
     continuously: bool,
-    /// The stanza was ready once.
+    /// The block was ready once.
     seen: bool,
 }
 
-/// State of the stanzas that are checked.
+/// State of the checked blocks.
 #[derive(Default)]
 pub(super) struct Readiness {
     stanzas: Vec<Stanza>,
     /// Zones that have not all been loaded.
     zones: Vec<OwnZones>,
-    /// List of what was not ready at the last request.
+    /// List of the parts that were not ready at the last request.
     told: String,
 }
 
 impl Readiness {
-    /// From now on looks at what `config` says.
+    /// Switches to the checks of `config`.
     pub(super) fn reload(&mut self, config: &Config) {
         self.stanzas.clear();
         self.zones.clear();
@@ -87,7 +87,8 @@ impl Readiness {
     }
 }
 
-/// The parts of `zones` that have not been loaded yet. The files of a directory need not be zones.
+/// Returns the parts of `zones` that have not been loaded yet. Files of a directory need not be
+/// zones, so they do not count.
 fn unloaded(zones: &OwnZones, loads: &Loads) -> Vec<String> {
     let (states, directory) = loads.of_zones(zones.slot);
     let loaded: HashSet<_> =

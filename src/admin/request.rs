@@ -1,27 +1,27 @@
 //! HTTP requests of clients. PURE.
 //!
-//! The head of an HTTP/1 request, from however many pieces it came in ([`has_end`]), turned into
-//! the little that matters here: a path, by which name we were called, whether more may follow on
-//! the connection. A request's body is never read, so who sends one is answered and left. Any
-//! bytes are a request, a refusal, or not enough yet.
+//! Parses the head of an HTTP/1 request, in however many pieces it arrived ([`has_end`]), into the
+//! few facts that matter here: path, host, and whether another request may follow on the
+//! connection. A request's body is never read, so a client that sends one gets a response and a
+//! close. Any bytes are a request, a refusal, or incomplete.
 
 use httparse::{EMPTY_HEADER, Error, Header, Status};
 
-/// Bytes of a head at most; browsers with many cookies stay below.
+/// Maximum bytes of a head; browsers with many cookies stay below.
 pub(super) const HEAD_BYTES_MAX: usize = 8 << 10;
-/// Lines of a head at most.
+/// Maximum number of header lines.
 const HEADERS_MAX: usize = 64;
 
 /// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request<'a> {
-    /// Without what follows a question mark.
+    /// The path without the query string.
     pub(super) path: &'a str,
-    /// The name and perhaps the port by which we were called.
+    /// Name and optional port in the `Host` header or the target.
     pub(super) host: Option<&'a str>,
-    /// The answer is to be told without its body.
+    /// HEAD: the response has no body.
     pub(super) head_only: bool,
-    /// Another may follow on the connection.
+    /// Another request may follow on the connection.
     pub(super) keep: bool,
 }
 
@@ -37,16 +37,16 @@ pub(super) enum Refusal {
 }
 
 /// Returns true if the end of a head can be in `input`, of which the first `seen` bytes are known
-/// not to hold one: as long as it is not there is nothing to be parsed.
+/// not to contain it: before that parsing is useless.
 pub(super) fn has_end(input: &[u8], seen: usize) -> bool {
     let fresh = &input[seen.saturating_sub(3)..];
     fresh.windows(2).any(|pair| pair == b"\n\n") || fresh.windows(3).any(|end| end == b"\n\r\n")
 }
 
-/// The request that `input` begins with; `None`: its head has not ended.
+/// Parses the request at the beginning of `input`; `None`: its head is incomplete.
 ///
 /// # Errors
-/// [`Refusal`]; nothing that follows on the connection can be understood.
+/// [`Refusal`]; later bytes on the connection cannot be parsed.
 pub(super) fn parse(input: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
@@ -71,14 +71,14 @@ pub(super) fn parse(input: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
         _ => return Err(Refusal::Method),
     };
     let (authority, path) = split(target).ok_or(Refusal::Malformed)?;
-    // Who sends another request at once, or a body, is not understood any further.
+    // A pipelined request or a body ends the connection.
     let keep = version == Some(1)
         && len == input.len()
         && !headers.iter().any(|header| is_body(header) || says_close(header));
     Ok(Some(Request { path, host: authority.or(named), head_only, keep }))
 }
 
-/// The one `Host`, if there is one.
+/// Returns the only `Host`, if there is one.
 fn host<'a>(headers: &[Header<'a>]) -> Result<Option<&'a str>, Refusal> {
     let mut hosts = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("host"));
     match (hosts.next(), hosts.next()) {
@@ -90,7 +90,7 @@ fn host<'a>(headers: &[Header<'a>]) -> Result<Option<&'a str>, Refusal> {
     }
 }
 
-/// Name and path of a target, which may be spelt as for a proxy (RFC 9112 §3.2.2).
+/// Splits a target into name and path; it may be in the form for a proxy (RFC 9112 §3.2.2).
 fn split(target: &str) -> Option<(Option<&str>, &str)> {
     let scheme = target.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("http://"));
     let (authority, path) = match scheme {

@@ -1,28 +1,28 @@
 //! HTTP responses. PURE.
 //!
-//! A status, a body, and the few lines of a head that keep others from guessing: how long it is,
-//! the content type, and that caches must not keep it.
+//! A status, a body, and the few necessary header lines: the length, the content type, and that
+//! caches must not store it.
 
 use std::io::Write as _;
 
 /// Plain text.
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// An answer.
+/// An HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Response {
-    /// The code.
+    /// The status code.
     pub(super) status: u16,
     /// Content type of the body.
     pub(super) content_type: &'static str,
-    /// Lines of the head besides those that each has.
+    /// Header lines besides those that every response has.
     pub(super) headers: &'static [(&'static str, &'static str)],
     /// The body.
     pub(super) body: Vec<u8>,
 }
 
 impl Response {
-    /// A few words.
+    /// Creates a response with a short text.
     pub(super) fn text(status: u16, words: impl Into<Vec<u8>>) -> Self {
         Self { status, content_type: TEXT, headers: &[], body: words.into() }
     }

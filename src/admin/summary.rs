@@ -1,7 +1,7 @@
-//! The numbers of all workers as people want them: [`Status`], put together.
+//! The status of all workers: [`Status`], assembled.
 //!
-//! Counters come from the workers' latest snapshots, rates and percentiles from the [`History`].
-//! Whatever strangers or a configuration could make long is cut to a fixed length here.
+//! Counters come from the workers' latest reports, rates and percentiles from the [`History`].
+//! Lists and texts that clients or a configuration could make long are cut to a fixed length here.
 
 use super::history::{Between, History};
 use super::metrics::{Facts, rcode_name};
@@ -23,16 +23,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Upstreams that are listed.
+/// Maximum number of listed upstreams.
 const UPSTREAMS_MAX: usize = 64;
-/// Caches that are listed.
+/// Maximum number of listed caches.
 const CACHES_MAX: usize = 64;
-/// Names and clients that are listed.
+/// Maximum number of listed names and clients.
 const TOP_MAX: usize = 20;
-/// Characters of a block's zones.
+/// Maximum number of characters of a block's zones.
 const ZONES_LEN_MAX: usize = 200;
 
-/// All there is to show but the host's name and the time by the calendar.
+/// Assembles the whole status, except the host's name and the wall-clock time.
 pub(super) fn status(
     snapshots: &[&Snapshot],
     history: &History,
@@ -104,7 +104,7 @@ fn traffic(snapshots: &[&Snapshot], stats: &Stats, history: &History) -> Traffic
     }
 }
 
-/// The upstreams' addresses in the order of the latest configuration, each once.
+/// Returns the upstreams' addresses in the order of the latest configuration, each once.
 fn addresses(snapshots: &[&Snapshot]) -> Vec<SocketAddr> {
     let latest = Snapshot::latest(snapshots);
     let mut addresses: Vec<SocketAddr> = Vec::new();
@@ -155,7 +155,7 @@ fn upstream(snapshots: &[&Snapshot], address: SocketAddr, history: &History) -> 
     }
 }
 
-/// The worse of the known state and that of `snapshot` of an upstream.
+/// Returns the worse of the known state of an upstream and its state in `snapshot`.
 fn worse(known: Health, snapshot: &Snapshot, number: usize) -> Health {
     if snapshot.health_states.is_down(number) {
         Health::Down
@@ -207,7 +207,7 @@ fn worker(place: usize, snapshot: &Snapshot, history: &History) -> Worker {
     }
 }
 
-/// The hosts files, of which there are no more than the configuration may name.
+/// Returns the hosts files, whose number the configuration limits.
 pub(super) fn hosts(loads: &[LoadState]) -> Vec<HostsFile> {
     let file = |load: &LoadState| HostsFile {
         file: load.label.clone(),
@@ -220,7 +220,7 @@ pub(super) fn hosts(loads: &[LoadState]) -> Vec<HostsFile> {
     loads.iter().map(file).collect()
 }
 
-/// The caches that are listed, and how many more there are.
+/// Returns the listed caches, and the number of the others.
 fn caches(
     snapshots: &[&Snapshot],
     stats: &Stats,
@@ -258,13 +258,13 @@ fn top(seen: &[(&Seen, Duration)]) -> Top {
     let most = |of: fn(&Seen) -> &[Counted], text: fn(&[u8]) -> String| {
         let mut sums: HashMap<&[u8], u64> = HashMap::new();
         for counted in seen.iter().flat_map(|(seen, _)| of(seen)) {
-            // The certain part: the rest may have been another's.
+            // The certain part: the error may belong to another key.
             *sums.entry(counted.key()).or_default() += counted.count - counted.error;
         }
         let mut sums: Vec<_> = sums.into_iter().filter(|(_, count)| *count > 0).collect();
         sums.sort_unstable_by(|one, other| other.1.cmp(&one.1).then(one.0.cmp(other.0)));
         if sums.len() > TOP_MAX {
-            // Among many, who was seen once is not seen most.
+            // Among many keys, one that was seen once is not frequent.
             sums.retain(|(_, count)| *count > 1);
         }
         sums.truncate(TOP_MAX);
@@ -283,7 +283,7 @@ fn top(seen: &[(&Seen, Duration)]) -> Top {
     }
 }
 
-/// An address of four bytes or sixteen.
+/// Formats an address of four or sixteen bytes.
 fn address(bytes: &[u8]) -> String {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let v6 = <[u8; 16]>::try_from(bytes).map(IpAddr::from);

@@ -1,8 +1,8 @@
-//! A report for machines.
+//! The report as JSON.
 //!
-//! The blocks are those of the effective configuration, taken apart by the reader of the language
-//! itself: a directive that onward learns appears here without a word about it. Numbers are plain,
-//! and bytes are bytes. A key may be added; one that is there keeps its meaning.
+//! The blocks are those of the effective configuration, parsed as a Corefile: a new directive
+//! appears here without any change. Numbers are plain, and sizes are in bytes. Keys may be added;
+//! existing ones keep their meaning.
 
 use super::{HostsTable, Refusal, Report, ZoneTable};
 use crate::config::{Cause, ConfigError};
@@ -144,7 +144,7 @@ fn warning(warning: &Warning) -> Value {
     json!({ "file": &*place.file, "line": place.line, "message": warning.message })
 }
 
-/// The server blocks of a configuration that onward has written itself.
+/// Returns the server blocks of a configuration text written by onward itself.
 fn blocks(effective: &str) -> Vec<Value> {
     let nothing = Sources::fixed(BTreeMap::new(), BTreeMap::new());
     let parsed = corefile::parse(effective.as_bytes(), "effective", &nothing);

@@ -1,12 +1,11 @@
-//! `onward check`: what a configuration means and needs, and its errors.
+//! `onward check`: the meaning and the requirements of a configuration, and its errors.
 //!
-//! Reads, validates and resolves as serving does, by the same functions, and refuses what serving
-//! would refuse, as far as that can be known without listening: addresses are tried with a socket
-//! of any port without a client. Where another process listens already it says so and refuses
-//! nothing: mostly it is the server that is to read this configuration next. Where network cards
-//! are far from the workers it says so too, in the words of [`topology`](crate::topology).
-//! [`Report`] collects the numbers; its files write it: `text`, `json` and
-//! `systemd`.
+//! Reads, validates and resolves with the same functions as serving, and refuses the same
+//! configurations, as far as that can be known without listening: addresses are tried with a socket
+//! on any port. If another process listens already, this is reported but not refused, because it is
+//! mostly the server that will read this configuration next. Network cards far from the workers are
+//! reported in the words of [`topology`](crate::topology). [`Report`] collects the numbers; `text`,
+//! `json` and `systemd` write it.
 
 mod json;
 mod report;
@@ -29,7 +28,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// Addresses that are named as taken; more would say no more.
+/// Maximum number of addresses in use that are named; more would not help.
 const TAKEN_MAX: usize = 4;
 
 /// Reason why the configuration cannot be served.
@@ -37,13 +36,13 @@ const TAKEN_MAX: usize = 4;
 pub(crate) enum Refusal {
     /// The command line or the file it names.
     CommandLine(CliError),
-    /// Error of the Corefile.
+    /// Error in the Corefile.
     Config(ConfigError),
     /// Error of this host.
     Start(StartError),
-    /// The kernel would not say what there is.
+    /// Facts about the host cannot be read from the kernel.
     Host(io::Error),
-    /// A file or a name did not come in time.
+    /// A file or a name lookup did not answer in time.
     Blocked(String),
 }
 
@@ -72,7 +71,7 @@ impl Refusal {
         }
     }
 
-    /// The same, in words for operators.
+    /// Returns the party that has to change, as a sentence for operators.
     fn advice(&self) -> &'static str {
         match self.cause() {
             Cause::Text => {
@@ -89,8 +88,8 @@ impl Refusal {
 /// Checks and writes the report to standard output.
 ///
 /// # Errors
-/// [`Refusal`]: it would not be served. Machines are told so on standard output too, people which
-/// of the two it is.
+/// [`Refusal`]: it would not be served. The JSON report goes to standard output then too; for
+/// people the error says whether the Corefile or the host has to change.
 pub(crate) fn run(options: &Check) -> Result<(), (Exit, String)> {
     let on_host = |report: Report| report.on(&Topology::read(Path::new("/")));
     let outcome = examine(&options.serve).map(on_host);
@@ -101,7 +100,7 @@ pub(crate) fn run(options: &Check) -> Result<(), (Exit, String)> {
         (Err(_), CheckFormat::Text | CheckFormat::Systemd) => String::new(),
         (Err(refusal), CheckFormat::Json) => json::refused(refusal),
     };
-    // The reader has gone if this fails; the exit code still tells.
+    // An error means that the reader has gone; the exit code still reports the result.
     let _ = io::stdout().write_all(text.as_bytes());
     outcome.map(drop).map_err(|refusal| {
         let advice = refusal.advice();
@@ -109,8 +108,8 @@ pub(crate) fn run(options: &Check) -> Result<(), (Exit, String)> {
     })
 }
 
-/// Returns the report on serving, unless the host does not answer in time. The topology is added by
-/// the caller: `onward doctor` reads it itself.
+/// Returns the report on serving, unless the host does not answer in time. The caller adds the
+/// topology, because `onward doctor` reads it itself.
 ///
 /// # Errors
 /// [`Refusal`]: it would not be served.
@@ -121,7 +120,7 @@ pub(crate) fn examine(serve: &Serve) -> Result<Report, Refusal> {
     job.map_err(Refusal::Host)?.wait().unwrap_or_else(|why| Err(Refusal::Blocked(why)))
 }
 
-/// The same, on a thread that may block.
+/// As [`examine`], on a thread that may block.
 fn examine_here(serve: &Serve, steps: &Steps) -> Result<Report, Refusal> {
     let cores = serve.placement.workers(&cpu::cores()).map_err(Refusal::CommandLine)?;
     let (name, text) = serve.source.load(steps).map_err(Refusal::CommandLine)?;
@@ -141,8 +140,8 @@ fn examine_here(serve: &Serve, steps: &Steps) -> Result<Report, Refusal> {
     Ok(report)
 }
 
-/// Loads all hosts files, and prints warnings about them. Of a file that is not there the
-/// configuration's warnings speak.
+/// Loads all hosts files, and adds warnings about them. A missing file is covered by the
+/// configuration's warnings.
 ///
 /// # Errors
 /// The kernel has no randomness.
@@ -166,7 +165,7 @@ fn load_hosts(report: &mut Report, steps: &Steps) -> io::Result<()> {
     Ok(())
 }
 
-/// Loads all zones, and says what is odd about them.
+/// Loads all zones, and adds warnings about them.
 ///
 /// # Errors
 /// A zone that refuses the start.
@@ -239,7 +238,7 @@ fn taken(config: &Config) -> Option<String> {
     })
 }
 
-/// The addresses of pages without which nothing is served.
+/// Returns the addresses of HTTP endpoints without which onward does not start.
 fn indispensable(config: &Config) -> impl Iterator<Item = SocketAddr> {
     let has_health = |listener: &HttpListener| listener.pages.contains(&Endpoint::Health);
     config.http().into_iter().filter(has_health).map(|listener| listener.address)
@@ -251,7 +250,7 @@ fn refuse_what_the_host_lacks(config: &Config) -> Result<(), StartError> {
     }
     let listeners = config.listeners.iter().filter(|listener| !listener.implied);
     let addresses = listeners.map(|listener| listener.address);
-    // What stands for all addresses is there on any host.
+    // A wildcard exists on any host.
     let pages = indispensable(config).filter(|address| !address.ip().is_unspecified());
     for address in addresses.chain(pages) {
         socket::check_source(address, address.ip())
@@ -301,7 +300,7 @@ mod tests {
         }
     }
 
-    /// Two nodes, the card on the second.
+    /// A host with two nodes, the card on the second.
     fn host() -> Topology {
         let interrupts = vec![(24, vec![2])];
         let card = Card { name: "eth0".into(), node: Some(1), interrupts, ..Card::default() };

@@ -1,52 +1,52 @@
 //! Report on a configuration that can be served.
 //!
-//! Plain numbers, each from the owner of the counted thing: descriptors from the configuration's
-//! budget, memory from a worker's own tables. Nothing is written here.
+//! Plain numbers, each from the owner of the counted resource: descriptors from the configuration's
+//! budget, memory from a worker's own tables. The output is written elsewhere.
 
 use crate::config::{Config, Descriptors, Forward, Host};
 use crate::corefile::Warning;
 use crate::topology::Topology;
 use crate::worker::Memory;
 
-/// A configuration, and what serving it takes.
+/// A configuration, and the resources it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
-    /// With every default filled in.
+    /// The configuration, with every default filled in.
     pub config: Config,
     /// Warnings with file and line.
     pub warnings: Vec<Warning>,
     /// Warnings about this host.
     pub notes: Vec<String>,
-    /// One entry a worker: its core, if it is pinned.
+    /// Core of each worker, if it is pinned.
     pub cores: Vec<Option<usize>>,
-    /// File descriptors at most.
+    /// Maximum number of file descriptors.
     pub descriptors: Descriptors,
-    /// Files that the process may have open.
+    /// Limit of open files of the process.
     pub open_files: usize,
     /// Source ports.
     pub ports: Ports,
-    /// Of one worker.
+    /// Memory of one worker.
     pub memory: Memory,
-    /// Hosts files that were loaded, as they would be at the start.
+    /// Loaded hosts files, as at the start.
     pub hosts: Vec<HostsTable>,
-    /// Zones that were loaded, as they would be at the start.
+    /// Loaded zones, as at the start.
     pub(crate) zones: Vec<ZoneTable>,
-    /// Bytes that the process may use, if that is known.
+    /// Bytes that the process may use, if known.
     pub host_memory: Option<usize>,
-    /// True if the kernel takes one send apart into several datagrams.
+    /// The kernel supports UDP GSO.
     pub gso: bool,
-    /// GSO is allowed, whatever stanzas set.
+    /// GSO is allowed, whatever the blocks set.
     pub gso_wanted: bool,
 }
 
 /// Contents of a hosts file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostsTable {
-    /// The file, as metrics call it.
+    /// The file, as in the labels of metrics.
     pub label: String,
     /// Names and reverse names with an address each.
     pub entries: usize,
-    /// Bytes of the table that all workers share. While it is loaded again there are two.
+    /// Bytes of the table that all workers share. During a reload there are two.
     pub bytes: usize,
 }
 
@@ -55,29 +55,29 @@ pub(crate) struct HostsTable {
 pub(crate) struct ZoneTable {
     /// The zone.
     pub(crate) zone: String,
-    /// The file, as it is written.
+    /// The file, as in the Corefile.
     pub(crate) label: String,
-    /// Records.
+    /// Number of records.
     pub(crate) records: usize,
     /// Serial number of the SOA record.
     pub(crate) serial: u32,
-    /// Bytes of the zone, which all workers share. While it is loaded again there are two.
+    /// Bytes of the zone, which all workers share. During a reload there are two.
     pub(crate) bytes: usize,
 }
 
-/// Source ports that one worker's pools take, of each of UDP and TCP.
+/// Source ports of one worker's pools, the same for UDP and TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ports {
-    /// Of UDP, as soon as there are queries enough.
+    /// UDP ports in use under load.
     pub spread: usize,
-    /// At most.
+    /// Maximum number of ports.
     pub most: usize,
     /// Number of the kernel's ephemeral ports, for all programs.
     pub ephemeral: usize,
 }
 
 impl Report {
-    /// On `cores` of `host`, `memory` being that of one worker.
+    /// Creates the report for workers on `cores` of `host`; `memory` is that of one worker.
     pub(crate) fn new(
         config: Config,
         warnings: Vec<Warning>,
@@ -124,16 +124,16 @@ impl Report {
         }
     }
 
-    /// With the warnings about a host where cards and cores are like this.
+    /// Adds the warnings about a host with this topology.
     pub(crate) fn on(mut self, topology: &Topology) -> Self {
         let pinned: Vec<usize> = self.cores.iter().copied().flatten().collect();
         self.notes.extend(topology.notes(&pinned));
         self
     }
 
-    /// With the warnings about a host whose process may use `memory` bytes.
+    /// Adds the warnings about a host whose process may use `memory` bytes.
     ///
-    /// More than that is no reason not to serve: memory is taken as tables and caches fill.
+    /// Needing more is no error: memory is taken as tables and caches fill.
     pub(crate) fn within(mut self, memory: Option<usize>) -> Self {
         self.host_memory = memory;
         let most = self.memory.most() * self.workers();
@@ -165,11 +165,11 @@ impl Report {
         self.cores.len()
     }
 
-    /// Bytes that one worker's connections can come to hold, all open and at their bounds: those of
-    /// clients, and those to upstreams.
+    /// Returns the maximum bytes of one worker's connections, all open and at their bounds: those
+    /// of clients, and those to upstreams.
     pub(crate) fn connections_max(&self) -> (usize, usize) {
         let clients = self.descriptors.client_connections * self.memory.client_connection_max;
-        // Of each upstream's two pools one is of connections.
+        // One of each upstream's two pools has connections.
         (clients, self.ports.most * self.memory.upstream_connection_max)
     }
 }

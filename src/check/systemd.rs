@@ -1,23 +1,23 @@
-//! The limits of a configuration, as a drop-in of its systemd unit.
+//! The limits of a configuration, as a drop-in for its systemd unit.
 //!
-//! Twice what one process takes at most, because a handover runs two side by side for a moment. The
-//! numbers are those of the report; what the program itself and its libraries take is a named
-//! allowance. A Corefile that grows needs a new drop-in, which the text says.
+//! Twice the maximum of one process, because during an upgrade two run side by side for a moment.
+//! The numbers are those of the report, with a named allowance for the program itself and its
+//! libraries. A Corefile that grows needs a new drop-in, which the text says.
 
 use super::Report;
 use std::fmt::Write;
 
-/// The program, its libraries, the stacks of its threads and the files read now and then.
+/// The program, its libraries, the stacks of its threads and occasional reads of files.
 const PROCESS_BYTES: usize = 64 << 20;
-/// Of each thread: what its stack and its allocator hold of memory.
+/// Memory of each thread's stack and allocator.
 const THREAD_BYTES: usize = 2 << 20;
 /// Threads beside the workers: the first, keeper, admin and writer, and room for receivers of
 /// dnstap.
 const OTHER_THREADS: usize = 16;
-/// The process that serves and the one that takes over.
+/// The serving process and the one that takes over.
 const PROCESSES: usize = 2;
 
-/// The drop-in for `report`.
+/// Returns the drop-in for `report`.
 pub(super) fn limits(report: &Report) -> String {
     let workers = report.workers();
     let threads = workers + OTHER_THREADS;

@@ -1,7 +1,6 @@
-//! A report for people: warnings, the effective configuration, then one table of what it takes.
+//! The report as text: warnings, the effective configuration, then one table of its requirements.
 //!
-//! The configuration can be read again as a Corefile; what follows it is in comments, so that all
-//! of it together still can.
+//! The whole output can be read as a Corefile again, because the table is in comments.
 
 use super::{HostsTable, Report, ZoneTable};
 use crate::config::HttpListener;

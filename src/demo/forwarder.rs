@@ -1,6 +1,6 @@
-//! The forwarder as the demonstration sees it: started from a Corefile, asked, stopped.
+//! The forwarder of the demonstration: started from a Corefile, queried, stopped.
 //!
-//! The one place that knows how the server is started.
+//! The only part of the demonstration that knows [`Server`].
 
 use crate::blocking::{STEP_MAX, Steps};
 use crate::clock::Clock;
@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 pub(super) struct Forwarder(Server);
 
 impl Forwarder {
-    /// Starts `workers` workers, not pinned, on what `corefile` says.
+    /// Starts `workers` unpinned workers with `corefile`.
     pub(super) fn start(corefile: &str, workers: usize) -> Result<Self, String> {
         let steps = Steps::new(Clock::start(), STEP_MAX);
         let host = host::describe(workers, 0, &steps).map_err(|error| error.to_string())?;

@@ -1,9 +1,9 @@
-//! The demonstration: a forwarder at work between upstreams and a client, all on loopback.
+//! The demonstration: a forwarder between upstreams and a client, all on loopback.
 //!
 //! Everything is real: sockets, the Corefile, the forwarder's own threads. Three addresses of an
-//! upstream ([`crate::traffic::upstream`]) answer, a client ([`crate::traffic::client`]) asks for
-//! names that no cache knows and checks every answer, and the age limits of connections are short
-//! enough to be seen within seconds. The report prints the counters of all three parts.
+//! upstream ([`crate::traffic::upstream`]) answer, a client ([`crate::traffic::client`]) sends
+//! queries for names in no cache and checks every answer, and the age limits of connections are
+//! short enough to show within seconds. The report prints the counters of all three parts.
 //! `forwarder` starts the server, `report` prints.
 
 mod forwarder;
@@ -25,7 +25,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
-/// More than one, so that the policy shows; fewer than a reader would have to count.
+/// More than one, so that the policy shows; few enough to be compared at a glance.
 const UPSTREAMS: usize = 3;
 /// Workers by default, if the host has as many cores.
 const WORKERS_MAX: usize = 2;
@@ -39,9 +39,9 @@ const REFRESH: Duration = Duration::from_millis(100);
 /// Options of the demonstration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DemoOptions {
-    /// For how long the client asks.
+    /// Time for which the client sends queries.
     pub seconds: Duration,
-    /// Go on serving afterwards, until SIGINT or SIGTERM.
+    /// Keep serving afterwards, until SIGINT or SIGTERM.
     pub keep: bool,
     /// The forwarder's workers; `None`: two, or one on a single core.
     pub workers: Option<usize>,
@@ -50,7 +50,7 @@ pub(crate) struct DemoOptions {
 /// Reason why the demonstration failed.
 #[derive(Debug)]
 pub(crate) enum DemoError {
-    /// Something could not be done, for this reason.
+    /// The named step failed with this error.
     Io(&'static str, io::Error),
     /// The forwarder did not start, for this reason.
     Forwarder(String),
@@ -70,7 +70,8 @@ impl fmt::Display for DemoError {
 
 impl std::error::Error for DemoError {}
 
-/// Shows it all, on standard output. SIGINT and SIGTERM end it early, with a report.
+/// Runs the demonstration, with output on standard output. SIGINT and SIGTERM end it early, with a
+/// report.
 ///
 /// Call it before any other thread is started: the signals are blocked from here on.
 ///
@@ -117,7 +118,7 @@ fn show(
     report.fault().map_or(Ok(()), |sentence| Err(DemoError::Faulty(sentence)))
 }
 
-/// A channel that gets one message for each SIGINT or SIGTERM.
+/// Returns a channel that gets one message for each SIGINT or SIGTERM.
 fn interrupts() -> io::Result<Receiver<()>> {
     let signals = Signals::block()?;
     let (sender, receiver) = crossbeam_channel::bounded(1);
@@ -160,7 +161,7 @@ fn client_options(target: SocketAddr, duration: Duration, seed: u64) -> Options 
     Options { timeout: TIMEOUT, ..Options::closed(vec![target], OUTSTANDING, duration, seed) }
 }
 
-/// Shows the progress of the client until it has finished; true if an interrupt ended it early.
+/// Shows the client's progress until it has finished; true if an interrupt ended it early.
 fn watch(
     run: Run,
     interrupts: &Receiver<()>,

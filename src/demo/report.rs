@@ -1,8 +1,8 @@
 //! Report of the demonstration.
 //!
-//! [`Report`] is what client, upstreams and workers have counted, unchanged; its text and its
-//! verdict are pure functions of it. [`Screen`] prints: on a terminal with a line that moves,
-//! elsewhere with one line a second.
+//! [`Report`] holds the counters of client, upstreams and workers, unchanged; its text and its
+//! verdict are pure functions of it. [`Screen`] prints: a moving line on a terminal, elsewhere one
+//! line a second.
 
 use crate::engine::stats::{PoolStats, Stats};
 use crate::traffic::report::{self, aligned, grouped, header, line};
@@ -30,7 +30,7 @@ impl Report {
         report::fault(&self.client.counts)
     }
 
-    /// All of it, as tables.
+    /// Returns the report as tables.
     pub(super) fn text(&self) -> String {
         let mut text = [
             report::summary(&self.client),
@@ -73,7 +73,7 @@ impl Report {
     }
 }
 
-/// Prints as the demonstration goes on.
+/// Prints progress and report.
 pub(super) struct Screen<W> {
     out: W,
     live: bool,
@@ -81,7 +81,7 @@ pub(super) struct Screen<W> {
 }
 
 impl<W: Write> Screen<W> {
-    /// Prints to `out`; `live` if that is a terminal.
+    /// Creates a screen that prints to `out`; `live`: a terminal.
     pub(super) fn new(out: W, live: bool) -> Self {
         Self { out, live, seconds_told: 0 }
     }

@@ -1,6 +1,6 @@
 //! Facts about a host, and requirements of a configuration: plain data.
 //!
-//! `None` and empty lists mean that the kernel does not tell, which is no fault of the host.
+//! `None` and empty lists mean unknown, which is no fault of the host.
 
 use crate::check::Report;
 use crate::server::Steer;
@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 pub(super) struct Facts {
     /// Numbers under `/proc/sys`, by path.
     pub settings: BTreeMap<&'static str, u64>,
-    /// The first and the last port that the kernel gives away.
+    /// First and last ephemeral port.
     pub ports: Option<(u16, u16)>,
     /// Network cards and NUMA nodes.
     pub topology: Topology,
@@ -21,9 +21,9 @@ pub(super) struct Facts {
     pub governors: BTreeMap<usize, String>,
     /// Clock source of the kernel.
     pub clock_source: Option<String>,
-    /// Descriptors that a process started here may open, at most.
+    /// Hard limit of open descriptors for a process started here.
     pub open_files: Option<u64>,
-    /// Bytes that it may lock; `u64::MAX` is any number.
+    /// Limit of locked memory in bytes; `u64::MAX`: unlimited.
     pub locked_bytes: Option<u64>,
     /// Version of the kernel.
     pub kernel: Option<(u32, u32)>,
@@ -33,28 +33,28 @@ pub(super) struct Facts {
     pub holders: Vec<Holder>,
     /// Losses since boot.
     pub counters: Counters,
-    /// Losses while the counters were watched.
+    /// Losses during the observation.
     pub watched: Counters,
-    /// For how long we looked.
+    /// Length of the observation.
     pub seconds: u64,
 }
 
-/// Somebody who has port 53.
+/// A socket on port 53.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
     pub address: SocketAddr,
     /// `udp` or `tcp`.
     pub protocol: &'static str,
-    /// The program, if it may be known.
+    /// The program, if known.
     pub program: Option<String>,
 }
 
-/// Things that only grow.
+/// Counters that only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
     /// Packets lost, by owner.
     pub lost: BTreeMap<Loss, u64>,
-    /// Ticks that the hypervisor gave to others, and all ticks.
+    /// Ticks stolen by the hypervisor, and all ticks.
     pub steal: (u64, u64),
 }
 
@@ -65,13 +65,13 @@ pub(super) enum Loss {
     ReceiveBuffer,
     /// A full send buffer.
     SendBuffer,
-    /// A full backlog of the kernel.
+    /// A full backlog queue of a core (softnet).
     Backlog,
-    /// A full queue of connections that are not accepted yet.
+    /// A full listen backlog.
     Accept,
-    /// The table of connection tracking.
+    /// The full table of connection tracking.
     Tracking,
-    /// A card that found no room.
+    /// A network card without a free buffer.
     Card(String),
 }
 
@@ -92,22 +92,22 @@ impl Counters {
 /// Requirements of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
-    /// Workers.
+    /// Number of workers.
     pub workers: usize,
     /// The cores that they are pinned to.
     pub cores: Vec<usize>,
-    /// Datagrams stay on the core that took them in.
+    /// Datagrams stay on the core that received them.
     pub steer_by_core: bool,
-    /// Source ports at most, of all workers.
+    /// Maximum number of source ports, of all workers.
     pub ports: usize,
-    /// Descriptors at most.
+    /// Maximum number of descriptors.
     pub descriptors: usize,
     /// Addresses of the listeners.
     pub listeners: Vec<SocketAddr>,
 }
 
 impl Wanted {
-    /// By a configuration that can be served.
+    /// Returns the requirements of a configuration that can be served.
     pub(super) fn of(report: &Report, steer: Steer) -> Self {
         let workers = report.workers();
         Self {

@@ -1,8 +1,7 @@
 //! Findings about a host: its facts compared with the requirements. PURE.
 //!
-//! One function a topic, each with its thresholds beside it. Unknown values are not judged. A
-//! command that mends is one that an operator can paste; what makes it last through a reboot is
-//! named where it is another.
+//! One function per topic, with its thresholds beside it. Unknown values are not judged. Commands
+//! that fix a finding can be pasted; if making it permanent needs another command, that is named.
 
 mod cores;
 mod losses;
@@ -13,24 +12,24 @@ use super::facts::{Facts, Wanted};
 
 /// Receive buffer that onward requests for each listening socket.
 const RECEIVE_BUFFER: u64 = 4 << 20;
-/// Send buffer of a batch of replies: 64 of 1232 bytes, each counted by the kernel with its
+/// Send buffer for a batch of replies: 64 of 1232 bytes, each counted by the kernel with its
 /// overhead.
 const SEND_BATCH: u64 = 64 * 2_304;
-/// `--steer name` needs no more for its program.
+/// Option memory (`optmem_max`) that the program of `--steer name` needs.
 const STEERING_PROGRAM: u64 = 20_480;
-/// Connections that may wait to be accepted before clients are turned away.
+/// Minimum listen backlog; below it clients are turned away.
 const ACCEPT_QUEUE: u64 = 1_024;
-/// A table of connections that is fuller than this has no room for a burst.
+/// Fill level of the conntrack table above which it has no room for a burst.
 const TRACKING_FULL_PERCENT: u64 = 70;
-/// With so few flows DNS does not pass through the table, or there are no queries.
+/// Number of flows below which DNS does not pass through the table, or there are no queries.
 const TRACKING_FEW: u64 = 256;
-/// Descriptors of a Corefile of ordinary size.
+/// Descriptors for a Corefile of ordinary size.
 const OPEN_FILES: u64 = 65_536;
-/// Clocks that are read without asking the kernel, or nearly.
+/// Clock sources that are read without a system call, or nearly.
 const GOOD_CLOCKS: [&str; 4] =
     ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     /// Severity.
@@ -46,18 +45,18 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    /// As it should be.
+    /// Creates a finding that all is well.
     pub(super) fn fine(topic: &'static str, found: impl Into<String>) -> Self {
         let (found, why, mend) = (found.into(), String::new(), Vec::new());
         Self { verdict: Verdict::Fine, topic, found, why, mend }
     }
 
-    /// A finding that costs performance or safety.
+    /// Creates a finding that costs performance or safety.
     pub(super) fn advice(topic: &'static str, found: impl Into<String>) -> Self {
         Self { verdict: Verdict::Advice, ..Self::fine(topic, found) }
     }
 
-    /// A finding that prevents service or loses packets.
+    /// Creates a finding that prevents service or loses packets.
     pub(super) fn broken(topic: &'static str, found: impl Into<String>) -> Self {
         Self { verdict: Verdict::Broken, ..Self::fine(topic, found) }
     }
@@ -67,20 +66,20 @@ impl Finding {
         Self { why: why.into(), ..self }
     }
 
-    /// Adds a command that fixes it; several calls, several lines.
+    /// Adds a command that fixes it; one line per call.
     pub(super) fn mend(mut self, command: impl Into<String>) -> Self {
         self.mend.push(command.into());
         self
     }
 
-    /// A setting of the kernel mends it.
+    /// Adds the `sysctl` command that fixes it.
     fn set(self, path: &str, value: impl std::fmt::Display) -> Self {
         self.mend(format!("sysctl -w {}={value}", path.replace('/', ".")))
             .mend("# to keep it: install tuning/90-onward.conf in /etc/sysctl.d/")
     }
 }
 
-/// Returns the findings, in the order in which a packet meets their topics.
+/// Returns the findings, in the order in which a packet passes their topics.
 pub(super) fn judge(facts: &Facts, wanted: Option<&Wanted>) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(port::judge(facts, wanted));
@@ -96,7 +95,7 @@ pub(super) fn judge(facts: &Facts, wanted: Option<&Wanted>) -> Vec<Finding> {
     findings
 }
 
-/// A setting that should be at least so large.
+/// Minimum value of a setting.
 struct Least {
     path: &'static str,
     least: u64,

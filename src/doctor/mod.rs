@@ -1,8 +1,8 @@
-//! `onward doctor`: what of this host is right, what costs performance or safety, what mends it.
+//! `onward doctor`: host settings that cost performance or safety, with commands to fix them.
 //!
-//! Reads files of the kernel under a root that is given (`read`), holds what they say against
-//! what a configuration takes (`judge`, which is pure), and writes a line for each thing that was
-//! looked at (`show`). It changes nothing, listens nowhere and sends nothing over the network.
+//! Reads files of the kernel under a given root (`read`), compares them with the requirements of a
+//! configuration (`judge`, which is pure), and writes a line for each check (`show`). It changes
+//! nothing, listens nowhere and sends nothing over the network.
 
 mod facts;
 mod judge;
@@ -21,11 +21,11 @@ use std::time::Duration;
 /// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// As it should be, or not to be known.
+    /// As it should be, or unknown.
     Fine,
     /// Something costs performance or safety.
     Advice,
-    /// Something keeps onward from starting, or loses packets now.
+    /// Something prevents onward from starting, or loses packets now.
     Broken,
 }
 
@@ -39,7 +39,7 @@ impl From<Verdict> for ExitCode {
     }
 }
 
-/// Looks at the host and writes what there is to say to standard output; returns the worst of it.
+/// Checks the host and writes the findings to standard output; returns the worst verdict.
 pub(crate) fn run(options: &DoctorOptions) -> Verdict {
     let (wanted, own) = configuration(&options.serve);
     let mut facts = read::facts(&options.root);
@@ -52,7 +52,7 @@ pub(crate) fn run(options: &DoctorOptions) -> Verdict {
         Format::Text => show::text(&findings, worst),
         Format::Json => show::json(&findings, worst),
     };
-    // The reader has gone if this fails; the exit code still tells.
+    // An error means that the reader has gone; the exit code still reports the result.
     let _ = io::stdout().write_all(text.as_bytes());
     worst
 }
@@ -61,7 +61,7 @@ pub(crate) fn run(options: &DoctorOptions) -> Verdict {
 fn configuration(serve: &Serve) -> (Option<Wanted>, Option<Finding>) {
     match check::examine(serve) {
         Ok(report) => {
-            // Warnings about it on this host are found below, by the files that are read here.
+            // Warnings about this host are found below, in the files that are read here.
             let found = match report.warnings.len() {
                 0 => "the Corefile can be served".to_owned(),
                 odd => format!("the Corefile can be served; onward check prints {odd} warnings"),

@@ -1,9 +1,9 @@
 //! The facts, read from files of the kernel under some root.
 //!
-//! The formats are those of `proc(5)` and of the kernel's `Documentation/ABI`. A file that is not
-//! there or says something else is a fact that is not known. What a kernel can do is asked of
-//! sockets that are closed at once. Cards and
-//! nodes are read by [`Topology`]. Only reads; what the facts mean is not known here.
+//! The formats are those of `proc(5)` and of the kernel's `Documentation/ABI`. A file that is
+//! missing or malformed makes its fact unknown. Kernel features are probed with sockets that are
+//! closed at once. Cards and nodes are read by [`Topology`]. This module only reads; `judge`
+//! compares.
 
 mod sockets;
 
@@ -15,7 +15,7 @@ use std::fs;
 use std::path::Path;
 use std::str::FromStr;
 
-/// Numbers that are looked at, below `proc/sys`.
+/// Settings to read, below `proc/sys`.
 const SETTINGS: [&str; 8] = [
     "net/core/netdev_max_backlog",
     "net/core/optmem_max",
@@ -26,12 +26,12 @@ const SETTINGS: [&str; 8] = [
     "net/netfilter/nf_conntrack_count",
     "net/netfilter/nf_conntrack_max",
 ];
-/// Columns of `proc/net/stat/nf_conntrack` that count packets which were dropped.
+/// Columns of `proc/net/stat/nf_conntrack` that count dropped packets.
 const TRACKING_DROPS: [&str; 2] = ["drop", "early_drop"];
-/// Counters of a card that found no room.
+/// Counters of packets dropped by a card without a free buffer.
 const CARD_DROPS: [&str; 2] = ["rx_missed_errors", "rx_fifo_errors"];
 
-/// All of them, as of now.
+/// Reads all facts, as of now.
 pub(super) fn facts(root: &Path) -> Facts {
     let text = |path: &str| fs::read_to_string(root.join(path)).ok();
     let setting = |path: &'static str| Some((path, number(&text(&format!("proc/sys/{path}"))?)?));
@@ -116,13 +116,13 @@ fn pair(text: &str) -> Option<(u16, u16)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// `6.1.0-18-amd64` → 6, 1.
+/// Parses a kernel version: `6.1.0-18-amd64` → 6, 1.
 fn version(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.split(['.', '-', '\n']).map(str::parse);
     Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
-/// The hard limit in `proc/self/limits`.
+/// Returns the hard limit in `proc/self/limits`.
 fn hard_limit(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     match line.split_whitespace().nth(1)? {
@@ -131,7 +131,7 @@ fn hard_limit(text: &str, name: &str) -> Option<u64> {
     }
 }
 
-/// A counter in a file of line pairs: names, then values, both behind `title`.
+/// Returns a counter in a file of line pairs: names, then values, both after `title`.
 fn paired(text: &str, title: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter(|line| line.starts_with(title));
     let (names, values) = (lines.next()?, lines.next()?);
@@ -139,27 +139,28 @@ fn paired(text: &str, title: &str, name: &str) -> Option<u64> {
     values.split_whitespace().nth(place)?.parse().ok()
 }
 
-/// A counter in a file of a name and a value a line.
+/// Returns a counter in a file with a name and a value on each line.
 fn named(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().map(str::split_whitespace);
     lines.find_map(|mut words| (words.next()? == name).then(|| words.next()?.parse().ok())?)
 }
 
-/// The second column, in hexadecimal, of all cores.
+/// Returns the sum over all cores of the second column, in hexadecimal.
 fn backlog(text: &str) -> Option<u64> {
     let counts =
         text.lines().map(|line| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok());
     counts.sum()
 }
 
-/// A column, in hexadecimal, of all cores.
+/// Returns the sum over all cores of a column, in hexadecimal.
 fn tracked(text: &str, column: &str) -> Option<u64> {
     let mut lines = text.lines();
     let place = lines.next()?.split_whitespace().position(|word| word == column)?;
     lines.map(|line| u64::from_str_radix(line.split_whitespace().nth(place)?, 16).ok()).sum()
 }
 
-/// Ticks stolen, and all: the eighth number of the first line, and the sum of the first eight.
+/// Returns stolen and total ticks: the eighth number of the first line, and the sum of the first
+/// eight.
 fn steal(text: &str) -> Option<(u64, u64)> {
     let line = text.lines().next()?.strip_prefix("cpu ")?;
     let ticks: Vec<u64> = line.split_whitespace().take(8).map_while(|w| w.parse().ok()).collect();

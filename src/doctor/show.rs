@@ -1,8 +1,7 @@
-//! Findings as people and as machines read them.
+//! Findings as text and as JSON.
 //!
-//! A line for each thing that was looked at; a finding has its reason and the
-//! command that mends it below. Of a machine's report a key may be added; one that is there keeps
-//! its meaning.
+//! A line for each check; a finding is followed by its reason and the command that fixes it. Keys
+//! may be added to the JSON; existing ones keep their meaning.
 
 use super::Verdict;
 use super::judge::Finding;
@@ -19,7 +18,7 @@ impl Verdict {
     }
 }
 
-/// For people.
+/// Returns the findings as text.
 pub(super) fn text(findings: &[Finding], worst: Verdict) -> String {
     let mut text = String::new();
     for Finding { verdict, topic, found, why, mend } in findings {
@@ -42,7 +41,7 @@ pub(super) fn text(findings: &[Finding], worst: Verdict) -> String {
     text
 }
 
-/// For machines.
+/// Returns the findings as JSON.
 pub(super) fn json(findings: &[Finding], worst: Verdict) -> String {
     let finding = |finding: &Finding| {
         json!({

@@ -1,8 +1,8 @@
-//! Asking a server for its status: one GET over one connection, within a time and a size.
+//! Fetching a server's status: one GET over one connection, within a time and a size.
 //!
-//! Blocking and plain: who asks has a thread for it. Nothing that answers can keep it longer than
-//! [`TIMEOUT`] or make it hold more than [`BYTES_MAX`]; anything but a status is an error that says
-//! what to do about it. How a status is drawn is not known here.
+//! Blocking and plain: the caller has a thread for it. No server can keep it longer than
+//! [`TIMEOUT`] or make it hold more than [`BYTES_MAX`]; a response without a status is an error
+//! with a remedy. The status is drawn elsewhere.
 
 use crate::clock::Clock;
 use crate::figures::visible;
@@ -13,11 +13,11 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// The port of `status` where the Corefile names none.
+/// Default port of `status`.
 pub const PORT: u16 = 8053;
-/// An answer takes no longer, from the first packet to the last.
+/// Maximum time of a fetch, from the first packet to the last.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
-/// An answer is no longer: many times what the largest host has to tell.
+/// Maximum size of a response: many times that of the largest host.
 pub const BYTES_MAX: usize = 4 << 20;
 
 const PATH: &str = "/status.json";
@@ -26,17 +26,17 @@ const TRY: &str = "check that the Corefile has `status` and that this is its add
 /// Reason why there is no status.
 #[derive(Debug)]
 pub enum FetchError {
-    /// The address stands for nothing.
+    /// The address does not resolve.
     Address(io::Error),
-    /// The connection was not accepted.
-    Connect(io::Error),
     /// The connection failed.
+    Connect(io::Error),
+    /// The connection broke.
     Io(io::Error),
     /// No response in time.
     TimedOut,
     /// The response is not HTTP.
     NotHttp,
-    /// Another code than 200.
+    /// A status code other than 200.
     Refused(u16),
     /// The answer is larger than [`BYTES_MAX`].
     TooLarge,
@@ -75,7 +75,7 @@ impl fmt::Display for FetchError {
                 )
             }
             Self::NotStatus(error) => {
-                // It may quote what it stumbled over.
+                // The error may quote the server's text.
                 let error = visible(&error.to_string(), 100);
                 write!(out, "the response is not a status document ({error}); {TRY}")
             }
@@ -85,7 +85,7 @@ impl fmt::Display for FetchError {
 
 impl std::error::Error for FetchError {}
 
-/// Asks `address` (`HOST`, `HOST:PORT` or `[IPv6]:PORT`), with `patience` in all.
+/// Fetches the status from `address` (`HOST`, `HOST:PORT` or `[IPv6]:PORT`) within `patience`.
 ///
 /// # Errors
 /// See [`FetchError`].
@@ -94,7 +94,7 @@ pub fn fetch(address: &str, clock: &Clock, patience: Duration) -> Result<Status,
     let mut stream = connect(address, &deadline)?;
     let request = format!(
         "GET {PATH} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\nConnection: close\r\n\r\n",
-        // A name with a line's end in it would be two lines.
+        // A line break in a name would make two lines.
         visible(address, 255)
     );
     stream.set_write_timeout(Some(deadline.left()?)).map_err(FetchError::Io)?;
@@ -117,7 +117,7 @@ impl Deadline<'_> {
     }
 }
 
-/// A connection to the first of the name's addresses that takes one.
+/// Connects to the first of the name's addresses that accepts.
 fn connect(address: &str, deadline: &Deadline<'_>) -> Result<TcpStream, FetchError> {
     let found = match address.to_socket_addrs() {
         Ok(found) => Ok(found),
@@ -138,12 +138,12 @@ fn connect(address: &str, deadline: &Deadline<'_>) -> Result<TcpStream, FetchErr
     Err(last)
 }
 
-/// All that comes until the other side closes.
+/// Reads all bytes until the server closes.
 fn read(stream: &mut TcpStream, deadline: &Deadline<'_>) -> Result<Vec<u8>, FetchError> {
     let mut answer = Vec::new();
     let mut piece = [0; 16 << 10];
     loop {
-        // Anew for each piece: who sends a byte a second has no more time than others.
+        // Set anew for each piece, so that a slow sender does not get more time.
         stream.set_read_timeout(Some(deadline.left()?)).map_err(FetchError::Io)?;
         match stream.read(&mut piece) {
             Ok(0) => return Ok(answer),
@@ -155,7 +155,7 @@ fn read(stream: &mut TcpStream, deadline: &Deadline<'_>) -> Result<Vec<u8>, Fetc
     }
 }
 
-/// The body of an answer that is a success.
+/// Returns the body of a successful response.
 fn body(answer: &[u8]) -> Result<&[u8], FetchError> {
     let Some(code) = code(answer) else {
         return Err(if answer.is_empty() { FetchError::Truncated } else { FetchError::NotHttp });
@@ -180,7 +180,7 @@ fn body(answer: &[u8]) -> Result<&[u8], FetchError> {
     }
 }
 
-/// The code in the first line: `HTTP/1.1 200 OK`.
+/// Returns the status code in the first line: `HTTP/1.1 200 OK`.
 fn code(answer: &[u8]) -> Option<u16> {
     let rest = answer.strip_prefix(b"HTTP/1.")?;
     let code = rest.strip_prefix(b"1 ").or_else(|| rest.strip_prefix(b"0 "))?.get(..3)?;
@@ -191,7 +191,7 @@ fn failed(error: io::Error) -> FetchError {
     if is_late(&error) { FetchError::TimedOut } else { FetchError::Io(error) }
 }
 
-/// Both are what a time-out is called, depending on the call.
+/// Returns true for a time-out, which has one of two kinds, depending on the call.
 fn is_late(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }

@@ -1,8 +1,8 @@
-//! A status as lines of text for a width: tables that leave out what matters least.
+//! A status as lines of text for a width: tables that drop the least important columns.
 //!
-//! Pure, and the one source of what a terminal shows and what `--once` prints. Nothing but cells
-//! of width one leaves this file: strings of a status go through [`visible`], everything else is
-//! numbers and blocks. Styles only repeat what words and signs say.
+//! Pure, and the one source of both the terminal's and `--once`'s text. Only cells of width one
+//! leave this module: strings of a status go through [`visible`], everything else is numbers and
+//! blocks. Styles only repeat the words and signs.
 
 use crate::figures::{sane, visible};
 use crate::status::HISTORY_MINUTES;
@@ -24,15 +24,15 @@ pub(super) const DRAWN: Style = Style::new().fg(Color::Cyan);
 
 /// Eighths of a cell, from below.
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Between columns.
+/// Cells between columns.
 const GAP: usize = 2;
-/// The first column gives way to this, which most addresses fit in, before any other is left out.
+/// Width to which the first column, mostly addresses, shrinks before any other is left out.
 const NAME_MIN: usize = 22;
 
 /// A column of a table.
 pub(super) struct Column {
     title: &'static str,
-    /// The highest goes first when there is not enough room; 0 stays.
+    /// Columns of the highest rank are dropped first when there is not enough room; rank 0 stays.
     rank: u8,
     right: bool,
 }
@@ -47,7 +47,7 @@ pub(super) const fn number(title: &'static str, rank: u8) -> Column {
     Column { title, rank, right: true }
 }
 
-/// A cell: its text, of characters of width one, and how it looks.
+/// A cell: its text, of characters of width one, and its style.
 #[derive(Clone, Default)]
 pub(super) struct Cell(pub(super) String, pub(super) Style);
 
@@ -68,8 +68,8 @@ pub(super) fn name(text: &str) -> Cell {
     visible(text, LONGEST).into()
 }
 
-/// A table no wider than `width`, with its titles. The first column gives way before any is left
-/// out; after that they go by rank.
+/// Formats a table no wider than `width`, with its titles. First the first column shrinks, then
+/// columns are dropped by rank.
 pub(super) fn table(columns: &[Column], rows: &[Vec<Cell>], width: usize) -> Vec<Line<'static>> {
     let length = |text: &str| text.chars().count();
     let widths: Vec<usize> = (0..columns.len())
@@ -102,7 +102,7 @@ pub(super) fn table(columns: &[Column], rows: &[Vec<Cell>], width: usize) -> Vec
     lines
 }
 
-/// `text` in just so many characters; a longer text loses its middle.
+/// Fits `text` into exactly `width` characters; a longer text loses its middle.
 fn fitted(text: &str, width: usize, right: bool) -> String {
     let length = text.chars().count();
     if length > width {
@@ -116,7 +116,7 @@ fn fitted(text: &str, width: usize, right: bool) -> String {
     if right { room + text } else { text.to_owned() + &room }
 }
 
-/// Facts one after the other, in as many lines as they need.
+/// Joins facts, in as many lines as they need.
 pub(super) fn flow(facts: Vec<Cell>, width: usize) -> Vec<Line<'static>> {
     const BETWEEN: usize = 3;
     let mut lines: Vec<Line<'static>> = Vec::new();
@@ -139,7 +139,8 @@ pub(super) fn flow(facts: Vec<Cell>, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
-/// The last hour in `width` blocks, each the average of its minutes; a gap where there was none.
+/// Draws the last hour in `width` blocks, each the average of its minutes, with gaps for missing
+/// values.
 pub(super) fn spark(values: &[Option<f64>], top: f64, width: usize) -> String {
     let values = &values[values.len().saturating_sub(HISTORY_MINUTES)..];
     let early = HISTORY_MINUTES - values.len();
@@ -151,13 +152,13 @@ pub(super) fn spark(values: &[Option<f64>], top: f64, width: usize) -> String {
             return ' ';
         }
         let average = there.iter().sum::<f64>() / there.len() as f64;
-        // The lowest block, not none: there was something to measure.
+        // The lowest block and not a gap: there was a value.
         BLOCKS[eighths(average / if top > 0.0 { top } else { 1.0 }).max(1)]
     };
     (0..width).map(block).collect()
 }
 
-/// Connections by age: a block a step, with `max_age` where it lies.
+/// Draws connections by age: a block a step, with a mark at `max_age`.
 pub(super) fn ages(ages: &[u64], limited: bool) -> String {
     const STEPS: usize = 12;
     const YOUNG: usize = 10;
@@ -175,13 +176,13 @@ pub(super) fn ages(ages: &[u64], limited: bool) -> String {
     drawn
 }
 
-/// A gauge of `width` cells.
+/// Draws a gauge of `width` cells.
 pub(super) fn gauge(part: f64, width: usize) -> String {
     let filled = (sane(part).min(1.0) * width as f64).round() as usize;
     "█".repeat(filled) + &"░".repeat(width - filled)
 }
 
-/// A part of a whole in eighths.
+/// Returns a part of a whole in eighths.
 fn eighths(part: f64) -> usize {
     (sane(part).min(1.0) * 8.0).round() as usize
 }

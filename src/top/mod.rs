@@ -1,9 +1,9 @@
 //! `onward top`: the numbers of the status page, live on a terminal or once as text.
 //!
-//! A thread asks ([`mod@fetch`]), this one draws ([`screen`]) and listens to keys, so that a server
-//! that does not answer does not hold up `q`. The terminal is given back as it was, however this
-//! ends. What lines there are and what they say is `sections` and `lines`. Nothing of a server is
-//! needed but its status: it may be another host's, and of another version.
+//! One thread fetches ([`mod@fetch`]), this one draws ([`screen`]) and reads keys, so that a server
+//! that does not respond does not delay `q`. The terminal is restored, however this ends. The lines
+//! and their contents are in `sections` and `lines`. Only the status of a server is needed: it may
+//! be on another host, and of another version.
 
 pub mod fetch;
 mod lines;
@@ -23,7 +23,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-/// A key or a status is seen this soon.
+/// Interval at which keys and statuses are polled.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Options of `top`.
@@ -33,7 +33,7 @@ pub struct TopOptions {
     pub address: String,
     /// Refresh interval.
     pub interval: Duration,
-    /// Print it once, as text.
+    /// Print the status once, as text.
     pub once: bool,
 }
 
@@ -64,10 +64,10 @@ impl fmt::Display for TopError {
 
 impl std::error::Error for TopError {}
 
-/// Shows it until somebody has seen enough.
+/// Shows the status until the user quits.
 ///
 /// # Errors
-/// See [`TopError`]. While it is shown, a server that does not answer is no error.
+/// See [`TopError`]. Once a status is shown, a server that does not respond is no error.
 pub fn run(options: &TopOptions) -> Result<(), TopError> {
     let clock = Clock::start();
     if options.once {
@@ -80,7 +80,7 @@ pub fn run(options: &TopOptions) -> Result<(), TopError> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(TopError::NoTerminal);
     }
-    // Blocked before the terminal is changed: a program that is killed cannot give it back.
+    // Blocked before the terminal is changed, because a killed program could not restore it.
     let signals = Signals::block().map_err(TopError::Io)?;
     let shown = ratatui::try_init().and_then(|terminal| show(terminal, options, clock, &signals));
     let restored = ratatui::try_restore();
@@ -96,7 +96,7 @@ fn show(
     let mut view =
         View::new(&options.address, seconds(options.interval.as_secs_f64()), clock.now());
     let (answers, answered) = bounded(1);
-    // Dropped at the end: that is how the other thread learns of it.
+    // Dropped at the end, which stops the other thread.
     let (_end, ended) = bounded(0);
     let asked = options.clone();
     std::thread::Builder::new()
@@ -122,7 +122,7 @@ fn show(
     }
 }
 
-/// Asks again and again, until the receiver has gone.
+/// Fetches the status repeatedly until the receiver has gone.
 fn ask(
     options: &TopOptions,
     clock: &Clock,

@@ -1,8 +1,8 @@
-//! The screen of `onward top`: the last status, how old it is, and how far it is scrolled.
+//! The screen of `onward top`: the last status, its age, and the scroll position.
 //!
-//! Pure but for the frame it draws on: keys and statuses come in, [`View::draw`] puts out what
-//! fits. The head and the foot stay, the rest scrolls; where there is room the sections
-//! stand in two columns.
+//! Pure except for the frame it draws on: keys and statuses come in, [`View::draw`] draws the part
+//! that fits. Head and foot stay, the rest scrolls; on a wide terminal the sections are in two
+//! columns.
 
 use super::lines::{BAD, FAINT, TITLE};
 use super::sections;
@@ -15,11 +15,11 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-/// From here on two columns are easier to read than one.
+/// Width from which two columns are easier to read than one.
 const TWO_COLUMNS: usize = 190;
 /// Width of the right part.
 const RIGHT: usize = 62;
-/// As wide as everything needs, for those who print it.
+/// Width of printed output, enough for every column.
 const PRINTED: usize = 180;
 
 /// State of the screen.
@@ -38,7 +38,7 @@ pub struct View {
 }
 
 impl View {
-    /// Nothing yet. `address` is asked `every` so often.
+    /// Creates an empty screen. The status of `address` is fetched at the interval `every`.
     pub fn new(address: &str, every: String, now: Moment) -> Self {
         Self {
             address: visible(address, 60),
@@ -53,17 +53,17 @@ impl View {
         }
     }
 
-    /// A status came.
+    /// Takes a new status.
     pub fn answered(&mut self, status: Status, now: Moment) {
         (self.status, self.last, self.error) = (Some(status), now, None);
     }
 
-    /// None came, for this reason.
+    /// Takes the reason why a fetch failed.
     pub fn failed(&mut self, why: String) {
         self.error = Some(why);
     }
 
-    /// A key was pressed; whether it means the end.
+    /// Handles a key; returns true to quit.
     pub fn key(&mut self, key: KeyEvent) -> bool {
         let next = |at: usize, begins: &[usize]| begins.iter().copied().find(|begin| *begin > at);
         let before = |at: usize, begins: &[usize]| begins.iter().copied().rfind(|b| *b < at);
@@ -89,7 +89,7 @@ impl View {
         false
     }
 
-    /// Draws it all, as far as it fits.
+    /// Draws the screen, as far as it fits.
     pub fn draw(&mut self, frame: &mut Frame<'_>, now: Moment) {
         let area = frame.area();
         let (width, height) = (usize::from(area.width), usize::from(area.height));
@@ -99,7 +99,7 @@ impl View {
             return;
         };
         let mut lines = sections::head(status, width);
-        // A head that is longer than half of the screen is cut: it is not all there is.
+        // A head longer than half of the screen is cut, to leave room for the sections.
         lines.truncate((height / 2).max(1));
         let room = height.saturating_sub(lines.len() + 2);
         let (body, begins) = columns(status, width);
@@ -115,7 +115,7 @@ impl View {
         }
     }
 
-    /// The last line: the keys, or an error.
+    /// Returns the last line: the keys, or an error.
     fn foot(&self, now: Moment, width: usize) -> Line<'static> {
         let old = seconds(now.since(self.last).as_secs_f64().floor());
         let (text, style) = match &self.error {
@@ -155,7 +155,7 @@ fn columns(status: &Status, width: usize) -> (Vec<Line<'static>>, Vec<usize>) {
     (lines, begins)
 }
 
-/// Sections below each other, with a line between them.
+/// Joins sections, with an empty line between them; returns the first line of each.
 fn joined(sections: Vec<Vec<Line<'static>>>) -> (Vec<Line<'static>>, Vec<usize>) {
     let (mut lines, mut begins) = (Vec::new(), Vec::new());
     for section in sections {
@@ -167,7 +167,7 @@ fn joined(sections: Vec<Vec<Line<'static>>>) -> (Vec<Line<'static>>, Vec<usize>)
     (lines, begins)
 }
 
-/// All of it as plain text.
+/// Returns the whole status as plain text.
 pub fn printed(status: &Status) -> String {
     let mut lines = sections::head(status, PRINTED);
     lines.push(Line::default());

@@ -1,7 +1,7 @@
 //! Contents of `onward top`: a head of two or three lines, and sections below it.
 //!
-//! Pure; from a status to lines for a width. Bounded as the status page is, with a line that
-//! counts the rest.
+//! Pure; from a status to lines for a width. Bounded like the status page, with a line that counts
+//! the omitted rows.
 
 use super::lines::{
     BAD, Cell, Column, DRAWN, FAINT, GOOD, TITLE, WARN, ages, flow, gauge, name, number, spark,
@@ -12,7 +12,7 @@ use crate::status::{Cache, Count, Health, HostsFile, Pool, Status, Upstream, Wor
 use ratatui::text::{Line, Span};
 
 const UPSTREAMS_SHOWN: usize = 64;
-/// Transports of one of them.
+/// Maximum number of transports shown for an upstream.
 const POOLS_SHOWN: usize = 4;
 const WORKERS_SHOWN: usize = 256;
 const CACHES_SHOWN: usize = 100;
@@ -21,7 +21,7 @@ const LINES_SHOWN: usize = 20;
 /// Cells of a line over the last hour.
 const SPARK: usize = 12;
 
-/// The head: who this is, and all of it in short.
+/// Returns the head: host, health and totals.
 pub(super) fn head(status: &Status, width: usize) -> Vec<Line<'static>> {
     let traffic = &status.traffic;
     let mut who = vec![Cell(format!("onward {}", name(&status.version).0), TITLE)];
@@ -76,7 +76,7 @@ pub(super) fn work(status: &Status, width: usize) -> Vec<Vec<Line<'static>>> {
     vec![upstreams(status, width), workers(status, width)]
 }
 
-/// The sections that show what came of it.
+/// Returns the sections that show the results: replies, caches and most frequent names.
 pub(super) fn outcome(status: &Status, width: usize) -> Vec<Vec<Line<'static>>> {
     let (traffic, top) = (&status.traffic, &status.top);
     let hosts = (!status.hosts.is_empty()).then(|| hosts(status, width));
@@ -91,7 +91,7 @@ pub(super) fn outcome(status: &Status, width: usize) -> Vec<Vec<Line<'static>>> 
     hosts.into_iter().chain(others).collect()
 }
 
-/// A title, then a table or a word that there is none, then how many are left out.
+/// Builds a section: a title, a table or the note that it is empty, and the number of omitted rows.
 fn section(
     title: &str,
     columns: &[Column],

@@ -1,16 +1,16 @@
-//! Errors that are summed up instead of being written one by one. Pure.
+//! Errors that are counted and logged as a sum instead of one by one. Pure.
 //!
-//! The first rule whose pattern matches an error's text counts it, and its time from the first of
-//! them is up when it says so: then one line tells how many there were. A rule may have the first
-//! written at once; if no other follows, that was all. Time is an argument, and a rule without
-//! anything counted waits for nothing.
+//! The first rule whose pattern matches an error's text counts it. The rule's period begins with
+//! its first error; at the end one line reports the count. A rule may log the first error at once;
+//! if no other follows, there is no sum. Time is an argument, and a rule without errors has no
+//! deadline.
 
 use crate::config::Consolidation;
 use crate::moment::Moment;
 use regex::Regex;
 use std::fmt;
 
-/// The rules of one server block, and what each has counted.
+/// The rules of one server block, and their counts.
 #[derive(Debug, Default)]
 pub(super) struct Consolidations {
     rules: Vec<Rule>,
@@ -21,7 +21,7 @@ struct Rule {
     setting: Consolidation,
     pattern: Regex,
     count: u64,
-    /// Time when the sum is due, while there is one.
+    /// Time when the sum is due, if there is one.
     until: Option<Moment>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Summary<'a> {
 }
 
 impl Summary<'_> {
-    /// At which level it is written.
+    /// Returns the level at which it is logged.
     pub(super) fn level(&self) -> &'static str {
         self.setting.level
     }
@@ -48,7 +48,7 @@ impl fmt::Display for Summary<'_> {
 }
 
 impl Consolidations {
-    /// Of these rules, the first that matches first.
+    /// Creates the state of these rules, in the order of matching.
     pub(super) fn new(settings: &[Consolidation]) -> Self {
         let rule = |setting: &Consolidation| {
             // The configuration was refused if it did not compile.
@@ -58,7 +58,7 @@ impl Consolidations {
         Self { rules: settings.iter().filter_map(rule).collect() }
     }
 
-    /// An error: at which level it is to be written now. `None`: it is counted.
+    /// Takes an error; returns the level at which to log it now. `None`: it is counted.
     pub(super) fn take(&mut self, now: Moment, text: &str) -> Option<&'static str> {
         let Some(rule) = self.rules.iter_mut().find(|rule| rule.pattern.is_match(text)) else {
             return Some("error");
@@ -76,7 +76,7 @@ impl Consolidations {
         self.rules.iter().filter_map(|rule| rule.until).min()
     }
 
-    /// Takes a sum that is due by `now` and is to be written; [`Moment::FOREVER`]: any.
+    /// Takes a sum that is due by `now` and has something to log; [`Moment::FOREVER`]: any.
     pub(super) fn pop(&mut self, now: Moment) -> Option<Summary<'_>> {
         self.rules.iter_mut().find_map(|rule| {
             rule.until.take_if(|until| *until <= now)?;
@@ -128,7 +128,7 @@ mod tests {
         let text = "2 errors like 'time.ut$' occurred in last 2s".to_owned();
         assert_eq!(sums(&mut rules, at(7)), [("warning", text)]);
         assert_eq!((sums(&mut rules, at(99)), rules.next_deadline()), (vec![], None));
-        // The next one begins anew.
+        // The next error begins a new period.
         assert_eq!(rules.take(at(100), "i/o timeout"), None);
         assert_eq!(rules.next_deadline(), Some(at(102)));
     }

@@ -1,8 +1,8 @@
 //! Text of a query's error for the log.
 //!
-//! Operators and their `consolidate` patterns know the reference's words, so these are as near to
-//! them as the truth allows: `read udp 192.0.2.1:53: i/o timeout`. Our own address is left out of
-//! them: the connection is closed by the time that anybody writes about it.
+//! Operators and their `consolidate` patterns know the reference's words, so these are as close as
+//! correct: `read udp 192.0.2.1:53: i/o timeout`. Our own address is left out, because the
+//! connection may be closed by the time the error is formatted.
 
 use super::interfaces::Interfaces;
 use crate::config::{Config, Name, RecordType, ServerBlock};
@@ -19,12 +19,12 @@ pub(super) struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// The name that was asked for.
+    /// Returns the QNAME.
     pub(super) fn name(&self) -> Name {
         Name::of_wire(self.error.name())
     }
 
-    /// The type.
+    /// Returns the QTYPE.
     pub(super) fn rtype(&self) -> RecordType {
         RecordType(self.error.rtype)
     }
@@ -92,7 +92,7 @@ pub(super) fn text(
     }
 }
 
-/// The system's words for its error, as the reference begins them: in lower case.
+/// Returns the system's error text with a lower-case first letter, as in the reference.
 fn system_text(number: i32) -> String {
     let text = io::Error::from_raw_os_error(number).to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
@@ -101,7 +101,7 @@ fn system_text(number: i32) -> String {
     first.into_iter().chain(letters).collect()
 }
 
-/// The directive that would have had to hand a query on.
+/// Returns the last directive of the chain, which would have had to pass the query on.
 fn last_plugin(block: &ServerBlock) -> &'static str {
     block.handlers().last().unwrap_or("errors")
 }

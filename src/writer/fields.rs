@@ -1,8 +1,8 @@
-//! Fields of a query's line: digits, addresses, names, flags.
+//! Fields of a query's log line: numbers, addresses, names, flags.
 //!
-//! Thousands of lines a second are written of these, so nothing here goes through the formatting
-//! machinery of the standard library but what is rare: addresses of IPv6, and types and codes that
-//! have no name. All of it is plain ASCII, whatever strangers have put into a name.
+//! Thousands of lines a second consist of these, so the standard library's formatting is used only
+//! for rare values: IPv6 addresses, and types and codes without a name. The output is plain ASCII,
+//! whatever bytes a name contains.
 
 use super::interfaces::Interfaces;
 use crate::config::{PRESENTATION, RecordType, TEXT_LEN_MAX, rcode_mnemonic, spell};
@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(super) const NOTHING: &str = "-";
 /// UDP payload size of a client without EDNS.
 const PLAIN: u16 = 512;
-/// Flags of a reply in their order; the one without a name of ours is reserved.
+/// Flags of a reply in their order; the unnamed one is reserved.
 const FLAGS: [(u16, &str); 8] = [
     (flags::QR, "qr"),
     (flags::AA, "aa"),
@@ -29,7 +29,7 @@ const FLAGS: [(u16, &str); 8] = [
     (flags::CD, "cd"),
 ];
 
-/// One thing that a line can say.
+/// One field of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     Type,
@@ -48,7 +48,7 @@ pub(super) enum Field {
     DnssecOk,
     BufferSize,
     ReplyFlags,
-    /// The upstream that was asked last.
+    /// The upstream that was queried last.
     Upstream,
     /// The class of its reply.
     ReplyClass,
@@ -59,7 +59,7 @@ pub(super) enum Field {
 }
 
 impl Field {
-    /// The field that the placeholder `{word}` means. `labelled`: the server block has `metadata`,
+    /// Returns the field of the placeholder `{word}`. `labelled`: the server block has `metadata`,
     /// so labels are set.
     pub(super) fn of(word: &str, labelled: bool) -> Option<Self> {
         Some(match word {
@@ -87,7 +87,7 @@ impl Field {
         })
     }
 
-    /// Adds what it says of `record`, whose name is `name`.
+    /// Appends the field of `record`, whose name is `name`.
     pub(super) fn push(
         self,
         out: &mut String,
@@ -156,12 +156,12 @@ pub(super) fn proto(record: &Record) -> &'static str {
     }
 }
 
-/// Returns true if its client wants DNSSEC records.
+/// Returns true if its client has set the DO bit.
 pub(super) fn dnssec_ok(record: &Record) -> bool {
     record.asking.asked.edns.is_some_and(|edns| edns.dnssec_ok)
 }
 
-/// The bytes that its client takes.
+/// Returns the UDP payload size of its client.
 pub(super) fn buffer_size(record: &Record) -> u16 {
     match record.asking.transport {
         Transport::Tcp => u16::MAX,
@@ -205,7 +205,7 @@ pub(super) fn push_rcode(out: &mut String, rcode: u16) {
     }
 }
 
-/// An address, of IPv6 in brackets, with the interface that it belongs to.
+/// Appends an address, IPv6 in brackets, with its interface if it is link-local.
 pub(super) fn push_address(out: &mut String, address: IpAddr, interface: Option<&str>) {
     match address {
         IpAddr::V4(address) => {
@@ -217,7 +217,7 @@ pub(super) fn push_address(out: &mut String, address: IpAddr, interface: Option<
             }
         }
         IpAddr::V6(address) => {
-            // Writing to a string never fails.
+            // Writing to a string cannot fail.
             let _ = write!(out, "[{address}");
             if let Some(interface) = interface {
                 out.push('%');
@@ -228,7 +228,7 @@ pub(super) fn push_address(out: &mut String, address: IpAddr, interface: Option<
     }
 }
 
-/// Seconds with as many decimals as there are.
+/// Appends seconds with all non-zero decimals.
 pub(super) fn push_seconds(out: &mut String, time: Duration) {
     push_number(out, time.as_secs());
     let mut nanos = time.subsec_nanos();
@@ -254,7 +254,7 @@ pub(super) fn push_flags(out: &mut String, word: u16) {
     }
 }
 
-/// A name in wire format, in lower case, as configuration and messages print names.
+/// Appends a name in wire format, in lower case and in the presentation format of messages.
 pub(super) fn push_name(out: &mut String, wire: &[u8]) {
     out.push_str(spell(wire, &PRESENTATION, &mut [0; TEXT_LEN_MAX]));
 }

@@ -1,25 +1,24 @@
-//! Names of interfaces, for link-local addresses in lines.
+//! Names of interfaces, for link-local addresses in log lines.
 //!
-//! The address of a link-local client means something only with its interface, which the kernel
-//! gives as a number and operators know by name. Names are looked up by the writer's thread when a
-//! line needs one, remembered for a while, and never more than [`INTERFACES_MAX`] of them. An
-//! interface that is gone is shown by its number.
+//! A link-local address is ambiguous without its interface, which the kernel gives as a number and
+//! operators know by name. The writer's thread looks up a name when a line needs it and caches it
+//! for a while, at most [`INTERFACES_MAX`] of them. A removed interface is shown by its number.
 
 use crate::moment::Moment;
 use crate::sys::interfaces;
 use std::net::{SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-/// Names that are remembered: more interfaces than a host has with link-local DNS clients.
+/// Maximum number of cached names: more interfaces than a host has with link-local DNS clients.
 const INTERFACES_MAX: usize = 64;
 /// Time for which names of interfaces are cached: an interface may be renamed, or its number given
 /// to another.
 const KEPT: Duration = Duration::from_secs(10);
 
-/// The names that are known by now.
+/// Cached names of interfaces.
 pub(super) struct Interfaces {
     known: Vec<(u32, String)>,
-    /// Time when all of them are to be forgotten.
+    /// Time when the cache is cleared.
     until: Moment,
     lookup: fn(u32) -> Option<String>,
 }
@@ -31,12 +30,12 @@ impl Default for Interfaces {
 }
 
 impl Interfaces {
-    /// Names that `lookup` knows.
+    /// Creates a cache in front of `lookup`.
     pub(super) fn asking(lookup: fn(u32) -> Option<String>) -> Self {
         Self { known: Vec::new(), until: Moment::ZERO, lookup }
     }
 
-    /// Forgets the names that are too old at `now`.
+    /// Clears the cache if it is too old at `now`.
     pub(super) fn on_time(&mut self, now: Moment) {
         if self.until <= now {
             self.known.clear();
@@ -44,7 +43,7 @@ impl Interfaces {
         }
     }
 
-    /// The name of the interface that `address` belongs to; `None`: to no single one.
+    /// Returns the name of the interface of a link-local `address`; `None` for other addresses.
     pub(super) fn of(&mut self, address: SocketAddr) -> Option<&str> {
         let SocketAddr::V6(address) = address else { return None };
         (address.scope_id() > 0).then(|| self.name(address.scope_id()))
@@ -63,7 +62,7 @@ impl Interfaces {
         &self.known[place].1
     }
 
-    /// An address and its port, as messages have them.
+    /// Formats an address and its port for messages.
     pub(super) fn show(&mut self, address: SocketAddr) -> String {
         match (address, self.of(address)) {
             (SocketAddr::V6(address), Some(name)) => {

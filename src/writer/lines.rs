@@ -1,7 +1,7 @@
-//! A query's line: as its rule's format has it, or as an object for machines.
+//! A query's log line: in the format of its rule, or as a JSON object.
 //!
-//! A format is taken apart once for each generation of the configuration. What stands in braces and
-//! is no placeholder is text, and so are stray braces, as in the reference.
+//! A format is parsed once for each generation of the configuration. Text in braces that is no
+//! placeholder is literal, and so are stray braces, as in the reference.
 
 use super::fields::{self, Field};
 use super::interfaces::Interfaces;
@@ -21,7 +21,7 @@ const OPCODE: &str = " \"{>opcode}\"";
 enum Piece {
     Text(Box<str>),
     Field(Field),
-    /// The name of the view, for names at or below these.
+    /// The name of the view, for QNAMEs at or below these names.
     View(Box<[Name]>, Box<str>),
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    /// Of a format with placeholders, for a server block with these directives.
+    /// Parses a format, for a server block with these directives.
     pub(super) fn new(format: &str, stages: &Stages) -> Self {
         let labelled = stages.metadata.is_some();
         let format = format.replace("{common}", COMMON);
@@ -67,7 +67,7 @@ impl Pattern {
         }
     }
 
-    /// Adds what it says of `record`, whose name is `name`.
+    /// Appends the line of `record`, whose name is `name`.
     pub(super) fn push(
         &self,
         out: &mut String,
@@ -99,7 +99,7 @@ fn view(stages: &Stages) -> Option<Piece> {
     })
 }
 
-/// Adds a query's line.
+/// Appends a query's line of text.
 pub(super) fn push_text(
     out: &mut String,
     pattern: &Pattern,
@@ -112,7 +112,7 @@ pub(super) fn push_text(
     out.push('\n');
 }
 
-/// Adds a query's object. `time`: of its end, since 1970.
+/// Appends a query's JSON object. `time`: of its end, since 1970.
 pub(super) fn push_json(
     out: &mut String,
     time: Duration,
@@ -129,7 +129,7 @@ pub(super) fn push_json(
     if let Some(peer) = asking.peer {
         out.push_str(",\"client\":");
         match (peer.ip(), interfaces.of(peer)) {
-            // Without the brackets that part it from a port.
+            // Without the brackets that separate it from a port.
             (address, Some(interface)) => quote(out, &format!("{address}%{interface}")),
             (address, None) if address.is_ipv6() => quote(out, &address.to_string()),
             (address, None) => {

@@ -1,14 +1,14 @@
 //! The writer: the thread that formats and writes messages about queries.
 //!
-//! Workers hand it errors and whole pages of their journals over one bounded channel and never wait
-//! for it: what finds no room is lost there and counted, and told in a line as soon as the channel
-//! is empty again. What has come together is written together. It sleeps
-//! until a record comes, and by the clock only while a sum is pending (`consolidation`). It ends
-//! with the last sender, after it has written what was pending.
+//! Workers send it errors and whole pages of their journals over one bounded channel and never wait
+//! for it: records that find it full are dropped and counted, and the count is logged as soon as
+//! the channel is empty again. Pending records are written together. The thread sleeps until a
+//! record comes, and has a deadline only while a sum is pending (`consolidation`). It ends with the
+//! last sender, after it has written everything pending.
 //!
-//! Records name server blocks by number, so each says of which generation of the configuration. The
-//! writer learns of a generation when the first of its records comes, and keeps the one before,
-//! whose last records may still be on their way and whose sums end in their own time.
+//! Records name server blocks by number, so each has the generation of its configuration. The
+//! writer loads a generation when its first record comes, and keeps the one before, because its
+//! last records may still be in the channel and its sums end at their own times.
 
 mod consolidation;
 mod errors;
@@ -35,20 +35,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tap::{Outlet, Sink};
 
-/// Records that wait at most. At 300 bytes each, more would be megabytes for a log that is written
+/// Capacity of the channel. At 300 bytes each, more would be megabytes for a log that is written
 /// too slowly anyway.
 const RECORDS_MAX: usize = 4_096;
-/// Records whose lines are written at once.
+/// Maximum number of records whose lines are written at once.
 const BATCH_MAX: usize = 64;
-/// Bytes of lines that are written at once, or a page's more.
+/// Maximum length of lines that are written at once, exceeded by at most a page.
 const LINES_LEN_MAX: usize = 256 * 1024;
-/// From one line about dropped messages of `dnstap` to the next at least.
+/// Minimum interval between two lines about dropped messages of `dnstap`.
 const DROPS_EVERY: Duration = Duration::from_secs(10);
 /// Maximum time for receivers of `dnstap` to take the remaining messages, all together.
 const LEAVE: Duration = Duration::from_millis(700);
 /// Source of log lines about errors.
 const ERRORS: &str = "plugin/errors";
-/// Generations of the configuration that are known: the present one and the one before.
+/// Maximum number of generations in memory: the current one and the one before.
 const GENERATIONS_MAX: usize = 2;
 
 /// A generation of the configuration, and its TLS.
@@ -59,12 +59,12 @@ struct Generation {
     tls: Arc<Setup>,
 }
 
-/// The configurations that records may be of. The first thread puts them in, the writer looks.
+/// The configurations that records may refer to. The first thread adds them, the writer reads.
 #[derive(Debug, Default)]
 pub struct Generations(Mutex<VecDeque<Generation>>);
 
 impl Generations {
-    /// From now on there is this one, too. Before any worker goes by it.
+    /// Adds a generation, before any worker uses it.
     pub fn publish(&self, number: u32, config: Arc<Config>, tls: Arc<Setup>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.push_back(Generation { number, config, tls });
@@ -83,9 +83,9 @@ struct Ledger {
     generation: u32,
     config: Arc<Config>,
     tls: Arc<Setup>,
-    /// Lines at the lowest level are written.
+    /// Lines at level debug are written.
     debug: bool,
-    /// Of each server block.
+    /// Consolidation rules of each server block.
     blocks: Vec<Consolidations>,
     /// Formats of query lines, for each rule of each server block.
     patterns: Vec<Vec<Pattern>>,
@@ -123,7 +123,7 @@ pub struct Writer {
     mail: Receiver<ToWriter>,
     generations: Arc<Generations>,
     log: Log,
-    /// The oldest first.
+    /// Ledgers, the oldest first.
     ledgers: VecDeque<Ledger>,
     /// Lines that are not written yet.
     lines: String,
@@ -139,7 +139,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer of what `log` takes, one line or several at a time, and where to put its messages.
+    /// Creates a writer that passes its lines to `log`, one or several at a time, and its mailbox.
     pub fn new(clock: Clock, generations: Arc<Generations>, log: Log) -> (Self, WriterMailbox) {
         let (mailbox, mail) = WriterMailbox::new(RECORDS_MAX);
         let (ledgers, lines) = (VecDeque::new(), String::new());
@@ -160,9 +160,9 @@ impl Writer {
         (writer, mailbox)
     }
 
-    /// Writes until no sender is left.
+    /// Runs until no sender is left.
     pub fn run(mut self) {
-        // Receivers of `dnstap` may be waiting.
+        // Connects the receivers of `dnstap` before the first record.
         self.ledger(0);
         while self.turn() {}
         self.sum_up(Moment::FOREVER);
@@ -173,13 +173,13 @@ impl Writer {
         let closed = sinks.into_iter().filter_map(Arc::into_inner).map(Sink::close);
         let closed: Vec<_> = closed.collect();
         let until = self.clock.instant(self.clock.now().plus(LEAVE));
-        // The number dropped is known only when all that was left has been tried.
+        // The number of drops is final only after all remaining messages have been tried.
         self.lost.taps += closed.into_iter().map(|sink| sink.wait(until)).sum::<u64>();
         self.tell_drops();
         self.flush();
     }
 
-    /// Waits for something to do, and does it; false when no sender is left.
+    /// Waits for an event and handles it; returns false when no sender is left.
     fn turn(&mut self) -> bool {
         let first = self.wait();
         let now = self.clock.now();
@@ -207,7 +207,7 @@ impl Writer {
         !ended
     }
 
-    /// The next message, or that a sum is due.
+    /// Waits for the next message, or until a sum is due.
     fn wait(&self) -> Result<ToWriter, RecvTimeoutError> {
         let blocks = self.ledgers.iter().flat_map(|ledger| &ledger.blocks);
         let due = blocks.filter_map(Consolidations::next_deadline).min();
@@ -223,7 +223,7 @@ impl Writer {
             ToWriter::Lost(count) => self.lost.errors += count,
             ToWriter::Failed { generation, error } => match self.ledger(generation) {
                 Some(place) => self.take_error(now, place, &error),
-                // Only a worker that missed a whole generation is so late.
+                // This happens only if a worker has missed a whole generation.
                 None => self.lost.errors += 1,
             },
             ToWriter::Page { generation, mut page, home } => {
@@ -234,7 +234,7 @@ impl Writer {
                     None => self.lost.queries += page.records.len() as u64,
                 }
                 page.clear();
-                // Its owner may have left.
+                // The page's worker may have left.
                 let _ = home.try_send(page);
             }
         }
@@ -257,12 +257,12 @@ impl Writer {
         Some(place)
     }
 
-    /// Nothing more is expected of the oldest generation: what it has pending is written.
+    /// Closes the oldest generation and logs its pending sums, because no more records of it come.
     fn close_oldest(&mut self) {
         let rest = self.ledgers.split_off(1);
         self.sum_up(Moment::FOREVER);
         self.ledgers = rest;
-        // Who is no longer sent anything takes leave.
+        // Receivers that no generation uses any more are closed.
         self.tell_drops();
         self.sinks.retain(|sink| Arc::strong_count(sink) > 1);
     }
@@ -318,7 +318,7 @@ impl Writer {
         ledger.outlets.iter_mut().flatten().for_each(Outlet::flush);
     }
 
-    /// Writes the sums that are due by `now`.
+    /// Logs the sums that are due by `now`.
     fn sum_up(&mut self, now: Moment) {
         for ledger in &mut self.ledgers {
             for rules in &mut ledger.blocks {
@@ -347,7 +347,7 @@ impl Writer {
         }
     }
 
-    /// Tells how many messages of `dnstap` were dropped.
+    /// Logs the number of dropped messages of `dnstap`.
     fn tell_drops(&mut self) {
         let dropped: u64 = self.sinks.iter().map(|sink| sink.take_dropped()).sum();
         let count = dropped + std::mem::take(&mut self.lost.taps);
@@ -363,7 +363,7 @@ impl Writer {
         }
     }
 
-    /// Hands all lines out.
+    /// Passes all lines to the log.
     fn flush(&mut self) {
         if !self.lines.is_empty() {
             self.log.lines(&self.lines);
@@ -372,14 +372,14 @@ impl Writer {
     }
 }
 
-/// Adds the line of an event, which at the lowest level is for who asked for it.
+/// Adds the line of an event; one at level debug only if `debug` is set.
 fn add_event(lines: &mut String, log: Log, time: Duration, debug: bool, event: &Event<'_>) {
     if event.level != Level::Debug || debug {
         log.render(lines, time, event);
     }
 }
 
-/// The level that the configuration names.
+/// Converts the level's name in the configuration.
 fn level_of(name: &str) -> Level {
     match name {
         "debug" => Level::Debug,

@@ -1,7 +1,7 @@
-//! dnstap: who is sent what clients and upstreams say, and as what.
+//! dnstap: receivers of messages about clients and upstreams, and the kinds of messages they get.
 //!
-//! Records become messages ([`message`]) in frames ([`frames`]), a page's together, and these go to
-//! the thread of each receiver ([`sink`]). Nothing here waits for anybody.
+//! Records become messages ([`message`]) in frames ([`frames`]), a page's together, which go to the
+//! thread of each receiver ([`sink`]). Nothing here blocks.
 
 mod frames;
 mod message;
@@ -43,8 +43,8 @@ impl Outlet {
         }
     }
 
-    /// Adds what a record on `page` says. `origin`: what to add to a moment to have the time by the
-    /// calendar.
+    /// Adds the messages of a record on `page`. `origin`: offset from a moment to the wall-clock
+    /// time.
     pub(super) fn push(
         &mut self,
         record: &Record,
@@ -62,7 +62,7 @@ impl Outlet {
         self.messages += 1;
     }
 
-    /// Sends what was added.
+    /// Sends the added messages.
     pub(super) fn flush(&mut self) {
         if self.messages > 0 {
             let messages = std::mem::take(&mut self.messages);
@@ -71,8 +71,8 @@ impl Outlet {
     }
 }
 
-/// The outlets of each server block of `config`, which share the sinks that there are with those
-/// that `known` says.
+/// Returns the outlets of each server block of `config`. Outlets with the same target share a sink,
+/// also with those in `known`.
 pub(super) fn outlets(
     config: &Config,
     known: &mut Vec<Arc<Sink>>,

@@ -1,4 +1,4 @@
-//! The writer with its channel, its clock and what it writes.
+//! The writer with its channel, its clock and its output.
 //!
 //! The clock is the real one, so no test waits for a period: pending records come when the writer
 //! ends.

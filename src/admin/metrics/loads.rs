@@ -1,17 +1,18 @@
-//! Series about data that is loaded while the configuration holds: hosts files and zones.
+//! Series about data that is loaded at run time: hosts files and zones.
 //!
-//! Two names are the reference's. Its time of the last change has no label, so of several files
-//! the latest counts. Sources with the same file are added up, as their labels are the same.
+//! Two names are the reference's. Its time of the last change has no label, so the latest of
+//! several files counts. Sources with the same file are added up, because their labels are the
+//! same.
 
 use crate::admin::exposition::Exposition;
 use crate::control::{DirectoryState, LoadState, ZoneState};
 
-/// Zones with series of their own; the rest is added up.
+/// Maximum number of zones with their own series; the others are added up.
 const ZONES_MAX: usize = 1_000;
 /// Label of the zones that are added up: no zone has this name.
 const OTHERS: &str = "others";
 
-/// Of all sources.
+/// Adds the series of all hosts files.
 pub(super) fn of_sources(all: &mut Exposition, loads: &[LoadState]) {
     for load in loads {
         let labels = [("hostsfile", &*load.label)];
@@ -33,7 +34,7 @@ pub(super) fn of_sources(all: &mut Exposition, loads: &[LoadState]) {
     }
 }
 
-/// Of all zones.
+/// Adds the series of all zones.
 pub(super) fn of_zones(all: &mut Exposition, zones: &[ZoneState]) {
     for (number, state) in zones.iter().enumerate() {
         let is_own = number < ZONES_MAX;
@@ -58,7 +59,7 @@ pub(super) fn of_zones(all: &mut Exposition, zones: &[ZoneState]) {
     }
 }
 
-/// Of all directories with zone files.
+/// Adds the series of all directories with zone files.
 pub(super) fn of_directories(all: &mut Exposition, directories: &[DirectoryState]) {
     for state in directories {
         let labels = [("directory", &*state.label)];

@@ -1,9 +1,9 @@
-//! The series about queries by the place where they are served, and about caches.
+//! The series about queries by server block, and about caches.
 //!
-//! `zone` is the block's zone that a name belongs to and `dropped` where no zone wants it; what is
-//! beyond the number of zones that are counted apart is `more`. `plugin` is, as in the reference,
-//! the first directive behind `prometheus` in the chain, whoever answered, and nobody where the
-//! reply is an error of ours.
+//! `zone` is the block's zone that a name belongs to, `dropped` if no zone matches, and `more`
+//! beyond the number of zones that are counted separately. `plugin` is, as in the reference, the
+//! first directive after `prometheus` in the chain, even if another one answered; it is empty if
+//! the reply is a locally made error.
 
 use super::{Buckets, Exposition, Label, Snapshot, edges, rcode_name, server_at, server_of};
 use crate::config::{Config, Listener, RecordType, ServerBlock};
@@ -11,9 +11,10 @@ use crate::engine::histogram::{SIZES, Sizes};
 use crate::engine::stats::{CacheStats, StageCounts};
 use crate::engine::tally::{LabelSet, RTYPES, Tally};
 
-/// Labels of `coredns_plugin_enabled` at most: a million zones times their plugins are no metric.
+/// Maximum number of `coredns_plugin_enabled` series: a million zones times their plugins are no
+/// metric.
 const PLUGINS_MAX: usize = 4_096;
-/// The label of a block's view; it is there without one, too, for the queries that dashboards make.
+/// Returns the label of a block's view; it exists without a view, too, because dashboards query it.
 pub(super) fn view_of(block: Option<&ServerBlock>) -> (&'static str, &str) {
     let view = block.and_then(|block| block.stages.view.as_ref());
     ("view", view.map_or("", |view| &view.name))
@@ -66,7 +67,7 @@ fn labels_of(label_set: &LabelSet) -> (String, String) {
     (server, zone)
 }
 
-/// The first plugin behind `prometheus` in the block's chain.
+/// Returns the first plugin after `prometheus` in the block's chain.
 fn plugin_of(block: &ServerBlock) -> &'static str {
     block.handlers_after("prometheus").next().unwrap_or("")
 }
@@ -154,7 +155,7 @@ pub(super) fn of_caches(all: &mut Exposition, snapshot: &Snapshot) {
     }
 }
 
-/// The zones of a block, as the reference's label has them.
+/// Returns the zones of a block in the format of the reference's label.
 fn zones_of(block: &ServerBlock) -> String {
     let zones: Vec<_> = block.zones().take(16).map(ToString::to_string).collect();
     zones.join(",")

@@ -1,15 +1,14 @@
 //! The series about templates.
 //!
 //! Matches are counted by zone and type; failures by the text that failed, with the class and type
-//! that its template is for. Of a template's zones beyond those that are counted apart the last one
-//! stands for the rest.
+//! of its template. Zones beyond those that are counted separately are counted under the last one.
 
 use super::queries::{first_listener, view_of};
 use super::{Exposition, Snapshot, server_at};
 use crate::config::{Name, RecordType, ServerBlock, Template, TemplateRecord, class_mnemonic};
 use crate::engine::stages::template::{COUNTED_RTYPES, TemplateStats};
 
-/// Characters of a text in a label.
+/// Maximum number of characters of a text in a label.
 const TEXT_MAX: usize = 200;
 
 /// Adds the counters of templates, once for all listeners of a block: the first gives the label.

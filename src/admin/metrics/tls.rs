@@ -8,7 +8,7 @@ use crate::control::snapshot::Snapshot;
 use crate::engine::errors::TLS_FAULT_NAMES;
 use crate::engine::stats::Handshakes;
 
-/// All handshakes of one worker.
+/// Adds the handshakes of one worker.
 pub(super) fn of_handshakes(all: &mut Exposition, snapshot: &Snapshot) {
     let stats = &snapshot.stats;
     if snapshot.config.listeners.iter().any(|listener| listener.tls.is_some()) {

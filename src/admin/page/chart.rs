@@ -1,22 +1,22 @@
 //! Drawings in SVG: sparklines, shares over time, ages, bars.
 //!
-//! Each is a string of markup with an `aria-label` that says in words what it shows. Sizes are
-//! those of a drawing's own coordinates, which the page stretches to the room it has; so there is
-//! no text in them. Whatever numbers come in, finite coordinates inside the drawing go out.
+//! Each is a string of markup with an `aria-label` that describes it in words. Coordinates are the
+//! drawing's own, and the page stretches it to the available room, so there is no text in it. Any
+//! numbers result in finite coordinates inside the drawing.
 
 use crate::figures::sane;
 use crate::status::HISTORY_MINUTES;
 use std::fmt::Write;
 
-/// Colours there are; further upstreams share them and are told apart by their numbers.
+/// Number of colours; further upstreams share them and are distinguished by their numbers.
 pub(super) const COLOURS: usize = 8;
 
-/// Steps of a histogram of ages, and how many of them lie below `max_age`.
+/// Steps of a histogram of ages, and the number of those below `max_age`.
 const STEPS: usize = 12;
 const YOUNG: usize = 10;
 
-/// A line over the last hour, the latest at the right; gaps where there was nothing. `top` is
-/// the upper edge, `mark` a line to compare with. `label` is markup.
+/// Draws a line over the last hour, the latest minute at the right, with gaps for missing values.
+/// `top` is the upper edge, `mark` a reference line. `label` is markup.
 pub(super) fn spark(values: &[Option<f64>], top: f64, mark: Option<f64>, label: &str) -> String {
     const HEIGHT: f64 = 20.0;
     let top = if sane(top) > 0.0 { top } else { 1.0 };
@@ -31,7 +31,7 @@ pub(super) fn spark(values: &[Option<f64>], top: f64, mark: Option<f64>, label: 
             let _ = write!(line, "{}{x},{y:.1}", if x == from { 'M' } else { 'L' });
         }
         let _ = write!(area, "L{last},{HEIGHT}Z");
-        // A minute alone would be a line without length.
+        // A single minute would be a line without length.
         line.push_str(if run.len() == 1 { "h-0.7" } else { "" });
     }
     let mark = mark.map_or(String::new(), |mark| {
@@ -45,7 +45,7 @@ pub(super) fn spark(values: &[Option<f64>], top: f64, mark: Option<f64>, label: 
     )
 }
 
-/// The values of the last hour, by the minute at which each run without a gap begins.
+/// Returns the runs of values without a gap in the last hour, each with its first minute.
 fn runs(values: &[Option<f64>]) -> Vec<(usize, Vec<f64>)> {
     let values = &values[values.len().saturating_sub(HISTORY_MINUTES)..];
     let mut found: Vec<(usize, Vec<f64>)> = Vec::new();
@@ -60,7 +60,7 @@ fn runs(values: &[Option<f64>]) -> Vec<(usize, Vec<f64>)> {
     found
 }
 
-/// The shares of all upstreams in each of the last minutes, one upon another.
+/// Draws the shares of all upstreams in each of the last minutes, stacked.
 pub(super) fn shares(all: &[&[Option<f64>]], label: &str) -> String {
     let mut below = [0.0; HISTORY_MINUTES];
     let mut layers = String::new();
@@ -109,7 +109,7 @@ fn at_minute(values: &[Option<f64>], minute: usize) -> Option<f64> {
     values.get(at).copied().flatten().map(sane)
 }
 
-/// Connections by age; what lies beyond `max_age` is marked, where there is one.
+/// Draws connections by age; those beyond `max_age`, if there is one, are marked.
 pub(super) fn ages(ages: &[u64], limited: bool, label: &str) -> String {
     let ages = &ages[..ages.len().min(STEPS)];
     let most = ages.iter().copied().max().unwrap_or(0).max(1) as f64;
@@ -117,7 +117,7 @@ pub(super) fn ages(ages: &[u64], limited: bool, label: &str) -> String {
     for (step, count) in ages.iter().enumerate() {
         let height = match *count {
             0 => 0.6,
-            // One among thousands is seen, too.
+            // One connection among thousands must be visible, too.
             count => (count as f64 / most * 26.0).max(2.0),
         };
         let class = match *count {
@@ -149,7 +149,7 @@ pub(super) fn meter(part: f64, class: &str) -> String {
     )
 }
 
-/// Many parts beside each other, 0 to 1 each.
+/// Draws many values from 0 to 1 beside each other.
 pub(super) fn strip(parts: &[f64], label: &str) -> String {
     let mut bars = String::new();
     for (x, part) in parts.iter().enumerate() {

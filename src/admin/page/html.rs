@@ -1,23 +1,23 @@
-//! Text in HTML: the one place where what strangers sent becomes markup.
+//! Text in HTML: the one place where untrusted strings become markup.
 //!
-//! Every string of a status goes through [`text`] or [`name`] on its way to the page. What they
-//! return is printable ASCII, bounded, and stands safely between tags and inside quoted attributes.
-//! The markup itself is well-formed XML, so that a test can prove that nothing breaks out of it.
+//! Every string of a status goes through [`text`] or [`name`] on its way to the page. Their result
+//! is printable ASCII, bounded, and safe between tags and inside quoted attributes. The markup
+//! itself is well-formed XML, so that a test can prove that nothing breaks out of it.
 
 use crate::figures::visible;
 
-/// Characters of a name that are shown; a longer one loses its middle.
+/// Maximum of characters of a name that are shown; a longer one loses its middle.
 pub(super) const SHOWN: usize = 56;
-/// Characters of it in its tooltip: all of a domain name, each byte of it spelt out.
+/// Maximum of characters in a name's tooltip: a whole domain name, each byte of it spelt out.
 const WHOLE: usize = 1_280;
 
-/// `text` for an element or an attribute, bounded.
+/// Escapes and bounds `text` for an element or an attribute.
 pub(super) fn text(text: &str) -> String {
     escaped(&visible(text, SHOWN))
 }
 
-/// A name in an element of its own, isolated from the direction of the writing around it; whole
-/// in its tooltip where it is too long to be shown.
+/// Returns a name in an element of its own, isolated from the direction of the text around it, with
+/// a tooltip if it is too long to be shown.
 pub(super) fn name(text: &str) -> String {
     let (shown, whole) = (visible(text, SHOWN), visible(text, WHOLE));
     match shown == whole {
@@ -30,13 +30,13 @@ pub(super) fn name(text: &str) -> String {
     }
 }
 
-/// A row of a table, from its cells.
+/// Joins the cells of a row.
 pub(super) fn row(cells: &[Cell]) -> String {
     let cells: String = cells.iter().map(Cell::markup).collect();
     format!("<tr role=\"row\">{cells}</tr>\n")
 }
 
-/// One cell. Its column's heading is repeated in it for windows too narrow for columns.
+/// One cell. It repeats its column's heading for windows too narrow for columns.
 pub(super) struct Cell {
     /// Heading of the column.
     heading: &'static str,
@@ -46,17 +46,17 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    /// Any markup.
+    /// Creates a cell with any markup.
     pub(super) fn new(heading: &'static str, markup: String) -> Self {
         Self { heading, class: "", markup }
     }
 
-    /// A number, set to the right.
+    /// Creates a cell with a number, aligned right.
     pub(super) fn number(heading: &'static str, markup: String) -> Self {
         Self { heading, class: "num", markup }
     }
 
-    /// A number that should be zero.
+    /// Creates a cell with a number that should be zero.
     pub(super) fn trouble(heading: &'static str, count: u64) -> Self {
         let shown = crate::figures::count(count);
         let class = if count == 0 { "faint" } else { "bad" };
@@ -80,7 +80,7 @@ impl Cell {
     }
 }
 
-/// A table of rows below a caption; headings that begin with `#` are of numbers.
+/// Returns a table of rows below a caption; headings that begin with `#` are of numbers.
 pub(super) fn table(class: &str, caption: &str, headings: &[&str], rows: &str) -> String {
     let headings: String = headings.iter().map(|heading| column(heading)).collect();
     format!(
@@ -96,12 +96,12 @@ fn column(heading: &str) -> String {
     format!("<th scope=\"col\" role=\"columnheader\" class=\"{class}\">{heading}</th>")
 }
 
-/// The line below a list that says that it is not all.
+/// Returns the line below a list that counts the missing rows.
 pub(super) fn more(count: usize) -> String {
     if count == 0 { String::new() } else { format!("<p class=\"faint\">and {count} more</p>\n") }
 }
 
-/// Printable text without the characters that mean something in HTML.
+/// Replaces the characters that have a meaning in HTML.
 fn escaped(visible: &str) -> String {
     let mut out = String::with_capacity(visible.len());
     for c in visible.chars() {

@@ -9,7 +9,7 @@ use super::{LINES_SHOWN, chart};
 use crate::figures::{count, rate, sane};
 use crate::status::{Count, Status};
 
-/// Replies by response code, and drops by reason.
+/// Returns the tables of replies by response code and drops by reason.
 pub(super) fn replies(status: &Status) -> String {
     let traffic = &status.traffic;
     let rcodes = counts("Reply", "replies", &traffic.rcodes, "No reply yet.");
@@ -20,7 +20,7 @@ pub(super) fn replies(status: &Status) -> String {
     )
 }
 
-/// The top lists.
+/// Returns the tables of most frequent names and clients.
 pub(super) fn seen_most(status: &Status) -> String {
     let top = &status.top;
     let names = counts("Name", "top", &top.names, "No query yet.");

@@ -1,8 +1,8 @@
-//! The upstreams on the status page: who got how much over the last hour, and one row for each.
+//! The upstreams on the status page: their shares over the last hour, and one row for each.
 //!
-//! A row holds health, rate, latency and, for each transport, its connections by age, with
-//! `max_age` drawn where it lies: nothing should stand beyond it. Each upstream has a number,
-//! which ties its row to its layer in the chart without a colour.
+//! A row has health, rate, latency and, for each transport, its connections by age, with a mark at
+//! `max_age`: no connection should be beyond it. Each upstream has a number, which identifies its
+//! layer in the chart without a colour.
 
 use super::UPSTREAMS_SHOWN;
 use super::chart::{self, COLOURS};
@@ -10,7 +10,7 @@ use super::html::{Cell, more, name, row, table, text};
 use crate::figures::{count, milliseconds, percent, rate, sane, seconds};
 use crate::status::{Health, Pool, Status, Upstream};
 
-/// Transports of an upstream that are shown: as many as there are, and a bound.
+/// Maximum number of shown transports of an upstream, which is all of them.
 const POOLS_SHOWN: usize = 4;
 
 fn shown(status: &Status) -> &[Upstream] {
@@ -73,7 +73,7 @@ fn latest(upstream: &Upstream) -> String {
     upstream.share.iter().rev().find_map(|share| *share).map_or("–".to_owned(), percent)
 }
 
-/// One row each.
+/// Returns the table of upstreams, one row each.
 pub(super) fn upstreams(status: &Status) -> String {
     let upstreams = shown(status);
     let hidden = status.upstreams_more + (status.upstreams.len() - upstreams.len());
@@ -153,7 +153,7 @@ fn health(health: Health) -> String {
     format!("<span class=\"health {class}\"><span aria-hidden=\"true\">{sign}</span> {word}</span>")
 }
 
-/// The connections over one transport: the picture, and the numbers below it.
+/// Returns the connections over one transport: the drawing, and the numbers below it.
 fn pool(pool: &Pool) -> String {
     let transport = text(&pool.transport);
     let limited = pool.max_age_s.is_some();

@@ -1,7 +1,7 @@
 //! The workers, the caches and the hosts files on the status page.
 //!
-//! All workers stand beside each other in one strip, where an uneven spread is seen at a glance,
-//! and one a row below it. More than a screenful of rows is folded until somebody wants them.
+//! All workers are shown beside each other in one strip, where an uneven distribution is visible at
+//! once, and one a row below it. More than a screenful of rows is folded.
 
 use super::html::{Cell, more, name, row, table};
 use super::upstreams::empty;
@@ -9,12 +9,12 @@ use super::{CACHES_SHOWN, HOSTS_SHOWN, WORKERS_SHOWN, chart};
 use crate::figures::{NOTHING, bytes, count, percent, rate, sane, seconds};
 use crate::status::{Cache, HostsFile, Status, Worker};
 
-/// Fewer are compared as easily in their rows.
+/// Minimum number of workers for the strip: fewer are compared as easily in their rows.
 const STRIP_MIN: usize = 8;
 /// Rows that are open without a click.
 const UNFOLDED: usize = 16;
 
-/// Each core's share of the work.
+/// Returns the section about workers, with each one's load.
 pub(super) fn workers(status: &Status) -> String {
     let all = &status.workers;
     if all.is_empty() {
@@ -143,7 +143,7 @@ fn cache_row(cache: &Cache) -> String {
     ])
 }
 
-/// The hosts files, if there are any.
+/// Returns the section about hosts files, if there are any.
 pub(super) fn hosts(status: &Status) -> String {
     let shown = &status.hosts[..status.hosts.len().min(HOSTS_SHOWN)];
     if shown.is_empty() {

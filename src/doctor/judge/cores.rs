@@ -1,18 +1,18 @@
-//! Cores: where packets come in, where workers run, how fast, and who else has them.
+//! Cores: interrupts of cards, placement of workers, frequency, and stolen time.
 //!
-//! Cards that the kernel tells no interrupts and no queues of are not judged.
+//! Cards without known interrupts and queues are not judged.
 
 use super::super::facts::{Facts, Wanted};
 use super::Finding;
 use crate::topology::{Card, FAR, cores as list, steering};
 use std::collections::BTreeSet;
 
-/// More than this number in a thousand ticks taken by the hypervisor are felt as latency.
+/// Stolen ticks per thousand above which latency suffers.
 const STEAL_PER_MILLE: u64 = 10;
 /// Governors that do not let a busy core run slowly.
 const FAST: [&str; 2] = ["performance", "schedutil"];
 
-/// All of it.
+/// Returns the findings about cores.
 pub(super) fn judge(facts: &Facts, wanted: Option<&Wanted>) -> Vec<Finding> {
     let cards = facts.topology.cards.iter();
     let mut findings: Vec<Finding> =
@@ -23,7 +23,7 @@ pub(super) fn judge(facts: &Facts, wanted: Option<&Wanted>) -> Vec<Finding> {
     findings
 }
 
-/// On which cores the packets of a card are taken in.
+/// Compares the cores that receive a card's packets with those of the workers.
 fn intake(card: &Card, wanted: Option<&Wanted>) -> Option<Finding> {
     const TOPIC: &str = "packet intake";
     if card.interrupts.is_empty() && card.queues.is_empty() {

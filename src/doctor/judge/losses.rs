@@ -1,14 +1,14 @@
-//! Packets that the kernel loses while one looks, and those that it lost before.
+//! Packets that the kernel loses during the observation, and those that it lost before.
 //!
-//! A counter that moves is something broken now; one that stands at some number since the boot is
-//! only told.
+//! A counter that moves means that something is broken now; old losses since boot are only
+//! reported.
 
 use super::super::facts::{Facts, Loss};
 use super::Finding;
 
 const TOPIC: &str = "losses";
 
-/// A finding for each counter that moves, or one for all.
+/// Returns a finding for each counter that moves, or one for all.
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let moving = facts.watched.lost.iter().filter(|(_, count)| **count > 0);
     let findings: Vec<Finding> =

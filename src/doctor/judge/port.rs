@@ -1,19 +1,19 @@
 //! Port 53: the program that has it, and commands to free it.
 //!
-//! A holder matters where its address and one of ours are the same, or one of them stands for all
-//! addresses. Without a configuration any holder but onward may matter.
+//! Another program matters if its address and one of ours are equal or one of them is a wildcard.
+//! Without a configuration any program except onward may matter.
 
 use super::super::facts::{Facts, Holder, Wanted};
 use super::Finding;
 use std::net::SocketAddr;
 
 const TOPIC: &str = "port 53";
-/// As the kernel cuts names of programs: 15 characters.
+/// Name of systemd-resolved, cut to 15 characters by the kernel.
 const RESOLVED: &str = "systemd-resolve";
-/// Us.
+/// Name of our own program.
 const ONWARD: &str = "onward";
 
-/// A finding for each program that has it.
+/// Returns a finding for each program on port 53.
 pub(super) fn judge(facts: &Facts, wanted: Option<&Wanted>) -> Vec<Finding> {
     let mut programs: Vec<Option<&str>> =
         facts.holders.iter().map(|holder| holder.program.as_deref()).collect();
@@ -71,7 +71,7 @@ fn program_finding(program: Option<&str>, held: &[&Holder], wanted: Option<&Want
     }
 }
 
-/// Returns true if one cannot listen where the other does.
+/// Returns true if both addresses cannot be bound at the same time.
 fn collide(ours: SocketAddr, theirs: SocketAddr) -> bool {
     let (one, other) = (ours.ip(), theirs.ip());
     let same = one == other || one.is_unspecified() || other.is_unspecified();

@@ -1,7 +1,7 @@
 //! Findings about made-up hosts: each topic as it should be, and as it should not.
 //!
-//! A finding is looked up by its topic and its text; compared are its verdict and
-//! the command that mends it.
+//! A finding is looked up by its topic and its text; its verdict and the command that fixes it are
+//! compared.
 
 use super::super::Verdict;
 use super::super::facts::{Counters, Facts, Holder, Loss, Wanted};
@@ -20,7 +20,7 @@ fn wanted() -> Wanted {
     }
 }
 
-/// The verdict and the commands of the finding whose topic and text contain these.
+/// Returns the verdict and the commands of the finding whose topic and text contain these words.
 #[track_caller]
 fn look(facts: &Facts, wanted: Option<&Wanted>, topic: &str, words: &str) -> (Verdict, String) {
     let findings = judge(facts, wanted);
@@ -137,9 +137,9 @@ fn packets_are_to_come_in_on_the_cores_of_the_workers() {
     let (verdict, mend) = look(&card(&[(24, 0)], &[]), &wanted());
     assert_eq!(verdict, Verdict::Advice);
     assert_eq!(mend, "tuning/steer-interrupts --dry-run --cores 0,1 eth0");
-    // RPS mends it.
+    // RPS fixes it.
     assert_eq!(look(&card(&[(24, 0)], &[0, 1]), &wanted()).0, Verdict::Fine);
-    // On other cores it matters only to who stays on the core.
+    // Other cores matter only if datagrams are steered by core.
     let elsewhere = card(&[(24, 2), (25, 3)], &[]);
     assert_eq!(look(&elsewhere, &wanted()).0, Verdict::Fine);
     let steered = Wanted { steer_by_core: true, ..wanted() };

@@ -1,7 +1,6 @@
 //! Programs on port 53, from the kernel's tables of sockets and the descriptors of processes.
 //!
-//! The process of a socket is shown to root alone, and to a process of its own sockets; for the
-//! others a socket has an address and no process.
+//! Only root, or the owner, can see the process of a socket; otherwise the address alone is known.
 
 use super::super::facts::Holder;
 use crate::topology::entries;
@@ -11,13 +10,13 @@ use std::path::Path;
 
 /// The port of DNS.
 const PORT: u16 = 53;
-/// The state of a connection's socket that waits for clients (TCP_LISTEN).
+/// State of a listening TCP socket (TCP_LISTEN).
 const LISTENING: &str = "0A";
-/// The tables, and whether they are of connections.
+/// The tables, and whether they are of TCP.
 const TABLES: [(&str, &str); 4] =
     [("udp", "udp"), ("udp6", "udp"), ("tcp", "tcp"), ("tcp6", "tcp")];
 
-/// All sockets on the port, each address once.
+/// Returns all sockets on the port, each address once.
 pub(super) fn holders(root: &Path) -> Vec<Holder> {
     let mut found = Vec::new();
     for (table, protocol) in TABLES {
@@ -37,7 +36,7 @@ pub(super) fn holders(root: &Path) -> Vec<Holder> {
     holders
 }
 
-/// The local address and the inode of a line.
+/// Returns the local address and the inode of a line.
 fn entry(line: &str, is_tcp: bool) -> Option<(SocketAddr, u64)> {
     let words: Vec<&str> = line.split_whitespace().collect();
     if is_tcp && *words.get(3)? != LISTENING {
@@ -48,7 +47,7 @@ fn entry(line: &str, is_tcp: bool) -> Option<(SocketAddr, u64)> {
     Some((address, words.get(9)?.parse().ok()?))
 }
 
-/// Words of 32 bits in the order of the host's bytes, as the kernel prints them.
+/// Parses an address: 32-bit words in host byte order, as the kernel prints them.
 fn ip(text: &str) -> Option<IpAddr> {
     let word = |at: usize| u32::from_str_radix(text.get(at..at + 8)?, 16).ok();
     if text.len() == 8 {
@@ -61,7 +60,7 @@ fn ip(text: &str) -> Option<IpAddr> {
     Some(Ipv6Addr::from(bytes).into())
 }
 
-/// The program that has each of the sockets, as far as we may know.
+/// Returns the program of each of the sockets, as far as permitted.
 fn programs(root: &Path, sockets: &[String]) -> Vec<Option<String>> {
     let mut found = vec![None; sockets.len()];
     if sockets.is_empty() {

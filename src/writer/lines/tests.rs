@@ -1,6 +1,6 @@
-//! Lines of queries: every placeholder, and what only looks like one.
+//! Lines of queries: every placeholder, and text that only looks like one.
 //!
-//! The fields' own forms are tried where they are written.
+//! The formats of single fields are tested with the fields.
 
 use super::{Interfaces, Pattern, push_json, push_text};
 use crate::config::{Config, Host, Stages};

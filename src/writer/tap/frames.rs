@@ -1,16 +1,16 @@
-//! Frame Streams: how messages travel to a receiver of dnstap, and how both sides shake hands.
+//! Frame Streams: the framing of dnstap messages, and the handshake with a receiver.
 //!
-//! A data frame is a length and as many bytes. A length of nought announces a control frame: its
-//! own length, its type, and fields. The sender says READY, hears ACCEPT and says START; at the end
-//! it says STOP and hears FINISH. Works over anything that reads and writes.
+//! A data frame is a length and as many bytes. A length of zero precedes a control frame: its own
+//! length, its type, and fields. The sender sends READY, receives ACCEPT and sends START; at the
+//! end it sends STOP and receives FINISH. Works over any reader and writer.
 
 use std::io::{self, Read, Write};
 
 /// Content type of the frames.
 const CONTENT_TYPE: &[u8] = b"protobuf:dnstap.Dnstap";
-/// The field that says so.
+/// The control field with the content type.
 const FIELD_CONTENT_TYPE: u32 = 1;
-/// Bytes of a control frame that a receiver may send.
+/// Maximum bytes of a control frame from a receiver.
 const CONTROL_LEN_MAX: u32 = 512;
 
 /// Types of control frames.
@@ -36,7 +36,7 @@ pub(super) fn begin(stream: &mut (impl Read + Write)) -> io::Result<()> {
     stream.write_all(&control(Control::Start, Some(CONTENT_TYPE)))
 }
 
-/// Says that nothing more comes, and waits until that is known.
+/// Sends STOP and waits for FINISH.
 ///
 /// # Errors
 /// The receiver is silent or gone.
@@ -73,7 +73,8 @@ fn expect(stream: &mut impl Read, kind: Control) -> io::Result<Vec<u8>> {
     Ok(fields)
 }
 
-/// Returns true if a receiver with these fields takes `content_type`: it names it, or none at all.
+/// Returns true if a receiver with these fields accepts `content_type`: it names it, or none at
+/// all.
 fn accepts(mut fields: &[u8], content_type: &[u8]) -> bool {
     let mut names_any = false;
     while let Some((head, rest)) = fields.split_first_chunk::<8>() {
@@ -100,7 +101,7 @@ mod tests {
     use super::{CONTENT_TYPE, Control, accepts, begin, control, end};
     use std::io::{self, Cursor, Read, Write};
 
-    /// A receiver that says what it says, whatever it hears.
+    /// A receiver with a fixed output, whatever its input is.
     struct Receiver {
         says: Cursor<Vec<u8>>,
         heard: Vec<u8>,

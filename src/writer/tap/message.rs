@@ -1,7 +1,7 @@
 //! Messages for dnstap receivers: the public `dnstap.proto`, as far as it is used.
 //!
-//! The structs are written by hand after its field numbers and encoded by `prost`. Here a record
-//! becomes a message; frames and sockets are not known.
+//! The structs are written by hand with its field numbers and encoded by `prost`. A record becomes
+//! a message here; framing and sockets are in other modules.
 
 use crate::engine::journal::{Event, Page, Record};
 use crate::engine::key::Transport;
@@ -25,7 +25,7 @@ pub(super) struct Dnstap {
     pub(super) rtype: i32,
 }
 
-/// A DNS message and where it went.
+/// A DNS message with its addresses and times.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Message {
     #[prost(int32, required, tag = "1")]
@@ -56,7 +56,7 @@ pub(super) struct Message {
     pub(super) response_message: Option<Vec<u8>>,
 }
 
-/// The one kind of envelope: it holds a message.
+/// The only kind of envelope: it holds a message.
 const MESSAGE: i32 = 1;
 const CLIENT_QUERY: i32 = 5;
 const CLIENT_RESPONSE: i32 = 6;
@@ -67,7 +67,7 @@ const INET6: i32 = 2;
 const UDP: i32 = 1;
 const TCP: i32 = 2;
 
-/// Adds the envelope of a message, behind its length as a frame has it.
+/// Appends the envelope of a message, after its length as in a data frame.
 pub(super) fn push_frame(
     out: &mut Vec<u8>,
     identity: &[u8],
@@ -87,8 +87,8 @@ pub(super) fn push_frame(
     out.append(&mut envelope.encode_to_vec());
 }
 
-/// The message of `record`; `None` if it is not about one. `origin`: what to add to a moment to
-/// have the time by the calendar. `full`: with the bytes themselves.
+/// Returns the message of `record`; `None` if it is not about a DNS message. `origin`: offset from
+/// a moment to the wall-clock time. `full`: includes the DNS message itself.
 pub(super) fn of_record(
     record: &Record,
     page: &Page,

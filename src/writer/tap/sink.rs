@@ -1,10 +1,9 @@
 //! A receiver of dnstap: its thread, its connection and its queue.
 //!
-//! The thread waits where it must: for the connection, for a receiver that reads slowly. What has
-//! no room in the queue meanwhile, which is bounded by bytes, is dropped and counted, and so is
-//! what comes while there is no connection. One that failed is tried again after [`RETRY`], one
-//! that breaks at once. Several server blocks, and generations of the configuration, share the sink
-//! of one target.
+//! The thread blocks on the connection and on slow receivers. Messages that find the queue full,
+//! which is bounded by bytes, are dropped and counted, and so are messages without a connection. A
+//! failed connect is retried after [`RETRY`], a broken connection at once. Several server blocks,
+//! and generations of the configuration, share the sink of one target.
 
 use super::frames;
 use crate::clock::Clock;
@@ -20,15 +19,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// From an attempt to connect that failed to the next.
+/// Delay of the next attempt after a failed connect.
 const RETRY: Duration = Duration::from_secs(10);
 /// Time-out of a receiver's handshake and reads.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// Time-out of the end of a connection: the process is stopping.
+/// Time-out of the closing handshake, when the process is stopping.
 const LEAVE: Duration = Duration::from_millis(300);
-/// Chunks that wait at most; their bytes are bounded besides.
+/// Maximum number of waiting chunks; their bytes are bounded as well.
 const CHUNKS_MAX: usize = 4_096;
-/// Bytes that wait, for each ten thousand messages that the operator wants to have room for.
+/// Maximum of waiting bytes, for each ten thousand messages in the configured queue size.
 const BYTES_MAX: usize = 4 << 20;
 
 /// Frames that are sent together.
@@ -40,9 +39,9 @@ struct Chunk {
 /// State that both sides of the queue share.
 #[derive(Default)]
 struct Shared {
-    /// Bytes that wait.
+    /// Bytes in the queue.
     queued: AtomicUsize,
-    /// Messages that were dropped and not told about.
+    /// Dropped messages that are not yet logged.
     dropped: AtomicU64,
 }
 
@@ -92,7 +91,7 @@ impl Sink {
         &self.target
     }
 
-    /// Puts frames in, unless there is no room: then they are dropped. Never waits.
+    /// Puts frames into the queue, or drops them if there is no room. Never waits.
     pub(super) fn send(&self, bytes: Vec<u8>, messages: u64) {
         let len = bytes.len();
         let waits = self.shared.queued.load(Ordering::Relaxed);
@@ -108,26 +107,26 @@ impl Sink {
         }
     }
 
-    /// Messages that were dropped since this was last asked.
+    /// Takes the number of messages dropped since the last call.
     pub(in super::super) fn take_dropped(&self) -> u64 {
         self.shared.dropped.swap(0, Ordering::Relaxed)
     }
 
-    /// Nothing more comes.
+    /// Closes the queue.
     pub(in super::super) fn close(self) -> Closed {
         Closed { ended: self.ended, shared: self.shared }
     }
 }
 
-/// A sink that nothing more is put into.
+/// A sink with a closed queue.
 pub(in super::super) struct Closed {
     ended: Receiver<()>,
     shared: Arc<Shared>,
 }
 
 impl Closed {
-    /// Waits until the thread has sent all and taken leave, but no longer than `until`. Returns how
-    /// many messages were dropped and not told about.
+    /// Waits until the thread has sent all and closed the connection, at most until `until`.
+    /// Returns the number of dropped messages that are not yet logged.
     pub(in super::super) fn wait(self, until: Option<Instant>) -> u64 {
         if let Some(until) = until {
             let _ = self.ended.recv_deadline(until);
@@ -144,9 +143,9 @@ struct Thread {
     chunks: Receiver<Chunk>,
     shared: Arc<Shared>,
     connection: Option<Socket>,
-    /// While there is no connection.
+    /// Time of the next attempt to connect.
     retry_at: Moment,
-    /// The operator knows that there is none.
+    /// The failure of the connection has been logged.
     is_told: bool,
 }
 
@@ -165,7 +164,7 @@ impl Thread {
             }
         }
         if let Some(mut connection) = self.connection {
-            // Whether it takes leave, too, makes no difference any more.
+            // An error does not matter any more: the connection is closed anyway.
             let _ = connection.set_read_timeout(Some(LEAVE));
             let _ = frames::end(&mut connection);
         }
@@ -209,11 +208,11 @@ impl Thread {
     }
 }
 
-/// A connection that frames can be written to.
+/// Opens a connection that frames can be written to.
 fn connect(target: &TapTarget) -> io::Result<Socket> {
     let connect = |domain: Domain, address: &SockAddr| {
         let mut socket = Socket::new(domain, Type::STREAM, None)?;
-        // Of writes, and of the connection itself.
+        // Time-out of writes, and of the connect itself.
         socket.set_write_timeout(Some(TIMEOUT))?;
         socket.set_read_timeout(Some(TIMEOUT))?;
         socket.connect(address)?;

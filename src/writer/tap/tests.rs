@@ -1,7 +1,7 @@
-//! The writer seen by a receiver that speaks the protocol: its own reader, without the writer's
-//! structs but the envelope's.
+//! The writer tested by a receiver that speaks the protocol: its own reader, and of the writer's
+//! structs only the envelope's.
 //!
-//! Receivers of other makers are tried with the whole program.
+//! Third-party receivers are tested with the whole program.
 
 use super::super::interfaces::Interfaces;
 use super::message::Dnstap;
@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const ACCEPT: &[u8] = b"\0\0\0\0\0\0\0\x22\0\0\0\x01\0\0\0\x01\0\0\0\x16protobuf:dnstap.Dnstap";
 const FINISH: &[u8] = b"\0\0\0\0\0\0\0\x04\0\0\0\x05";
 
-/// Until when anything is waited for.
+/// Deadline of all waits.
 fn soon() -> Option<std::time::Instant> {
     let clock = Clock::start();
     clock.instant(clock.now().plus(TIMEOUT))
@@ -58,7 +58,7 @@ fn record(event: Event, upstream: Option<SocketAddr>) -> Record {
     Record { event, block: 0, at, asking, upstream, reply: None, labels: None, name, message }
 }
 
-/// Reads one frame: its bytes, or those of a control frame.
+/// Reads one frame: the bytes of a data frame, or those of a control frame as an error.
 fn frame(stream: &mut TcpStream) -> Result<Vec<u8>, Vec<u8>> {
     let mut read = |len: usize| {
         let mut bytes = vec![0; len];
@@ -160,7 +160,7 @@ fn a_receiver_that_breaks_off_is_connected_to_again_at_once() {
         sink.send(b"\0\0\0\x01x".to_vec(), 1);
         assert_eq!(frame(&mut stream).unwrap(), b"x");
         drop(stream);
-        // What it does not take is dropped: the first may still find room in the kernel.
+        // Messages beyond the queue are dropped: the first may still fit into the kernel's buffer.
         let mut dropped = 0;
         while dropped == 0 {
             sink.send(b"\0\0\0\x01x".to_vec(), 1);
@@ -174,7 +174,7 @@ fn a_receiver_that_breaks_off_is_connected_to_again_at_once() {
 fn a_receiver_that_does_not_read_costs_what_its_queue_holds_and_delays_nobody() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = TapTarget::Tcp(listener.local_addr().unwrap().to_string());
-    // It never accepts: the thread waits for its word.
+    // This receiver never accepts, so the thread waits for its reply.
     let sink = Sink::start(Clock::start(), target, 1, Log::text(|_| ())).unwrap();
     for _ in 0..10 {
         sink.send(vec![0; 1 << 20], 5);
