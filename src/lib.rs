@@ -15,8 +15,8 @@
 //! The modules, from the command line to the packets:
 //!
 //! * [`cli`]: the command line; [`options`]: its options as plain data; [`corefile`]: text to tree;
-//!   [`config`]: tree to configuration, for the [`host`] it will run on; [`resolve`]: lookup of host
-//!   names in it. [`zonefile`]: pure; the text of a zone to records.
+//!   [`config`]: tree to configuration, for the [`host`] it will run on; [`resolve`]: lookup of
+//!   host names in it. [`zonefile`]: pure; the text of a zone to records.
 //! * [`check`]: the meaning and the limits of a configuration, without serving.
 //! * [`doctor`]: host settings that cost performance or safety, with commands to fix them.
 //!   [`topology`]: NUMA nodes of the network cards and of the workers' cores.

@@ -38,7 +38,7 @@ fn give_back(address: usize, len: usize) {
     let end = (address + len) / PAGE * PAGE;
     if start < end {
         let place = std::ptr::without_provenance_mut(start);
-        // SAFETY: the bytes belong to the caller, which expects zeros if it reads any of them again.
+        // SAFETY: the bytes belong to the caller, which expects zeros if it reads them again.
         let _ = cvt(|| unsafe { libc::madvise(place, end - start, libc::MADV_DONTNEED) });
     }
 }
