@@ -212,8 +212,8 @@ impl Routes {
     }
 
     /// Returns the place of a question that came in on `listener`. `facts` is asked only where
-    /// there are views.
-    #[inline]
+    /// there are views. Every query is looked up here, so it is inlined whatever else calls it.
+    #[inline(always)]
     pub fn zone_match<'a>(
         &self,
         listener: u16,

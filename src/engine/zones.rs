@@ -100,7 +100,7 @@ impl<T: Copy> Zones<T> {
     }
 
     /// The value of the longest name that is `name` or above it.
-    #[inline]
+    #[inline(always)]
     pub fn longest(&self, name: &LowercaseName) -> Option<T> {
         self.matches(name).next().map(|(_, value)| value)
     }

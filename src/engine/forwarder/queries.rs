@@ -147,6 +147,7 @@ impl Forwarder {
     }
 
     /// Counts a query that was understood.
+    #[inline(always)]
     fn count_query(
         &mut self,
         now: Moment,
@@ -190,6 +191,7 @@ impl Forwarder {
     }
 
     /// Finds whoever ends the query.
+    #[inline(always)]
     fn serve(
         &mut self,
         now: Moment,
