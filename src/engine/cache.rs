@@ -118,14 +118,21 @@ impl Cache {
     }
 
     /// Returns true if such a question is looked up; `name` is its name.
+    #[inline(always)]
     pub fn serves(&self, name: &LowercaseName, question: &Question, asked: &Asked) -> bool {
         let simple = || {
             let plain =
                 asked.flags & flags::CD == 0 && !asked.edns.is_some_and(|edns| edns.dnssec_ok);
             (question.rtype, question.class) == (rtype::A, message::class::IN) && plain
         };
-        (self.settings.zones.is_empty() || self.zones.longest(name).is_some())
+        (self.settings.zones.is_empty() || self.has_zone_of(name))
             && (!self.settings.simple || simple())
+    }
+
+    /// Returns true if `name` is in one of the zones that the cache is for.
+    #[inline(never)]
+    fn has_zone_of(&self, name: &LowercaseName) -> bool {
+        self.zones.longest(name).is_some()
     }
 
     /// Returns the reserved memory in bytes.

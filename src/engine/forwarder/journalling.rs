@@ -49,9 +49,23 @@ impl Forwarder {
         self.journal.swap(&mut page);
     }
 
-    /// A client's packet has come to this server block.
-    #[inline]
+    /// Records a client's packet that has come to this server block, where that is wanted.
+    #[inline(always)]
     pub(super) fn journal_arrival(
+        &mut self,
+        now: Moment,
+        block: usize,
+        client: &Client,
+        packet: &[u8],
+        what: (&Asked, &Question),
+    ) {
+        if self.journal.wants(block) {
+            self.record_arrival(now, block, client, packet, what);
+        }
+    }
+
+    #[inline(never)]
+    fn record_arrival(
         &mut self,
         now: Moment,
         block: usize,
@@ -59,9 +73,6 @@ impl Forwarder {
         packet: &[u8],
         (asked, question): (&Asked, &Question),
     ) {
-        if !self.journal.wants(block) {
-            return;
-        }
         let Some(full) = self.journal.taps(block) else { return };
         let asking = self.asking(now, client, packet, (asked, question));
         let subject = Subject { block, asking, name: question.name(packet) };

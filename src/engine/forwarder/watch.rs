@@ -45,16 +45,11 @@ impl Watch {
         }
     }
 
-    /// `client` asks for `name`, which is in lower case.
-    #[inline]
+    /// Counts that `client` asks for `name`, which is in lower case, if anything is counted.
+    #[inline(always)]
     pub(super) fn asked(&mut self, now: Moment, client: IpAddr, name: &[u8]) {
-        let Some(sketches) = &mut self.0 else { return };
-        if let Some(weight) = sketches.queries.next(now) {
-            sketches.names.add(name, weight);
-            match client {
-                IpAddr::V4(ip) => sketches.clients.add(&ip.octets(), weight),
-                IpAddr::V6(ip) => sketches.clients.add(&ip.octets(), weight),
-            }
+        if let Some(sketches) = &mut self.0 {
+            sketches.count(now, client, name);
         }
     }
 
@@ -86,6 +81,18 @@ impl Watch {
 }
 
 impl Sketches {
+    /// Counts that `client` asks for `name`.
+    #[inline(never)]
+    fn count(&mut self, now: Moment, client: IpAddr, name: &[u8]) {
+        if let Some(weight) = self.queries.next(now) {
+            self.names.add(name, weight);
+            match client {
+                IpAddr::V4(ip) => self.clients.add(&ip.octets(), weight),
+                IpAddr::V6(ip) => self.clients.add(&ip.octets(), weight),
+            }
+        }
+    }
+
     /// Begins anew.
     pub fn clear(&mut self) {
         for sketch in [&mut self.names, &mut self.clients, &mut self.failing] {
