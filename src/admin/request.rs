@@ -199,7 +199,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = parse(&bytes);
             let _ = parse(&[b"GET /".as_slice(), &bytes, b" HTTP/1.1\r\nHost: m\r\n\r\n"].concat());
             let _ = parse(&[b"GET / HTTP/1.1\r\nHost: ".as_slice(), &bytes, b"\r\n\r\n"].concat());

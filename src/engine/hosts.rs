@@ -1,11 +1,10 @@
-//! The names and addresses of hosts files: one packed table, immutable, for all workers.
+//! Names and addresses of hosts files: one packed table, immutable, shared by all workers.
 //!
-//! A [`Table`] is one allocation of bytes with two indexes beside it. The bytes are records, one
-//! for each name, with its addresses, in the order of a keyed hash (`records`), so a look-up reads
-//! two places and allocates nothing. The second index (`index`) leads from addresses to the records
-//! that have them.
+//! A [`Table`] is one allocation of bytes with two indexes. The bytes are records, one for each
+//! name, with its addresses, in the order of a keyed hash (`records`), so a lookup reads two places
+//! and allocates nothing. The second index (`index`) maps addresses to the records that have them.
 //!
-//! [`Builder`] reads the text (its file `build`). Files are opened elsewhere.
+//! [`Builder`] (in `build`) reads the text. Its caller opens the files.
 
 mod build;
 mod index;
@@ -21,9 +20,9 @@ use index::Index;
 use records::Records;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The label that stands for any one label.
+/// The label that matches any one label.
 const STAR: &[u8] = b"\x01*";
-/// A record's byte that says what stands behind its name, with a flag.
+/// Tag byte of a record: the kind of its data, with a flag.
 mod tag {
     /// An IPv4 address.
     pub(super) const V4: u8 = 0;
@@ -31,9 +30,9 @@ mod tag {
     pub(super) const V6: u8 = 1;
     /// A list: two counts of 16 bits, IPv4 addresses, IPv6 addresses.
     pub(super) const LIST: u8 = 2;
-    /// Of the byte, what tells the kind.
+    /// Mask of the kind.
     pub(super) const KIND: u8 = 3;
-    /// The address does not lead back to the name.
+    /// Reverse lookups of the address do not find the name.
     pub(super) const ONE_WAY: u8 = 4;
 }
 
@@ -49,9 +48,9 @@ pub struct Table {
 /// The addresses of a name, in the order of the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Addresses<'a> {
-    /// Of IPv4.
+    /// IPv4 addresses.
     pub v4: &'a [[u8; 4]],
-    /// Of IPv6.
+    /// IPv6 addresses.
     pub v6: &'a [[u8; 16]],
 }
 
@@ -66,24 +65,24 @@ impl Addresses<'_> {
 }
 
 impl Table {
-    /// Names and reverse names with an address each: what the reference counts as entries.
+    /// Number of names and reverse names with an address each, counted as in the reference.
     pub fn entries(&self) -> usize {
         self.entries
     }
 
-    /// Bytes that the table takes.
+    /// Returns the memory in bytes.
     pub fn reserved(&self) -> usize {
         self.names.reserved() + self.addresses.reserved()
     }
 
-    /// The addresses of `name`, which is in lower-cased wire format.
+    /// Returns the addresses of `name`, which is in lower-cased wire format.
     pub fn find(&self, name: &[u8]) -> Option<Addresses<'_>> {
         let record = self.names.find(hash_of(&self.hasher, name), name)?;
         Some(record.addresses())
     }
 
-    /// The addresses of `*` in the place of the first label of `name`. The parent's place within
-    /// the name comes with them.
+    /// Returns the addresses of the wildcard that replaces the first label of `name`, with the
+    /// offset of the parent in `name`.
     pub fn find_wildcard(&self, name: &[u8]) -> Option<(usize, Addresses<'_>)> {
         let parent = 1 + usize::from(*name.first()?);
         if !self.has_wildcards || parent + 1 >= name.len() {
@@ -97,7 +96,7 @@ impl Table {
         Some((parent, self.find(star)?))
     }
 
-    /// The names that have `address`, each in wire format, in the order of the text.
+    /// Returns the names that have `address`, each in wire format, in the order of the text.
     pub fn names_of(&self, address: IpAddr) -> impl Iterator<Item = &[u8]> {
         let places = self.addresses.at(hash_of_address(&self.hasher, address));
         let records = places.map(|place| self.names.at(place));
@@ -112,8 +111,7 @@ impl std::fmt::Debug for Table {
     }
 }
 
-/// The address that a reverse name in lower-cased wire format is for (RFC 1035 §3.5,
-/// RFC 3596 §2.5).
+/// Returns the address of a reverse name in lower-cased wire format (RFC 1035 §3.5, RFC 3596 §2.5).
 pub fn reverse_address(name: &[u8]) -> Option<IpAddr> {
     const V4: &[u8] = b"\x07in-addr\x04arpa\0";
     const V6: &[u8] = b"\x03ip6\x04arpa\0";
@@ -142,12 +140,12 @@ pub fn reverse_address(name: &[u8]) -> Option<IpAddr> {
     (rest == V6).then(|| IpAddr::from(Ipv6Addr::from(bits)).to_canonical())
 }
 
-/// The hash by which a name is found.
+/// Hash of a name.
 fn hash_of(hasher: &RandomState, name: &[u8]) -> u32 {
     (hasher.hash_one(name) >> 32) as u32
 }
 
-/// The hash by which an address is found.
+/// Hash of an address.
 fn hash_of_address(hasher: &RandomState, address: IpAddr) -> u32 {
     match address {
         IpAddr::V4(ip) => hash_of(hasher, &ip.octets()),

@@ -1,10 +1,9 @@
 //! Choice between server blocks of one zone. PURE.
 //!
-//! Blocks of a zone are candidates in the order of the file, and the first whose view holds is
-//! asked; where none does, the next shorter zone is looked at. Built once from the configuration:
-//! views that ask for nothing but the client's network are one sorted table, however many there
-//! are, and all others are run one after the other. Only listeners with a view have this; the
-//! others know one block for each zone.
+//! Blocks of a zone are candidates in the order of the file, and the first whose view matches gets
+//! the query; if none does, the next shorter zone is tried. Built once from the configuration:
+//! views that test only the client's network form one sorted table, and all others are evaluated
+//! one after the other. Only listeners with a view have this; the others know one block per zone.
 
 mod calls;
 mod closures;
@@ -23,14 +22,14 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Properties of a query that views can ask for.
+/// Properties of a query that views can test.
 #[derive(Clone, Copy)]
 pub struct Facts<'a> {
     /// Client that asks.
     pub client: &'a Client,
     /// The query's id, flags and EDNS.
     pub asked: &'a Asked,
-    /// The name that is asked for.
+    /// QNAME in lower case.
     pub name: &'a LowercaseName,
     /// The type.
     pub rtype: u16,
@@ -41,7 +40,7 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// Of a query of `client` for `name`.
+    /// Facts of a query of `client` for `name`.
     pub fn of(client: &'a Client, query: &'a Query<'_>, name: &'a LowercaseName) -> Self {
         let Query { asked, question, .. } = query;
         let (rtype, class, size) = (question.rtype, question.class, query.size());
@@ -55,18 +54,18 @@ pub struct Candidate<'a> {
     pub zone: &'a Name,
     /// Queries that it is for; `None`: all.
     pub view: Option<&'a View>,
-    /// None of its directives answers anything.
+    /// True if none of its directives answers queries.
     pub refuses: bool,
 }
 
 /// The candidates of one listener.
 pub struct Views {
-    /// Of each zone the number of its group.
+    /// Number of its group for each zone.
     zones: Zones<u32>,
-    /// All candidates are for the root: no zone is looked up.
+    /// True if all candidates are for the root, so that no zone is looked up.
     is_root_alone: bool,
     groups: Vec<Group>,
-    /// The address that is asked.
+    /// Address of the listener.
     local: SocketAddr,
     scratch: RefCell<Scratch>,
 }
@@ -74,22 +73,22 @@ pub struct Views {
 /// The candidates of one zone.
 #[derive(Default)]
 struct Group {
-    /// The conditions of each, and its number among all.
+    /// Tests of each candidate, and its number among all.
     candidates: Vec<(Vec<Test>, u32)>,
     steps: Vec<Step>,
 }
 
 /// One step of the search for a query that is not for DS.
 enum Step {
-    /// Candidates that follow each other and ask for the client's network alone.
+    /// Adjacent candidates that test only the client's network.
     Clients(Table),
-    /// One candidate, by its place in the group.
+    /// One candidate, by its index in the group.
     Candidate(u32),
 }
 
 impl Views {
-    /// Of these candidates, whose numbers are their places; `local`: the address that the listener
-    /// is configured with. `hasher` is keyed.
+    /// Builds the views of these candidates, numbered in their order; `local`: the configured
+    /// address of the listener. `hasher` is keyed.
     pub fn new<'a>(
         candidates: impl Iterator<Item = Candidate<'a>>,
         local: SocketAddr,
@@ -105,7 +104,7 @@ impl Views {
                 groups.push(Group::default());
                 groups.len() as u32 - 1
             });
-            // At the root, what answers nothing is passed over; elsewhere it refuses the query.
+            // At the root, a block that answers nothing is skipped; elsewhere it refuses the query.
             if !refuses || *zone != Name::root() {
                 let conditions = view.map_or(&[][..], |view| &view.conditions);
                 let tests = conditions.iter().map(|condition| condition.test.clone()).collect();
@@ -120,7 +119,7 @@ impl Views {
         Self { zones, is_root_alone, groups, local, scratch: RefCell::default() }
     }
 
-    /// The number of the candidate that gets a query; `None`: nobody does.
+    /// Returns the number of the candidate that gets a query; `None`: the query is refused.
     #[inline]
     pub fn choose(&self, facts: &Facts<'_>) -> Option<usize> {
         if self.is_root_alone && facts.rtype != rtype::DS {
@@ -131,7 +130,7 @@ impl Views {
 
     fn choose_by_zone(&self, facts: &Facts<'_>) -> Option<usize> {
         let chosen = if facts.rtype == rtype::DS {
-            // It belongs to the parent's side of a zone cut: the shortest zone but the root.
+            // DS belongs to the parent's side of a zone cut: the shortest zone except the root.
             let mut found = None;
             for (labels, group) in self.zones.matches(facts.name) {
                 if labels > 0 || found.is_none() {
@@ -163,7 +162,7 @@ impl Views {
         None
     }
 
-    /// As in the reference, of several that would take a query for DS the last does.
+    /// As in the reference, the last matching candidate gets a query for DS.
     fn last(&self, group: u32, facts: &Facts<'_>) -> Option<u32> {
         let mut candidates = self.groups[group as usize].candidates.iter().rev();
         candidates.find(|(tests, _)| self.hold(tests, facts)).map(|(_, number)| *number)
@@ -179,7 +178,7 @@ impl Views {
         tests.iter().all(|test| run.test(test) == Some(true))
     }
 
-    /// The bytes that it has reserved, those of texts and patterns apart.
+    /// Returns the reserved memory in bytes, without texts and patterns.
     pub fn reserved(&self) -> usize {
         let groups = self.groups.iter().map(|group| {
             let tables = group.steps.iter().map(|step| match step {
@@ -219,15 +218,15 @@ fn steps(candidates: &[(Vec<Test>, u32)]) -> Vec<Step> {
 /// No candidate.
 const NOBODY: u32 = u32::MAX;
 
-/// First candidate that wants a client's address: of each range its first address and
-/// the candidate. Ranges follow each other, and the first of them begins at zero.
+/// First candidate for a client's address: the first address of each range, and its candidate.
+/// Ranges are adjacent, and the first of them begins at zero.
 struct Table {
     v4: Vec<(u32, u32)>,
     v6: Vec<(u128, u32)>,
 }
 
 impl Table {
-    /// Of networks and the candidates that want them, in their order.
+    /// Builds the table from networks and their candidates, in their order.
     fn new(nets: &[(&Nets, u32)]) -> Self {
         let v4 = ranges(nets, true).into_iter();
         Self {
@@ -236,7 +235,7 @@ impl Table {
         }
     }
 
-    /// The candidate for `address`, which is canonical.
+    /// Returns the candidate for `address`, which is canonical.
     #[inline]
     fn find(&self, address: IpAddr) -> Option<u32> {
         let found = match address {
@@ -253,7 +252,7 @@ impl Table {
     }
 }
 
-/// The ranges of one address family.
+/// Returns the ranges of one address family.
 fn ranges(nets: &[(&Nets, u32)], is_ipv4: bool) -> Vec<(u128, u32)> {
     let bits = |address: IpAddr| match address {
         IpAddr::V4(ip) => u128::from(u32::from(ip)),

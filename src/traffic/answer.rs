@@ -254,7 +254,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in any::<Vec<u8>>(), flips in any::<[(u8, u8); 3]>()) {
+        fn no_bytes_cause_a_panic(bytes in any::<Vec<u8>>(), flips in any::<[(u8, u8); 3]>()) {
             let mut mutated = query(1, 1);
             for (at, mask) in flips {
                 let at = usize::from(at) % mutated.len();

@@ -1,9 +1,9 @@
 //! Answers from zones: RFC 1034 §4.3.2 with RFC 4592 (wildcards), RFC 6672 (DNAME), RFC 2308
 //! (negative answers), RFC 9471 (glue) and, where a zone is signed, RFC 4035 §3.1.
 //!
-//! An alias is followed as long as it stays in zones of the same table; where it leaves them the
-//! reply stays open. Response code and authority section are those of the last name. TC is set only
-//! where an answer, a denial, a proof or a name server's address within its own zone is missing.
+//! An alias is followed within zones of the same table; where it leaves them the reply stays open.
+//! Response code and authority section are those of the last name. TC is set only if an answer, a
+//! denial, a proof or a name server's address within its own zone is missing.
 
 use super::table::{ZoneEntry, ZoneTable};
 use super::walk::{Found, find, full_name, star_below};
@@ -13,11 +13,11 @@ use crate::engine::message::rename::Names;
 use crate::engine::message::{NAME_LEN_MAX, Rcode, class, flags, rtype, u16_at, u32_at};
 use crate::engine::zones::LowercaseName;
 
-/// Aliases of one reply at most.
+/// Maximum number of aliases of one reply.
 const ALIASES_MAX: usize = 16;
-/// Names whose addresses are added to one reply at most.
+/// Maximum number of names whose addresses are added to one reply.
 const ADDED_MAX: usize = 32;
-/// NSEC records of one reply at most: three for each alias and its end.
+/// Maximum number of NSEC records of one reply: three for each alias and its end.
 const PROOFS_MAX: usize = 3 * (ALIASES_MAX + 1);
 
 /// A question about a zone.
@@ -26,27 +26,27 @@ pub struct Ask<'a> {
     pub name: &'a LowercaseName,
     /// QTYPE.
     pub rtype: u16,
-    /// Signatures and proofs are wanted.
+    /// Signatures and proofs are wanted (DO).
     pub dnssec_ok: bool,
-    /// Positive answers have nothing but the answer section.
+    /// Positive answers are reduced to their answer section.
     pub minimal: bool,
 }
 
-/// Result of a look-up.
+/// Result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A reply of so many bytes is written.
+    /// A reply of this length was written.
     Replied(usize),
-    /// The same; its last alias leads to a name that these zones have no answer for.
+    /// The same; its last alias has a target outside these zones.
     Open(usize),
-    /// The name does not exist and is for what comes after these zones.
+    /// The name does not exist and falls through to later stages.
     Passed,
     /// The zone has not been loaded.
     NotLoaded,
 }
 
-/// Answers a question about `entry`, a zone of `table`. `passes`: names that do not exist and
-/// belong to the stanza with this number go on.
+/// Answers a question about `entry`, a zone of `table`. `passes`: returns true if a name that does
+/// not exist falls through, for the stanza with this number.
 pub fn answer(
     table: &ZoneTable,
     entry: &ZoneEntry,
@@ -103,7 +103,7 @@ pub fn answer(
     }
 }
 
-/// Result of a look-up of one name.
+/// Result of a lookup of one name.
 #[expect(
     clippy::large_enum_variant,
     reason = "it is looked at and gone, and a box would be allocated"
@@ -111,28 +111,28 @@ pub fn answer(
 enum Stage<'z> {
     /// The reply is complete.
     Done(Rcode),
-    /// There is no such name, or nothing but names below it.
+    /// There is no such name, or only names below it.
     Missing(Missing<'z>),
-    /// An alias of this name.
+    /// An alias to this name.
     Alias(LowercaseName),
 }
 
 /// A name that does not exist.
 struct Missing<'z> {
-    /// The name does not exist; otherwise names lie below it.
+    /// The name does not exist; otherwise there are names below it.
     is_name: bool,
-    /// The node above it that exists.
+    /// Its closest encloser.
     encloser: Node<'z>,
 }
 
-/// A node of some zone.
+/// A node of a zone.
 #[derive(Clone, Copy)]
 struct Spot<'z> {
     zone: &'z Zone,
     place: u32,
 }
 
-/// Notes a node; false if it is there, or there is no room.
+/// Records a node; returns false if it is present, or there is no room.
 fn note<'z>(spots: &mut [Option<Spot<'z>>], zone: &'z Zone, place: u32) -> bool {
     for spot in spots {
         match spot {
@@ -147,7 +147,7 @@ fn note<'z>(spots: &mut [Option<Spot<'z>>], zone: &'z Zone, place: u32) -> bool 
     false
 }
 
-/// A reply being written.
+/// A reply that is being written.
 struct Writing<'a, 'z> {
     reply: Composer<'a>,
     names: Names,
@@ -157,19 +157,19 @@ struct Writing<'a, 'z> {
     seen: [u64; ALIASES_MAX + 1],
     /// DNAME records that were written.
     dnames: [Option<Spot<'z>>; ALIASES_MAX],
-    /// NSEC records that are to be written behind the answer section.
+    /// NSEC records to be written behind the answer section.
     pending: [Option<Spot<'z>>; ALIASES_MAX],
     /// NSEC records that were written.
     proofs: [Option<Spot<'z>>; PROOFS_MAX],
     has_answer: bool,
-    /// The chain has left the zone that it began in.
+    /// The chain of aliases has left its first zone.
     has_left: bool,
     /// A required record did not fit.
     is_full: bool,
 }
 
 impl<'z> Writing<'_, 'z> {
-    /// Looks one name of the chain up, and writes what is there.
+    /// Looks up one name of the chain and writes its records.
     fn look_up(&mut self, zone: &'z Zone, name: &LowercaseName) -> Stage<'z> {
         let Some(inner) = below(name.as_bytes(), zone.apex()) else {
             return Stage::Done(Rcode::ServFail);
@@ -183,8 +183,8 @@ impl<'z> Writing<'_, 'z> {
         }
     }
 
-    /// Answers with what is at a node. `closer`: the node is a wildcard, and this is the name next
-    /// to its parent on the way to the one that was asked for.
+    /// Answers with the records of a node. `closer`: the node is a wildcard, and this is the next
+    /// closer name (RFC 5155 §1.3) of the QNAME.
     fn serve(
         &mut self,
         zone: &'z Zone,
@@ -228,7 +228,7 @@ impl<'z> Writing<'_, 'z> {
         Stage::Done(Rcode::NoError)
     }
 
-    /// Notes the proof that there is no nearer name than a wildcard.
+    /// Records the proof that no name is closer than a wildcard.
     fn hold(&mut self, zone: &'z Zone, closer: Option<&[u8]>) {
         if self.proves(zone)
             && let Some(node) = closer.and_then(|closer| zone.covering(closer))
@@ -237,7 +237,7 @@ impl<'z> Writing<'_, 'z> {
         }
     }
 
-    /// Writes the proofs of the chain so far, before anything else of the authority section.
+    /// Writes the recorded proofs of the chain at the beginning of the authority section.
     fn write_pending(&mut self) {
         let pending = std::mem::replace(&mut self.pending, [None; ALIASES_MAX]);
         for Spot { zone, place } in pending.into_iter().flatten() {
@@ -266,8 +266,8 @@ impl<'z> Writing<'_, 'z> {
         Stage::Alias(LowercaseName::new(target))
     }
 
-    /// Writes a DNAME and the alias that it makes of a name, whose part before the DNAME's owner is
-    /// `before`.
+    /// Writes a DNAME and the CNAME that it makes for a name, whose labels before the DNAME's owner
+    /// are `before`.
     fn substitute(&mut self, zone: &'z Zone, node: &Node<'z>, before: &[u8]) -> Stage<'z> {
         if self.aliases == ALIASES_MAX {
             return Stage::Done(Rcode::ServFail);
@@ -354,7 +354,7 @@ impl<'z> Writing<'_, 'z> {
         Stage::Done(Rcode::NoError)
     }
 
-    /// Writes that a name does not exist, or has nothing.
+    /// Writes the denial of a name or of its data.
     fn deny(mut self, zone: &'z Zone, name: &LowercaseName, missing: &Missing<'_>) -> Outcome {
         self.write_soa(zone);
         let inner = below(name.as_bytes(), zone.apex()).unwrap_or_default();
@@ -388,14 +388,14 @@ impl<'z> Writing<'_, 'z> {
         self.is_full = true;
     }
 
-    /// Writes an RRset that the client must have, with its signatures if they are wanted.
+    /// Writes a required RRset, with its signatures if they are wanted.
     fn require(&mut self, section: Section, node: &Node<'_>, set: &Set<'_>, owner: &[u8]) {
         if !self.is_full && !self.write(section, node, set, owner, set.ttl) {
             self.lack();
         }
     }
 
-    /// Writes an RRset with its signatures, or nothing of it.
+    /// Writes an RRset with its signatures, or nothing if they do not fit.
     fn write(
         &mut self,
         section: Section,
@@ -418,7 +418,7 @@ impl<'z> Writing<'_, 'z> {
         fits
     }
 
-    /// Writes all signatures at a node, each with the TTL of what it signs.
+    /// Writes all signatures of a node, each with the TTL of its RRset.
     fn write_signatures_only(&mut self, node: &Node<'_>, owner: &[u8]) {
         let all = node.set(rtype::RRSIG);
         for data in all.into_iter().flat_map(Set::data) {
@@ -433,7 +433,7 @@ impl<'z> Writing<'_, 'z> {
         }
     }
 
-    /// Writes the SOA of a denial, which holds no longer than MINIMUM says (RFC 2308 §3).
+    /// Writes the SOA of a denial, with a TTL of at most MINIMUM (RFC 2308 §3).
     fn write_soa(&mut self, zone: &Zone) {
         self.write_pending();
         self.has_answer = true;

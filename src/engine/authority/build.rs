@@ -1,8 +1,8 @@
-//! Builds a zone: records in, checked and sorted, a snapshot out.
+//! Building of a zone from records, which are checked and sorted.
 //!
 //! Each record is kept with a key that sorts names in canonical order (RFC 4034 §6.1): labels from
-//! the apex down, each folded and closed by a zero, with zeros and ones in labels escaped. What
-//! must not be in a zone is refused with the place of the record; what is odd is a warning.
+//! the apex down, each lower-cased and followed by a zero, with zeros and ones in labels escaped.
+//! Invalid records are refused with their place; suspicious ones cause warnings.
 
 use super::{NODE_HEAD, SET_HEAD, Zone, below, flag};
 use crate::engine::message::rename::MESSAGE_LEN_MAX;
@@ -10,28 +10,28 @@ use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, put_u16, put_u32, rtype, 
 use ahash::RandomState;
 use std::fmt;
 
-/// Warnings of one zone that are kept; the rest is counted.
+/// Maximum number of warnings of one zone that are kept; the others are counted.
 const WARNINGS_MAX: usize = 5;
-/// Bytes of records, so that places fit into 32 bits.
+/// Maximum length of all records, so that places fit into 32 bits.
 const BYTES_MAX: usize = u32::MAX as usize;
-/// Bytes of an RRset in a message: what is left beside the header, the question and our OPT.
+/// Maximum length of an RRset: a message without the header, the question and our OPT.
 const SET_MAX: usize = MESSAGE_LEN_MAX - HEADER_LEN - (NAME_LEN_MAX + 4) - OPT_LEN;
-/// Our OPT, without options.
+/// Length of our OPT, without options.
 const OPT_LEN: usize = 11;
-/// A record in a message, without its data: a pointer to its owner, type, class, TTL and length.
+/// Length of a record without its data: a pointer to its owner, type, class, TTL and length.
 const RECORD_HEAD: usize = 12;
-/// The mistake where a zone is larger than what the host has.
+/// Error if a zone exceeds the host's memory.
 const NO_MEMORY: &str = "not enough memory for the zone";
-/// The label that closes in a key, and what stands for a zero and a one in labels.
+/// End of a label in a key, and the escape for zeros and ones in labels.
 const CLOSE: u8 = 0;
 const ESCAPE: u8 = 1;
-/// Types that stand beside a CNAME: signatures, NSEC, and their forerunners.
+/// Types allowed beside a CNAME: signatures, NSEC, and their predecessors.
 const BESIDE_CNAME: [u16; 5] = [24, 25, 30, rtype::RRSIG, rtype::NSEC];
 
-/// Reason why records are no zone.
+/// Reason why records do not form a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// The place of the record, as it was given; `None`: the zone as a whole.
+    /// Place of the record, as it was given; `None`: the zone as a whole.
     pub place: Option<(u16, u32)>,
     /// The mistake.
     pub what: String,
@@ -41,14 +41,14 @@ pub struct Refused {
 pub struct Built {
     /// The zone.
     pub zone: Zone,
-    /// Facts that are odd about it.
+    /// Warnings about it.
     pub warnings: Vec<String>,
 }
 
 /// One record while the zone is built.
 #[derive(Clone, Copy)]
 struct Entry {
-    /// The beginning of its key, by which most records are sorted.
+    /// First bytes of its key, by which most records are sorted.
     head: u64,
     place: u32,
     file: u16,
@@ -56,11 +56,11 @@ struct Entry {
     line: u32,
 }
 
-/// A zone in the making.
+/// A zone that is being built.
 pub struct Builder {
     apex: Box<[u8]>,
     hasher: RandomState,
-    /// Of each record: the key's length and the key, TTL, the data's length and the data.
+    /// For each record: the key's length and the key, TTL, the data's length and the data.
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     warnings: Warnings,
@@ -90,12 +90,12 @@ impl Warnings {
 }
 
 impl Builder {
-    /// A zone without records. `apex`: in wire format, in lower case. `text_len`: about how many
-    /// bytes will be read. `hasher` is keyed.
+    /// Begins an empty zone. `apex`: in wire format, in lower case. `text_len`: approximate length
+    /// of the text. `hasher` is keyed.
     pub fn new(apex: &[u8], text_len: usize, hasher: RandomState) -> Self {
         let text_len = text_len.min(BYTES_MAX);
         let (mut bytes, mut entries) = (Vec::new(), Vec::new());
-        // Where there is not so much memory, the first record that finds none says so.
+        // If memory is short, the first record that has no room is refused.
         let _ = bytes.try_reserve(text_len);
         let _ = entries.try_reserve(text_len / 32);
         Self { apex: apex.into(), hasher, bytes, entries, warnings: Warnings::default() }
@@ -104,7 +104,7 @@ impl Builder {
     /// Adds a record of class IN. `owner`: as written. `place`: file and line.
     ///
     /// # Errors
-    /// The record cannot be part of the zone.
+    /// The record is invalid in this zone.
     pub fn add(
         &mut self,
         owner: &[u8],
@@ -161,13 +161,13 @@ impl Builder {
         Ok(())
     }
 
-    /// The zone.
+    /// Returns the zone.
     ///
     /// # Errors
     /// [`Refused`].
     pub fn finish(mut self) -> Result<Built, Refused> {
         let bytes = &self.bytes;
-        // Stable: records of one set stay in the order of the file.
+        // Stable, so that records of one RRset keep the order of the file.
         self.entries.sort_by(|one, other| {
             let heads = one.head.cmp(&other.head);
             let keys = heads.then_with(|| key(bytes, one).cmp(key(bytes, other)));
@@ -206,7 +206,7 @@ impl Builder {
     }
 }
 
-/// Puts the parts together.
+/// Assembles the zone.
 fn finish(
     apex: Box<[u8]>,
     (mut arena, nodes, chain): (Vec<u8>, Vec<u32>, Vec<u32>),
@@ -241,25 +241,25 @@ fn finish(
     Ok(Built { zone, warnings: warnings.end() })
 }
 
-/// Nodes while they are written.
+/// Nodes that are being written.
 struct Tree<'a> {
     bytes: &'a [u8],
     apex: &'a [u8],
     arena: Vec<u8>,
     nodes: Vec<u32>,
     chain: Vec<u32>,
-    /// The nodes from the apex down to the last one: the lengths of their keys, and their places.
+    /// Key lengths and places of the nodes from the apex down to the last one.
     open: Vec<(usize, u32)>,
-    /// The key of the last one.
+    /// Key of the last one.
     last: Vec<u8>,
-    /// The key of the last node below which there are no names of the zone.
+    /// Key of the last node below which names are occluded.
     occluded: Option<Vec<u8>>,
     records: usize,
     warnings: Warnings,
 }
 
 impl Tree<'_> {
-    /// Writes a node and those above it that are not there yet. Keys come in their order.
+    /// Writes a node and its missing ancestors. Keys come in their order.
     fn node(&mut self, key: &[u8], entries: &[Entry]) -> Result<(), Refused> {
         let common = self.last.iter().zip(key).take_while(|(one, other)| one == other).count();
         self.open.retain(|(len, _)| *len <= common);
@@ -290,7 +290,7 @@ impl Tree<'_> {
             let rtype = set[0].rtype;
             match rtype {
                 rtype::NS if !key.is_empty() => flags |= flag::CUT,
-                // At a wildcard it is data: it stands for no names, not even below the literal one.
+                // At a wildcard it is ordinary data (RFC 4592 §4.4), even for the literal name.
                 rtype::DNAME if !is_star => flags |= flag::DNAME,
                 rtype::CNAME => flags |= flag::CNAME,
                 rtype::NSEC => has_nsec = true,
@@ -329,7 +329,7 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// Warns of records below a DNAME, which nobody can ask for.
+    /// Warns of records below a DNAME, which are never returned.
     fn warn_of_occluded(&mut self, key: &[u8], entries: &[Entry], flags: u8) {
         let is_below = |above: &Vec<u8>| key.len() > above.len() && key.starts_with(above);
         if self.occluded.as_ref().is_some_and(is_below) {
@@ -373,7 +373,7 @@ impl Tree<'_> {
                 return Err(refused(entry, what));
             }
         }
-        // Signatures have the TTL of what they sign.
+        // Signatures have the TTLs of their RRsets.
         if differs && rtype != rtype::RRSIG {
             let (name, rtype) = (self.spelled(key), crate::config::RecordType(rtype));
             let text = || format!("TTLs of {name} {rtype} differ: {ttl} is served");
@@ -396,7 +396,7 @@ impl Tree<'_> {
     }
 }
 
-/// Data of one RRset that were seen: few are compared one by one.
+/// Distinct data of one RRset: few are compared one by one.
 #[derive(Default)]
 struct Seen<'a> {
     few: Vec<&'a [u8]>,
@@ -406,7 +406,7 @@ struct Seen<'a> {
 impl<'a> Seen<'a> {
     const FEW: usize = 16;
 
-    /// Adds `data`; false if they are there.
+    /// Adds `data`; returns false if they are present.
     fn insert(&mut self, data: &'a [u8]) -> bool {
         if self.few.len() < Self::FEW {
             let is_new = !self.few.contains(&data);
@@ -426,14 +426,14 @@ fn refused(entry: &Entry, what: String) -> Refused {
     Refused { place: Some((entry.file, entry.line)), what }
 }
 
-/// The key of an entry.
+/// Key of an entry.
 fn key<'b>(bytes: &'b [u8], entry: &Entry) -> &'b [u8] {
     let place = entry.place as usize;
     let len = usize::from(u16::from_be_bytes([bytes[place], bytes[place + 1]]));
     &bytes[place + 2..place + 2 + len]
 }
 
-/// The TTL and the data of an entry.
+/// TTL and data of an entry.
 fn parts<'b>(bytes: &'b [u8], entry: &Entry) -> (u32, &'b [u8]) {
     let behind = entry.place as usize + 2 + key(bytes, entry).len();
     let ttl = u32_at(bytes, behind).unwrap_or(0);
@@ -464,7 +464,7 @@ fn write_key(name: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the name, without its apex, that has this key.
+/// Appends the name of this key, without the apex.
 fn write_name(key: &[u8], out: &mut Vec<u8>) {
     let begin = out.len();
     let labels = key.split(|byte| *byte == CLOSE).filter(|label| !label.is_empty());

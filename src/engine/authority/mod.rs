@@ -1,12 +1,11 @@
-//! Zones that are answered here: what is in them, and what a question about them comes to. PURE.
+//! Zones that this server answers for: their data, and the answers from them. PURE.
 //!
 //! A [`Zone`] is an immutable snapshot in few allocations: the nodes of its tree in canonical order
-//! in one run of bytes, each with its RRsets ready to be copied, and beside it a table from the
-//! hash of a name to its node. Names without records of their own that others lie below are nodes,
-//! too (RFC 8020), so a look-up walks from the apex down with one probe for each label.
-//! [`Builder`] makes a zone of records; [`table::ZoneTable`] holds those of a server block;
-//! `answer` is the algorithm of RFC 1034 §4.3.2 with its later amendments. A loader builds
-//! snapshots and frees them; workers only read.
+//! in one array of bytes, each with its RRsets in a form to copy, and a table from the hash of a
+//! name to its node. Empty non-terminals are nodes, too (RFC 8020), so a lookup walks from the apex
+//! down with one probe for each label. [`Builder`] makes a zone of records; [`table::ZoneTable`]
+//! holds those of a server block; `answer` is the algorithm of RFC 1034 §4.3.2 with its later
+//! amendments. A loader builds and frees snapshots; workers only read.
 
 pub mod answer;
 mod build;
@@ -19,23 +18,23 @@ pub use build::{Builder, Built, Refused};
 use super::message::{rtype, u16_at, u32_at};
 use ahash::RandomState;
 
-/// Bits of a node.
+/// Flags of a node.
 mod flag {
     /// A zone cut: name servers below the apex.
     pub(super) const CUT: u8 = 1;
-    /// All that is below leads elsewhere.
+    /// A DNAME: names below it are redirected.
     pub(super) const DNAME: u8 = 2;
-    /// Another name for it.
+    /// An alias.
     pub(super) const CNAME: u8 = 4;
-    /// There is `*` right below.
+    /// It has a wildcard child.
     pub(super) const WILDCARD: u8 = 8;
 }
 
 /// Type DNSKEY (RFC 4034 §2).
 const DNSKEY: u16 = 48;
-/// Bytes of a node before its name: flags, number of RRsets, length of the name.
+/// Length of a node before its name: flags, number of RRsets, length of the name.
 const NODE_HEAD: usize = 4;
-/// Bytes of an RRset before its records: type, TTL, number of records, length of all of them.
+/// Length of an RRset before its records: type, TTL, number of records, length of all of them.
 const SET_HEAD: usize = 12;
 
 /// A zone.
@@ -43,7 +42,7 @@ pub struct Zone {
     /// The apex, in lower case.
     apex: Box<[u8]>,
     arena: Box<[u8]>,
-    /// Places of nodes in the arena by hash, plus 1; 0: free. Not more than two thirds are taken.
+    /// Places of nodes in the arena by hash, plus 1; 0: free. At most two thirds are in use.
     index: Box<[u32]>,
     /// Places of nodes with NSEC records, in canonical order.
     chain: Box<[u32]>,
@@ -77,28 +76,28 @@ impl Zone {
             .reduce(|one, other| if one.wrapping_sub(other) as i32 > 0 { one } else { other })
     }
 
-    /// Returns true if both were built of the same records.
+    /// Returns true if both were built from the same records.
     pub fn is_same(&self, other: &Self) -> bool {
         (self.digest, self.serial, self.records, self.arena.len())
             == (other.digest, other.serial, other.records, other.arena.len())
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the memory in bytes.
     pub fn reserved(&self) -> usize {
         self.arena.len() + 4 * (self.index.len() + self.chain.len()) + self.apex.len()
     }
 
-    /// The node of the apex.
+    /// Returns the node of the apex.
     fn top(&self) -> Node<'_> {
         self.node_at(0)
     }
 
-    /// The node of a name at or below the apex.
+    /// Returns the node of a name at or below the apex.
     fn node_of(&self, name: &[u8]) -> Option<Node<'_>> {
         if name.is_empty() { Some(self.top()) } else { self.find(name) }
     }
 
-    /// The node of a name below the apex. `name` is in lower case, without the apex.
+    /// Returns the node of a name below the apex. `name` is in lower case, without the apex.
     fn find(&self, name: &[u8]) -> Option<Node<'_>> {
         let mask = self.index.len() - 1;
         let mut slot = self.hasher.hash_one(name) as usize & mask;
@@ -123,10 +122,10 @@ impl std::fmt::Debug for Zone {
     }
 }
 
-/// A name of a zone and what is there.
+/// A name of a zone, with its records.
 #[derive(Clone, Copy)]
 struct Node<'z> {
-    /// The arena from its beginning on.
+    /// The arena from the node on.
     bytes: &'z [u8],
     place: u32,
 }
@@ -141,7 +140,7 @@ impl<'z> Node<'z> {
         &self.bytes[NODE_HEAD..NODE_HEAD + usize::from(self.bytes[3])]
     }
 
-    /// Returns true if there are no records here, only below.
+    /// Returns true if the node has no records (an empty non-terminal).
     fn is_empty(&self) -> bool {
         self.bytes[1..3] == [0; 2]
     }
@@ -170,20 +169,20 @@ impl<'z> Node<'z> {
         self.sets().find(|set| set.rtype == rtype)
     }
 
-    /// The RRset that answers for all of them (RFC 8482 §4.1).
+    /// Returns the RRset that answers a query for ANY (RFC 8482 §4.1).
     fn any(&self) -> Option<Set<'z>> {
         let first = [rtype::CNAME, rtype::SOA].into_iter().find_map(|rtype| self.set(rtype));
         let is_data = |set: &Set<'_>| !matches!(set.rtype, rtype::RRSIG | rtype::NSEC);
         first.or_else(|| self.sets().find(is_data)).or_else(|| self.sets().next())
     }
 
-    /// Returns true if there is nothing but what the apex of every zone has.
+    /// Returns true if the node has only the RRsets of every apex.
     fn is_bare(&self) -> bool {
         let usual = [rtype::SOA, rtype::NS, rtype::RRSIG, rtype::NSEC, DNSKEY];
         self.sets().all(|set| usual.contains(&set.rtype))
     }
 
-    /// The signatures over its records of a type, in wire format.
+    /// Returns the signatures over the node's RRset of a type, in wire format.
     fn signatures(&self, rtype: u16) -> impl Iterator<Item = &'z [u8]> + use<'z> {
         let all = self.set(rtype::RRSIG);
         let data = all.into_iter().flat_map(|set| set.data());
@@ -197,7 +196,7 @@ struct Set<'z> {
     rtype: u16,
     ttl: u32,
     count: u16,
-    /// Each record's length and data.
+    /// Length and data of each record.
     records: &'z [u8],
 }
 
@@ -214,7 +213,7 @@ impl<'z> Set<'z> {
     }
 }
 
-/// The length of a name, up to and including the root, at the beginning of `bytes`.
+/// Returns the length of the name at the beginning of `bytes`, the root included.
 fn name_len(bytes: &[u8]) -> Option<usize> {
     let mut len = 0;
     loop {
@@ -225,7 +224,7 @@ fn name_len(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Returns the part of `name` before `apex`, if it is there or below. Both are in lower case.
+/// Returns the part of `name` before `apex`, if it is at or below that. Both are in lower case.
 fn below<'n>(name: &'n [u8], apex: &[u8]) -> Option<&'n [u8]> {
     let len = name.len().checked_sub(apex.len())?;
     let mut place = 0;

@@ -5,10 +5,10 @@
 use super::{Node, Zone};
 use std::cmp::Ordering;
 
-/// Labels of a name at most.
+/// Maximum number of labels of a name.
 pub(super) const LABELS_MAX: usize = 128;
 
-/// Places of the labels in a name without its root, or without the apex.
+/// Offsets of the labels in a name without its root, or without the apex.
 pub(super) struct Labels {
     starts: [u8; LABELS_MAX],
     count: usize,
@@ -30,7 +30,7 @@ impl Labels {
         self.count
     }
 
-    /// Returns the start of the label with this number; behind the last one the name ends.
+    /// Returns the start of the label with this number, or the end of the name behind the last one.
     pub(super) fn start(&self, number: usize, name: &[u8]) -> usize {
         if number < self.count { self.starts[number].into() } else { name.len() }
     }
@@ -56,13 +56,13 @@ fn compare(one: &[u8], other: &[u8]) -> Ordering {
 }
 
 impl Zone {
-    /// Returns true if it can prove what it has not.
+    /// Returns true if the zone has NSEC records.
     pub(super) fn is_signed(&self) -> bool {
         !self.chain.is_empty()
     }
 
-    /// The node whose NSEC record covers `name`, which is without the apex and in lower case, or
-    /// is at it.
+    /// Returns the node whose NSEC record matches or covers `name`, which is without the apex and
+    /// in lower case.
     pub(super) fn covering(&self, name: &[u8]) -> Option<Node<'_>> {
         let is_before =
             |place: &u32| compare(self.node_at(*place as usize).name(), name) != Ordering::Greater;

@@ -1,7 +1,7 @@
-//! The zones of a server block, found by the longest name at or above the one asked for.
+//! Zones of a server block, found by the longest name at or above the QNAME.
 //!
-//! A table is a snapshot like its zones: a loader builds a new one when a zone changes, with the
-//! other zones shared between both.
+//! A table is a snapshot like its zones: a loader builds a new one when a zone changes, which
+//! shares the other zones with the old one.
 
 use super::Zone;
 use crate::config::Name;
@@ -17,19 +17,19 @@ pub struct ZoneTable {
     pub(super) hasher: RandomState,
 }
 
-/// A zone's place in the table.
+/// A zone in the table.
 #[derive(Clone, Debug)]
 pub struct ZoneEntry {
     /// The zone's name.
     pub name: Name,
-    /// The number of the stanza that names it.
+    /// Number of the stanza that names it.
     pub stanza: u32,
     /// The zone. `None`: it has not been loaded yet.
     pub zone: Option<Arc<Zone>>,
 }
 
 impl ZoneTable {
-    /// The table of `entries`; of equal names the last counts. `hasher` is keyed.
+    /// Builds the table of `entries`; the last of equal names counts. `hasher` is keyed.
     pub fn new(entries: Vec<ZoneEntry>, hasher: RandomState) -> Self {
         let numbered = entries.iter().enumerate().rev();
         let apexes = numbered.map(|(number, entry)| (&entry.name, number as u32));
@@ -42,13 +42,13 @@ impl ZoneTable {
         &self.entries
     }
 
-    /// The longest zone at or above `name`.
+    /// Returns the longest zone at or above `name`.
     pub fn longest(&self, name: &LowercaseName) -> Option<&ZoneEntry> {
         self.apexes.longest(name).map(|number| &self.entries[number as usize])
     }
 
-    /// The zone that a query for this name and type belongs to: what proves that a zone is signed
-    /// is with its parent (RFC 4035 §3.1.4.1).
+    /// Returns the zone for a query of this name and type: DS records at an apex are in the parent
+    /// zone (RFC 4035 §3.1.4.1).
     pub fn zone_match(&self, name: &LowercaseName, rtype: u16) -> Option<&ZoneEntry> {
         let mut matches =
             self.apexes.matches(name).map(|(_, number)| &self.entries[number as usize]);

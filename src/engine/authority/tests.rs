@@ -1,6 +1,6 @@
-//! What is refused as a zone and what is odd, and a zone against a naive twin.
+//! Errors and warnings of building a zone, and a zone against a naive twin.
 //!
-//! The twin is a sorted map from labels to data. What zones answer is tested with the engine.
+//! The twin is a sorted map from labels to data. Answers are tested with the engine.
 
 use super::{Builder, Built, Zone, below};
 use ahash::RandomState;
@@ -20,7 +20,7 @@ fn wire(text: &str) -> Vec<u8> {
     bytes.chain([0]).collect()
 }
 
-/// A zone `z` of a SOA, a name server and these records, or what is wrong.
+/// Builds a zone `z` of a SOA, a name server and these records.
 fn build(records: &[(&str, u16, u32, &[u8])]) -> Result<Built, String> {
     let mut builder = Builder::new(&wire("z"), 0, RandomState::with_seeds(1, 2, 3, 4));
     builder.add(&wire("z"), 6, 60, SOA, (0, 1))?;
@@ -35,7 +35,7 @@ fn build(records: &[(&str, u16, u32, &[u8])]) -> Result<Built, String> {
 }
 
 #[test]
-fn what_is_no_zone_is_refused() {
+fn invalid_zones_are_refused() {
     let (b, c) = (&wire("b")[..], &wire("c")[..]);
     let (one, other): (&[u8], &[u8]) = (b"\x7f\0\0\x01", b"\x7f\0\0\x02");
     type Records<'a> = &'a [(&'a str, u16, u32, &'a [u8])];
@@ -70,7 +70,7 @@ fn an_rrset_that_fits_into_no_message_is_refused() {
 }
 
 #[test]
-fn what_is_odd_is_a_warning() {
+fn suspicious_records_are_warned_of() {
     let one: &[u8] = b"\x7f\0\0\x01";
     let other: &[u8] = b"\x7f\0\0\x02";
     let built = build(&[
@@ -136,7 +136,7 @@ fn names(zone: &Zone) -> Vec<Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
-    fn a_zone_has_the_names_of_its_records_and_those_between(
+    fn a_zone_has_the_names_of_its_records_and_empty_non_terminals(
         labels in proptest::collection::vec(
             proptest::collection::vec(proptest::collection::vec(0_u8..4, 1..3), 0..5),
             0..30,
@@ -165,7 +165,7 @@ proptest! {
             let labels = reversed.iter().rev();
             labels.flat_map(|label| [&[label.len() as u8], &label[..]].concat()).collect()
         };
-        // Vectors of labels from the apex down compare in canonical order.
+        // Vectors of labels from the apex down have canonical order.
         let expected: Vec<Vec<u8>> = twin.keys().map(inner).collect();
         prop_assert_eq!(names(&zone), expected);
         for (name, numbers) in &twin {

@@ -1,8 +1,7 @@
-//! The way from the apex of a zone down to a name (RFC 1034 §4.3.2 step 3).
+//! Walk from the apex of a zone down to a name (RFC 1034 §4.3.2 step 3).
 //!
-//! One label at a time: a zone cut ends it, a DNAME above the name does, and where a node is
-//! missing the one before is the closest encloser, whose `*` may stand for the name
-//! (RFC 4592 §3.3).
+//! It goes label by label and ends at a zone cut, or at a DNAME above the name; if a node is
+//! missing, the one before is the closest encloser, whose wildcard may match (RFC 4592 §3.3).
 
 use super::proof::Labels;
 use super::{Node, Zone, flag};
@@ -11,13 +10,13 @@ use crate::engine::message::{NAME_LEN_MAX, rtype};
 /// Position of a name in a zone.
 pub(super) enum Found<'z> {
     Exact(Node<'z>),
-    /// `*` below the closest encloser; where the next closer name begins.
+    /// Wildcard below the closest encloser; offset of the next closer name.
     Wildcard(Node<'z>, usize),
-    /// Nothing: the closest encloser.
+    /// The name does not exist; closest encloser.
     Missing(Node<'z>),
     /// At or below a zone cut.
     Cut(Node<'z>),
-    /// Below a DNAME; where the part before its owner ends.
+    /// Below a DNAME; end of the labels before its owner.
     Dname(Node<'z>, usize),
 }
 
@@ -53,13 +52,13 @@ pub(super) fn find<'z>(zone: &'z Zone, name: &[u8], rtype: u16) -> Found<'z> {
     }
 }
 
-/// The node of `*` below a name that is without the apex.
+/// Returns the wildcard node below a name that is without the apex.
 fn wildcard<'z>(zone: &'z Zone, encloser: &[u8]) -> Option<Node<'z>> {
     let mut room = [0; NAME_LEN_MAX];
     zone.find(star_below(encloser, &mut room)?)
 }
 
-/// `*` below a name that is without the apex.
+/// Returns the wildcard name below a name that is without the apex.
 pub(super) fn star_below<'r>(
     encloser: &[u8],
     room: &'r mut [u8; NAME_LEN_MAX],
@@ -70,7 +69,7 @@ pub(super) fn star_below<'r>(
     Some(name)
 }
 
-/// A node's whole name.
+/// Returns the full name of a node.
 pub(super) fn full_name<'r>(
     zone: &Zone,
     node: &Node<'_>,

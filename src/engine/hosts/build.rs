@@ -1,10 +1,9 @@
-//! Builds a table: lines in, records out, then sorted and joined.
+//! Building of a table: reads lines, collects records, sorts and joins them.
 //!
-//! Each name of each line becomes a record at once, in the part of its hash's first bits. In the
-//! end part after part is sorted by hash and copied to the table, and its memory is free again, so
-//! the work needs little memory beside the table's own. Records of one name are joined into one,
-//! with a list of addresses without repetitions. What cannot be read is skipped and counted, and
-//! the first of it is remembered.
+//! Each name of each line becomes a record in the part for the first bits of its hash. At the end
+//! each part is sorted by hash, copied to the table and freed, so the work needs little memory in
+//! addition to the table's. Records of one name are joined into one, with a list of distinct
+//! addresses. Invalid text is skipped and counted, and the first mistake is kept.
 
 use super::index::{Index, hash_of, place_of, slot};
 use super::lines::{Line, Lines, address, append_name, words};
@@ -18,24 +17,24 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 
-/// Bytes of records at most: the table stays addressable with 32 bits, lists included.
+/// Maximum length of all records: the table stays addressable with 32 bits, lists included.
 const BYTES_MAX: usize = 1 << 30;
-/// Bytes of a part, about: few enough to stay in a processor's cache while they are sorted.
+/// Approximate length of a part: it fits into a processor's cache while it is sorted.
 const PART_LEN: usize = 4 << 20;
-/// Parts, at most.
+/// Maximum number of parts.
 const PARTS_MAX: usize = 64;
-/// Addresses of a name, and names of an address, that can be found: more fit into no message.
+/// Maximum number of addresses of a name, and of names of an address: more fit into no message.
 const LIST_MAX: usize = 4_400;
-/// The shortest line that is usual, for a first guess at their number.
+/// Usual minimum of a line's length, for an estimate of the number of lines.
 const LINE_MIN: usize = 16;
-/// Addresses whose names are counted while lines are read: block lists have one or two.
+/// Number of addresses whose names are counted while lines are read: block lists have one or two.
 const RECENT: usize = 4;
-/// Addresses of one name that are compared one by one; more are kept in a set.
+/// Maximum number of a name's addresses that are compared one by one; more use a set.
 const COMPARED_MAX: usize = 32;
-/// Bytes of a word that are shown.
+/// Maximum number of bytes of a word that are shown.
 const SHOWN_MAX: usize = 40;
 
-/// The table would be larger than it can be.
+/// The table would exceed its maximum size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge;
 
@@ -45,21 +44,21 @@ impl fmt::Display for TooLarge {
     }
 }
 
-/// What of a text was not understood.
+/// Text that was skipped because it is invalid.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// Lines, and single names of lines that are otherwise kept.
+    /// Number of lines, and of single names of lines that are otherwise kept.
     pub count: u64,
-    /// The number of the first such line.
+    /// Number of the first such line.
     pub line: u64,
-    /// Why the first one was skipped.
+    /// Mistake in the first such line.
     pub reason: String,
 }
 
-/// A table in the making.
+/// A table that is being built.
 pub struct Builder {
     hasher: RandomState,
-    /// Addresses lead back to names.
+    /// Addresses can be looked up for their names.
     reverse: bool,
     lines: Lines,
     line: u64,
@@ -70,20 +69,20 @@ pub struct Builder {
 /// Records in the order of the text.
 struct Records {
     parts: Vec<Part>,
-    /// Bytes of all parts.
+    /// Length of all parts.
     len: usize,
-    /// Records of all parts.
+    /// Number of records in all parts.
     count: u32,
-    /// Room for a name.
+    /// Buffer for a name.
     name: Vec<u8>,
     has_wildcards: bool,
     recent: [(Option<IpAddr>, usize); RECENT],
-    /// Which of `recent` is given up next.
+    /// Index of the next entry of `recent` to replace.
     oldest: usize,
 }
 
-/// Records whose hashes begin with the same bits. Behind one that leads back stands its number, in
-/// the order of the text.
+/// Records whose hashes begin with the same bits. A record with reverse lookup is followed by its
+/// number in the order of the text.
 struct Part {
     bytes: Vec<u8>,
     /// Hash and place of each record.
@@ -91,12 +90,12 @@ struct Part {
 }
 
 impl Builder {
-    /// A table without any entry. `reverse`: names of addresses are to be found too. `text_len`:
-    /// about how many bytes will be read. `hasher` is keyed.
+    /// Begins an empty table. `reverse`: names of addresses can be looked up. `text_len`:
+    /// approximate length of the text. `hasher` is keyed.
     pub fn new(hasher: RandomState, reverse: bool, text_len: usize) -> Self {
         let text_len = text_len.min(BYTES_MAX);
         let parts = (text_len / PART_LEN).next_power_of_two().min(PARTS_MAX);
-        // Hashes are spread evenly, but not quite.
+        // Hashes are spread almost evenly.
         let len = text_len / parts + text_len / parts / 16;
         let part =
             || Part { bytes: Vec::with_capacity(len), slots: Vec::with_capacity(len / LINE_MIN) };
@@ -113,10 +112,10 @@ impl Builder {
         Self { hasher, reverse, lines, line: 0, skipped, records }
     }
 
-    /// The next piece of the text.
-    ///
+    /// Reads the next piece of the text.
+    /// 
     /// # Errors
-    /// [`TooLarge`]: there is no use in going on.
+    /// [`TooLarge`]: the table is full.
     pub fn read(&mut self, piece: &[u8]) -> Result<(), TooLarge> {
         let Self { hasher, reverse, lines, line, skipped, records } = self;
         lines.read(piece, |text| {
@@ -126,21 +125,21 @@ impl Builder {
         if records.len > BYTES_MAX { Err(TooLarge) } else { Ok(()) }
     }
 
-    /// The text has ended. Returns what of it was skipped.
+    /// Ends the text. Returns the skipped parts.
     pub fn end(&mut self) -> Skipped {
         let Self { hasher, reverse, lines, line, skipped, records } = self;
         lines.end(|text| records.read_line(hasher, *reverse, &text, *line + 1, skipped));
         std::mem::take(&mut self.skipped)
     }
 
-    /// A line of the configuration.
+    /// Adds a line of the configuration.
     pub fn add(&mut self, line: &HostsLine) {
         for name in &line.names {
             self.records.add(&self.hasher, self.reverse, name.as_wire(), line.address);
         }
     }
 
-    /// The table.
+    /// Returns the table.
     pub fn finish(self) -> Table {
         let Self { hasher, reverse, records, .. } = self;
         let Records { mut parts, len, has_wildcards, .. } = records;
@@ -236,7 +235,8 @@ impl Records {
         self.len += bytes.len() - place;
     }
 
-    /// Returns true if an answer could not hold one more name of `address`. Only of addresses that
+    /// Returns true if an answer could not hold one more name of `address`. Only frequent addresses
+    /// are counted, because counting all would take a second table.
     /// come often: to count all would take a table of its own.
     fn has_enough_names(&mut self, address: IpAddr) -> bool {
         if let Some((_, count)) = self.recent.iter_mut().find(|(known, _)| *known == Some(address))
@@ -282,7 +282,7 @@ impl Joined<'_> {
         }
     }
 
-    /// Writes the record of `name`, which has these addresses.
+    /// Writes the record of `name` with these addresses.
     fn write(&mut self, hash: u32, name: &[u8], listed: &[Entry<'_>]) {
         let place = self.writer.begin(hash);
         let is_listed_back = self.reverse && !name.starts_with(STAR);
@@ -322,12 +322,12 @@ fn append_list(bytes: &mut Vec<u8>, name: &[u8], listed: &[Entry<'_>]) {
 struct Entry<'a> {
     name: &'a [u8],
     address: IpAddr,
-    /// Its number in the order of the text, if its address leads back to it.
+    /// Number in the order of the text, if its address can be looked up.
     number: Option<u32>,
 }
 
 impl<'a> Entry<'a> {
-    /// The first of `bytes`.
+    /// Reads the first record of `bytes`.
     fn read(bytes: &'a [u8]) -> Self {
         let (record, behind) = Record::split(bytes);
         let address = match record.addresses() {
@@ -342,14 +342,14 @@ impl<'a> Entry<'a> {
 
 /// The addresses of one name, each once, in the order of the text.
 struct Addresses<'a> {
-    /// Not empty.
+    /// The addresses, if there are many.
     listed: Vec<Entry<'a>>,
     /// The addresses, once there are more than a few.
     set: HashSet<IpAddr>,
 }
 
 impl<'a> Addresses<'a> {
-    /// Adds an address, unless it is there.
+    /// Adds an address, unless it is present.
     fn insert(&mut self, entry: Entry<'a>) {
         let is_new = if self.listed.len() < COMPARED_MAX {
             self.listed.iter().all(|known| known.address != entry.address)
@@ -365,8 +365,8 @@ impl<'a> Addresses<'a> {
     }
 }
 
-/// Slots in the order of the text within each hash: the first [`LIST_MAX`], as equal hashes are
-/// mostly one address's.
+/// Sorts slots by hash and by the order of the text, and keeps the first [`LIST_MAX`] of equal
+/// hashes, which mostly belong to one address.
 fn in_order(mut back: Vec<[u32; 3]>) -> Vec<u64> {
     back.sort_unstable();
     let runs = back.chunk_by(|one, other| one[0] == other[0]);
@@ -374,7 +374,7 @@ fn in_order(mut back: Vec<[u32; 3]>) -> Vec<u64> {
     kept.map(|[hash, _, place]| slot(*hash, *place as usize)).collect()
 }
 
-/// The beginning of a word, as a line of text may hold it.
+/// Returns the beginning of a word in printable form.
 fn shown(word: &[u8]) -> String {
     let end = word.len().min(SHOWN_MAX);
     let more = if end < word.len() { "..." } else { "" };

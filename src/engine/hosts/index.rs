@@ -1,23 +1,23 @@
-//! From hashes to places: an array of both, sorted, and a directory of where to begin.
+//! Index from hashes to places: a sorted array of both, with a directory.
 //!
 //! A slot is a hash in its upper half and a place in its lower. As hashes are spread evenly, the
 //! directory of their first bits, a word for about four slots, leaves a few neighbours to compare.
-//! Slots of equal hashes stand in the order in which they were given.
+//! Slots of equal hashes keep the order in which they were given.
 
-/// Slots for each word of the directory, about.
+/// Approximate number of slots per word of the directory.
 const SLOTS_PER_BUCKET: usize = 4;
 
 /// Places by their hashes.
 pub(super) struct Index {
     slots: Box<[u64]>,
-    /// For each bucket its first slot, and behind the last the number of all.
+    /// First slot of each bucket, and finally the number of slots.
     starts: Box<[u32]>,
-    /// The bits of a hash that do not tell its bucket.
+    /// Number of bits of a hash below those of its bucket.
     shift: u32,
 }
 
 impl Index {
-    /// The index of these slots, which are sorted by their hashes, and fewer than 2^32.
+    /// Builds the index of fewer than 2^32 slots, sorted by their hashes.
     pub(super) fn new(slots: Vec<u64>) -> Self {
         debug_assert!(slots.is_sorted_by_key(|slot| hash_of(*slot)));
         let buckets = (slots.len() / SLOTS_PER_BUCKET).next_power_of_two();
@@ -35,7 +35,7 @@ impl Index {
         Self { slots: slots.into(), starts: starts.into(), shift }
     }
 
-    /// The places of records with this hash, in their order.
+    /// Returns the places of records with this hash, in their order.
     #[inline]
     pub(super) fn at(&self, hash: u32) -> impl Iterator<Item = usize> {
         let bucket = bucket_of(hash, self.shift);
@@ -44,7 +44,7 @@ impl Index {
         slots.filter(move |slot| hash_of(**slot) == hash).map(|slot| place_of(*slot))
     }
 
-    /// Bytes that it takes.
+    /// Returns the memory in bytes.
     pub(super) fn reserved(&self) -> usize {
         size_of_val(&*self.slots) + size_of_val(&*self.starts)
     }
@@ -65,7 +65,7 @@ pub(super) fn place_of(slot: u64) -> usize {
     slot as u32 as usize
 }
 
-/// The first bits of `hash`, all but `shift` of them.
+/// Returns the first bits of `hash`, all but `shift` of them.
 fn bucket_of(hash: u32, shift: u32) -> usize {
     (u64::from(hash) >> shift) as usize
 }

@@ -1,29 +1,29 @@
-//! A text that comes in pieces, line by line, and a line of a hosts file, word by word.
+//! Lines of a text that is read in pieces, and the words of a line of a hosts file.
 //!
-//! A line that lies within one piece is read where it lies; others are put together in a buffer
-//! that has a bound. What a word is, an address or a name, is told here too.
+//! A line within one piece is read in place; others are assembled in a bounded buffer. The
+//! conversion of words to addresses and names is here too.
 
 use crate::config::Name;
 use crate::engine::message::NAME_LEN_MAX;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The longest line that is read; the reference reads none above 64 KiB, and nothing behind it.
+/// Maximum length of a line; the reference stops at the first one above 64 KiB.
 pub(super) const LINE_MAX: usize = 1 << 20;
-/// The longest label (RFC 1035 §3.1).
+/// Maximum length of a label (RFC 1035 §3.1).
 const LABEL_MAX: usize = 63;
 
-/// A text taken apart into its lines.
+/// Splitter of a text into lines.
 #[derive(Default)]
 pub(super) struct Lines {
-    /// The beginning of a line whose end has not come yet.
+    /// Beginning of an incomplete line.
     begun: Vec<u8>,
-    /// That line is too long to be read.
+    /// The incomplete line is too long.
     is_too_long: bool,
 }
 
 /// One line.
 pub(super) enum Line<'a> {
-    /// Its bytes, without their end.
+    /// A line without its line end.
     Whole(&'a [u8]),
     /// Longer than [`LINE_MAX`].
     TooLong,
@@ -46,7 +46,7 @@ impl Lines {
         self.begin(rest);
     }
 
-    /// The text has ended; `take` gets its last line.
+    /// Ends the text; `take` gets its last line.
     pub(super) fn end(&mut self, mut take: impl FnMut(Line<'_>)) {
         let line = if self.is_too_long { Line::TooLong } else { Line::Whole(&self.begun) };
         take(line);
@@ -64,15 +64,14 @@ impl Lines {
     }
 }
 
-/// The words of a line, its comment left out.
+/// Returns the words of a line without its comment.
 pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let end = line.iter().position(|byte| *byte == b'#').unwrap_or(line.len());
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
     line[..end].split(is_space).filter(|word| !word.is_empty())
 }
 
-/// The address that `word` is; an interface behind `%` is left out, and an IPv4 address within
-/// one of IPv6 is the former.
+/// Parses an address; a zone behind `%` is dropped, and an IPv4-mapped IPv6 address becomes IPv4.
 pub(super) fn address(word: &[u8]) -> Option<IpAddr> {
     let end = word.iter().position(|byte| *byte == b'%').unwrap_or(word.len());
     let text = std::str::from_utf8(&word[..end]).ok()?;
@@ -84,8 +83,8 @@ pub(super) fn address(word: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Appends the name that `word` is to `bytes`, lower-cased and in wire format. False, and nothing
-/// is appended, if it is no name or has bytes other than printable ones of ASCII.
+/// Appends the name `word` to `bytes`, lower-cased and in wire format. Returns false and appends
+/// nothing if it is no name or has bytes other than printable ASCII.
 pub(super) fn append_name(bytes: &mut Vec<u8>, word: &[u8]) -> bool {
     let start = bytes.len();
     let is_name = append_labels(bytes, word) && bytes.len() - start <= NAME_LEN_MAX;
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_told_of_and_the_next_is_read() {
+    fn a_line_that_is_too_long_is_reported_and_the_next_is_read() {
         let long = vec![b'a'; LINE_MAX];
         let longer = vec![b'a'; LINE_MAX + 1];
         assert_eq!(lines(&[&long, b"\nb"]), [Some(long.clone()), Some(b"b".to_vec())]);

@@ -1,14 +1,15 @@
-//! Records of names in the order of their hashes, and a directory of where to begin.
+//! Records of names in the order of their hashes, with a directory.
 //!
 //! A record is the length of a name, a tag, the name in lower-cased wire format and its addresses.
 //! Hashes are spread evenly, so equal ranges of them are buckets of about one record. The directory
-//! has a word for each bucket: its first byte, and a filter of 32 bits in which each record has
-//! two. A name that is not there mostly costs that word alone, another one its record besides.
+//! has a word for each bucket: its first byte, and a filter of 32 bits in which each record sets
+//! two. The lookup of a missing name mostly reads that word alone, of another one its record as
+//! well.
 
 use super::{Addresses, tag};
 use crate::engine::message::u16_at;
 
-/// Bytes of a record before its name.
+/// Length of a record before its name.
 const HEAD: usize = 2;
 
 /// A name with its addresses.
@@ -16,12 +17,12 @@ const HEAD: usize = 2;
 pub(super) struct Record<'a> {
     pub(super) name: &'a [u8],
     pub(super) tag: u8,
-    /// The addresses, as `tag` says.
+    /// The addresses in the form that `tag` gives.
     data: &'a [u8],
 }
 
 impl<'a> Record<'a> {
-    /// Takes the first record of `bytes`, which begin with one; the second half is behind it.
+    /// Splits the first record off `bytes`; returns it and the rest.
     #[inline]
     pub(super) fn split(bytes: &'a [u8]) -> (Self, &'a [u8]) {
         let tag = bytes[1];
@@ -54,12 +55,12 @@ fn count(data: &[u8], place: usize) -> usize {
 /// Names with their addresses, found by their hashes.
 pub(super) struct Records {
     bytes: Box<[u8]>,
-    /// A word for each bucket, and one behind the last.
+    /// A word for each bucket, and one at the end.
     directory: Box<[u64]>,
 }
 
 impl Records {
-    /// The record of `name`, whose hash this is.
+    /// Returns the record of `name`, which has this hash.
     #[inline]
     pub(super) fn find(&self, hash: u32, name: &[u8]) -> Option<Record<'_>> {
         let bucket = bucket_of(hash, self.directory.len() - 1);
@@ -78,18 +79,18 @@ impl Records {
         None
     }
 
-    /// The record at `place`.
+    /// Returns the record at `place`.
     pub(super) fn at(&self, place: usize) -> Record<'_> {
         Record::split(&self.bytes[place..]).0
     }
 
-    /// Bytes that it takes.
+    /// Returns the memory in bytes.
     pub(super) fn reserved(&self) -> usize {
         self.bytes.len() + size_of_val(&*self.directory)
     }
 }
 
-/// Records that come in the order of their hashes.
+/// Writer of records in the order of their hashes.
 pub(super) struct Writer {
     pub(super) bytes: Vec<u8>,
     directory: Vec<u64>,
@@ -97,12 +98,12 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// For `names` records, which are written to `bytes`.
+    /// Begins a table of `names` records, which are written to `bytes`.
     pub(super) fn new(names: usize, bytes: Vec<u8>) -> Self {
         Self { bytes, directory: vec![0; names.max(1) + 1], bucket: 0 }
     }
 
-    /// Begins the record of a name with this hash, which is no less than the one before; returns
+    /// Begins the record of a name with this hash, which is not less than the one before; returns
     /// its place.
     pub(super) fn begin(&mut self, hash: u32) -> usize {
         let bucket = bucket_of(hash, self.directory.len() - 1);
@@ -120,20 +121,20 @@ impl Writer {
     }
 }
 
-/// Appends a record of one address; `octets` are its bytes and `tag` says how many.
+/// Appends a record of one address; `octets` are its bytes and `tag` gives their number.
 pub(super) fn append(bytes: &mut Vec<u8>, tag: u8, name: &[u8], octets: &[u8]) {
     bytes.extend([name.len() as u8, tag]);
     bytes.extend_from_slice(name);
     bytes.extend_from_slice(octets);
 }
 
-/// The bucket of a hash: a greater one's is no less.
+/// Returns the bucket of a hash; buckets are in the order of hashes.
 #[inline]
 fn bucket_of(hash: u32, buckets: usize) -> usize {
     ((u64::from(hash) * buckets as u64) >> 32) as usize
 }
 
-/// The first byte of a bucket.
+/// Returns the place of a bucket's first byte.
 #[inline]
 fn start_of(word: u64) -> usize {
     word as u32 as usize
@@ -144,7 +145,7 @@ fn filter_of(word: u64) -> u32 {
     (word >> 32) as u32
 }
 
-/// The bits of a filter that a hash sets: its last bits say which, as the first say the bucket.
+/// Returns the filter bits of a hash, taken from its last bits, as the bucket is from the first.
 #[inline]
 fn bits_of(hash: u32) -> u32 {
     1 << (hash & 31) | 1 << ((hash >> 5) & 31)

@@ -1,6 +1,6 @@
 //! The table against a naive twin, and its bounds.
 //!
-//! The twin keeps maps of vectors; texts are random lines whose names and addresses often meet.
+//! The twin keeps maps of vectors; texts are random lines with few names and addresses.
 
 use super::build::Builder;
 use super::{Addresses, Table, reverse_address};
@@ -30,7 +30,7 @@ fn listed(addresses: Addresses<'_>) -> Vec<IpAddr> {
     v4.chain(addresses.v6.iter().map(|octets| IpAddr::from(*octets))).collect()
 }
 
-/// A few names and addresses, so that they often meet.
+/// Few names and addresses, so that they often repeat.
 fn line() -> impl Strategy<Value = (IpAddr, Vec<String>)> {
     let address = (0_u8..6).prop_map(|number| match number {
         0..3 => IpAddr::from(Ipv4Addr::new(192, 0, 2, number)),
@@ -48,7 +48,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn it_finds_what_a_naive_twin_finds(lines in proptest::collection::vec(line(), 0..40)) {
+    fn the_table_agrees_with_a_naive_twin(lines in proptest::collection::vec(line(), 0..40)) {
         let mut forward: BTreeMap<Vec<u8>, Vec<IpAddr>> = BTreeMap::new();
         let mut back: BTreeMap<IpAddr, Vec<Vec<u8>>> = BTreeMap::new();
         let mut text = String::new();
@@ -85,7 +85,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+    fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
         let mut builder = Builder::new(hasher(), true, 0);
         builder.read(&bytes).unwrap();
         builder.end();
@@ -118,7 +118,7 @@ fn many_addresses_of_a_name_and_names_of_an_address_are_bounded_and_counted() {
 }
 
 #[test]
-fn inline_lines_stand_behind_the_text() {
+fn inline_lines_come_after_the_text() {
     let mut builder = Builder::new(hasher(), false, 0);
     builder.read(b"192.0.2.1 a.t").unwrap();
     builder.end();

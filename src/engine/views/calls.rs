@@ -1,7 +1,7 @@
-//! Runs functions of lists, maps, texts and numbers. PURE.
+//! Evaluation of functions of lists, maps, texts and numbers. PURE.
 //!
-//! Arguments were checked as far as their types are known when the file is read; a value of another
-//! type makes the expression fail.
+//! Types of arguments were checked as far as they are known when the file is read; a value of
+//! another type makes the expression fail.
 
 use super::closures::compared;
 use super::run::{Run, find, parts};
@@ -310,7 +310,7 @@ impl Run<'_> {
         Some(Item::Text(place, self.scratch.room(0)?))
     }
 
-    /// A value as a value of another type.
+    /// Converts a value to another type.
     fn converted(&mut self, function: Function, item: Item) -> Option<Item> {
         Some(match (function, item) {
             (Function::String, Item::Text(..)) => item,

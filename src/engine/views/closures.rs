@@ -1,7 +1,7 @@
-//! Runs functions that look at each element of a list. PURE.
+//! Evaluation of closures over the elements of a list. PURE.
 //!
-//! The element is a variable while its result is computed. What a test writes meanwhile is given up
-//! behind it, so that a long list needs no more memory than a short one.
+//! The element is a variable while its result is computed. Memory used by a test is released after
+//! each element, so that a long list needs no more than a short one.
 
 use super::run::Run;
 use super::terms::Item;
@@ -58,7 +58,7 @@ impl Run<'_> {
         })
     }
 
-    /// The element's value of `body`.
+    /// Returns the value of `body` for an element.
     fn result(
         &mut self,
         variable: usize,
@@ -74,7 +74,7 @@ impl Run<'_> {
         self.item(body)
     }
 
-    /// Returns true if `body` is true of an element. What was written meanwhile is given up.
+    /// Returns true if `body` is true for an element. Memory used meanwhile is released.
     fn holds(&mut self, variable: usize, place: usize, number: usize, body: &Term) -> Option<bool> {
         let mark = self.scratch.mark();
         let result = self.result(variable, place, number, body)?;
@@ -194,7 +194,7 @@ impl Run<'_> {
         are_comparable.then_some(())
     }
 
-    /// A copy of a list in order.
+    /// Returns a sorted copy of a list.
     pub(super) fn sorted(&mut self, start: usize, end: usize, descending: bool) -> Option<Item> {
         let len = end - start;
         let pairs = self.scratch.items.reserve(2 * len)?;
@@ -224,7 +224,7 @@ impl Run<'_> {
     }
 }
 
-/// The order of two numbers or texts; `None`: they have none.
+/// Compares two numbers or texts; `None`: they have no order.
 pub(super) fn compared(bytes: &[u8], one: Item, other: Item) -> Option<Ordering> {
     match (one, other) {
         (Item::Whole(one), Item::Whole(other)) => Some(one.cmp(&other)),

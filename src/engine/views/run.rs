@@ -1,7 +1,7 @@
-//! Runs compiled expressions. PURE.
+//! Evaluation of compiled expressions. PURE.
 //!
-//! Texts are written behind each other into memory that is used again for the next query; constant
-//! ones are not copied. `None` stands for an expression that fails: it is false as a whole.
+//! Texts are appended to a buffer that is reused for the next query; constant ones are not copied.
+//! `None` means that the expression fails, so that it is false as a whole.
 
 use super::Facts;
 use super::terms::{Item, Items};
@@ -12,16 +12,16 @@ use crate::engine::message::flags;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-/// Bytes of all texts of one expression; one that needs more fails.
+/// Maximum length of all texts of one expression; it fails beyond that.
 const SCRATCH_MAX: usize = 65_536;
-/// Bytes that a client without EDNS takes in a datagram.
+/// Maximum length of a UDP reply to a client without EDNS.
 const PLAIN: u16 = 512;
 
 /// Memory for texts.
 #[derive(Default)]
 pub(super) struct Scratch {
     bytes: Vec<u8>,
-    /// Place of the name that is asked for, once it was written.
+    /// Place of the QNAME, once it was written.
     name: Option<(usize, usize)>,
     pub(super) items: Items,
 }
@@ -37,13 +37,13 @@ impl Scratch {
         &self.bytes[start..end]
     }
 
-    /// Returns the place of the next text, if there is room for as many bytes.
+    /// Returns the place of the next text, if there is room for `len` bytes.
     pub(super) fn room(&self, len: usize) -> Option<usize> {
         let place = self.bytes.len();
         place.checked_add(len).filter(|end| *end <= SCRATCH_MAX).map(|_| place)
     }
 
-    /// Appends a copy of what was written from here to there.
+    /// Appends a copy of the bytes from `start` to `end`.
     pub(super) fn append(&mut self, start: usize, end: usize) {
         self.bytes.extend_from_within(start..end);
     }
@@ -52,12 +52,12 @@ impl Scratch {
         (&mut self.items.items, &self.bytes)
     }
 
-    /// Returns where memory is free.
+    /// Returns the current end of the memory in use.
     pub(super) fn mark(&self) -> (usize, usize) {
         (self.bytes.len(), self.items.items.len())
     }
 
-    /// Gives up what was written since.
+    /// Releases the memory used since `mark`.
     pub(super) fn release(&mut self, (bytes, items): (usize, usize)) {
         self.bytes.truncate(bytes);
         self.items.items.truncate(items);
@@ -65,15 +65,15 @@ impl Scratch {
     }
 }
 
-/// One query, for which expressions are run.
+/// Evaluation for one query.
 pub(super) struct Run<'a> {
     pub(super) facts: &'a Facts<'a>,
-    /// The address that the listener is configured with.
+    /// Configured address of the listener.
     pub(super) local: SocketAddr,
     pub(super) scratch: &'a mut Scratch,
 }
 
-/// A text: part of an expression, or written from this to that place.
+/// A text: constant, or a range of the buffer.
 #[derive(Clone, Copy)]
 enum Found<'p> {
     Fixed(&'p [u8]),
@@ -285,7 +285,7 @@ impl Run<'_> {
         })
     }
 
-    /// A text as one that was written.
+    /// Returns a text in the buffer, copied if it is constant.
     pub(super) fn written(&mut self, text: &Text) -> Option<Item> {
         let (start, end) = match self.text(text)? {
             Found::Written(start, end) => (start, end),
@@ -298,7 +298,7 @@ impl Run<'_> {
         Some(Item::Text(start, end))
     }
 
-    /// The bytes of a text.
+    /// Returns the bytes of a text.
     pub(super) fn text_of(&self, item: Item) -> Option<&[u8]> {
         match item {
             Item::Text(start, end) => Some(&self.scratch.bytes[start..end]),
@@ -313,7 +313,7 @@ impl Run<'_> {
         }
     }
 
-    /// A text that is made of others.
+    /// Evaluates a text that is made of others.
     fn changed<'p>(&mut self, text: &'p Text) -> Option<Found<'p>> {
         Some(match text {
             Text::Cased(text, upper) => {
@@ -404,7 +404,7 @@ impl Run<'_> {
         }
     }
 
-    /// Writes a copy of a text behind the others.
+    /// Appends a copy of a text to the buffer.
     fn copy(&mut self, found: &Found<'_>) -> Option<()> {
         let bytes = &mut self.scratch.bytes;
         let len = match *found {
@@ -430,7 +430,7 @@ impl Run<'_> {
 }
 
 impl Found<'_> {
-    /// A part of it.
+    /// Returns a part of it.
     fn part(self, start: usize, end: usize) -> Self {
         match self {
             Self::Fixed(bytes) => Self::Fixed(&bytes[start..end]),
@@ -455,7 +455,7 @@ fn find_last(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).rposition(|window| window == part)
 }
 
-/// The parts of `text` between separators, which are not empty.
+/// Splits `text` at a separator, which is not empty.
 pub(super) fn parts<'s>(text: &'s [u8], separator: &'s [u8]) -> impl Iterator<Item = &'s [u8]> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {

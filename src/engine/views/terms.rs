@@ -1,15 +1,15 @@
-//! Runs the parts of expressions whose values are of any type: lists, maps, closures. PURE.
+//! Evaluation of values of any type: lists, maps, closures. PURE.
 //!
-//! Lists and maps lie behind each other in memory that is used again for the next query, as texts
-//! do. What an expression may use of it and how many elements its closures may look at is bounded:
-//! beyond that it fails.
+//! Lists and maps are appended to a buffer that is reused for the next query, as texts are. The
+//! elements of one expression, and those that its closures visit, are limited: it fails beyond
+//! that.
 
 use super::run::Run;
 use crate::config::view::Term;
 
-/// Elements of all lists and maps of one expression.
+/// Maximum number of elements of all lists and maps of one expression.
 const ITEMS_MAX: usize = 4_096;
-/// Elements that one expression looks at.
+/// Maximum number of elements that one expression visits.
 const STEPS_MAX: usize = 65_536;
 
 /// A value.
@@ -19,16 +19,16 @@ pub(super) enum Item {
     Truth(bool),
     Whole(i64),
     Fraction(f64),
-    /// Written from this to that place.
+    /// Text: range in the buffer of texts.
     Text(usize, usize),
-    /// Elements from this to that place.
+    /// List: range in the buffer of elements.
     List(usize, usize),
-    /// The same, keys and values alternate.
+    /// Map: the same, with alternating keys and values.
     Map(usize, usize),
 }
 
 impl Item {
-    /// The number that it is.
+    /// Returns the value as a number.
     pub(super) fn real(self) -> Option<f64> {
         match self {
             Self::Whole(number) => Some(number as f64),
@@ -38,7 +38,7 @@ impl Item {
     }
 }
 
-/// Memory for values.
+/// Buffer for values.
 #[derive(Default)]
 pub(super) struct Items {
     pub(super) items: Vec<Item>,
@@ -52,13 +52,13 @@ impl Items {
         self.steps = 0;
     }
 
-    /// Counts elements that are looked at.
+    /// Counts visited elements.
     pub(super) fn spend(&mut self, steps: usize) -> Option<()> {
         self.steps = self.steps.saturating_add(steps);
         (self.steps <= STEPS_MAX).then_some(())
     }
 
-    /// Makes room for `count` values.
+    /// Makes room for `count` values and returns the place of the first.
     pub(super) fn reserve(&mut self, count: usize) -> Option<usize> {
         let start = self.items.len();
         let end = start.checked_add(count).filter(|end| *end <= ITEMS_MAX)?;
@@ -83,7 +83,7 @@ impl Items {
 }
 
 impl Run<'_> {
-    /// The value of `term`.
+    /// Returns the value of `term`.
     pub(super) fn item(&mut self, term: &Term) -> Option<Item> {
         Some(match term {
             Term::Nil => Item::Nil,
@@ -184,7 +184,7 @@ impl Run<'_> {
         Some(self.place_of(item, start, end, step)?.is_some())
     }
 
-    /// The first place with `item` among every `step`th.
+    /// Returns the first place with `item` at multiples of `step`.
     pub(super) fn place_of(
         &mut self,
         item: Item,
@@ -201,9 +201,9 @@ impl Run<'_> {
         Some(None)
     }
 
-    /// The value of `key` in a map.
+    /// Returns the value of `key` in a map.
     fn value_of(&mut self, start: usize, end: usize, key: Item) -> Option<Option<Item>> {
-        // Of equal keys the last counts.
+        // The last of equal keys counts.
         let mut found = None;
         for place in (start..end).step_by(2) {
             let [known, value] = [0, 1].map(|offset| self.scratch.items.items[place + offset]);

@@ -1,7 +1,7 @@
-//! Expressions by their outcome, and who gets which query.
+//! Results of expressions, and the choice of server blocks.
 //!
 //! Rows with a number are the reference's behaviour (V: views, R: routing); all expressions are
-//! written as in a Corefile and read by its reader.
+//! written as in a Corefile and parsed by its reader.
 
 use super::{Candidate, Facts, Views};
 use crate::config::{Config, Host, Name};
@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::IpAddr;
 
-/// A query, as words: name, type, and what differs from a plain one over UDP from 127.0.0.1.
+/// A query in words: name, type, and its differences from a plain one over UDP from 127.0.0.1.
 fn with_facts<T>(query: &str, look: impl FnOnce(&Facts<'_>) -> T) -> T {
     let mut words = query.split(' ');
     let name = Name::parse(words.next().unwrap()).unwrap();
@@ -67,7 +67,7 @@ fn views(config: &Config) -> Views {
     Views::new(candidates, listener.address, &hasher)
 }
 
-/// Returns whether a view with this expression, as it is written in a Corefile, wants a query.
+/// Returns true if a view with this expression, as written in a Corefile, matches a query.
 fn holds(expression: &str, query: &str) -> bool {
     let (before, expression) = match expression.split_once(" <- ") {
         Some((expression, before)) => (before, expression),
@@ -80,7 +80,7 @@ fn holds(expression: &str, query: &str) -> bool {
 }
 
 #[test]
-fn expressions_hold_for_what_they_hold_for_in_the_reference() {
+fn expressions_have_the_results_of_the_reference() {
     for (row, expression, query, expected) in [
         ("V1", "type() == 'A' && name() == 'q.t.'", "q.t A", true),
         ("V1", "type() == 'A' && name() == 'q.t.'", "q.t AAAA", false),
@@ -293,7 +293,7 @@ fn closures_look_at_each_element_of_any_list() {
 }
 
 #[test]
-fn lists_maps_names_and_what_may_be_missing_are_part_of_the_language() {
+fn lists_maps_variables_and_nil_are_part_of_the_language() {
     for (expression, query, expected) in [
         ("{'10.0.0.1': 'a', '127.0.0.1': 'b'}[client_ip()] == 'b'", "q.t A", true),
         ("{'10.0.0.1': 'a'}[client_ip()] == 'b'", "q.t A", false),
@@ -380,7 +380,7 @@ fn memory_and_work_of_one_expression_are_bounded() {
         ("len(repeat('ab', 9223372036854775807)) > 0", false),
         ("len(repeat('', 9223372036854775807)) == 0", true),
         ("reduce(1..200, #acc + #acc, 'ab') == ''", false),
-        // What tests of elements write is given up again.
+        // Memory used by tests of elements is released.
         ("count(1..2000, repeat('ab', 200) != '') == 2000", true),
         ("all(1..2000, name() + repeat('a', 200) != name()) && name() == 'q.t.'", true),
     ] {
@@ -389,7 +389,7 @@ fn memory_and_work_of_one_expression_are_bounded() {
 }
 
 #[test]
-fn a_long_chain_is_not_a_deep_tree_and_a_deep_one_is_refused() {
+fn the_depth_of_expressions_is_limited_but_not_the_length_of_chains() {
     let nets: Vec<String> = (0..1_000)
         .map(|net| format!("incidr(client_ip(), '10.{}.{}.0/24')", net / 250, net % 250))
         .collect();
@@ -404,7 +404,7 @@ fn a_long_chain_is_not_a_deep_tree_and_a_deep_one_is_refused() {
         format!("{}name(){} == ''", "lower(".repeat(5_000), ")".repeat(5_000)),
         format!("{}do()", "do() ? do() : ".repeat(4_000)),
         format!("name(){} == ''", "[0]".repeat(20_000)),
-        // A condition at the limit that one more surrounds, again and again.
+        // A condition at the depth limit, nested further.
         format!("(do() && do() && {}1 == 9){}", "1+".repeat(61), " == do()".repeat(4_000)),
     ] {
         let text = format!(". {{\n view v {{\n expr {deep}\n}}\n any\n}}\n");
@@ -429,7 +429,7 @@ fn texts_have_a_bound() {
     assert!(!holds(&format!("len({text} + {text}) > 0"), "q.t A"));
 }
 
-/// Blocks, each with its zone and the lines of its view, by the number that gets the query.
+/// Returns the number of the block that gets the query, of blocks with a zone and a view.
 fn chosen(blocks: &[(&str, &str)], query: &str) -> Option<usize> {
     let block = |(zone, view): &(&str, &str)| format!("{zone} {{\n bind 127.0.0.1\n {view}\n}}\n");
     let config = load(&blocks.iter().map(block).collect::<String>());
@@ -438,7 +438,7 @@ fn chosen(blocks: &[(&str, &str)], query: &str) -> Option<usize> {
 }
 
 #[test]
-fn blocks_of_one_zone_are_tried_in_the_order_of_the_file_and_then_shorter_zones() {
+fn blocks_are_tried_in_the_order_of_the_file_and_then_shorter_zones() {
     let (no, yes) = ("any\n view n {\n expr false\n}", "any\n view y {\n expr true\n}");
     let local = "any\n view l {\n expr incidr(client_ip(), '127.0.0.2/32')\n}";
     let wide = "any\n view m {\n expr incidr(client_ip(), '127.0.0.0/8')\n}";
@@ -471,12 +471,12 @@ fn blocks_of_one_zone_are_tried_in_the_order_of_the_file_and_then_shorter_zones(
     }
 }
 
-/// One table of many views' networks decides as each view alone would, one after the other.
+/// One table of many views' networks decides like the views one after the other.
 #[test]
-fn networks_of_many_views_are_one_table_that_decides_as_they_do() {
+fn one_table_of_networks_decides_like_the_views() {
     let mut random = ChaCha8Rng::seed_from_u64(11);
     for _ in 0..100 {
-        // Few bits, so that prefixes meet.
+        // Few bits, so that prefixes overlap.
         let mut word = || random.next_u32();
         let address = |word: u32| match word % 3 {
             0 => format!("0:0:0:{:x}::", word >> 28),
