@@ -121,7 +121,7 @@ enum Stage<'z> {
 struct Missing<'z> {
     /// The name does not exist; otherwise there are names below it.
     is_name: bool,
-    /// Its closest encloser.
+    /// Closest encloser.
     encloser: Node<'z>,
 }
 

@@ -26,7 +26,7 @@ mod flag {
     pub(super) const DNAME: u8 = 2;
     /// An alias.
     pub(super) const CNAME: u8 = 4;
-    /// It has a wildcard child.
+    /// A wildcard child exists.
     pub(super) const WILDCARD: u8 = 8;
 }
 

@@ -113,7 +113,7 @@ impl Builder {
     }
 
     /// Reads the next piece of the text.
-    /// 
+    ///
     /// # Errors
     /// [`TooLarge`]: the table is full.
     pub fn read(&mut self, piece: &[u8]) -> Result<(), TooLarge> {
@@ -210,7 +210,7 @@ impl Records {
         self.name = name;
     }
 
-    /// Adds the record of a name. `reverse`: addresses lead back to names.
+    /// Adds the record of a name. `reverse`: its address can be looked up.
     fn add(&mut self, hasher: &RandomState, reverse: bool, name: &[u8], address: IpAddr) {
         if self.len > BYTES_MAX {
             return;
@@ -237,7 +237,6 @@ impl Records {
 
     /// Returns true if an answer could not hold one more name of `address`. Only frequent addresses
     /// are counted, because counting all would take a second table.
-    /// come often: to count all would take a table of its own.
     fn has_enough_names(&mut self, address: IpAddr) -> bool {
         if let Some((_, count)) = self.recent.iter_mut().find(|(known, _)| *known == Some(address))
         {
@@ -250,12 +249,12 @@ impl Records {
     }
 }
 
-/// What is known of records that were joined.
+/// State of joining.
 struct Joined<'a> {
     hasher: &'a RandomState,
     reverse: bool,
     writer: Writer,
-    /// Of addresses that lead back: hash, number in the order of the text, and the name's place.
+    /// Reverse entries: hash of the address, number in the order of the text, place of the name.
     back: Vec<[u32; 3]>,
     entries: usize,
 }
@@ -340,11 +339,11 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// The addresses of one name, each once, in the order of the text.
+/// Addresses of one name, each once, in the order of the text.
 struct Addresses<'a> {
-    /// The addresses, if there are many.
+    /// Not empty.
     listed: Vec<Entry<'a>>,
-    /// The addresses, once there are more than a few.
+    /// The addresses, if there are many.
     set: HashSet<IpAddr>,
 }
 

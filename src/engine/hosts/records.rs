@@ -36,7 +36,7 @@ impl<'a> Record<'a> {
         (Self { name, tag, data }, rest)
     }
 
-    /// Returns its addresses.
+    /// Returns the addresses of the record.
     #[inline]
     pub(super) fn addresses(&self) -> Addresses<'a> {
         let (v4, v6): (&[u8], &[u8]) = match self.tag & tag::KIND {
