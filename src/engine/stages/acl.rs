@@ -1,9 +1,9 @@
-//! `acl`: who may ask what.
+//! `acl`: access control by client address, name and type.
 //!
-//! Lists hold in their order; in the first whose zones contain the name and of which a line fits,
-//! that line decides. Lines of one list that follow each other with the same action and the same
-//! types are one line here, and its networks are one sorted list of ranges that do not touch: so
-//! a list of a hundred thousand prefixes costs seventeen comparisons a query.
+//! Lists apply in their order; the first line that matches, in the first list whose zones contain
+//! the name and that has such a line, decides. Adjacent lines of one list with the same action and
+//! types are joined into one, whose networks are one sorted list of disjoint ranges: a list of a
+//! hundred thousand prefixes costs seventeen comparisons per query.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{Acl, AclAction, AclLine, Nets, ServerBlock};
@@ -50,7 +50,7 @@ impl Stage for Lists {
 }
 
 impl Lists {
-    /// As written. `hasher` is keyed.
+    /// Compiles the lists. `hasher` is keyed.
     fn new(written: &[Acl], hasher: &RandomState) -> Self {
         Self(written.iter().map(|acl| List::new(acl, hasher)).collect())
     }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_joined_decide_as_if_they_were_apart() {
+    fn joined_lines_decide_like_separate_ones() {
         let lists = lists(
             "acl {\n block net 10.0.0.0/8\n block net 192.0.2.1 10.1.0.0/16\n allow\n block\n}",
         );
@@ -157,10 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn ranges_contain_what_one_of_their_prefixes_contains() {
+    fn ranges_contain_the_addresses_of_their_prefixes() {
         let mut random = ChaCha8Rng::seed_from_u64(7);
         for _ in 0..200 {
-            // Few bits, so that prefixes meet.
+            // Few bits, so that prefixes overlap.
             let mut word = || random.next_u32();
             let address = |word: u32| match word {
                 word if word % 3 == 0 => format!("0:0:0:{:x}::", word >> 28),

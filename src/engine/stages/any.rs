@@ -1,7 +1,7 @@
 //! `any`: a query for every type gets one small answer (RFC 8482 §4.2).
 //!
-//! Such answers are large and nobody needs them: they serve to amplify, and resolvers take from
-//! them what they should ask for. So they are not forwarded; what comes back instead says why.
+//! Answers to ANY are large and hardly used except for amplification, because resolvers ask for the
+//! types that they need. So such queries are not forwarded, and the reply refers to the RFC.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
@@ -10,7 +10,7 @@ use crate::engine::message::compose::{NewRecord, Section};
 use crate::engine::message::{Rcode, rtype};
 use ahash::RandomState;
 
-/// Seconds for which the answer holds: a hint at the document.
+/// TTL in seconds: the number of the RFC.
 const TTL: u32 = 8482;
 
 /// The stage `any`, which has no state.
@@ -31,7 +31,7 @@ impl Stage for Any {
         let record = NewRecord { owner: &QNAME, rtype: rtype::HINFO, class, ttl: TTL, data };
         let mut reply = context.reply();
         reply.record(Section::Answer, &record);
-        // It is neither the zone's own word nor the outcome of a recursion.
+        // Neither AA nor RA: the answer is not the zone's and not from recursion.
         Some(Step::Replied(reply.end(0, Rcode::NoError)))
     }
 }

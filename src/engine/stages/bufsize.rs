@@ -1,13 +1,12 @@
-//! `bufsize`: no UDP payload larger than this is asked for or sent.
+//! `bufsize`: maximum UDP payload size.
 //!
-//! It is what an upstream and a client are told, and a client who advertises more is taken to have
-//! said as much.
+//! The size is advertised to upstreams and clients, and a client's larger size is reduced to it.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
 use ahash::RandomState;
 
-/// The size is in the settings, because it is also told upstream.
+/// The size is in the settings, because upstream queries advertise it as well.
 pub struct Bufsize;
 
 impl Stage for Bufsize {

@@ -1,13 +1,12 @@
-//! `cancel`: what a query may take in all.
+//! `cancel`: maximum time of a query.
 //!
-//! The time-outs of attempts are the forwarder's; this shortens the whole, and cannot make it
-//! longer than it is without.
+//! The forwarder has the time-outs of attempts; this shortens the total time and cannot extend it.
 
 use super::{Settings, Stage};
 use crate::config::ServerBlock;
 use ahash::RandomState;
 
-/// Nothing of it meets a query: all is in the settings.
+/// A stage without queries: only its settings are used.
 pub enum Cancel {}
 
 impl Stage for Cancel {

@@ -1,7 +1,7 @@
-//! `chaos`: what a client may know about the server itself, in the class that is left over for it.
+//! `chaos`: information about the server itself, in class CH.
 //!
-//! Queries of class CH are about whoever is asked (RFC 4892), so a block with this stage answers
-//! or refuses all of them; upstreams, whose versions nobody here asked for, never see one.
+//! Queries of class CH are about the server that receives them (RFC 4892), so a block with this
+//! stage answers or refuses all of them; none is forwarded.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{self, ServerBlock};
@@ -11,11 +11,11 @@ use crate::engine::message::{Question, Rcode, class, rtype};
 use ahash::RandomState;
 use rand_chacha::rand_core::Rng;
 
-/// The names that ask for the version.
+/// Names for the version.
 const VERSION: [&[u8]; 2] = [b"\x07version\x04bind\0", b"\x07version\x06server\0"];
-/// The name that asks for the authors.
+/// Name for the authors.
 const AUTHORS: &[u8] = b"\x07authors\x04bind\0";
-/// The names that ask which server this is.
+/// Names for the host name.
 const HOST: [&[u8]; 2] = [b"\x08hostname\x04bind\0", b"\x02id\x06server\0"];
 
 /// Texts about the server.
@@ -39,19 +39,19 @@ impl Stage for Chaos {
     }
 }
 
-/// Returns true if this is for the stage to answer or to refuse.
+/// Returns true if the stage answers or refuses the question.
 fn wants(question: &Question) -> bool {
     question.class == class::CH
 }
 
-/// Returns true if the stage has an answer; `name` is folded.
+/// Returns true if the stage has an answer; `name` is lower-cased.
 fn knows(chaos: &config::Chaos, name: &[u8], question: &Question) -> bool {
     let known = VERSION.contains(&name) || HOST.contains(&name);
     question.rtype == rtype::TXT && (known || (name == AUTHORS && !chaos.authors.is_empty()))
 }
 
-/// Writes the answer to a name that it [`knows`] and returns its length. `random` chooses which of
-/// the authors is named first.
+/// Writes the answer to a name that it [`knows`] and returns its length. `random` selects the first
+/// of the authors.
 fn answer(chaos: &config::Chaos, name: &[u8], random: u32, mut reply: Composer<'_>) -> usize {
     let mut text = |text: &str| {
         let data: &[&[u8]] = &[&[text.len() as u8], text.as_bytes()];
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_class_ch_is_wanted_and_some_of_it_known() {
+    fn all_queries_of_class_ch_are_answered_or_refused() {
         let (chaos, authors) = (chaos(), b"\x07authors\x04bind\0");
         assert!(wants(&question(16, 3)) && !wants(&question(16, 1)));
         assert!(knows(&chaos, b"\x07version\x04bind\0", &question(16, 3)));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn every_author_is_named_and_any_may_be_the_first() {
+    fn every_author_is_listed_and_any_may_be_the_first() {
         let (chaos, asked) = (chaos(), Asked { id: 1, flags: 0, edns: None });
         for (random, order) in [(0, "AnnBobCid"), (4, "BobCidAnn"), (u32::MAX, "AnnBobCid")] {
             let mut out = [0; OWN_LEN_MAX];

@@ -1,10 +1,10 @@
 //! `dns64`: IPv6 addresses for names that have IPv4 addresses only (RFC 6147).
 //!
-//! A query for AAAA is parked: the stage sees the reply to it first, and where that has no address
-//! the forwarder asks for A and [`Synthesis`] makes a reply of both. Validating clients, who set DO
-//! and CD, get what there is. Reverse names of such addresses are aliases of those of the IPv4
-//! addresses in them (§5.3.1), and `ipv4only.arpa`, by which clients find out the prefixes, is
-//! answered here (RFC 8880).
+//! A query for AAAA is parked: the stage inspects the reply first, and if that has no address the
+//! forwarder asks for A and [`Synthesis`] makes a reply of both. Validating clients, which set DO
+//! and CD, get the reply unchanged. Reverse names of synthesised addresses are aliases of those of
+//! the IPv4 addresses in them (§5.3.1), and `ipv4only.arpa`, by which clients discover the
+//! prefixes, is answered here (RFC 8880).
 
 mod synthesis;
 
@@ -19,20 +19,20 @@ use ahash::RandomState;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// The name whose IPv4 addresses everybody knows.
+/// Name with well-known IPv4 addresses.
 const IPV4ONLY: &[u8] = b"\x08ipv4only\x04arpa\x00";
 /// The addresses of [`IPV4ONLY`].
 const IPV4ONLY_ADDRESSES: [Ipv4Addr; 2] =
     [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
-/// Seconds for which what is said of them, and of reverse names, holds.
+/// TTL in seconds of their answers, and of reverse names.
 const TTL: u32 = 600;
-/// The name above reverse names of IPv6 addresses, of 32 labels with one digit each.
+/// Suffix of reverse names of IPv6 addresses, below which are 32 labels with one digit each.
 const REVERSE: &[u8] = b"\x03ip6\x04arpa\x00";
 const DIGITS: usize = 32;
-/// The longest name of an IPv4 address.
+/// Maximum length of the reverse name of an IPv4 address.
 const REVERSE_LEN_MAX: usize = b"\x03255\x03255\x03255\x03255\x07in-addr\x04arpa\x00".len();
 
-/// The stage: clients that it serves, and prefixes.
+/// The stage: its clients and prefixes.
 pub struct Dns64(Arc<Synthesis>);
 
 impl Stage for Dns64 {
@@ -111,7 +111,7 @@ fn reverse(context: &mut QueryContext<'_, '_>, address: Ipv4Addr) -> Step {
     Step::Open(reply.end(0, Rcode::NoError))
 }
 
-/// The address that a reverse name in wire format and lower case stands for.
+/// Returns the address of a reverse name in wire format and lower case.
 fn address_of(name: &[u8]) -> Option<Ipv6Addr> {
     let digits = name.strip_suffix(REVERSE).filter(|digits| digits.len() == 2 * DIGITS)?;
     let mut address = 0_u128;

@@ -1,8 +1,8 @@
-//! `erratic`: answers for testers of clients, some of which are late, cut or missing.
+//! `erratic`: test answers, some of which are late, truncated or missing.
 //!
-//! A query that no stanza forwards is answered with one address that is the same for every name,
-//! or with a zone of two servers for a transfer; any other type fails. Queries are counted as they
-//! come, and every Nth is dropped, has TC set, or is answered later. Each worker counts its own.
+//! A query that no stanza forwards is answered with an address that is the same for every name, or
+//! with a zone of two servers for a transfer; any other type fails. Queries are counted, and every
+//! Nth is dropped, has TC set, or is answered later. Each worker has its own count.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config;
@@ -16,9 +16,9 @@ use std::cell::Cell;
 /// Addresses of documentation (RFC 5737, RFC 3849).
 const V4: [u8; 4] = [192, 0, 2, 53];
 const V6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x53];
-/// Records of a large answer.
+/// Number of records of a large answer.
 const COPIES: usize = 30;
-/// The names `a` and `b` below the name that was asked for.
+/// The names `a` and `b` below the QNAME.
 const SERVERS: [&[u8]; 2] = [b"\x01a\xc0\x0c", b"\x01b\xc0\x0c"];
 /// Serial number, refresh, retry, expire and minimum of the zone.
 const TIMES: [u8; 20] =
@@ -73,7 +73,7 @@ fn answer(context: &mut QueryContext<'_, '_>, large: bool, cut: bool) -> usize {
     reply.end(flags::AA | if cut { flags::TC } else { 0 }, Rcode::NoError)
 }
 
-/// Writes a zone of two servers, with the SOA at its end only if it is to be `whole`.
+/// Writes a zone of two servers, with the SOA at its end only if `whole`.
 fn write_zone(reply: &mut Composer<'_>, name_len: usize, whole: bool) {
     // A name of 255 bytes has no room for a label before it: its zone has no servers.
     let has_room = name_len + 2 <= NAME_LEN_MAX;

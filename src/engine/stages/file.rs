@@ -1,9 +1,9 @@
-//! `file` and `auto`: zones that are answered here, from zone files that a loader has read.
+//! `file` and `auto`: zones that this server answers for, from zone files that a loader has read.
 //!
-//! All zones of the server block are in one table, so that the longest one is found whatever
-//! stanza names it. The cache is asked before, as in the reference, and never keeps an answer from
-//! here. Names that do not exist go on where their stanza says so; an alias that leaves the zones
-//! is followed by the forwarder. Zone transfers are refused.
+//! All zones of the server block are in one table, so that the longest one is found whatever its
+//! stanza. The cache is asked before, as in the reference, and never stores an answer of this
+//! stage. Names that do not exist fall through if their stanza says so; the forwarder follows an
+//! alias that leaves the zones. Zone transfers are refused.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
@@ -17,7 +17,7 @@ use ahash::RandomState;
 pub struct OwnZones {
     /// Slot of the table.
     slot: usize,
-    /// By the number of a stanza, the names that go on when they do not exist.
+    /// For each stanza: names that fall through if they do not exist.
     fallthrough: Box<[Zones<()>]>,
 }
 

@@ -1,7 +1,7 @@
-//! `header`: flags that are changed on their way.
+//! `header`: changes of header flags.
 //!
-//! The rules of a block are two pairs of masks, one for queries as they go upstream and one for
-//! upstreams' answers as they go to clients. A later rule overrides an earlier one for its flag.
+//! The rules of a block are two pairs of masks, one for upstream queries and one for upstreams'
+//! answers to clients. A later rule overrides an earlier one for its flag.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{HeaderFlag, HeaderRule, ServerBlock};
@@ -9,7 +9,7 @@ use crate::engine::message::flags;
 use crate::engine::message::reply::Masks;
 use ahash::RandomState;
 
-/// The masks are in the settings, because the flags also go upstream.
+/// The masks are in the settings, because they also apply to upstream queries.
 pub struct Header;
 
 impl Stage for Header {

@@ -1,10 +1,10 @@
-//! `hosts`: names and addresses of a hosts file are answered here.
+//! `hosts`: answers from a hosts file.
 //!
-//! Addresses are answered with AA and without RA. A known name without an address of the type
-//! asked for gets an empty answer; an unknown one goes on where `fallthrough` says so, and fails
-//! otherwise, as in the reference. Reverse names lead to all names of their address, in any zone;
-//! one that leads nowhere always goes on. The owner of an answer is spelt as it was asked for;
-//! `header` and `loadbalance` have a say in it.
+//! Addresses are answered with AA and without RA. A known name without an address of the QTYPE gets
+//! an empty answer; an unknown one falls through if `fallthrough` says so, and fails otherwise, as
+//! in the reference. Reverse lookups find all names of the address, in any zone; an unknown address
+//! always falls through. The owner of an answer is spelt as in the question; `header` and
+//! `loadbalance` apply to it.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{Name, ServerBlock};
@@ -20,9 +20,9 @@ use std::net::IpAddr;
 pub struct Hosts {
     slot: usize,
     ttl: u32,
-    /// `None`: every name that gets here is meant.
+    /// `None`: every name of the server block.
     zones: Option<Zones<()>>,
-    /// Names at or below these have addresses that lead back to them; `None`: all do.
+    /// Zones of names that reverse lookups return; `None`: all names.
     back: Option<Zones<()>>,
     fallthrough: Zones<()>,
     fallthrough_unsupported: bool,
@@ -77,7 +77,7 @@ impl Stage for Hosts {
 }
 
 impl Hosts {
-    /// The addresses of `name`; those of a wildcard if it has none of the type `wanted` itself.
+    /// Returns the addresses of `name`, or those of a wildcard if it has none of the type `wanted`.
     fn find<'a>(
         &self,
         table: &'a Table,
@@ -115,7 +115,7 @@ impl Hosts {
         Some(self.answer(context, names))
     }
 
-    /// Answers with a record of the type that was asked for for each of `data`.
+    /// Answers with a record of the QTYPE for each of `data`.
     fn answer<'a>(
         &self,
         context: &mut QueryContext<'_, '_>,

@@ -1,12 +1,12 @@
-//! `loadbalance`: the addresses of a name change places, so that clients who take the first one
-//! spread over all of them.
+//! `loadbalance`: shuffles the addresses of a name, so that clients that use the first one spread
+//! over all of them.
 //!
-//! In place and without memory of its own: of the address records of one RRset only the data are
-//! exchanged, each set at random and each section for itself, so owners, TTLs and compression stay
-//! as they are. Deliberately not moved are the sets themselves (upstreams write CNAMEs first of
-//! their own accord, and moving records of different lengths would break the pointers into them)
-//! and MX, whose order means nothing: of equal preferences the sender itself must choose at random
-//! (RFC 5321 §5.1). Of a set with more than [`SET_MAX`] addresses the rest stay in their places.
+//! In place and without memory: only the data of address records of one RRset are exchanged, each
+//! set at random and each section separately, so owners, TTLs and compression stay unchanged. The
+//! order of RRsets is kept, because upstreams write CNAMEs first and moving records of different
+//! lengths would break compression pointers; so is that of MX records, because senders choose at
+//! random among equal preferences (RFC 5321 §5.1). In a set of more than [`SET_MAX`] addresses the
+//! rest keep their places.
 
 use super::{Settings, Stage};
 use crate::config::{Net, ServerBlock};
@@ -15,10 +15,10 @@ use crate::engine::message::{names_equal, rtype, u16_at};
 use ahash::RandomState;
 use std::net::IpAddr;
 
-/// Addresses of one set that change places.
+/// Maximum number of addresses of one set that are shuffled.
 pub const SET_MAX: usize = 256;
 
-/// Addresses in the first of these come first, and so on.
+/// Preferred networks, whose addresses come first in this order.
 pub struct LoadBalance(Vec<Net>);
 
 impl Stage for LoadBalance {
@@ -27,14 +27,14 @@ impl Stage for LoadBalance {
     }
 
     fn rearrange(&self, reply: &mut [u8], random: &mut impl FnMut() -> u32) {
-        // A multiplication in place of a division, and no less even.
+        // A multiplication instead of a division, equally uniform.
         let below = |bound: usize| ((u64::from(random()) * bound as u64) >> 32) as usize;
         shuffle(reply, &self.0, below);
     }
 }
 
-/// Lets the addresses in the reply `message` change places; those in the first of `prefer` come
-/// first, and so on. `random`: a number below its argument, each as likely.
+/// Shuffles the addresses in the reply `message`; those in the first of `prefer` come first, and so
+/// on. `random`: a uniform number below its argument.
 fn shuffle(message: &mut [u8], prefer: &[Net], mut random: impl FnMut(usize) -> usize) {
     let word = u16_at(message, 2).unwrap_or(Rcode::ServFail as u16);
     let Some(question) = Question::parse(message) else { return };
@@ -57,7 +57,7 @@ fn shuffle(message: &mut [u8], prefer: &[Net], mut random: impl FnMut(usize) -> 
     }
 }
 
-/// Address records of one owner and type that follow each other.
+/// Adjacent address records of one owner and type.
 struct Set {
     first: Option<Record>,
     /// Offsets of the records' data.
@@ -66,7 +66,7 @@ struct Set {
 }
 
 impl Set {
-    /// Returns true if `record` is the next of the set; false if it ends it.
+    /// Adds `record` if it belongs to the set; otherwise returns false.
     fn takes(&mut self, message: &[u8], record: &Record) -> bool {
         let alike = self.first.is_some_and(|first| {
             (first.rtype, first.class) == (record.rtype, record.class)
@@ -80,7 +80,7 @@ impl Set {
         alike
     }
 
-    /// The set that `record` begins, if it is one of addresses.
+    /// Begins a set with `record`, if that is an address record.
     fn begin(&mut self, record: &Record) {
         let len = record.end - record.data;
         let address = matches!((record.rtype, len), (rtype::A, 4) | (rtype::AAAA, 16));
@@ -98,7 +98,7 @@ impl Set {
         if prefer.is_empty() {
             return;
         }
-        // Stable, and of short lists.
+        // A stable sort for short lists.
         let rank = |message: &[u8], place: u16| {
             let address = address(message, place.into(), width);
             prefer.iter().position(|net| net.contains(address)).unwrap_or(prefer.len())
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_and_what_is_broken_stay_as_they_are() {
+    fn failures_and_malformed_replies_stay_unchanged() {
         let mut random = ChaCha8Rng::seed_from_u64(3);
         let whole = message(&[(OWN, 1, &[1; 4]), (OWN, 1, &[2; 4]), (OWN, 1, &[3; 16])]);
         let mut failure = whole.clone();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_of_more_than_the_most_is_shuffled_as_far_as_that() {
+    fn a_large_set_is_shuffled_up_to_the_maximum() {
         let data: Vec<[u8; 4]> = (0..200_u8).map(|number| [7, 7, 7, number]).collect();
         let records: Vec<_> = data.iter().map(|data| (OWN, 1, &data[..])).collect();
         let mut bytes = message(&records);

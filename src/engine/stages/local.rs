@@ -1,9 +1,8 @@
-//! `local`: names that mean this host are answered here and never leave it.
+//! `local`: answers for names of the local host.
 //!
-//! localhost and all below it are loopback addresses (RFC 6761 §6.3); the reverse zones of 0, 127
-//! and 255 hold nothing but the name of 127.0.0.1 (RFC 6303 §4.2). Unless switched off, a name that
-//! merely begins with the label localhost means this host too: that is what a resolver's search
-//! list makes of it.
+//! localhost and all names below it have loopback addresses (RFC 6761 §6.3); the reverse zones of
+//! 0, 127 and 255 contain only the name of 127.0.0.1 (RFC 6303 §4.2). Unless disabled, names whose
+//! first label is localhost are included, because a resolver's search list generates them.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{self, ServerBlock};
@@ -12,7 +11,7 @@ use crate::engine::message::compose::{Composer, NewRecord, Section};
 use crate::engine::message::{HEADER_LEN, Question, Rcode, class, rtype};
 use ahash::RandomState;
 
-/// Seconds for which all of this holds: a week.
+/// TTL in seconds: a week.
 const TTL: u32 = 604_800;
 const LOCALHOST: &[u8] = b"\x09localhost\0";
 /// Beginning of a local name with a search list.
@@ -23,9 +22,9 @@ const REVERSE: [&[u8]; 3] = [
     b"\x03127\x07in-addr\x04arpa\0",
     b"\x03255\x07in-addr\x04arpa\0",
 ];
-/// The one name that these hold besides their own.
+/// The only name in these besides their apexes.
 const LOOPBACK: &[u8] = b"\x011\x010\x010\x03127\x07in-addr\x04arpa\0";
-/// Primary server, mailbox, serial, refresh, retry, expire and the time for which denials hold.
+/// Primary server, mailbox, serial, refresh, retry, expire and the TTL of denials.
 const SOA: &[&[u8]] =
     &[LOCALHOST, b"\x04root\x09localhost\0", &1_u32.to_be_bytes(), &[0; 12], &TTL.to_be_bytes()];
 
@@ -44,7 +43,7 @@ impl Stage for Local {
     }
 }
 
-/// Place of a name.
+/// Position of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// A name of this host.
@@ -57,8 +56,8 @@ enum Place {
     Nothing(usize),
 }
 
-/// Returns where the folded `name` stands, if that is any business of this stage. `prefix`: names
-/// that begin with localhost mean this host.
+/// Returns the position of the lower-cased `name`, if this stage answers for it. `prefix`: names
+/// whose first label is localhost are local.
 fn place(name: &[u8], question: &Question, prefix: bool) -> Option<Place> {
     if question.class != class::IN {
         return None;
@@ -87,7 +86,7 @@ fn is_label(name: &[u8], place: usize) -> bool {
     at == place
 }
 
-/// Writes the answer to a question whose name stands at `place` and returns its length.
+/// Writes the answer to a question whose name is at `place` and returns its length.
 fn answer(place: Place, question: &Question, mut reply: Composer<'_>) -> usize {
     let record = |rtype, data| NewRecord { owner: &QNAME, rtype, class: class::IN, ttl: TTL, data };
     let found = match (place, question.rtype) {
@@ -122,7 +121,7 @@ mod tests {
     use crate::engine::message::Question;
 
     #[test]
-    fn names_stand_where_they_should() {
+    fn names_have_the_right_positions() {
         for (name, with_prefix, without) in [
             ("localhost", Some(Place::Host), Some(Place::Host)),
             ("a.localhost", Some(Place::Host), Some(Place::Host)),

@@ -1,9 +1,8 @@
-//! `loop`: a query that we sent and that comes back to us has gone in a circle.
+//! `loop`: detection of forwarding loops.
 //!
-//! At the start, and with each new configuration, one query whose name nobody can guess goes to
-//! the block's own upstreams. If it comes in again while it is young, whoever it was sent to sends
-//! what it is asked back here. Old names count for nothing: by then they may have been read in
-//! somebody's log.
+//! At the start, and after each reload, one query with an unpredictable name is sent to the block's
+//! own upstreams. If it is received again while it is young, there is a forwarding loop. Older
+//! names are ignored, because they may have been read from a log by then.
 
 use super::{Settings, Stage};
 use crate::config::{Name, ServerBlock};
@@ -12,7 +11,7 @@ use crate::moment::Moment;
 use ahash::RandomState;
 use std::time::Duration;
 
-/// Nothing of it meets a query: all is in the settings.
+/// A stage without queries: only its settings are used.
 pub enum Loops {}
 
 impl Stage for Loops {
@@ -25,19 +24,19 @@ impl Stage for Loops {
 
 /// Maximum age of a probe, with all its attempts and those of later hops.
 const YOUNG: Duration = Duration::from_secs(10);
-/// The longest probe.
+/// Maximum length of a probe.
 pub const PROBE_LEN_MAX: usize = HEADER_LEN + NAME_LEN_MAX + 4;
 
-/// The query of one server block that must not come back.
+/// Probe of one server block, which must not come back.
 pub struct Probe {
-    /// In wire format and in lower case.
+    /// QNAME in wire format and lower case.
     name: Box<[u8]>,
     until: Moment,
 }
 
 impl Probe {
-    /// One below `zone`. `nonce`: a number that nobody can guess; `block`: the block's number, so
-    /// that each has a name of its own. `None` where the zone leaves no room for a label.
+    /// A probe below `zone`. `nonce`: an unpredictable number; `block`: the block's number, so that
+    /// names differ. Returns `None` if the zone leaves no room for a label.
     pub fn new(zone: &Name, nonce: u64, block: usize, now: Moment) -> Option<Self> {
         let label = format!("loop-{nonce:016x}-{block}");
         let name = [&[label.len() as u8], label.as_bytes(), zone.as_wire()].concat();
@@ -45,7 +44,7 @@ impl Probe {
         fits.then(|| Self { name: name.into(), until: now.plus(YOUNG) })
     }
 
-    /// Writes it as a client would ask it and returns its length.
+    /// Writes the query as a client would ask it and returns its length.
     pub fn write(&self, out: &mut [u8; PROBE_LEN_MAX]) -> usize {
         for (index, word) in [0, flags::RD, 1, 0, 0, 0].into_iter().enumerate() {
             put_u16(out, 2 * index, word);
@@ -57,7 +56,7 @@ impl Probe {
         end + 4
     }
 
-    /// Returns true if a question that came in now is this one; `name` is folded.
+    /// Returns true if a received question is this probe; `name` is lower-cased.
     pub fn is_back(&self, now: Moment, name: &[u8], question: &Question) -> bool {
         question.rtype == rtype::HINFO && now < self.until && *name == *self.name
     }
@@ -91,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_leaves_no_room_has_no_probe() {
+    fn a_zone_without_room_for_a_label_has_no_probe() {
         let longest = "a.".repeat(127);
         assert!(Probe::new(&Name::parse(&longest).unwrap(), 1, 0, Moment::ZERO).is_none());
     }

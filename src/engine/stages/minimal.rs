@@ -1,13 +1,13 @@
-//! `minimal`: positive answers are stripped of what was not asked for.
+//! `minimal`: positive answers without authority and additional sections.
 //!
-//! That is done where an upstream's answer is written, and before it is stored; what is stored is
-//! not stripped again.
+//! The sections are removed where an upstream's answer is written, and before it is cached, so
+//! cached answers need no change.
 
 use super::{Settings, Stage};
 use crate::config::ServerBlock;
 use ahash::RandomState;
 
-/// Nothing of it meets a query: all is in the settings.
+/// A stage without queries: only its settings are used.
 pub enum Minimal {}
 
 impl Stage for Minimal {

@@ -1,13 +1,13 @@
-//! `nsid`: a client who wants to know which server answers is told its name (RFC 5001).
+//! `nsid`: the server's identifier, for clients that ask for it (RFC 5001).
 //!
-//! The name is written where all replies of a block are finished; it is at most as long as there
-//! is room for in the smallest of them.
+//! All replies of a block are completed with it; its length is limited to the room in the smallest
+//! of them.
 
 use super::{Settings, Stage};
 use crate::config::ServerBlock;
 use ahash::RandomState;
 
-/// Nothing of it meets a query: all is in the settings.
+/// A stage without queries: only its settings are used.
 pub enum Nsid {}
 
 impl Stage for Nsid {

@@ -1,8 +1,8 @@
-//! `tsig`: queries that have to be signed.
+//! `tsig`: refusal of unsigned queries.
 //!
-//! Signatures are verified before the chain sees a query, and replies are signed behind it, by the
-//! forwarder; here queries without a signature are refused whose type or opcode requires one. A
-//! block that requires nothing has no stage here.
+//! The forwarder verifies signatures before the chain and signs replies behind it; this stage
+//! refuses queries without a signature whose type or opcode requires one. A block without such
+//! requirements has no stage.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{Opcode, RecordType, Required, ServerBlock};
@@ -11,10 +11,10 @@ use crate::engine::tsig::Keys;
 use ahash::RandomState;
 use std::sync::Arc;
 
-/// Opcode of queries.
+/// Opcode QUERY.
 const QUERY: Opcode = Opcode(0);
 
-/// The queries of a server block that have to be signed.
+/// Queries of a server block that have to be signed.
 pub struct Signed {
     keys: Arc<Keys>,
     required: Required<RecordType>,

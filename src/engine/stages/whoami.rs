@@ -1,7 +1,7 @@
-//! `whoami`: the client is told its own address and port, whatever it asked.
+//! `whoami`: answers any query with the client's address and port.
 //!
-//! Ends a chain, for trying out a configuration. The address is a record beside the answer, which
-//! stays empty, and the port that of a service below the name that was asked.
+//! The last stage of a chain, for tests of a configuration. The answer section is empty; the
+//! address is an additional record, and the port is that of a service below the QNAME.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
@@ -53,7 +53,7 @@ fn answer(
         Transport::Udp => *b"\x04_udp\xc0\x0c",
         Transport::Tcp => *b"\x04_tcp\xc0\x0c",
     };
-    // A name of 255 bytes has no room for a label before it.
+    // A name of 255 bytes has no room for another label.
     if question.name_len + 5 <= crate::engine::message::NAME_LEN_MAX {
         // Priority and weight, the port, and the root as the target.
         let data: &[&[u8]] = &[&[0; 4], &client.port().to_be_bytes(), &[0]];

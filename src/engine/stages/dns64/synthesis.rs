@@ -1,7 +1,8 @@
-//! Synthesis: a reply for AAAA is passed on, or one is made of a reply for A. PURE.
+//! Synthesis of replies for AAAA from replies for A. PURE.
 //!
-//! Addresses are embedded as RFC 6052 §2.2 says. Loopback, link-local, multicast and reserved IPv4
-//! addresses are never embedded, because no NAT64 can reach them, and private ones not behind the
+//! Addresses are embedded as in RFC 6052 §2.2. Loopback, link-local, multicast and reserved IPv4
+//! addresses are never embedded, because no NAT64 can reach them, nor private ones in the
+//! well-known prefix (§3.1). IPv4-mapped addresses (::ffff:0:0/96) do not count as IPv6 addresses.
 //! well-known prefix (§3.1). IPv4 addresses in IPv6 form (::ffff:0:0/96) are no IPv6 addresses.
 
 use crate::config::{self, Nat64Prefix};
@@ -10,8 +11,8 @@ use crate::engine::message::response::Response;
 use crate::engine::message::{Rcode, Record, class, flags, rtype, u16_at, u32_at};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Seconds for which a made address holds at most where nothing says for how long there is no
-/// other (RFC 6147 §5.1.7).
+/// Maximum TTL in seconds of a synthesised address if no SOA limits the denial of AAAA (RFC 6147
+/// §5.1.7).
 const TTL_MAX: u32 = 600;
 /// The octet of an address that is always zero (RFC 6052 §2.2).
 const ZERO_OCTET: usize = 8;
@@ -19,36 +20,36 @@ const ZERO_OCTET: usize = 8;
 /// Parameters of the synthesis.
 pub struct Synthesis {
     prefixes: Box<[Nat64Prefix]>,
-    /// Clients that ask over IPv4 get them as well.
+    /// Clients over IPv4 are served as well.
     pub allow_ipv4: bool,
     translate_all: bool,
 }
 
-/// Judgement on a reply for AAAA.
+/// Decision on a reply for AAAA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// The client gets it.
+    /// The client gets the reply.
     Passes,
-    /// The client gets it without the addresses that are none.
+    /// The client gets the reply without its IPv4-mapped addresses.
     Thinned,
-    /// There is no address in it: the IPv4 addresses are needed.
+    /// The reply has no address, so the IPv4 addresses are needed.
     Lacks,
 }
 
 impl Synthesis {
-    /// As the directive says.
+    /// Builds the synthesis from the directive's settings.
     pub fn new(told: &config::Dns64) -> Self {
         let config::Dns64 { prefixes, allow_ipv4, translate_all } = told;
         let (allow_ipv4, translate_all) = (*allow_ipv4, *translate_all);
         Self { prefixes: prefixes.as_slice().into(), allow_ipv4, translate_all }
     }
 
-    /// The addresses that stand for `address`.
+    /// Returns the synthesised addresses for `address`.
     pub fn addresses(&self, address: Ipv4Addr) -> impl Iterator<Item = Ipv6Addr> {
         self.prefixes.iter().map(move |prefix| embed(prefix, address))
     }
 
-    /// The IPv4 address in `address`, if it is one that was made.
+    /// Returns the IPv4 address in `address`, if that is a synthesised one.
     pub fn ipv4_in(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         self.prefixes.iter().find_map(|prefix| {
             let octets = address.octets();
@@ -58,8 +59,8 @@ impl Synthesis {
         })
     }
 
-    /// Judges `reply`, the reply to the query for AAAA. A name that does not exist has no
-    /// other addresses either, and of what is truncated its client asks again.
+    /// Decides on `reply`, the reply to the query for AAAA. A name that does not exist has no IPv4
+    /// addresses either, and the client asks again after a truncated reply.
     pub fn judge(&self, reply: &[u8]) -> Judgement {
         let Some(response) = Response::parse(reply) else { return Judgement::Passes };
         if response.flags & flags::TC != 0 || response.rcode() == Rcode::NxDomain as u16 {
@@ -79,7 +80,8 @@ impl Synthesis {
         }
     }
 
-    /// Writes `reply` without IPv4 addresses in IPv6 form into `out`. `None` if a name is broken.
+    /// Writes `reply` without IPv4-mapped addresses into `out`. Returns `None` if a name is
+    /// malformed.
     pub fn thin(&self, reply: &[u8], question: &[u8], out: &mut [u8]) -> Option<usize> {
         let response = Response::parse(reply)?;
         let mut joiner = Joiner::new(out, question)?;
@@ -89,12 +91,12 @@ impl Synthesis {
             };
             joiner.copy_all(section, reply, &response, wanted)?;
         }
-        // What is left was signed with the rest.
+        // The signature covered the removed addresses as well.
         Some(joiner.end(response.flags & !flags::AD, response.rcode(), &[]))
     }
 
-    /// Writes a reply for AAAA into `out`: made of `found`, the reply to the query for A, where
-    /// `lacking` has no address. `None`: there is nothing to be made, so `lacking` is the reply.
+    /// Writes a reply for AAAA into `out`, synthesised from `found`, the reply to the query for A,
+    /// because `lacking` has no address. Returns `None` if `lacking` has to be the reply.
     pub fn make(
         &self,
         lacking: &[u8],
@@ -126,7 +128,7 @@ impl Synthesis {
                         }
                     }
                 }
-                // What is made is signed by nobody.
+                // Synthesised records have no signatures.
                 rtype::RRSIG if section == 0 && u16_at(found, record.data) == Some(rtype::A) => {}
                 _ => joiner.copy(section, found, &record)?,
             }
@@ -139,7 +141,7 @@ impl Synthesis {
     }
 }
 
-/// For how long there is no address, as the SOA record of a denial has it.
+/// Returns the TTL of a denial's SOA record.
 fn denied_for(packet: &[u8], response: &Response) -> Option<u32> {
     let mut authority = records(packet, response).filter(|(section, _)| *section == 1);
     let (_, soa) = authority.find(|(_, record)| record.rtype == rtype::SOA)?;
@@ -150,13 +152,13 @@ fn is_of(record: &Record, rtype: u16) -> bool {
     record.rtype == rtype && record.class == class::IN
 }
 
-/// Returns true for the record of an IPv4 address in IPv6 form.
+/// Returns true for the record of an IPv4-mapped address.
 fn is_mapped(packet: &[u8], record: &Record) -> bool {
     let data = packet.get(record.data..record.end).unwrap_or_default();
     data.starts_with(&Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets()[..12])
 }
 
-/// Places of the octets of an IPv4 address in an address with this prefix.
+/// Returns the offsets of an IPv4 address's octets in an address with this prefix.
 fn places(prefix: &Nat64Prefix) -> [usize; 4] {
     let first = usize::from(prefix.length / 8);
     [0, 1, 2, 3].map(|number| {

@@ -1,12 +1,12 @@
-//! `template`: answers that are written from the query.
+//! `template`: answers generated from the query.
 //!
-//! Templates are tried in their order. Class, type and zone select; then a pattern must match the
-//! name, which is run only if there is one to run. A record that does not depend on the query was
-//! read with the configuration and is copied; any other is rendered as text and read here, in
-//! memory of a fixed size. A record that cannot be rendered or read fails the query and is counted.
-//! An alias in an answer to who asks for addresses is followed by the forwarder. A question for ANY
-//! meets templates of other types only where they have an answer or a response code to give: an
-//! empty reply would deny what exists.
+//! Templates are tried in their order. Class, type and zone select one; then a pattern must match
+//! the name, which is skipped for a trivial one. A record that does not depend on the query was
+//! parsed with the configuration and is copied; any other is rendered as text and parsed here, in
+//! memory of a fixed size. A record that cannot be rendered or parsed fails the query and is
+//! counted. The forwarder follows an alias in the answer to a query for addresses. A query for ANY
+//! matches templates of other types only if they have an answer or a response code: an empty reply
+//! would deny existing data.
 
 mod render;
 
@@ -24,7 +24,7 @@ use ahash::RandomState;
 use regex::bytes::CaptureLocations;
 use std::cell::{Cell, RefCell};
 
-/// The types whose matches are counted apart; all others are counted together behind them.
+/// Types with separate counters of matches; all others share one at the end.
 pub const COUNTED_RTYPES: [u16; 12] = [
     rtype::A,
     rtype::NS,
@@ -39,26 +39,26 @@ pub const COUNTED_RTYPES: [u16; 12] = [
     rtype::HTTPS,
     rtype::ANY,
 ];
-/// Zones of one template whose matches are counted apart; the last counts for all behind it.
+/// Maximum number of zones of one template with separate counters; all further ones share the last.
 pub const COUNTED_ZONES_MAX: usize = 64;
-/// Bytes of a name in presentation format: each of them may be an escape of four.
+/// Maximum length of a name in presentation format: each byte may be an escape of four.
 const NAME_TEXT_MAX: usize = 4 * 255;
 
-/// The matches of one zone, by type.
+/// Matches of one zone, by type.
 pub type Matches = [u64; COUNTED_RTYPES.len() + 1];
 
 /// Counters of one template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TemplateStats {
-    /// Of each zone.
+    /// Matches by zone.
     pub matches: Vec<Matches>,
-    /// Of each record, those of the answer section first, then authority and additional: times
-    /// that its text could not be rendered, and that the text was no record.
+    /// For each record, those of the answer section first, then authority and additional: number of
+    /// texts that could not be rendered, and of texts that were no record.
     pub failures: Vec<[u64; 2]>,
 }
 
 impl TemplateStats {
-    /// Adds another's counters, if they are of a template like this.
+    /// Adds the counters of an identical template.
     pub fn add(&mut self, other: &Self) {
         let own = self.matches.as_flattened_mut().iter_mut();
         own.zip(other.matches.as_flattened()).for_each(|(own, other)| *own += other);
@@ -77,7 +77,7 @@ pub struct Templates {
 /// The label `view/name`.
 struct ViewLabel {
     text: Box<[u8]>,
-    /// Names at or below these have it.
+    /// Names at or below these have the label.
     zones: Zones<()>,
 }
 
@@ -93,20 +93,20 @@ impl ViewLabel {
         }
     }
 
-    /// The text of the label for `name`; empty if it is not set.
+    /// Returns the text of the label for `name`; empty if it is not set.
     fn of(&self, name: &LowercaseName) -> &[u8] {
         let is_set = !self.text.is_empty() && self.zones.longest(name).is_some();
         if is_set { &self.text } else { &[] }
     }
 }
 
-/// Memory that queries use one after the other.
+/// Buffers that are reused for each query.
 struct Scratch {
-    /// The name asked for, as text.
+    /// QNAME as text.
     name: Vec<u8>,
-    /// A record's text.
+    /// Text of a record.
     text: Vec<u8>,
-    /// Owner and data.
+    /// Owner and data of a record.
     wire: Vec<u8>,
 }
 
@@ -116,7 +116,7 @@ struct One {
     rtype: Option<u16>,
     /// The template has neither an answer nor an error.
     is_empty: bool,
-    /// The number of each zone. `None`: all names belong to the first.
+    /// Number of each zone. `None`: all names belong to the first.
     zones: Option<Zones<usize>>,
     /// The zones as text.
     zone_names: Box<[Box<str>]>,
@@ -124,7 +124,7 @@ struct One {
     sections: [Box<[OneRecord]>; 3],
     rcode: u16,
     error: Option<(u16, Box<[u8]>)>,
-    /// Zones whose names go on when no pattern matches.
+    /// Zones whose names fall through if no pattern matches.
     fallthrough: Zones<()>,
     matches: Box<[[Cell<u64>; COUNTED_RTYPES.len() + 1]]>,
 }
@@ -198,7 +198,7 @@ impl Templates {
         })
     }
 
-    /// The counters of each.
+    /// Returns the counters of each template.
     pub fn stats(&self) -> impl Iterator<Item = TemplateStats> {
         self.all.iter().map(|template| TemplateStats {
             matches: template.matches.iter().map(|zone| zone.each_ref().map(Cell::get)).collect(),
@@ -215,7 +215,7 @@ impl Templates {
 impl One {
     fn new(written: &Template, served: &[Name], hasher: &RandomState) -> Self {
         let zones = written.zones.as_deref().unwrap_or(served);
-        // A block sees no other names than those of its zones.
+        // A block only receives names of its zones.
         let is_all = zones.len() == 1 && (written.zones.is_none() || zones[0] == Name::root());
         let numbered = zones.iter().enumerate().map(|(number, zone)| (zone, number));
         let sections = [&written.answers, &written.authorities, &written.additionals];
@@ -254,7 +254,7 @@ impl One {
         }
     }
 
-    /// The number of the zone that a question belongs to, if the template is for it.
+    /// Returns the number of the question's zone, if the template applies to it.
     #[inline]
     fn zone_of(&self, name: &LowercaseName, question: &Question) -> Option<usize> {
         let any = rtype::ANY;
@@ -275,7 +275,7 @@ impl One {
             || self.sections.iter().flatten().any(|record| matches!(record.shape, Shape::Varies(_)))
     }
 
-    /// The number of the pattern that matches; 0 where there is none to match.
+    /// Returns the number of the pattern that matches; 0 if the template has none.
     fn pattern_of(&self, name: &[u8]) -> Option<usize> {
         if self.patterns.is_empty() {
             return Some(0);
@@ -297,7 +297,7 @@ impl One {
         }
     }
 
-    /// Writes the reply; `None` if it fails.
+    /// Writes the reply; returns `None` if it fails.
     fn answer(
         &self,
         context: &mut QueryContext<'_, '_>,
@@ -347,7 +347,7 @@ impl One {
             answer.write(&mut reply, Section::Additional, additionals)?;
             reply.keep_whole(&mark);
         }
-        // Of what an alias leads to, clients who ask for addresses get those.
+        // The target of an alias is resolved for clients that ask for addresses.
         let is_open =
             positive && answer.has_alias && matches!(question.rtype, rtype::A | rtype::AAAA);
         let len = reply.end_as(flags::AA, self.rcode);
@@ -355,19 +355,19 @@ impl One {
     }
 }
 
-/// A reply's records in the making.
+/// Records of a reply that is being written.
 struct Answer<'a> {
     name: &'a LowercaseName,
     class: u16,
     query: Query<'a>,
     rendered: &'a mut Vec<u8>,
     wire: &'a mut Vec<u8>,
-    /// An alias is among the answers.
+    /// True if an alias is among the answers.
     has_alias: bool,
 }
 
 impl Answer<'_> {
-    /// Writes the records of a section; `None` if one fails.
+    /// Writes the records of a section; returns `None` if one fails.
     fn write(
         &mut self,
         reply: &mut Composer<'_>,
@@ -409,8 +409,8 @@ impl Answer<'_> {
     }
 }
 
-/// A pointer into the question instead of `owner`, where `owner` is its name or above it: so the
-/// client also gets its own spelling.
+/// Returns a pointer into the question instead of `owner`, if that is the QNAME or above it, so
+/// that the client gets its own spelling.
 fn shortened<'a>(name: &LowercaseName, owner: &'a [u8], pointer: &'a mut [u8; 2]) -> &'a [u8] {
     let name = name.as_bytes();
     let start = name.len().checked_sub(owner.len());

@@ -1,8 +1,7 @@
-//! Texts of records, written from a query into memory of a fixed size.
+//! Rendering of records' texts from a query, in memory of a fixed size.
 //!
-//! Groups are found by their numbers, which were looked up for each pattern when the stage was
-//! made. A text that exceeds its memory fails, as does one with a group or number that is not
-//! there.
+//! Groups are used by number; the numbers were looked up for each pattern when the stage was built.
+//! A text fails if it exceeds its memory or has a missing group or an invalid number.
 
 use super::NAME_TEXT_MAX;
 use crate::config::{Part, Pattern, RecordType, TEXT_MAX, Text, Value, class_mnemonic};
@@ -11,7 +10,7 @@ use regex::bytes::CaptureLocations;
 use std::io::Write as _;
 use std::net::IpAddr;
 
-/// A part of a text, its groups found.
+/// Part of a text, with resolved groups.
 pub(super) enum Piece {
     Text(Box<[u8]>),
     Name,
@@ -20,7 +19,7 @@ pub(super) enum Piece {
     Zone,
     Remote,
     View,
-    /// The number of a group, by the pattern that matched.
+    /// Number of a group, for each pattern.
     Group(Box<[Option<usize>]>),
     ParseInt {
         digits: Box<Piece>,
@@ -31,15 +30,15 @@ pub(super) enum Piece {
 
 /// Facts about a query.
 pub(super) struct Query<'a> {
-    /// The name, as text.
+    /// QNAME as text.
     pub(super) name: &'a [u8],
     pub(super) zone: &'a str,
     pub(super) class: u16,
     pub(super) rtype: u16,
     pub(super) peer: IpAddr,
-    /// The name of the view, where the label is set.
+    /// Name of the view, if the label is set.
     pub(super) view: &'a [u8],
-    /// The number of the pattern that matched.
+    /// Number of the pattern that matched.
     pub(super) pattern: usize,
     /// Positions of the groups in the name. `None`: the template has no pattern and matches all
     /// names.
@@ -59,7 +58,7 @@ pub(super) fn is_group(value: &Value) -> bool {
     matches!(value, Value::Match(_) | Value::Group(_))
 }
 
-/// The pieces of a text for these patterns.
+/// Compiles a text for these patterns.
 pub(super) fn pieces(text: &Text, patterns: &[Pattern]) -> Box<[Piece]> {
     let piece = |part: &Part| match part {
         Part::Text(text) => Piece::Text(text.as_bytes().into()),
@@ -71,7 +70,7 @@ pub(super) fn pieces(text: &Text, patterns: &[Pattern]) -> Box<[Piece]> {
 fn piece_of(value: &Value, patterns: &[Pattern]) -> Piece {
     let numbers = |number: &dyn Fn(&Pattern) -> Option<usize>| {
         let numbers: Box<[_]> = patterns.iter().map(number).collect();
-        // Without a pattern there is the whole name.
+        // Without a pattern the group is the whole name.
         Piece::Group(if patterns.is_empty() { Box::new([Some(0)]) } else { numbers })
     };
     match value {
@@ -96,7 +95,7 @@ fn piece_of(value: &Value, patterns: &[Pattern]) -> Piece {
     }
 }
 
-/// Writes a text into `out`, which is emptied first and holds [`TEXT_MAX`] bytes.
+/// Replaces `out`, which has room for [`TEXT_MAX`] bytes, by a text.
 pub(super) fn write(pieces: &[Piece], query: &Query<'_>, out: &mut Vec<u8>) -> Rendered {
     out.clear();
     let whole = pieces.iter().all(|piece| write_piece(piece, query, out).is_some());
@@ -110,7 +109,7 @@ fn write_piece(piece: &Piece, query: &Query<'_>, out: &mut Vec<u8>) -> Option<()
         Piece::View => query.view,
         Piece::Zone => query.zone.as_bytes(),
         Piece::Type => RecordType(query.rtype).mnemonic().unwrap_or_default().as_bytes(),
-        // No record is of class ANY.
+        // No record has class ANY.
         Piece::Class if query.class == rtype::ANY => b"IN",
         Piece::Class => class_mnemonic(query.class).unwrap_or_default().as_bytes(),
         Piece::Group(numbers) => {
@@ -146,8 +145,8 @@ fn push(out: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
     fits.then(|| out.extend_from_slice(bytes))
 }
 
-/// An unsigned number of at most `bits` bits in this base; in base 0 it begins with 0x, 0o, 0b, 0
-/// or is decimal.
+/// Parses an unsigned number of at most `bits` bits; in base 0 a prefix 0x, 0o, 0b or 0 selects the
+/// base, otherwise it is decimal.
 fn number(digits: &[u8], base: u32, bits: u32) -> Option<u64> {
     let (digits, base) = match (base, digits) {
         (0, [b'0', b'x' | b'X', rest @ ..]) => (rest, 16),
@@ -162,7 +161,7 @@ fn number(digits: &[u8], base: u32, bits: u32) -> Option<u64> {
     (bits >= 64 || number >> bits == 0).then_some(number)
 }
 
-/// Writes a name in wire format as text into `out`, which is emptied first.
+/// Replaces `out` by a name in wire format as text.
 pub(super) fn write_name(name: &[u8], out: &mut Vec<u8>) {
     out.clear();
     let (mut place, mut label_end) = (0, 0);
@@ -171,7 +170,7 @@ pub(super) fn write_name(name: &[u8], out: &mut Vec<u8>) {
         if is_length {
             label_end = place + 1 + usize::from(byte);
             if byte == 0 {
-                // The root alone is a dot.
+                // The root is a single dot.
                 if place == 0 {
                     out.push(b'.');
                 }
@@ -203,7 +202,7 @@ mod tests {
     use super::{number, write_name};
 
     #[test]
-    fn numbers_have_a_base_and_as_many_bits_as_they_may() {
+    fn numbers_have_a_base_and_a_maximum_of_bits() {
         for (digits, base, bits, expected) in [
             ("ff", 16, 8, Some(255)),
             ("100", 16, 8, None),
