@@ -1,10 +1,10 @@
-//! Nothing is allocated per query, and what is at the start is as large as an operator is told: a
-//! counting allocator proves both.
+//! Allocation test: no allocation per query, and start-up memory as large as the documented
+//! estimate.
 //!
-//! Ten thousand queries go through the engine: new ones and ones that join, answers, refusals,
-//! upstreams that fail or keep silent, connections that are dialled, shared, expire and grow too
-//! old. As many go to a cache that is too small for their answers. In a binary of its own, and only
-//! a test's own thread's allocations count.
+//! Ten thousand queries go through the engine: new and coalesced queries, responses, refusals,
+//! upstreams that fail or do not respond, connections that are dialled, shared, expired and retired
+//! by age. As many go to a cache that is too small for their answers. A counting allocator in a
+//! binary of its own counts the allocations of the test's thread only.
 
 #![allow(unsafe_code, reason = "an allocator cannot be written without")]
 
@@ -40,14 +40,14 @@ use std::time::Duration;
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
     static FREED: Cell<u64> = const { Cell::new(0) };
-    /// Bytes that are allocated, and the most that were since it was last set.
+    /// Bytes allocated now, and the peak since the pair was last set.
     static LIVE: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
 }
 
 struct Counting;
 
 fn count() {
-    // A thread that ends may have lost its counter; it is not the one that counts.
+    // A thread that is ending may have dropped its counter; the counting thread is not ending.
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 
@@ -58,12 +58,12 @@ fn weigh(bytes: isize) {
     });
 }
 
-// SAFETY: every call is passed on to the system's allocator as it is; counting allocates nothing.
+// SAFETY: every call is passed to the system allocator unchanged; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
         weigh(layout.size() as isize);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        // SAFETY: the caller keeps the contract of `alloc`, which is that of `System.alloc`.
         unsafe { System.alloc(layout) }
     }
 
@@ -88,7 +88,7 @@ static ALLOCATOR: Counting = Counting;
 /// Queries of one turn.
 const TURN: usize = 100;
 
-/// What an upstream does with a query.
+/// Behaviour of an upstream towards a query.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
     Answered,
@@ -97,20 +97,20 @@ enum Fate {
     Refused,
 }
 
-/// A worker without sockets, all its memory at hand from the start.
+/// A worker without sockets, whose memory is all reserved at the start.
 struct Worker {
     engine: Forwarder,
     now: Moment,
     buffers: Buffers,
-    /// Queries on their way, each with its answer.
+    /// Queries on their way to an upstream, each with the connection and its response.
     flights: Vec<(ConnectionId, [u8; 512], usize)>,
-    /// Time when each pool and cache wants to be woken.
+    /// Deadline at which each pool and cache asks to be swept.
     wakes: Vec<(Sweep, Option<Moment>)>,
     replies: u64,
     closed: u64,
     /// Records of errors.
     errors: u64,
-    /// The page that is not open, and the records of those that were.
+    /// Query log page: the spare one, and the records of the full ones.
     page: Page,
     records: usize,
     number: u64,
@@ -229,7 +229,7 @@ impl Shell for Worker {
                 refused = true;
             } else if fate != Fate::Lost {
                 let mut packet = [0; 512];
-                // The query without its OPT, as a response without records.
+                // The query without its OPT, turned into a response without records.
                 let len = query.len() - 11;
                 packet[..len].copy_from_slice(&query[..len]);
                 packet[2] |= 0x80;
@@ -270,8 +270,8 @@ impl Shell for Worker {
     }
 }
 
-/// Queries for so many names, every third name twice, every tenth not a query and
-/// every tenth to an upstream that is dead.
+/// Queries for names of which every third occurs twice; one in ten packets is not a query, and one
+/// query in ten goes to a dead upstream.
 fn queries(turns: usize) -> Vec<Vec<u8>> {
     let query = |number: usize| {
         let name = if number.is_multiple_of(3) { number + 1 } else { number };
@@ -321,7 +321,7 @@ fn ten_thousand_queries_allocate_nothing() {
 #[test]
 fn ten_thousand_queries_to_a_worker_with_a_cache_allocate_nothing() {
     let mut worker = Worker::new(Some(config::Cache { prefetch: None, ..small_cache() }));
-    // Some names are asked for often, and each becomes the next one's turn.
+    // Some names are queried often; the rest are new.
     let query = |number: usize| {
         let name = if number.is_multiple_of(4) { number } else { number * number % 150 };
         Ask::new(number as u16, &format!("n{name}.example")).with_edns(1_232).bytes()
@@ -337,8 +337,8 @@ fn ten_thousand_queries_to_a_worker_with_a_cache_allocate_nothing() {
     assert!(tallies.iter().all(|tally| *tally > 50), "a lame run: {stats:?}");
 }
 
-/// Returns the memory that a worker for `text` should reserve, and the most that was allocated to
-/// find out: the worker itself, and its copy of the configuration.
+/// Returns the memory estimate for a worker with the Corefile `text`, and the peak allocation while
+/// the worker and its copy of the configuration are built.
 fn said_and_counted(text: &str) -> (usize, usize) {
     let host = onward::config::Host::plain();
     let (config, _) = onward::config::Config::load(text.as_bytes(), "f", &host).unwrap();
@@ -360,18 +360,18 @@ fn a_worker_is_as_large_as_is_said() {
     ] {
         let text = format!(". {{\n bind 127.0.0.1\n forward . ::1 ::2 {{\n {options}\n }}\n}}\n");
         let (said, counted) = said_and_counted(&text);
-        // The configuration itself, channels and the poll are not worth a line of their own.
+        // The configuration itself, channels and the poll have no line in the estimate.
         let besides = 64 * 1024 + 4 * text.len();
         assert!(said <= counted && counted <= said + besides, "{what}: {said} of {counted}");
-        // A table that was forgotten would not hide in that.
+        // A forgotten table would exceed this allowance.
         assert!(besides < said / 10, "{what}: {besides} of {said}");
     }
     let small = said_and_counted(". {\n bind 127.0.0.1\n}\n").0;
-    // Half of it is the table of outstanding queries, each with room for options of `rewrite`.
+    // Half of it is the table of outstanding queries, each with room for `rewrite` options.
     assert!((10 << 20..24 << 20).contains(&small), "{small} bytes without any pool");
 }
 
-/// A cache whose answers and denials are given up for others, for want of slots and of bytes.
+/// A cache that evicts answers and denials, for want of slots and of bytes.
 fn small_cache() -> config::Cache {
     let prefetch = Prefetch { amount: 2, duration: Duration::from_secs(60), percentage: 50 };
     let serve_stale = ServeStale {
@@ -391,7 +391,7 @@ fn small_cache() -> config::Cache {
     settings
 }
 
-/// A response of the kind that `number` stands for: answers short and long, a denial, a failure.
+/// A response whose kind depends on `number`: short or long answer, denial, failure.
 fn response(query: &[u8], number: usize) -> Vec<u8> {
     let ask = Query::parse(query, false).expect("a query");
     let (code, answers, denials) = match number % 8 {
@@ -411,7 +411,7 @@ fn ten_thousand_questions_to_a_cache_that_has_grown_allocate_nothing() {
     let hasher = RandomState::with_seeds(1, 2, 3, 4);
     let settings = small_cache();
     let mut cache = Cache::new(&settings, &hasher);
-    // Some names are asked for often, most of them not.
+    // Some names are queried often, most of them rarely.
     let name = |number: usize| number * number % if number.is_multiple_of(2) { 97 } else { 3_001 };
     let query = |number| Ask::new(7, &format!("n{}.example", name(number))).with_edns(512).bytes();
     let queries: Vec<_> = (0..10_000).map(query).collect();
@@ -425,7 +425,7 @@ fn ten_thousand_questions_to_a_cache_that_has_grown_allocate_nothing() {
     for (step, (query, packet)) in rounds.enumerate() {
         let number = step % queries.len();
         allocations[1 + step / queries.len()] = ALLOCATIONS.get();
-        // Now and then all that is there expires.
+        // Once in 2,500 queries every cached answer expires.
         let passed = if number % 2_500 == 0 { 9_000 } else { 2 };
         now = now.plus(Duration::from_millis(passed));
         let query = Query::parse(query, false).expect("a query");
@@ -456,7 +456,7 @@ fn ten_thousand_questions_to_a_cache_that_has_grown_allocate_nothing() {
             cache.sweep(now);
         }
     }
-    // Tables double: a few that hold hundreds do so a few times each.
+    // Tables grow by doubling: the few that hold hundreds of entries grow a few times each.
     let grown = allocations[1] - allocations[0];
     assert!((1..80).contains(&grown), "{grown} allocations");
     assert_eq!(ALLOCATIONS.get() - allocations[1], 0);

@@ -1,7 +1,8 @@
-//! The engine in virtual time, through its public face, with upstreams that tests play.
+//! The engine through its public interface, in virtual time, with upstreams played by the tests.
 //!
-//! Whole outages pass in microseconds: nothing sleeps, and an instant is checked to the nanosecond.
-//! Every test ends with [`world::World::finish`], which lets all time pass and finds nothing left.
+//! Whole outages pass in microseconds: nothing sleeps, and instants are checked to the nanosecond.
+//! Every test ends with [`world::World::finish`], which advances past all deadlines and checks that
+//! nothing is left.
 
 #[path = "engine/arrivals.rs"]
 mod arrivals;

@@ -1,12 +1,12 @@
-//! The shape of this house, kept by reading its source as text.
+//! Rules about the source tree, checked by reading the source as text.
 //!
-//! Which room may name which, how long a file and a line may be, that each file says what it is
-//! for, and what must not occur at all. A table or limit changes here first, so each new edge
-//! between rooms is a decision in a diff and not an accident.
+//! Allowed dependencies between rooms, lengths of files and lines, module headers, and forbidden
+//! names. A table or limit changes here first, so each new edge between rooms is a decision in a
+//! diff and not an accident.
 //!
-//! Each check is a function from a file to its violations; the tests at the foot show that each
-//! fails on a bad sample. Comments, strings and test code may name anything unless a check says
-//! otherwise. A re-export hides nothing: a path through it is judged by the room it starts in.
+//! Each check is a function from a file to its violations; the tests at the end show that each
+//! check fails on a bad sample. Comments, strings and test code may name anything unless a check
+//! says otherwise. A re-export hides nothing: a path through it is judged by the room it starts in.
 
 #[path = "tidy/circles.rs"]
 mod circles;
@@ -24,11 +24,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-/// Where Rust source lives.
+/// Directories with Rust source.
 const TREES: [&str; 6] =
     ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
-/// Which rooms, or modules of rooms, each room may name.
+/// For each room, the rooms or modules of rooms that it may name.
 const ROOMS: [(&str, &[&str]); 23] = [
     (
         "admin",
@@ -86,10 +86,10 @@ const SYS_CRATES: [&str; 5] = ["core_affinity", "libc", "mio", "seccompiler", "s
 
 /// The engine's files that combine its leaves.
 const COMBINERS: [&str; 3] = ["chain", "forwarder", "shell"];
-/// Which leaf of the engine may name which other; `*` is any leaf, and `mod` would be the items
-/// of `engine/mod.rs`. Containers, keys and the views of messages are for all; an exchange
-/// carries its query's tour of the upstreams, caches and pools their own counters; names of zones
-/// are for caches, stages, routes and the journal, and what stages make of queries is counted.
+/// Allowed references between the engine's leaves; `*` is any leaf, and `mod` would be the items of
+/// `engine/mod.rs`. All leaves may use containers, keys and message views; an exchange carries its
+/// query's upstream selection, caches and pools their own counters; zone names are for caches,
+/// stages, routes and the query log, and the counters include the results of stages.
 const LEAF_EDGES: [(&str, &str); 36] = [
     ("*", "heap"),
     ("*", "histogram"),
@@ -131,7 +131,7 @@ const LEAF_EDGES: [(&str, &str); 36] = [
 
 /// Rooms without I/O, time, threads and printing.
 const PURE: [&str; 3] = ["engine", "wheel", "zonefile"];
-/// Names that a pure room has no use for.
+/// Names that are forbidden in a pure room.
 const IMPURE: [&str; 10] = [
     "Instant",
     "SystemTime",
@@ -145,14 +145,14 @@ const IMPURE: [&str; 10] = [
     "println",
 ];
 
-/// The one test that cannot do without `unsafe`: it counts allocations.
+/// The only test with `unsafe` code: a counting allocator.
 const COUNTING_ALLOCATOR: &str = "tests/allocations.rs";
 
 /// The page that lists log texts.
 const LOG_PAGE: &str = "tuning/LOG.md";
-/// Lines of a file that are not test items.
+/// Lines of a file, test items excluded.
 const LINES_MAX: usize = 520;
-/// Pages whose words count besides comments.
+/// Pages whose wording counts besides comments.
 const PAGES: [&str; 7] = [
     "README.md",
     "benches/RESULTS.md",
@@ -167,11 +167,11 @@ const PAGES: [&str; 7] = [
 const VAGUE_OPENINGS_MAX: f64 = 2.7;
 /// Vague phrases in 1,000 words of comments and pages. It only falls; the target is 0.3.
 const RIDDLES_MAX: f64 = 3.4;
-/// Characters of a line.
+/// Characters per line.
 const WIDTH_MAX: usize = 100;
 /// Lines of a module header.
 const HEADER_MIN: usize = 3;
-/// Notes to oneself, and macros of half-done work. Spelt so that this file does not contain them.
+/// Reminders of unfinished work, and macros for it. Split so that this file does not contain them.
 const LEFTOVERS: [&str; 6] = [
     concat!("FIX", "ME"),
     concat!("TO", "DO"),
@@ -180,7 +180,7 @@ const LEFTOVERS: [&str; 6] = [
     concat!("todo", "!"),
     concat!("unimplemented", "!"),
 ];
-/// Paths that exist only on the machine of whoever wrote them.
+/// Paths that exist only on an author's machine.
 const MACHINE_PATHS: [&str; 2] = [concat!("/wo", "rk/"), concat!("/tmp", "/h-")];
 
 #[test]
@@ -352,7 +352,8 @@ fn leaf_violations(path: &str, text: &str) -> Vec<String> {
     named.map(|other| format!("{path}: the leaf `{own}` may not name `{other}`")).collect()
 }
 
-/// The leaf that a path below `engine` leads into: each stage is one, each other module is one.
+/// The leaf that a path below `engine` starts in: each stage is a leaf, and so is each other
+/// module.
 fn leaf_of(inside: &[&str]) -> String {
     let is_module = |name: &str| name.starts_with(|first: char| first.is_ascii_lowercase());
     match inside {
@@ -362,8 +363,8 @@ fn leaf_of(inside: &[&str]) -> String {
     }
 }
 
-/// Returns the dependencies that `sys` names beside the kernel's; `known` are those of the
-/// manifest.
+/// Returns the dependencies that `sys` names besides the kernel's; `known` are all dependencies of
+/// the manifest.
 fn crate_violations(path: &str, text: &str, known: &[String]) -> Vec<String> {
     if module_of(path).is_none_or(|module| module.first() != Some(&"sys")) {
         return Vec::new();
@@ -375,7 +376,7 @@ fn crate_violations(path: &str, text: &str, known: &[String]) -> Vec<String> {
     refused.map(|name| format!("{path}: `sys` may not name the crate `{name}`")).collect()
 }
 
-/// The names of a manifest's dependencies, as code spells them.
+/// The names of a manifest's dependencies, as spelt in code.
 fn dependencies(manifest: &str) -> Vec<String> {
     let mut inside = false;
     let mut names = Vec::new();
@@ -426,14 +427,14 @@ fn length_violations(path: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// A file without a header that says what it owns.
+/// Returns a violation if the file has no header that says what it owns.
 fn header_violations(path: &str, text: &str) -> Vec<String> {
     let header = text.lines().take_while(|line| line.starts_with("//!")).count();
     let short = format!("{path}: a header of {header} lines, at least {HEADER_MIN}");
     Vec::from_iter((header < HEADER_MIN).then_some(short))
 }
 
-/// Returns notes about unfinished work, in comments, strings and tests too.
+/// Returns reminders of unfinished work, in comments, strings and tests too.
 fn leftover_violations(path: &str, text: &str) -> Vec<String> {
     occurrences(path, text, &LEFTOVERS)
 }
@@ -451,8 +452,8 @@ fn occurrences(path: &str, text: &str, words: &[&str]) -> Vec<String> {
     text.lines().zip(1..).filter_map(found).collect()
 }
 
-/// The module that a file of the root package's `src` is; the crate's roots are the empty path.
-/// `None` for other trees, and for a module's tests in a file of their own.
+/// The module path of a file of the root package's `src`; empty for the crate's roots. `None` for
+/// other trees, and for a module's tests in a file of their own.
 fn module_of(path: &str) -> Option<Vec<&str>> {
     let inside = path.strip_prefix("src/")?.strip_suffix(".rs")?;
     if inside.ends_with("/tests") {
@@ -462,7 +463,7 @@ fn module_of(path: &str) -> Option<Vec<&str>> {
     Some(if ["lib", "main"].contains(&inside) { Vec::new() } else { inside.split('/').collect() })
 }
 
-/// The paths into this crate that a module's production code names, from the crate's root.
+/// The paths into this crate that a module's production code names, relative to the crate's root.
 fn named_modules(module: &[&str], text: &str) -> Vec<Vec<String>> {
     let code = production(text);
     let mut named: Vec<Vec<String>> =
@@ -472,7 +473,7 @@ fn named_modules(module: &[&str], text: &str) -> Vec<Vec<String>> {
     named
 }
 
-/// A path from the crate's root, if it is one into this crate.
+/// The path relative to the crate's root, if it leads into this crate.
 fn absolute(module: &[&str], path: &[&str]) -> Option<Vec<String>> {
     let (mut base, mut rest) = match path {
         ["crate" | "onward", rest @ ..] => (Vec::new(), rest),
@@ -496,7 +497,7 @@ fn check_rust(check: impl Fn(&str, &str) -> Vec<String>) {
     refuse(files.iter().flat_map(|path| check(path, &read(path))).collect());
 }
 
-/// Adds the Rust files below a directory, build directories left out.
+/// Adds the Rust files below a directory, except those in build directories.
 fn collect(directory: &str, files: &mut Vec<String>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     for entry in path.read_dir().unwrap_or_else(|error| panic!("{directory}: {error}")) {
@@ -511,7 +512,7 @@ fn collect(directory: &str, files: &mut Vec<String>) {
     }
 }
 
-/// A file's text; `None` if it is no text or is gone.
+/// A file's text; `None` if it is not text or does not exist.
 fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).ok()
 }
@@ -540,7 +541,7 @@ mod tests {
         assert_eq!(check(path, text), Vec::<String>::new(), "{path}, {}", start(text));
     }
 
-    /// The part of a sample that fits into a message.
+    /// The beginning of a sample, short enough for a message.
     fn start(text: &str) -> &str {
         text.get(..80).unwrap_or(text)
     }

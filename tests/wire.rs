@@ -1,9 +1,9 @@
-//! The views of messages against the `domain` crate, on random and on broken messages.
+//! Message views compared with the `domain` crate, on random and on broken messages.
 //!
-//! What a view accepts or rejects, what goes upstream, what a client gets: in each case `domain`
-//! reads the same bytes and both must agree. Where the views are stricter on purpose (a question
-//! needs no pointer, a pointer has no business in the header) the test says so. And no bytes at
-//! all make them panic.
+//! For accepted and rejected messages, for queries that go upstream and for replies to clients,
+//! `domain` reads the same bytes and both must agree. Where the views are stricter on purpose (no
+//! compression pointer in a question, none into the header) the test says so. No input of any kind
+//! may make them panic.
 
 mod common;
 #[path = "wire/oracle.rs"]
@@ -66,7 +66,7 @@ fn broken_responses_are_rejected_as_domain_rejects_them() {
             };
             accepted += 1;
             assert!(response.start <= response.end && response.end <= packet.len());
-            // How many questions there are is looked at before.
+            // The number of questions is checked first.
             if word_at(&packet, 4) == 1 {
                 assert!(can_be_read(&packet, &[2, 5, 6, 15]), "{packet:x?}");
             }
@@ -83,7 +83,7 @@ fn broken_responses_are_rejected_as_domain_rejects_them() {
     });
 }
 
-/// Counts and appends another OPT, wherever that puts it.
+/// Appends another OPT, wherever that falls, and counts it in the header.
 fn add_opt(dice: &mut Dice, packet: &mut Vec<u8>) {
     let place = 6 + 2 * dice.below(3);
     let count = word_at(packet, place).wrapping_add(1);
@@ -93,12 +93,12 @@ fn add_opt(dice: &mut Dice, packet: &mut Vec<u8>) {
     *packet = writer.bytes;
 }
 
-/// Types whose data has a form that `domain` knows too.
+/// Types whose RDATA `domain` parses too.
 const FORMS: [u16; 20] = [2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 33, 35, 39, 46, 47, 64, 65];
-/// Types whose data are bytes to `domain`.
+/// Types whose RDATA is opaque to `domain`.
 const FORMS_APART: [u16; 10] = [17, 18, 19, 20, 21, 24, 26, 30, 36, 99];
 
-/// What we reject `domain` rejects too, save what we reject on purpose.
+/// `domain` rejects every message that the views reject, except for the deliberate differences.
 fn check_rejection(packet: &[u8]) {
     let Some((questions, records)) = read(packet) else { return };
     let opts: Vec<_> = records.iter().filter(|record| record.rtype == OPT).collect();
@@ -116,8 +116,9 @@ fn check_rejection(packet: &[u8]) {
     assert!(on_purpose, "{packet:x?}");
 }
 
-/// Returns true if the name at `start` has a pointer to a name that has not ended before it begins:
-/// to one of its own labels. `domain` follows such pointers (RFC 1035 §4.1.4: a prior name).
+/// Returns true if the name at `start` has a pointer to a name that has not ended before the
+/// pointer: to one of its own labels. `domain` follows such pointers (RFC 1035 §4.1.4: a prior
+/// name).
 fn points_into_itself(packet: &[u8], start: usize) -> bool {
     let (mut place, mut piece) = (start, start);
     for _ in 0..256 {
@@ -137,8 +138,7 @@ fn points_into_itself(packet: &[u8], start: usize) -> bool {
     true
 }
 
-/// Returns true if `domain` can read all owners, and the data of addresses and of records of these
-/// types.
+/// Returns true if `domain` can read all owners, the RDATA of addresses, and that of these types.
 fn can_be_read(packet: &[u8], kinds: &[u16]) -> bool {
     let message = Message::from_octets(packet).expect("a header");
     message.iter().all(|parsed| {
@@ -174,12 +174,12 @@ fn what_the_client_gets_is_what_the_upstream_said() {
     });
 }
 
-/// A client who asked so.
+/// The client of `asked`.
 fn to<'a>(asked: &'a Asked, question: &'a [u8]) -> ReplyTo<'a> {
     ReplyTo { asked, question, limit: asked.udp_limit(), finish: Finish::PLAIN }
 }
 
-/// Returns true if the answer came through whole.
+/// Checks the reply built from `packet`; returns true if it has the whole answer.
 fn check_answer(dice: &mut Dice, packet: &[u8], asked: &Asked) -> bool {
     let response = Response::parse(packet).unwrap();
     let (_, records) = read(packet).unwrap();
@@ -201,7 +201,7 @@ fn check_answer(dice: &mut Dice, packet: &[u8], asked: &Asked) -> bool {
     let extended_error = opt.and_then(|place| first_extended_error(&records[place].data));
     let options = check_opt(&mut got, asked, &response, extended_error.unwrap_or_default());
 
-    // The longest run of whole RRsets that leaves room for the OPT, or less of it.
+    // The longest run of whole RRsets that leaves room for the OPT, or a shorter one.
     let room = limit - if asked.edns.is_some() { 11 + options } else { 0 };
     let is_end = |end: usize| {
         let before = end.checked_sub(1).map(|before| &source[before]);
@@ -235,7 +235,7 @@ fn check_answer(dice: &mut Dice, packet: &[u8], asked: &Asked) -> bool {
     whole
 }
 
-/// Returns the number of records kept of those that fit, and true if none is missing.
+/// Returns the number of records kept of those that fit, and true if no record is missing.
 fn required_of(source: &[Seen], fitting: usize, rcode: u16) -> (usize, bool) {
     let [answers, authorities] =
         [0, 1].map(|last| source.iter().filter(|record| record.section <= last).count());
@@ -256,8 +256,8 @@ fn required_of(source: &[Seen], fitting: usize, rcode: u16) -> (usize, bool) {
     (fitting, !source[fitting..].iter().any(is_glue))
 }
 
-/// The first extended error that can be read in an OPT's data, code and length included, unless
-/// it is too long to be passed on.
+/// The first extended error that can be read in an OPT's RDATA, code and length included, unless it
+/// is too long to be passed on.
 fn first_extended_error(mut data: &[u8]) -> Option<Vec<u8>> {
     while let [code, rtype, high, low, rest @ ..] = data {
         let end = 4 + usize::from(u16::from_be_bytes([*high, *low]));
@@ -272,8 +272,8 @@ fn first_extended_error(mut data: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// Takes the OPT out of `got`, where it is the last, and looks at it; returns the length of its
-/// options.
+/// Removes the OPT from `got`, where it is the last record, and checks it; returns the length of
+/// its options.
 fn check_opt(
     got: &mut Vec<Seen>,
     asked: &Asked,
@@ -295,7 +295,7 @@ fn check_opt(
     options.len()
 }
 
-/// The names that the first `count` records' data hold, wherever their pointers lead.
+/// The names in the RDATA of the first `count` records, with their pointers followed.
 fn display_data(packet: &[u8], count: usize) -> Vec<String> {
     let message = Message::from_octets(packet).unwrap();
     let named = message.iter().take(count).filter_map(|parsed| {
@@ -341,7 +341,7 @@ fn our_own_errors_are_what_domain_reads() {
             let header = message.header();
             assert_eq!((header.id(), header.qr(), header.ra()), (asked.id, true, true));
             assert!(!header.aa() && !header.tc() && !header.ad());
-            // Without an OPT there is no room for more than four bits.
+            // Without an OPT the response code has four bits only.
             let is_told = asked.edns.is_some() || rcode as u16 <= 15;
             let code = if is_told { rcode as u8 & 15 } else { Rcode::ServFail as u8 };
             assert_eq!(header.rcode().to_int(), code);
@@ -417,7 +417,7 @@ fn no_bytes_make_the_views_panic() {
                 _ => random_response(dice),
             };
             if packet.len() >= HEADER_LEN && dice.one_in(2) {
-                // Past the first checks.
+                // Passes the first checks.
                 packet[2..6].copy_from_slice(&[dice.pick(&[0, 0x80]), 0, 0, 1]);
             }
             for _ in 0..20 {
@@ -441,7 +441,7 @@ fn no_cut_makes_the_views_panic() {
     });
 }
 
-/// All that the engine ever does with bytes from strangers.
+/// Every operation of the engine on bytes from the network.
 fn look_at(dice: &mut Dice, packet: &[u8]) {
     let mut out = [0; 1_232];
     if let Ok(query) = Query::parse(packet, false) {

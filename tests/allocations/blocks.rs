@@ -1,7 +1,7 @@
-//! Thousands of server blocks.
+//! Memory of thousands of server blocks.
 //!
-//! Empty caches are small, and a reload allocates and frees nothing of their number in a worker's
-//! turn.
+//! Empty caches are small, and the number of allocations and frees that a reload makes in a
+//! worker's turn does not depend on the number of blocks.
 
 use crate::{ALLOCATIONS, FREED, LIVE};
 use ahash::RandomState;
@@ -26,7 +26,7 @@ fn an_empty_cache_takes_four_kilobytes_at_most() {
     assert!(caches.iter().all(|cache| cache.reserved() < each), "no more than was allocated");
 }
 
-/// So many blocks with all that a block has memory for; upstreams are numbered from `first` on.
+/// `count` blocks with every table that a block reserves; upstreams are numbered from `first` on.
 fn blocks(count: usize, first: usize) -> Config {
     let mut text = String::new();
     for number in 0..count {
@@ -44,8 +44,8 @@ fn blocks(count: usize, first: usize) -> Config {
     Config::load(text.as_bytes(), "f", &host).unwrap().0
 }
 
-/// Allocations and frees in a worker that goes over to as many blocks again, of which half have
-/// another upstream.
+/// Allocations and frees in a worker that reloads as many blocks, half of them with another
+/// upstream.
 fn work_of_a_reload(count: usize) -> (u64, u64) {
     let (before, after) = (blocks(count, 0), blocks(count, count / 2));
     let health_states = |config: &Config| Arc::new(HealthStates::new(config));
@@ -54,7 +54,7 @@ fn work_of_a_reload(count: usize) -> (u64, u64) {
     let (allocations, freed) = (ALLOCATIONS.get(), FREED.get());
     engine.adopt(Moment::ZERO, &mut parts);
     let work = (ALLOCATIONS.get() - allocations, FREED.get() - freed);
-    // The old parts are all there.
+    // The parts of the old configuration are all present.
     let live = LIVE.get().0;
     drop(parts);
     assert!(live - LIVE.get().0 > 1_000 * count as isize, "what is old is handed back");

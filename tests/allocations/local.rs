@@ -1,4 +1,4 @@
-//! Answers of the server's own: hosts files, templates, rewritten names.
+//! Allocations for replies made by the server itself: hosts files, templates, rewritten names.
 //!
 //! None of them allocates once its block has answered a few queries.
 
@@ -12,11 +12,11 @@ use onward::moment::Moment;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Queries before allocations count: each thread makes what it needs for a pattern once.
+/// Queries before allocations count: each thread builds its state for a pattern once.
 const WARM_UP: usize = 100;
 
-/// Allocations for 10,000 queries, of `names` in turn and type `rtype`, to a server block with
-/// `directives`. All are answered at once with `count` records.
+/// Allocations for 10,000 queries for `names` in turn, of type `rtype`, to a server block with
+/// `directives`. Each query is answered at once with `count` records.
 fn allocations(directives: &str, names: &[&str], rtype: u16, count: u16) -> u64 {
     let text = format!("t {{\n bind 127.0.0.1\n{directives}\n}}\n");
     let (config, _) = Config::load(text.as_bytes(), "Corefile", &Host::plain()).unwrap();

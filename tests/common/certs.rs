@@ -1,7 +1,7 @@
-//! Certificates for loopback, made on the spot: good ones, and each kind of bad one.
+//! Certificates for loopback, made during the test: valid ones, and each kind of invalid one.
 //!
-//! An [`Authority`] issues for names and addresses; what is to be wrong is asked for. Files are
-//! given to a configuration by name, without a file system.
+//! An [`Authority`] issues certificates for names and addresses; defects are requested explicitly.
+//! Files are passed to a configuration by name, without a file system.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Who issues certificates.
+/// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
@@ -29,7 +29,7 @@ pub(crate) struct Identity {
     pub(crate) key: String,
 }
 
-/// When a certificate is good.
+/// Validity period of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dates {
     Now,
@@ -56,12 +56,12 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Its own certificate.
+    /// The authority's own certificate, in PEM.
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// A certificate for these names and addresses.
+    /// Issues a certificate for these names and addresses.
     pub(crate) fn issue(&self, names: &[&str]) -> Identity {
         self.issue_for(names, Dates::Now)
     }
@@ -75,7 +75,7 @@ impl Authority {
         Identity { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
-    /// A certificate that is its own authority and a server's, as `openssl req -x509` makes it.
+    /// A self-signed server certificate that is its own authority, as `openssl req -x509` makes it.
     pub(crate) fn of_itself(names: &[&str], dates: Dates) -> Identity {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -92,7 +92,7 @@ impl Authority {
         Arc::new(roots)
     }
 
-    /// A client that trusts this one.
+    /// The configuration of a client that trusts this authority.
     pub(crate) fn client(&self) -> ClientConfig {
         ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -101,7 +101,7 @@ impl Authority {
             .with_no_client_auth()
     }
 
-    /// The same, that shows a certificate.
+    /// The configuration of a client that also presents a certificate.
     pub(crate) fn client_with(&self, own: &Identity) -> ClientConfig {
         ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -111,7 +111,7 @@ impl Authority {
             .unwrap()
     }
 
-    /// A server that wants certificates of this one.
+    /// The configuration of a server that requires client certificates of this authority.
     pub(crate) fn strict_server(&self, own: &Identity) -> ServerConfig {
         let verifier =
             WebPkiClientVerifier::builder_with_provider(self.roots(), provider()).build().unwrap();
@@ -133,7 +133,7 @@ impl Identity {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
 
-    /// The pin of its key, as it is written.
+    /// The pin of the certificate's key, as written in a Corefile.
     pub(crate) fn pin(&self) -> String {
         let pin = onward::tls::pin_of(&self.chain()[0]).unwrap();
         let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -147,12 +147,12 @@ impl Identity {
         text + "="
     }
 
-    /// A server that shows it.
+    /// The configuration of a server that presents this certificate.
     pub(crate) fn server(&self) -> ServerConfig {
         self.server_speaking(rustls::ALL_VERSIONS)
     }
 
-    /// The same, of this version alone.
+    /// The same, for this TLS version only.
     pub(crate) fn server_of(&self, version: &'static SupportedProtocolVersion) -> ServerConfig {
         self.server_speaking(&[version])
     }

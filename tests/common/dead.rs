@@ -1,30 +1,29 @@
-//! Upstreams that are dead, each in a way of its own.
+//! Dead upstreams of several kinds.
 //!
-//! They hold their ports for as long as they are kept, so that nobody else answers there.
+//! They hold their ports while in use, so that no other program can answer there.
 
 use socket2::{Domain, SockRef, Socket, Type};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-/// How an upstream is dead.
+/// Failure mode of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Death {
-    /// It takes datagrams and says nothing.
+    /// Receives datagrams and never responds.
     Silent,
-    /// Its host says that nobody listens there.
+    /// The port is closed: ICMP port unreachable, or a reset.
     Refusing,
-    /// Nothing answers to who wants to connect.
+    /// SYNs get no reply.
     BlackHole,
-    /// It accepts connections and resets them.
+    /// Accepts connections and resets them.
     Resetting,
 }
 
 impl Death {
-    /// All of them.
     pub(crate) const ALL: [Self; 4] =
         [Self::Silent, Self::Refusing, Self::BlackHole, Self::Resetting];
 
-    /// Options of `forward` that have it met over its transport.
+    /// Options of `forward` that select the transport on which the failure shows.
     pub(crate) fn transport(self) -> &'static str {
         match self {
             Self::Silent | Self::Refusing => "",
@@ -33,20 +32,20 @@ impl Death {
     }
 }
 
-/// What keeps a port.
+/// Holder of a dead upstream's port.
 pub(crate) enum Dead {
-    /// A socket for datagrams that nobody reads.
+    /// A UDP socket that is never read.
     Datagrams(#[expect(dead_code, reason = "held for its port")] UdpSocket),
-    /// A listener whose queue is full, and what fills it.
+    /// A listener with a full backlog, and the connections that fill it.
     Full(
         #[expect(dead_code, reason = "held for its port")] Socket,
         #[expect(dead_code, reason = "held for its place")] Vec<Socket>,
     ),
-    /// A listener in a thread.
+    /// A listener that a thread serves.
     Thread,
 }
 
-/// A dead upstream, and where it was.
+/// Makes a dead upstream; returns its address and the holder of its port.
 pub(crate) fn dead(death: Death) -> (SocketAddr, Dead) {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     match death {
@@ -54,7 +53,7 @@ pub(crate) fn dead(death: Death) -> (SocketAddr, Dead) {
             let socket = UdpSocket::bind(any).unwrap();
             let address = socket.local_addr().unwrap();
             if death == Death::Refusing {
-                // Connected to itself it takes nothing from others.
+                // Connected to itself, the socket receives nothing from other addresses.
                 socket.connect(address).unwrap();
             }
             (address, Dead::Datagrams(socket))
@@ -70,11 +69,11 @@ pub(crate) fn dead(death: Death) -> (SocketAddr, Dead) {
 }
 
 fn reset(stream: TcpStream) {
-    // Closed with no time to linger, it is reset.
+    // With zero linger time, closing sends a reset.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
 }
 
-/// A listener that accepts nothing and whose queue is full: the kernel ignores who knocks.
+/// A listener that never accepts and whose backlog is full: the kernel ignores further SYNs.
 fn black_hole(any: SocketAddr) -> (SocketAddr, Dead) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&any.into()).unwrap();

@@ -1,8 +1,8 @@
-//! Queries at a rate that nobody waits for, and what came back of them.
+//! Queries at a fixed rate without waiting for replies, and a count of those that came back.
 //!
-//! An open loop: so many queries a second are offered, however many are answered. Each has a name
-//! and an id of its own, and every reply is held against its query. For tests of what upstreams
-//! that are dead leave behind.
+//! An open loop: [`RATE`] queries a second are sent, regardless of the replies. Each has its own
+//! name and ID, and every reply is checked against its query. For tests of the after-effects of
+//! dead upstreams.
 
 use onward::clock::Clock;
 use onward::moment::{Moment, nanos};
@@ -20,9 +20,9 @@ const SERVFAIL: u8 = 2;
 pub(crate) struct Flood {
     sockets: Vec<UdpSocket>,
     answered: Vec<bool>,
-    /// Queries that the kernel took.
+    /// Queries that the kernel accepted.
     pub(crate) sent: u64,
-    /// Replies that came back: each a SERVFAIL, and the only one to its query.
+    /// Replies received: each a SERVFAIL, and the only one to its query.
     pub(crate) replies: u64,
 }
 

@@ -1,7 +1,7 @@
-//! A client of pages over HTTP, written byte by byte and not by the code under test.
+//! An HTTP client for the server's endpoints, written byte by byte, independent of the tested code.
 //!
-//! One connection for each request, or one for several; nothing is waited for longer than anybody
-//! should. What is wrong on purpose is sent as it is.
+//! One connection for each request, or one for several; every read has a deadline. Invalid requests
+//! are sent unchanged.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
@@ -9,19 +9,18 @@ use super::until::TIMEOUT;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// A connection.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
-/// The code and the body that come for `path`.
+/// Fetches `path`; returns status code and body.
 pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
     try_get(address, path).unwrap()
 }
 
-/// The same; `None`: nobody is there, or left without an answer.
+/// The same; `None` if the connection is refused or closed without a response.
 pub(crate) fn try_get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -33,7 +32,7 @@ pub(crate) fn try_get(address: SocketAddr, path: &str) -> Option<(u16, String)> 
     Some((head.get(9..12)?.parse().ok()?, body.to_owned()))
 }
 
-/// Asks for `/health` on a connection that stays open; false: it was closed instead.
+/// Requests `/health` on a connection that stays open; false if the server has closed it.
 pub(crate) fn is_healthy_on(stream: &mut TcpStream) -> bool {
     if stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").is_err() {
         return false;

@@ -1,11 +1,11 @@
-//! Other people's programs: whether a test can talk to one.
+//! Detection of installed third-party programs.
 //!
-//! A test that needs a program which is not there is skipped, and that is said aloud. Installing
-//! what is missing is not done here.
+//! A test whose program is missing is skipped and prints so. Installing programs is left to the
+//! environment.
 
 use std::process::Command;
 
-/// Returns true if `program` is installed; says aloud that its test is skipped if not.
+/// Returns true if `program` is installed; otherwise prints that its test is skipped.
 pub(crate) fn is_installed(program: &str) -> bool {
     let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
     let found = found.is_ok_and(|output| output.status.success());

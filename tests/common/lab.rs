@@ -1,9 +1,9 @@
-//! Network namespaces of a test's own: hosts on wires, with their own addresses, rules and flows.
+//! Network namespaces for one test: hosts on virtual links, with addresses, rules and flows.
 //!
-//! A test that calls [`inside`] is run again by itself within its first namespace, so that its
-//! sockets and the programs that it starts are there; the outer run waits for the inner one and
-//! takes everything away again, however that ended. Needs root, `ip`, `nft` and `conntrack`;
-//! without them it says so and is skipped. Nothing here knows what is tested.
+//! A test that calls [`inside`] is run again as a child process within its first namespace, so that
+//! its sockets and the programs that it starts are there; the outer run waits for the inner one and
+//! removes everything afterwards, however it ended. Needs root, `ip`, `nft` and `conntrack`;
+//! otherwise the test prints that it is skipped. Independent of the subject of the test.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
@@ -11,15 +11,15 @@ use super::until::until;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Set for the inner run: the names of all namespaces begin with it.
+/// Environment variable of the inner run: the common prefix of the namespaces' names.
 const WITHIN: &str = "ONWARD_LAB";
 
-/// The namespaces of one test, from within the first.
+/// The namespaces of one test, as seen from the first.
 pub(crate) struct Lab {
     prefix: String,
 }
 
-/// The outer run's hold on the namespaces: dropping it removes them.
+/// The outer run's guard: dropping it removes the namespaces.
 struct Hold {
     prefix: String,
 }
@@ -37,7 +37,7 @@ impl Drop for Hold {
     }
 }
 
-/// Runs `story` within a namespace of its own; `test` is the full name of the test that calls.
+/// Runs `story` within a namespace of its own; `test` is the full name of the calling test.
 pub(crate) fn inside(test: &str, story: impl FnOnce(&Lab)) {
     if let Ok(prefix) = std::env::var(WITHIN) {
         return story(&Lab { prefix });
@@ -58,7 +58,7 @@ pub(crate) fn inside(test: &str, story: impl FnOnce(&Lab)) {
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         until("the end of the inner run", || inner.try_wait().unwrap())
     }));
-    // One that hangs.
+    // The inner run may hang.
     let _ = inner.kill();
     let _ = inner.wait();
     drop(hold);
@@ -68,7 +68,7 @@ pub(crate) fn inside(test: &str, story: impl FnOnce(&Lab)) {
     }
 }
 
-/// Returns the requirement of a lab that is missing.
+/// Returns the first requirement of a lab that is missing.
 fn missing() -> Option<&'static str> {
     let runs = |program: &str, argument: &str| {
         let command = Command::new(program).arg(argument).output();
@@ -87,8 +87,8 @@ fn missing() -> Option<&'static str> {
 }
 
 impl Lab {
-    /// Makes a host at the other end of a new wire: `ours` and `theirs` are addresses with the
-    /// length of their prefix.
+    /// Adds a host at the other end of a new link: `ours` and `theirs` are addresses with prefix
+    /// lengths.
     pub(crate) fn host(&self, name: &str, ours: &str, theirs: &[&str]) {
         let other = self.name(name);
         succeed(Command::new("ip").args(["netns", "add", &other]));
@@ -103,7 +103,7 @@ impl Lab {
         ip(&format!("-n {other} link set wire up"));
     }
 
-    /// A command that runs on the host of this name.
+    /// A command that runs in the namespace of this host.
     pub(crate) fn on(&self, name: &str, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name(name), program]);
@@ -115,19 +115,19 @@ impl Lab {
     }
 }
 
-/// Does what `ip` is told.
+/// Runs `ip` with these arguments.
 #[track_caller]
 pub(crate) fn ip(words: &str) {
     succeed(Command::new("ip").args(words.split_whitespace()));
 }
 
-/// Does what `nft` is told, one rule or several, in the first namespace.
+/// Runs `nft` with one rule or several, in the first namespace.
 #[track_caller]
 pub(crate) fn nft(rules: &str) {
     succeed(Command::new("nft").arg(rules));
 }
 
-/// Runs a command that must succeed; returns what it printed.
+/// Runs a command that must succeed; returns its output.
 #[track_caller]
 pub(crate) fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -1,7 +1,7 @@
-//! The list of what onward tells Prometheus, as dashboards and rules may use it.
+//! The list of metrics that onward exports, as dashboards and alert rules may use them.
 //!
-//! It stands apart from the code that tells it, and is held against the real text on one side and
-//! against dashboard and rules on the other.
+//! It is written independently of the exporting code, and compared with the real exposition on one
+//! side and with dashboard and rules on the other.
 
 /// Metrics by name, without a histogram's suffixes, and their labels.
 pub(crate) const METRICS: [(&str, &[&str]); 59] = [
@@ -62,7 +62,7 @@ pub(crate) const METRICS: [(&str, &[&str]); 59] = [
     ("onward_worker_cpu_seconds_total", &["worker"]),
     ("onward_worker_migrations_total", &["worker"]),
     ("onward_worker_queries_total", &["worker"]),
-    // Prometheus' own.
+    // Metrics of Prometheus itself.
     ("ALERTS", &["alertname", "alertstate"]),
     ("up", &[]),
 ];

@@ -1,7 +1,7 @@
-//! What the tests of the engine share: configurations, messages and random numbers.
+//! Shared helpers of the engine's tests: configurations, messages and random numbers.
 //!
-//! Configurations are built by hand here and nowhere else, so that a new field has one place to go.
-//! Messages are written byte by byte, not by the code under test, and may be wrong on purpose.
+//! Configurations are built by hand only here, so that a new field has one place to go.
+//! Messages are written byte by byte, independent of the tested code, and may be wrong on purpose.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
@@ -17,7 +17,6 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The name that `text` spells.
 pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).expect("a name")
 }
@@ -27,7 +26,7 @@ pub(crate) fn upstream_address(number: usize) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1 + number as u8], 53))
 }
 
-/// A stanza for all names with so many upstreams, tried in order, that dials no more than it needs.
+/// A stanza for all names with `upstreams` upstreams, tried in order, and no unneeded connections.
 pub(crate) fn stanza(upstreams: usize) -> Forward {
     let upstream = |number| Upstream { address: upstream_address(number), tls: None };
     Forward {
@@ -64,7 +63,7 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
     }
 }
 
-/// One listener with one server block for each of `blocks`: its zone and its stanzas.
+/// One listener with one server block for each of `blocks`, which has a zone and its stanzas.
 pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
     let zones = blocks.iter().enumerate().map(|(block, (zone, _))| (name(zone), block));
     let address = SocketAddr::from(([127, 0, 0, 1], 53));
@@ -84,12 +83,12 @@ pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
     }
 }
 
-/// The moment so many seconds after the start.
+/// The moment `seconds` after the start.
 pub(crate) fn at(seconds: f64) -> Moment {
     Moment::ZERO.plus(Duration::from_secs_f64(seconds))
 }
 
-/// Runs `case` for each seed and says which one failed.
+/// Runs `case` for each seed and prints the seed that failed.
 pub(crate) fn for_seeds(
     seeds: std::ops::Range<u64>,
     case: impl Fn(&mut Dice) + std::panic::RefUnwindSafe,
@@ -104,22 +103,20 @@ pub(crate) fn for_seeds(
 pub(crate) struct Dice(ChaCha8Rng);
 
 impl Dice {
-    /// The numbers that follow from `seed`.
     pub(crate) fn new(seed: u64) -> Self {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// A number below `bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.0.next_u64() % bound as u64) as usize
     }
 
-    /// True once in `count` times.
+    /// True once in `count` times on average.
     pub(crate) fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
 
-    /// True so many times in a thousand.
+    /// True `count` times in a thousand on average.
     pub(crate) fn per_mille(&mut self, count: usize) -> bool {
         self.below(1_000) < count
     }
@@ -130,19 +127,16 @@ impl Dice {
         least + Duration::from_micros(self.below(span + 1) as u64)
     }
 
-    /// Sixteen random bits.
     pub(crate) fn word(&mut self) -> u16 {
         self.0.next_u32() as u16
     }
 
-    /// Random bytes.
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.0.fill_bytes(&mut bytes);
         bytes
     }
 
-    /// One of `choices`.
     pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }

@@ -1,16 +1,16 @@
-//! Waiting for something to become true.
+//! Polling for a condition.
 //!
-//! Looked at again and again, with a deadline that no host is too slow for. What can be waited
-//! for by blocking on it is not waited for here.
+//! The condition is checked repeatedly until a deadline that even a slow host meets. Tests that can
+//! block on an event do so instead.
 
 use onward::clock::Clock;
 use onward::moment::Moment;
 use std::time::Duration;
 
-/// How long anything that must happen may take.
+/// Deadline for any event that must happen.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Looks again and again until there is something to be found.
+/// Calls `look` repeatedly until it returns a value.
 #[track_caller]
 pub(crate) fn until<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
     let (clock, (_nobody, nothing)) = (Clock::start(), crossbeam_channel::bounded::<()>(0));

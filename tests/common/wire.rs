@@ -1,24 +1,20 @@
-//! Messages, written byte by byte.
+//! DNS messages, written byte by byte.
 //!
-//! [`Ask`] is a client's query in words; [`answer`] and [`Writer`] are upstreams' responses. All of
-//! it is independent of the engine's views, which the tests hold against it.
+//! [`Ask`] describes a client's query; [`answer`] and [`Writer`] make upstreams' responses. All of
+//! it is independent of the engine's views, which the tests compare with it.
 
 use super::Dice;
 
-/// A client's query.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
-    /// The id.
     pub(crate) id: u16,
-    /// The header's second word.
+    /// The header's second word: flags and response code.
     pub(crate) flags: u16,
     /// The name, as text; a trailing dot is not needed.
     pub(crate) name: String,
-    /// The type.
     pub(crate) rtype: u16,
-    /// The class.
     pub(crate) class: u16,
-    /// UDP size, version, DO and options; `None`: no EDNS.
+    /// UDP size, version, DO and options; `None` without EDNS.
     pub(crate) edns: Option<(u16, u8, bool, Vec<u8>)>,
 }
 
@@ -28,13 +24,12 @@ impl Ask {
         Self { id, flags: 0x0100, name: name.to_owned(), rtype: 1, class: 1, edns: None }
     }
 
-    /// The same with plain EDNS.
+    /// The same with an OPT without options.
     pub(crate) fn with_edns(mut self, udp_size: u16) -> Self {
         self.edns = Some((udp_size, 0, false, Vec::new()));
         self
     }
 
-    /// The query's bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let extras = u16::from(self.edns.is_some());
         let mut writer = Writer::new([self.id, self.flags, 1, 0, 0, extras]);
@@ -45,7 +40,6 @@ impl Ask {
         writer.bytes
     }
 
-    /// The question's bytes.
     pub(crate) fn question(&self) -> Vec<u8> {
         let mut writer = Writer { bytes: Vec::new() };
         writer.question(&wire_name(&self.name), self.rtype, self.class);
@@ -53,9 +47,9 @@ impl Ask {
     }
 }
 
-/// A message in the making.
+/// A message under construction.
 pub(crate) struct Writer {
-    /// What was written so far.
+    /// The bytes written so far.
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -71,7 +65,7 @@ impl Writer {
         self.words(&[rtype, class]);
     }
 
-    /// Appends a record whose owner is given as it goes on the wire, pointers included.
+    /// Appends a record with an owner in wire format, compression pointers included.
     pub(crate) fn record(&mut self, owner: &[u8], rtype: u16, class: u16, ttl: u32, data: &[u8]) {
         self.bytes.extend_from_slice(owner);
         self.words(&[rtype, class, (ttl >> 16) as u16, ttl as u16, data.len() as u16]);
@@ -113,7 +107,7 @@ pub(crate) fn word_at(bytes: &[u8], offset: usize) -> u16 {
     u16::from_be_bytes([bytes[offset], bytes[offset + 1]])
 }
 
-/// The length of the question behind a header, whose name is plain.
+/// The length of the question behind the header, whose name is uncompressed.
 pub(crate) fn question_len(packet: &[u8]) -> usize {
     let mut end = 12;
     while packet[end] != 0 {
@@ -127,7 +121,7 @@ pub(crate) fn question_of(packet: &[u8]) -> &[u8] {
     &packet[12..12 + question_len(packet)]
 }
 
-/// An upstream's response to `query`: the same id and question, one address record, an OPT.
+/// An upstream's response to `query`: the same ID and question, one address record, an OPT.
 pub(crate) fn answer(query: &[u8]) -> Vec<u8> {
     let flags = 0x8080 | word_at(query, 2) & 0x0110;
     let mut writer = Writer::new([word_at(query, 0), flags, 1, 1, 0, 1]);
@@ -146,7 +140,7 @@ fn swap_case(byte: u8) -> u8 {
     if byte.is_ascii_alphabetic() { byte ^ 0x20 } else { byte }
 }
 
-/// A random name in wire format, its labels from a small store so that names meet again.
+/// A random name in wire format; its labels come from a small set so that names repeat.
 pub(crate) fn random_name(dice: &mut Dice) -> Vec<u8> {
     let mut wire = Vec::new();
     for _ in 0..dice.below(6) {
@@ -156,7 +150,7 @@ pub(crate) fn random_name(dice: &mut Dice) -> Vec<u8> {
         wire.extend(random_case(dice, label));
     }
     if dice.one_in(16) {
-        // Up to the longest name there can be.
+        // Up to the maximum length of a name.
         while wire.len() < 254 {
             let room = (254 - wire.len() - 1).min(63);
             let length = if room <= 1 || dice.one_in(2) { room } else { 1 + dice.below(room) };
