@@ -235,7 +235,7 @@ fn each_file_says_what_it_is_for() {
 }
 
 #[test]
-fn nothing_is_left_half_done() {
+fn no_leftovers_of_unfinished_work() {
     check_rust(leftover_violations);
 }
 

@@ -158,7 +158,7 @@ fn points_into_header(owner: &[u8]) -> bool {
 }
 
 #[test]
-fn what_the_client_gets_is_what_the_upstream_said() {
+fn a_client_gets_the_upstreams_answer() {
     for_seeds(0..60, |dice| {
         let (mut whole, mut cut) = (0, 0);
         for _ in 0..100 {
@@ -324,7 +324,7 @@ fn a_truncated_datagram_is_worth_its_question_and_tc() {
 }
 
 #[test]
-fn our_own_errors_are_what_domain_reads() {
+fn domain_reads_our_own_errors() {
     for_seeds(0..20, |dice| {
         for rcode in
             [Rcode::FormErr, Rcode::ServFail, Rcode::NotImp, Rcode::Refused, Rcode::BadVers]

@@ -1,6 +1,6 @@
-//! Packets that are read ahead, several at once, as a worker reads a batch.
+//! Batches of client packets, parsed ahead of time as a worker does it.
 //!
-//! What is fetched meanwhile changes nothing but the time it takes: that is what is shown here.
+//! Prefetching their cache entries may change latency only: replies and counters stay the same.
 
 use crate::common::wire::Ask;
 use crate::stages::cache::caching;
@@ -8,9 +8,9 @@ use crate::world::{World, client};
 use onward::engine::stats::Stats;
 
 #[test]
-fn who_is_read_ahead_of_others_is_served_as_one_by_one() {
-    // Fewer than are read at once, as many, and more; known names, new ones, the same one twice,
-    // and what is no query, in any order.
+fn batched_packets_are_served_as_if_one_by_one() {
+    // Fewer packets than fit into a batch, as many, and more; cached names, new ones, repeated
+    // ones, and packets that are not queries, in any order.
     for count in [1, 7, 8, 9, 16, 29] {
         let packets: Vec<_> = (0..count)
             .map(|number: usize| {

@@ -1,7 +1,7 @@
-//! Clients who ask the same at once: one upstream query, and an answer for each of them.
+//! Equal questions of several clients at once: one upstream query, and a reply for each client.
 //!
-//! Nobody can make us ask one thing many times at once and guess ids against all of them
-//! (RFC 5452 §5).
+//! Otherwise an attacker could provoke many equal queries and guess IDs against all of them (RFC
+//! 5452 §5).
 
 use crate::common::wire::{Ask, answer, random_case};
 use crate::common::{Dice, at, config, stanza};
@@ -12,7 +12,7 @@ fn world(forward: Forward) -> World {
     World::new(&config(vec![(".", vec![forward])]))
 }
 
-/// A thousand clients ask the same, each in its own letter case and with an id of its own, some
+/// A thousand clients send the same question, each in its own letter case and with its own ID, some
 /// with EDNS (which is not part of the question) and some milliseconds apart.
 fn thousand_ask(world: &mut World) {
     let mut dice = Dice::new(3);
@@ -30,7 +30,7 @@ fn thousand_ask(world: &mut World) {
     assert_eq!(world.engine.outstanding(), 1);
 }
 
-/// All thousand got a reply with this response code; ids and spellings were checked on the way.
+/// Checks that all thousand got a reply with this response code; the world checks IDs and spelling.
 fn thousand_got(world: &mut World, rcode: u16) {
     let got = world.take_got();
     assert!(got.iter().all(|got| got.rcode() == rcode));
@@ -41,7 +41,7 @@ fn thousand_got(world: &mut World, rcode: u16) {
 }
 
 #[test]
-fn a_thousand_who_ask_the_same_are_answered_with_one_query() {
+fn a_thousand_equal_queries_are_answered_with_one_upstream_query() {
     let mut world = world(stanza(2));
     thousand_ask(&mut world);
     let sent = world.only_sent();
@@ -51,7 +51,7 @@ fn a_thousand_who_ask_the_same_are_answered_with_one_query() {
 }
 
 #[test]
-fn they_all_move_on_together() {
+fn coalesced_queries_fail_over_together() {
     let mut world = world(stanza(2));
     thousand_ask(&mut world);
     world.take_sent();
@@ -67,7 +67,7 @@ fn they_all_move_on_together() {
 }
 
 #[test]
-fn when_nobody_answers_they_are_all_told() {
+fn coalesced_queries_all_fail_when_no_upstream_answers() {
     let mut world = world(stanza(2));
     thousand_ask(&mut world);
     world.pass(10.0);
@@ -77,7 +77,7 @@ fn when_nobody_answers_they_are_all_told() {
 }
 
 #[test]
-fn who_asks_after_the_answer_has_a_query_of_his_own() {
+fn a_question_asked_after_the_answer_is_a_new_query() {
     let mut world = world(stanza(1));
     let ask = Ask::new(1, "a.example");
     for _ in 0..2 {
@@ -89,7 +89,7 @@ fn who_asks_after_the_answer_has_a_query_of_his_own() {
 }
 
 #[test]
-fn what_differs_in_more_than_letter_case_is_asked_apart() {
+fn questions_that_differ_in_more_than_letter_case_are_not_coalesced() {
     let same = Ask::new(1, "a.example");
     let edns = |dnssec_ok, options: &[u8]| Some((1_232, 0, dnssec_ok, options.to_vec()));
     let subnet = |last: u8| [0, 8, 0, 7, 0, 1, 24, 0, 192, 0, last];
@@ -112,7 +112,7 @@ fn what_differs_in_more_than_letter_case_is_asked_apart() {
     }
     let sent = world.take_sent();
     assert_eq!((sent.len(), world.engine.stats().coalesced), (different.len(), 0));
-    // Not part of the question: EDNS as such, its size, a cookie, the other flags.
+    // Not part of the question: presence of EDNS, its size, a cookie, the other flags.
     let cookie = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
     for ask in
         [Ask { edns: edns(false, &cookie), ..same.clone() }, Ask { flags: 0x0140, ..same.clone() }]
@@ -128,7 +128,7 @@ fn what_differs_in_more_than_letter_case_is_asked_apart() {
 }
 
 #[test]
-fn the_same_question_to_different_stanzas_is_asked_apart() {
+fn the_same_question_to_different_stanzas_is_not_coalesced() {
     let mut config = config(vec![(".", vec![stanza(1)]), ("other.test", vec![stanza(1)])]);
     let mut second = config.listeners[0].clone();
     second.zones = vec![(onward::config::Name::root(), 1)];

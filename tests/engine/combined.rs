@@ -1,9 +1,9 @@
-//! Combinations of directives that need answers to further queries, at random but from a seed.
+//! Random combinations of directives that need answers to further queries, from a seed.
 //!
 //! A block has some of `dns64`, `rewrite name`, `rewrite cname`, `template` with aliases, `cache`
-//! and `acl`; aliases may lead in circles. The upstream answers, fails, truncates, breaks bytes or
-//! says nothing, and reloads come in between. Each query gets one reply or none for a reason, with
-//! the question as it was asked, and in the end nothing is left.
+//! and `acl`; aliases may form loops. The upstream answers, fails, truncates, corrupts bytes or
+//! stays silent, with reloads in between. Each query gets one reply, with its original question, or
+//! is dropped for a reason, and in the end nothing is left.
 
 use crate::common::{Dice, for_seeds};
 use crate::stages::rewrite_zone::respond;
@@ -46,7 +46,7 @@ const TYPES: [&str; 5] = ["A", "AAAA", "AAAA +do", "AAAA +e", "MX"];
 fn directives(dice: &mut Dice) -> String {
     let mut text = String::from("prometheus\n errors\n");
     for (number, part) in PARTS.iter().enumerate() {
-        // Of two stanzas of `dns64` the last would hold.
+        // A later `dns64` directive would override the first.
         if dice.below(2) == 0 && !(number == 1 && text.contains("dns64")) {
             text += part;
         }
@@ -54,7 +54,7 @@ fn directives(dice: &mut Dice) -> String {
     text + "forward . 192.0.2.250 {\n max_connect_attempts 1\n }\n"
 }
 
-/// Lets the upstream do something about all that it was asked.
+/// Handles every query that reached the upstream, in a random way.
 fn answer(dice: &mut Dice, world: &mut World) {
     for sent in world.take_sent() {
         let mut response = respond(&sent.bytes);
@@ -73,7 +73,7 @@ fn answer(dice: &mut Dice, world: &mut World) {
 }
 
 #[test]
-fn every_query_gets_its_reply_whatever_leads_to_what() {
+fn every_query_gets_its_reply_under_any_combination() {
     let asked = AtomicU64::new(0);
     for_seeds(0..40, |dice| {
         let mut world = World::new(&corefile(&directives(dice)));

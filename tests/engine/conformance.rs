@@ -1,9 +1,9 @@
-//! What shows that the reference's defects are not ours, and that its checks hold.
+//! Conformance with the reference: its defects that onward avoids, and its checks that must hold.
 //!
-//! Two lists of the reference's behaviour, each number with the tests that show what becomes of
-//! it here: names with hyphens are scenarios, names with underscores are functions, wherever they
-//! stand; the last test below sees to it that they are there. What no other test shows is shown in
-//! this file. «Ours» is what we do otherwise on purpose.
+//! Two lists of the reference's behaviour, each number with the tests that cover it here: names
+//! with hyphens are scenarios, names with underscores are test functions anywhere in the tree; the
+//! last test below checks that they exist. Rows without a test elsewhere are tested in this file.
+//! «Ours» marks deliberate differences.
 //!
 //! Defects and rough edges, with those of encrypted transports (21, 22) left out:
 //!
@@ -11,27 +11,27 @@
 //! |---|---|---|
 //! | 1 | a dial obeys the query's 5 s | `connection-unanswered-everywhere`, |
 //! |   |   | `connection-unanswered` |
-//! | 2 | only dials that succeed count | `datagrams_teach_nothing_about_how_long_a_dial_takes`, |
-//! |   |   | `a_dial_that_failed_makes_the_next_no_more_patient` |
+//! | 2 | only dials that succeed count | `udp_response_times_do_not_shorten_the_connect_timeout`, |
+//! |   |   | `a_failed_dial_does_not_lengthen_the_next_connect_timeout` |
 //! | 3 | a reset of pooled connections is free | `connection-reset-between-queries` |
 //! | 4 | connections are shared | `connection-answers-in-any-order`, `connection-full` |
 //! | 5 | a burst's pool shrinks | `pool-shrinks-after-a-burst`, `a_burst_leaves_no_pool_behind` |
 //! | 6 | swept when due | `idle-connection-expires` |
 //! | 7 | no herd | `max-age-is-jittered`, `connections_dialled_together_do_not_retire_together` |
-//! | 8 | there is no lock to hold | `no_lock_is_held_by_who_forwards` |
+//! | 8 | no locks | `rooms_that_forward_use_no_locks` |
 //! | 9 | a sweep costs what it closes | `benches/pool.rs`: of 100 as of 100,000 |
 //! | 10 | ours: a forgery ends nothing | `wrong-question`, `wrong-question-on-a-connection`, |
 //! |    |   | `a_million_spoofed_responses_do_not_end_an_exchange` |
 //! | 11 | EDNS ends at the hop | `opt-only-for-who-sent-one`, `options-end-at-the-hop` |
-//! | 12 | ours: what is signed is REFUSED | `signed-query` |
+//! | 12 | ours: a signed query is REFUSED | `signed-query` |
 //! | 13 | nothing spins | `max-connect-attempts-0-still-ends`, |
-//! |    |   | `no_interval_is_too_short_to_sleep` |
+//! |    |   | `a_probe_interval_of_zero_is_raised_to_the_minimum` |
 //! | 14 | max_fails means what it says | `max_fails_failures_in_a_row_are_down_and_not_one_more` |
 //! | 15 | as the reference: probes judge | `answered-probes-keep-an-upstream-up` |
 //! | 16 | each stage of a probe ends | `over_tcp_an_upstream_that_closes_or_says_nothing_is_down` |
 //! | 17 | ours: kept for the end | `failover-within-the-five-seconds`, |
 //! |    |   | `failover-response-is-kept-for-the-end`, |
-//! |    |   | `what_failover_passed_over_is_delivered_when_the_attempts_are_spent` |
+//! |    |   | `a_response_kept_by_failover_is_delivered_when_attempts_run_out` |
 //! | 18 | all down: any, with retries | `all-down-means-any`, |
 //! |    |   | `when_all_are_down_a_query_keeps_its_retries` |
 //! | 19 | names are looked up | `queries_go_to_the_addresses_that_the_resolver_knows` |
@@ -52,7 +52,7 @@
 //!
 //! Checks, with those of encrypted transports (16, 17) and of live reloads (22) left out:
 //!
-//! | n | what is to be seen | shown by |
+//! | n | expected behaviour | shown by |
 //! |---|---|---|
 //! | 1 | passed on as it is, for each its own id | `response-is-passed-on-as-it-is`, |
 //! |   | and case | `same-question-in-other-letters` |
@@ -62,9 +62,9 @@
 //! |   |   | `a_client_gets_the_answers_to_a_hundred_queries_on_one_connection_as_they_come` |
 //! |   |   | `quick_names_do_not_wait_for_a_slow_one_on_a_connection_in_order` |
 //! |   |   | `streams_that_are_closed_after_a_few_answers_cost_no_query_its_answer` |
-//! | 4 | a refused port is told at once | `refused-everywhere-fails-at-once`, |
+//! | 4 | a refused port fails at once | `refused-everywhere-fails-at-once`, |
 //! |   |   | `refusing-upstream-goes-down`, `all-down-means-any` |
-//! | 5 | failfast asks nobody | `failfast-when-all-are-down` |
+//! | 5 | failfast sends no query | `failfast-when-all-are-down` |
 //! | 6 | silence: 4 s | `one-silent-upstream-is-asked-twice`, `silent-upstream-goes-down` |
 //! | 7 | ours: two silent end at 5 s | `five-seconds-for-the-whole-query` |
 //! | 8 | strays are ignored | `wrong-id`, `short-datagram-first` |
@@ -100,16 +100,16 @@ fn world(forward: Forward) -> World {
     World::new(&config(vec![(".", vec![forward])]))
 }
 
-/// The right answer, over UDP, but too long for it.
+/// A correct response over UDP, but truncated.
 fn truncated(query: &[u8]) -> Vec<u8> {
     let mut writer = Writer::new([word_at(query, 0), 0x8380, 1, 0, 0, 0]);
     writer.bytes.extend_from_slice(question_of(query));
     writer.bytes
 }
 
-/// The reference would allow the dial one second after so many datagrams.
+/// After fast UDP responses the reference would give up this dial after one second.
 #[test]
-fn datagrams_teach_nothing_about_how_long_a_dial_takes() {
+fn udp_response_times_do_not_shorten_the_connect_timeout() {
     let read_timeout = Duration::from_secs(5);
     let mut world = world(Forward { prefer_udp: true, read_timeout, ..stanza(1) });
     for number in 0..50 {
@@ -120,7 +120,7 @@ fn datagrams_teach_nothing_about_how_long_a_dial_takes() {
     world.take_got();
     world.ask(1, &Ask::new(1, "long.example"));
     let sent = world.only_sent();
-    // Believed, and asked again over TCP: nobody is told.
+    // The response is accepted; the query is retried over TCP and the client gets no reply yet.
     assert!(!world.respond(sent.connection, &truncated(&sent.bytes)));
     let connection = world.only_sent();
     assert!(world.engine.is_tcp(connection.connection));
@@ -131,10 +131,10 @@ fn datagrams_teach_nothing_about_how_long_a_dial_takes() {
     world.finish();
 }
 
-/// Dials were quick until the upstream was gone: each of its dials is given up after a second, the
-/// tenth as soon as the first.
+/// Dials were fast until the upstream disappeared: each dial times out after a second, the tenth as
+/// well as the first.
 #[test]
-fn a_dial_that_failed_makes_the_next_no_more_patient() {
+fn a_failed_dial_does_not_lengthen_the_next_connect_timeout() {
     let read_timeout = Duration::from_secs(5);
     let forward = Forward { force_tcp: true, read_timeout, expire: Duration::ZERO, ..stanza(1) };
     let mut world = world(Forward { max_connect_attempts: Some(1), ..forward });
@@ -157,7 +157,7 @@ fn a_dial_that_failed_makes_the_next_no_more_patient() {
 }
 
 #[test]
-fn no_interval_is_too_short_to_sleep() {
+fn a_probe_interval_of_zero_is_raised_to_the_minimum() {
     let check = HealthCheck { interval: Duration::ZERO, ..HealthCheck::default() };
     let mut schedule = Schedule::new(&check);
     assert!(schedule.on_failed_exchange());
@@ -170,7 +170,7 @@ fn no_interval_is_too_short_to_sleep() {
 }
 
 #[test]
-fn what_failover_passed_over_is_delivered_when_the_attempts_are_spent() {
+fn a_response_kept_by_failover_is_delivered_when_attempts_run_out() {
     let failover = Rcodes::from_iter([2]);
     let mut world = world(Forward { failover, max_connect_attempts: Some(1), ..stanza(3) });
     world.ask(1, &Ask::new(1, "a.example"));
@@ -213,8 +213,8 @@ fn fifty_nine(query: &[u8]) -> Vec<u8> {
     writer.bytes
 }
 
-/// One record set is not cut in two: it is there whole or not at all, and TC says so (the
-/// reference keeps a part of it).
+/// An RRset is included whole or not at all, and TC is set if it is missing (the reference includes
+/// a part of it).
 #[test]
 fn fifty_nine_addresses_are_cut_for_datagrams_and_whole_over_tcp() {
     let mut world = world(stanza(1));
@@ -245,7 +245,7 @@ fn fifty_nine_addresses_are_cut_for_datagrams_and_whole_over_tcp() {
     assert_eq!(world.engine.outstanding(), 0);
 }
 
-/// All source files under `directory`, one after the other.
+/// The text of all source files below `directory`.
 fn sources(directory: &Path) -> String {
     let mut text = String::new();
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -260,7 +260,7 @@ fn sources(directory: &Path) -> String {
 }
 
 #[test]
-fn no_lock_is_held_by_who_forwards() {
+fn rooms_that_forward_use_no_locks() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for room in ["src/engine", "src/worker", "src/sys"] {
         let text = sources(&root.join(room));

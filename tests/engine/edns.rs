@@ -1,7 +1,7 @@
-//! Upstreams that do not take EDNS, and errors that do not repeat the question.
+//! Upstreams without EDNS support, and error responses without the question.
 //!
-//! What such a response leads to, what is remembered of it and for how long, and what the operator
-//! is told.
+//! Covers the retry without EDNS, how long an upstream is remembered as lacking EDNS, and the
+//! remarks for the operator.
 
 use crate::common::wire::{Ask, Writer, question_of, word_at};
 use crate::common::{config, stanza, upstream_address};
@@ -15,12 +15,12 @@ use std::time::Duration;
 const FORMERR: u16 = 1;
 const NOTIMP: u16 = 4;
 
-/// One attempt at one upstream is all that a query has.
+/// A world whose queries have one upstream and one attempt.
 fn world() -> World {
     World::new(&config(vec![(".", vec![Forward { max_connect_attempts: Some(1), ..stanza(1) }])]))
 }
 
-/// An error as old servers send it: without an OPT, and if `bare` without the question.
+/// An error as old servers send it: without an OPT, and with `bare` without the question.
 fn error(query: &[u8], rcode: u16, bare: bool) -> Vec<u8> {
     let mut writer = Writer::new([word_at(query, 0), 0x8100 | rcode, u16::from(!bare), 0, 0, 0]);
     if !bare {
@@ -37,7 +37,7 @@ fn plain_answer(query: &[u8]) -> Vec<u8> {
     writer.bytes
 }
 
-/// Returns true if a query has an OPT, and nothing else that is additional.
+/// Returns true if the query's only additional record is an OPT.
 fn has_opt(sent: &Sent) -> bool {
     let end = 12 + question_of(&sent.bytes).len();
     let count = word_at(&sent.bytes, 10);
@@ -45,7 +45,7 @@ fn has_opt(sent: &Sent) -> bool {
     count > 0
 }
 
-/// Returns the messages to the keeper since the last time.
+/// Returns the remarks for the keeper since the last call.
 fn remarks(world: &mut World) -> Vec<Remark> {
     world.take_notices(|notice| match notice {
         Notice::Odd(remark) => Some(*remark),
@@ -53,14 +53,14 @@ fn remarks(world: &mut World) -> Vec<Remark> {
     })
 }
 
-/// A client asks for `name`, and what goes upstream.
+/// Sends a client's query for `name` and returns the upstream query.
 fn sent_for(world: &mut World, name: &str) -> Sent {
     world.ask(1, &Ask::new(1, name).with_edns(1_232));
     world.only_sent()
 }
 
 #[test]
-fn who_refuses_edns_is_asked_without_it_at_once_and_for_a_while() {
+fn an_upstream_that_refuses_edns_is_queried_without_it_at_once_and_for_a_while() {
     for (rcode, bare) in [(FORMERR, false), (FORMERR, true), (NOTIMP, false), (NOTIMP, true)] {
         let mut world = world();
         let first = sent_for(&mut world, "a.example");
@@ -115,7 +115,7 @@ fn an_error_that_has_nothing_to_do_with_edns_is_delivered_and_not_remembered() {
 }
 
 #[test]
-fn who_speaks_edns_means_the_query_itself() {
+fn a_formerr_with_an_opt_is_not_about_edns() {
     let mut world = world();
     let sent = sent_for(&mut world, "a.example");
     let mut refusal = Writer { bytes: error(&sent.bytes, FORMERR, false) };
@@ -127,7 +127,7 @@ fn who_speaks_edns_means_the_query_itself() {
 }
 
 #[test]
-fn who_wants_dnssec_records_is_served_but_nothing_is_remembered() {
+fn queries_with_do_are_retried_without_edns_but_nothing_is_remembered() {
     let mut world = World::new(&corefile("cache\n forward . 192.0.2.1"));
     let with_do =
         |name: &str| Ask { edns: Some((1_232, 0, true, Vec::new())), ..Ask::new(1, name) };
@@ -141,7 +141,7 @@ fn who_wants_dnssec_records_is_served_but_nothing_is_remembered() {
         assert!(world.respond(second.connection, &plain_answer(&second.bytes)));
         assert_eq!((world.only_got().rcode(), remarks(&mut world)), (0, vec![]));
     }
-    // It is in the cache for who asks so, and for nobody else.
+    // The cached answer is for queries with DO only.
     world.ask(1, &with_do("a.example"));
     assert_eq!((world.only_got().rcode(), world.sent.len()), (0, 0));
     world.ask(1, &Ask::new(1, "a.example"));
@@ -167,14 +167,14 @@ fn an_option_that_may_have_been_refused_does_not_count_against_edns() {
 }
 
 #[test]
-fn others_who_ask_the_same_wait_for_the_query_without_edns() {
+fn equal_queries_wait_for_the_query_without_edns() {
     let mut world = world();
     let first = sent_for(&mut world, "a.example");
     assert!(!world.respond(first.connection, &error(&first.bytes, FORMERR, false)));
     let second = world.only_sent();
     world.ask(2, &Ask::new(2, "A.example").with_edns(1_232));
     assert!(world.sent.is_empty(), "it is on its way");
-    // What was asked first finds nobody any more.
+    // The response to the first query matches nothing any more.
     assert!(!world.respond(first.connection, &plain_answer(&first.bytes)));
     assert_eq!(world.dropped(DropReason::ResponseUnmatched), 1);
     assert!(world.respond(second.connection, &plain_answer(&second.bytes)));
@@ -217,7 +217,7 @@ fn an_error_without_a_question_is_delivered_with_it_and_not_cached() {
 }
 
 #[test]
-fn an_error_without_a_question_leads_to_another_upstream_where_that_is_wanted() {
+fn an_error_without_a_question_fails_over_where_configured() {
     let failover = Rcodes::from_iter([5]);
     let mut world = World::new(&config(vec![(".", vec![Forward { failover, ..stanza(2) }])]));
     let first = sent_for(&mut world, "a.example");
@@ -231,7 +231,7 @@ fn an_error_without_a_question_leads_to_another_upstream_where_that_is_wanted() 
 }
 
 #[test]
-fn without_a_question_only_such_errors_are_believed() {
+fn without_a_question_only_such_errors_are_accepted() {
     type Forge = fn(&mut Vec<u8>);
     let forgeries: [(_, _, Forge); 7] = [
         ("NOERROR", DropReason::ResponseMalformed, |packet| packet[3] = 0),

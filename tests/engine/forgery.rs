@@ -1,6 +1,6 @@
-//! Packets from an upstream's address that are not its answer.
+//! Packets from an upstream's address that are not the response to a query.
 //!
-//! None ends an exchange, each is counted for what it is, and the right answer is still accepted.
+//! None ends an exchange, each is counted by its defect, and the right response is still accepted.
 
 use crate::common::wire::{Ask, answer, word_at};
 use crate::common::{Dice, config, stanza};
@@ -11,10 +11,10 @@ fn world() -> World {
     World::new(&config(vec![(".", vec![stanza(1)])]))
 }
 
-/// What makes a right answer wrong.
+/// A change that makes a right response wrong.
 type Forge = fn(&mut Vec<u8>);
 
-/// The right answer is accepted and nothing is left.
+/// Checks that the right response is accepted and nothing is left.
 fn still_answers(mut world: World, sent: &Sent) {
     assert!(world.got.is_empty(), "somebody was told a lie");
     assert!(world.respond(sent.connection, &answer(&sent.bytes)));
@@ -67,7 +67,7 @@ fn a_wrong_packet_is_dropped_and_counted_and_the_exchange_goes_on() {
 }
 
 #[test]
-fn an_answer_on_another_connection_is_none() {
+fn an_answer_on_another_connection_is_dropped() {
     let mut world = world();
     world.ask(1, &Ask::new(1, "a.example"));
     let a = world.only_sent();
@@ -117,7 +117,7 @@ fn a_million_spoofed_responses_do_not_end_an_exchange() {
             wrong_ids += 1;
         }
     }
-    // Every id there is, with a question of another name.
+    // Every ID, with a question for another name.
     spoofed[13] ^= 1;
     for id in 0..=u16::MAX {
         spoofed[..2].copy_from_slice(&id.to_be_bytes());
@@ -129,7 +129,7 @@ fn a_million_spoofed_responses_do_not_end_an_exchange() {
 }
 
 #[test]
-fn an_answer_in_another_letter_case_is_one_and_the_client_sees_its_own() {
+fn an_answer_in_another_letter_case_is_accepted_and_the_client_gets_its_own() {
     let mut world = world();
     let ask = Ask::new(1, "wWw.eXample");
     world.ask(1, &ask);

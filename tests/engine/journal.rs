@@ -1,7 +1,7 @@
-//! What queries leave in the journal.
+//! Query log records.
 //!
-//! A record for each that ends in a block with `log`, however it ends, and in one with `dnstap` for
-//! each message on its way; none where nobody wants any.
+//! A block with `log` makes one record for each query that ends, however it ends; a block with
+//! `dnstap` one for each message of the exchange; other blocks none.
 
 use crate::common::upstream_address;
 use crate::common::wire::{Ask, answer, word_at};
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const FORWARD: &str = "forward . 192.0.2.1 {\n max_connect_attempts 1\n }";
 
-/// The page that is open.
+/// The current page, as the writer would take it.
 fn page(world: &mut World) -> Page {
     let mut page = Page::new();
     world.engine.swap_page(&mut page);
@@ -25,7 +25,7 @@ fn records(world: &mut World) -> Vec<Record> {
 }
 
 #[test]
-fn a_query_is_told_when_it_is_answered_with_what_was_asked_and_what_came() {
+fn an_answered_query_is_recorded_with_question_and_answer() {
     let mut world = world(&format!("log\n {FORWARD}"));
     let ask = Ask::new(7, "a.Example");
     world.ask(3, &ask);
@@ -72,7 +72,7 @@ fn each_way_a_query_can_end_leaves_one_record() {
     assert_eq!(ends(&mut world, &ask(1, "no.example")), (Some(2), 0), "nobody forwards it");
     assert_eq!(ends(&mut world, &ask(1, "a.example")), (Some(2), 2), "no answer in time");
     world.take_got();
-    // Dropped: nothing waits for a reply.
+    // Dropped packets, because nothing waits for a reply.
     world.packet(client(1), &ask(16, "a.example").bytes());
     let dropped = records(&mut world);
     assert_eq!((dropped.len(), dropped[0].reply), (1, None));
@@ -86,7 +86,7 @@ fn each_way_a_query_can_end_leaves_one_record() {
 }
 
 #[test]
-fn all_who_wait_for_one_answer_are_told_of() {
+fn each_coalesced_query_has_a_record() {
     let mut world = world(&format!("log\n {FORWARD}"));
     world.ask(1, &Ask::new(1, "a.example"));
     world.pass(0.1);
@@ -102,7 +102,7 @@ fn all_who_wait_for_one_answer_are_told_of() {
 }
 
 #[test]
-fn what_the_rule_does_not_want_and_other_blocks_have_leaves_nothing() {
+fn queries_outside_the_rule_or_the_block_have_no_record() {
     let log = "log b.example {\n class error\n }\n log example {\n class denial\n }";
     let mut world = world(&format!("{log}\n {FORWARD}"));
     for (name, expected) in [("a.b.example", 1), ("a.example", 0), ("b.test", 0)] {
@@ -124,7 +124,7 @@ fn what_the_rule_does_not_want_and_other_blocks_have_leaves_nothing() {
 }
 
 #[test]
-fn messages_on_their_way_are_told_in_their_order_and_whole() {
+fn dnstap_records_have_whole_messages_in_order() {
     let mut world = world(&format!("dnstap /run/a full\n {FORWARD}"));
     let ask = Ask::new(7, "a.example");
     world.ask(3, &ask);
@@ -152,7 +152,7 @@ fn messages_on_their_way_are_told_in_their_order_and_whole() {
 }
 
 #[test]
-fn what_finds_no_room_is_counted_and_hurts_nobody() {
+fn records_without_room_are_dropped_and_counted() {
     let mut world = world("log\n dnstap /run/a\n any");
     for _ in 0..RECORDS_MAX {
         world.ask(1, &Ask { rtype: 255, ..Ask::new(1, "a.example") });

@@ -1,7 +1,7 @@
-//! Connections through their lives: the wheel plays the keeper, and each closes at its instant.
+//! Lifetimes of upstream connections, each closed at its exact deadline.
 //!
-//! Idle ones by `expire`, busy ones and those that rotation keeps from idling by `max_age`, and
-//! those that only a burst needed when it is over.
+//! Idle connections close by `expire`; busy ones, and those that rotation keeps from idling, by
+//! `max_age`; those that only a burst needed, when the burst is over.
 
 use crate::common::wire::{Ask, answer};
 use crate::common::{at, config, stanza};
@@ -16,7 +16,7 @@ fn world(forward: Forward) -> World {
     World::new(&config(vec![(".", vec![forward])]))
 }
 
-/// One query, answered at once; on which connection.
+/// Sends one query, answers it at once and returns its connection.
 fn exchange(world: &mut World, number: usize) -> ConnectionId {
     world.ask(number, &Ask::new(1, &format!("n{number}.example")));
     let sent = world.only_sent();
@@ -26,7 +26,7 @@ fn exchange(world: &mut World, number: usize) -> ConnectionId {
 }
 
 #[test]
-fn an_idle_connection_is_closed_when_it_has_been_so_for_expire() {
+fn an_idle_connection_is_closed_after_expire() {
     let mut world = world(stanza(1));
     world.pass(3.0);
     let connection = exchange(&mut world, 1);
@@ -77,7 +77,7 @@ fn a_busy_connection_takes_no_new_query_after_max_age_and_closes_with_its_last()
     let mut world = world(Forward { max_age, sizing, ..stanza(1) });
     let connection = exchange(&mut world, 0);
     let mut outstanding = Vec::new();
-    // Never idle: before one query is answered the next is under way.
+    // Never idle: the next query is outstanding before one is answered.
     for number in 1.. {
         world.ask(number, &Ask::new(1, &format!("n{number}.example")));
         let Some(sent) = world.sent.pop() else {
@@ -141,7 +141,7 @@ fn with_an_expiry_of_zero_each_batch_has_a_connection_of_its_own() {
 }
 
 #[test]
-fn nothing_happens_while_nobody_asks() {
+fn nothing_happens_without_queries() {
     let mut world = world(Forward { max_age: Some(Duration::from_secs(60)), ..stanza(3) });
     assert_eq!((world.engine.next_deadline(), world.engine.next_notice(world.now)), (None, None));
     world.advance(Moment::from_nanos(u64::MAX / 2));

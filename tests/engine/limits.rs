@@ -1,6 +1,6 @@
-//! More than the engine holds: who comes too late is told at once, and afterwards all is as before.
+//! Limits of the engine: queries beyond them fail at once, and normal service resumes afterwards.
 //!
-//! Slots for exchanges, places for waiting clients, connections of a pool: each has its bound.
+//! Exchange slots, waiting clients and connections per pool each have a bound.
 
 use crate::common::wire::{Ask, Writer, answer, wire_name, word_at};
 use crate::common::{config, stanza};
@@ -37,7 +37,7 @@ fn more_exchanges_than_there_are_slots_are_refused_and_time_outs_free_them_all()
         assert!(world.sockets.is_empty(), "all kept silent, so all are closed");
         world.take_sent();
     }
-    // And as many are answered as if nothing had happened.
+    // The same number is answered normally.
     flood(&mut world, EXCHANGES_MAX);
     let sent = world.take_sent();
     assert_eq!(sent.len(), EXCHANGES_MAX);
@@ -70,7 +70,7 @@ fn a_pool_at_its_limit_shares_its_connections() {
     let sizing =
         Sizing { spread: 1, stream_spread: 1, max_conns: 4, max_inflight: 8, tcp_inflight: 8 };
     let mut world = World::new(&config(vec![(".", vec![Forward { sizing, ..stanza(1) }])]));
-    // As many of either transport.
+    // The limit for each transport.
     assert_eq!(world.engine.connections_max(), 8);
     flood(&mut world, 1_000);
     assert_eq!((world.sockets.len(), world.engine.outstanding()), (4, 1_000));
@@ -96,7 +96,7 @@ fn a_pool_whose_connections_are_all_about_to_close_fails_over() {
     let first = world.take_sent();
     assert_eq!(first[0].connection, first[1].connection);
     world.pass(1.0);
-    // The first was given up, so its connection is only waited for; the second is still on it.
+    // The first query timed out, so its connection drains; the second is still outstanding on it.
     let retried = world.only_sent();
     assert_ne!(retried.to, first[0].to);
     world.ask(3, &Ask::new(1, "c.example"));
@@ -109,8 +109,8 @@ fn a_pool_whose_connections_are_all_about_to_close_fails_over() {
     assert_eq!((stats.upstreams[0].failed, stats.replied()), (1, 3));
 }
 
-/// An upstream that closes its connections whenever it is asked one certain thing, and answers all
-/// else: each of its connections has worked before, and yet the query does not go out for ever.
+/// An upstream that closes its connections on one certain name and answers all others: each
+/// connection has worked before, so the query must still be given up at some point.
 #[test]
 fn a_query_that_ends_every_connection_it_is_sent_on_is_given_up() {
     let stanza = Forward { force_tcp: true, ..stanza(1) };
@@ -121,7 +121,7 @@ fn a_query_that_ends_every_connection_it_is_sent_on_is_given_up() {
     for number in 1..100 {
         world.ask(number, &Ask::new(1, &format!("n{number}.example")));
         let other = world.only_sent();
-        // Until this looks like an upstream that closes after each answer.
+        // Until the pattern resembles an upstream that closes after each answer.
         shared += usize::from(other.connection == poison.connection);
         world.engine.on_connected(world.now, poison.connection);
         world.engine.on_connected(world.now, other.connection);
@@ -152,7 +152,7 @@ fn a_connection_carries_as_many_queries_as_configured() {
         .sockets
         .keys()
         .map(|socket| sent.iter().filter(|sent| sent.connection == *socket).count());
-    // While four are dialled they are filled, and no further than this.
+    // Four connections being dialled are filled to their limit and not beyond.
     assert_eq!(loads.collect::<Vec<_>>(), [100, 100, 100, 100, 50]);
 }
 

@@ -1,7 +1,7 @@
 //! Notices that cannot be delivered at once.
 //!
-//! The keeper's mailbox is full for a while: what it should have been told comes again, and what is
-//! for the writer is not kept waiting.
+//! While the keeper's mailbox is full, its notices are repeated later, and notices for the writer
+//! are not delayed.
 
 use crate::common::wire::{Ask, answer};
 use crate::world::{World, world};
@@ -25,7 +25,7 @@ fn failing(world: &mut World) -> Vec<usize> {
 }
 
 #[test]
-fn a_wake_up_that_could_not_be_asked_for_is_asked_for_again() {
+fn an_undelivered_wake_up_request_is_repeated() {
     let mut world = world(FORWARD);
     world.keeper_busy = true;
     world.ask(1, &Ask::new(1, "a.example"));
@@ -60,7 +60,7 @@ fn a_failing_upstream_is_reported_with_its_next_failure() {
 }
 
 #[test]
-fn what_is_for_the_writer_does_not_wait_for_the_keeper() {
+fn notices_for_the_writer_do_not_wait_for_the_keeper() {
     let mut world = world("errors\n forward . 192.0.2.1 {\n max_age 1h\n max_concurrent 1\n }");
     world.keeper_busy = true;
     for number in 0..3 {

@@ -1,6 +1,6 @@
-//! Upstreams that keep silent, refuse, or answer too late.
+//! Upstreams that are silent, refuse connections, or respond too late.
 //!
-//! Two seconds an attempt, five seconds in all, and every instant exact.
+//! Two seconds for an attempt, five for a query, checked to the nanosecond.
 
 use crate::common::wire::{Ask, answer, word_at};
 use crate::common::{at, config, stanza, upstream_address};
@@ -14,7 +14,7 @@ fn world(forward: Forward) -> World {
 }
 
 #[test]
-fn a_silent_upstream_is_given_up_after_its_time_and_the_next_is_asked() {
+fn a_silent_upstream_times_out_and_the_next_is_queried() {
     let mut world = world(stanza(2));
     world.ask(1, &Ask::new(1, "a.example"));
     let first = world.only_sent();
@@ -35,7 +35,7 @@ fn a_silent_upstream_is_given_up_after_its_time_and_the_next_is_asked() {
 }
 
 #[test]
-fn after_five_seconds_in_all_the_client_is_told() {
+fn after_five_seconds_in_all_the_client_gets_servfail() {
     let mut world = world(stanza(2));
     world.ask(1, &Ask::new(0xabcd, "A.example").with_edns(4_096));
     world.pass(60.0);
@@ -77,7 +77,7 @@ fn the_cap_on_attempts_counts_all_upstreams_together() {
 }
 
 #[test]
-fn the_attempts_of_other_stanzas_have_times_of_their_own() {
+fn each_stanza_has_its_own_read_timeout() {
     let quick = Forward { read_timeout: Duration::from_millis(300), ..stanza(2) };
     let blocks = vec![(".", vec![stanza(2)]), ("quick.example", vec![quick])];
     let mut world = World::new(&config(blocks));
@@ -160,8 +160,8 @@ fn without_a_cap_an_upstream_that_refuses_is_tried_three_times_and_no_more() {
 }
 
 #[test]
-fn a_late_answer_finds_nobody() {
-    // Two queries on a connection, so that it stays open when the first was given up.
+fn a_late_answer_is_dropped() {
+    // Two queries on a connection, so that it stays open when the first times out.
     let mut world = world(stanza(2));
     world.ask_within_turn(1, &Ask::new(1, "a.example"));
     world.settle();
@@ -196,7 +196,7 @@ fn after_stop_what_is_outstanding_is_answered_and_nothing_else_is_sent() {
 }
 
 #[test]
-fn a_socket_that_fails_while_idle_harms_nobody() {
+fn a_socket_that_fails_while_idle_affects_no_query() {
     let mut world = world(stanza(1));
     world.ask(1, &Ask::new(1, "a.example"));
     let sent = world.only_sent();

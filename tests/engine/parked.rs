@@ -1,8 +1,8 @@
-//! Queries that need the answers to others: what the server asks itself, and what comes of it.
+//! Queries of the server itself, on behalf of parked client queries.
 //!
-//! A case is a question, what goes upstream for it, and the reply. The aliases are those of
-//! `template`; rows with a number are what the reference was seen to answer, and a remark says
-//! where ours is better.
+//! A case is a question, the queries sent upstream for it, and the reply. The aliases are those of
+//! `template`; numbered rows are the observed behaviour of the reference, and a remark says where
+//! ours is better.
 
 use crate::common::wire::{Ask, question_of, word_at};
 use crate::stages::rewrite_zone::{name_of, respond};
@@ -13,7 +13,7 @@ use onward::engine::Client;
 
 const F: &str = "\n forward . 192.0.2.250";
 
-/// Lets the upstream answer as often as it is asked; returns the questions, and the one reply.
+/// Answers upstream queries until there are no more; returns their questions, and the one reply.
 pub(crate) fn answered(world: &mut World) -> (String, Got) {
     let mut asked = Vec::new();
     loop {
@@ -31,7 +31,7 @@ pub(crate) fn answered(world: &mut World) -> (String, Got) {
     (asked.join(", "), world.only_got())
 }
 
-/// Asks each question and compares what went upstream and what came back.
+/// Checks the upstream queries and the reply of each case.
 pub(crate) fn check_in(mut world: World, cases: &[(&str, &str, &str, &str)]) {
     for (number, ask, up, reply) in cases {
         world.ask(1, &ask_of(ask));
@@ -99,10 +99,10 @@ fn the_target_of_an_alias_is_looked_up_and_appended() {
                 "NXDOMAIN aa rd\nAN n.t 60 CNAME nx1.up.test.\n\
                  AU up.test 100 SOA ns.up.test. h.up.test. 1 2 3 4 50",
             ),
-            // Improved: what fails is not an answer.
+            // Improved: a failed lookup of the target fails the query.
             ("T42", "s.t A", "sf1.up.test 1", "SERVFAIL aa rd\nAN s.t 60 CNAME sf1.up.test."),
             ("refused", "r.t A", "rf1.up.test 1", "NOERROR aa rd\nAN r.t 60 CNAME rf1.up.test."),
-            // Improved: it ends.
+            // Improved: the chain is bounded.
             (
                 "T40",
                 "d.t A",
@@ -124,7 +124,7 @@ fn the_target_of_an_alias_is_looked_up_and_appended() {
 }
 
 #[test]
-fn what_is_asked_meets_the_cache_and_the_access_list() {
+fn own_queries_pass_the_cache_and_the_access_list() {
     let a = "template IN A t {\n answer \"{{ .Name }} 60 IN A 192.0.2.1\"\n }\n";
     let answer = "answer \"{{ .Name }} 60 IN CNAME both.up.test.\"";
     let aaaa = format!("template IN AAAA t {{\n {answer}\n }}\n");
@@ -250,7 +250,7 @@ fn silence_ends_with_the_deadline_of_the_query() {
 }
 
 #[test]
-fn an_answer_behind_the_deadline_is_for_nobody() {
+fn an_answer_after_the_deadline_is_dropped() {
     let mut world = world(&format!("cancel 1s\n dns64 {{\n allow_ipv4\n }}{F}"));
     let address = client(1).peer.ip();
     let (key, _) = world.engine.admit(world.now, 0, address).unwrap();
@@ -278,12 +278,12 @@ fn a_chain_whose_client_has_its_reply_leaves_no_place_behind() {
         let sent = world.only_sent();
         world.pass(0.5);
         world.respond(sent.connection, &respond(&sent.bytes));
-        // Nothing answers the query for A, which may take longer than the client waits.
+        // The query for A stays unanswered, for longer than the client waits.
         world.pass(10.0);
         world.take_sent();
         assert!(shown(&world.only_got()).starts_with("SERVFAIL"));
     };
-    // The first few make their buffers.
+    // The first few allocate their buffers.
     (0..50).for_each(|_| ask(&mut world));
     let before = world.engine.memory().queues;
     (0..50).for_each(|_| ask(&mut world));
@@ -353,7 +353,7 @@ fn a_query_asked_for_another_is_counted_where_it_is_served() {
 }
 
 #[test]
-fn a_target_that_nobody_has_is_left_out() {
+fn a_target_outside_all_zones_is_left_out() {
     let templates = alias("IN A", "(?P<x>[a-z]+)-b", "b.{{ .Group.x }}.zz.");
     check_in(
         world(&templates),
@@ -368,14 +368,14 @@ fn a_query_whose_time_ends_in_the_turn_of_its_answer_does_not_wait_for_another()
     world.pass(1.5);
     let sent = world.only_sent();
     let response = respond(&sent.bytes);
-    // The answer is read within the time, and the turn ends after it.
+    // The response is read in time, and the turn ends after the deadline.
     let answered = world.engine.on_response(world.now, sent.connection, &response, false);
     assert!(answered.is_none(), "a parked query is no client");
     world.now = world.now.plus(std::time::Duration::from_secs(4));
     world.engine.on_time(world.now);
     world.settle();
     assert!(world.take_sent().is_empty(), "no other query begins after the time is over");
-    // What the upstream said about IPv6 addresses is the last word.
+    // The reply is the upstream's response about IPv6 addresses.
     let got = shown(&world.only_got());
     assert!(got.starts_with("NOERROR") && !got.contains("AN "), "{got}");
     world.finish();

@@ -1,7 +1,7 @@
-//! Queries that are answered, or not, without asking anybody.
+//! Queries that are answered or dropped without an upstream query.
 //!
-//! Each refusal carries the client's id, opcode, RD and CD, its question if that could be read, and
-//! an OPT if there was one.
+//! Each refusal carries the client's ID, opcode, RD and CD, the question if it could be parsed, and
+//! an OPT if the query had one.
 
 use crate::common::wire::{Ask, Writer, answer, wire_name, word_at};
 use crate::common::{config, name, stanza};
@@ -15,7 +15,7 @@ fn world() -> World {
 }
 
 #[test]
-fn what_cannot_be_forwarded_is_refused_with_the_clients_id() {
+fn queries_that_cannot_be_forwarded_are_refused_with_the_clients_id() {
     let plain = Ask::new(0xbeef, "a.example");
     let with = |edns| Ask { edns: Some(edns), ..plain.clone() }.bytes();
     let changed = |change: fn(&mut Vec<u8>)| {
@@ -28,12 +28,12 @@ fn what_cannot_be_forwarded_is_refused_with_the_clients_id() {
     two_opts[11] = 2;
     let mut notify = with((1_232, 0, false, vec![]));
     notify[2] = 0x21;
-    // The option says that it is longer than the OPT.
+    // The option's length exceeds the OPT.
     let cut_option = with((1_232, 0, false, vec![0, 10, 0, 9]));
     let mut signed = Writer::new([0xbeef, 0x0100, 1, 0, 0, 1]);
     signed.question(&wire_name("a.example"), 1, 1);
     signed.record(&wire_name("key"), 250, 255, 0, &[0; 30]);
-    // The response code, whether the question comes back, and the OPT's part of the code.
+    // Response code, presence of the question, and the OPT's part of the code.
     let cases = [
         ("STATUS", changed(|bytes| bytes[2] = 0x11), 4, 0, None),
         ("NOTIFY", changed(|bytes| bytes[2] = 0x21), 4, 0, None),
@@ -70,7 +70,7 @@ fn what_cannot_be_forwarded_is_refused_with_the_clients_id() {
 }
 
 #[test]
-fn what_could_feed_a_loop_gets_no_reply() {
+fn packets_that_could_feed_a_loop_get_no_reply() {
     let query = Ask::new(1, "a.example").bytes();
     let zero = Client { peer: "198.51.100.1:0".parse().unwrap(), ..client(1) };
     for (reason, from, bytes) in [

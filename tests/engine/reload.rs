@@ -1,7 +1,7 @@
-//! A new configuration while queries are outstanding.
+//! Reloads while queries are outstanding.
 //!
-//! Whatever changes, every client gets one reply, what stays keeps its connections, and what goes
-//! is closed.
+//! In each case every client gets one reply, unchanged upstreams keep their connections, and those
+//! of removed upstreams are closed.
 
 use crate::common::wire::{Ask, answer};
 use crate::common::{Dice, at, config, for_seeds, stanza, upstream_address};
@@ -9,7 +9,7 @@ use crate::world::{Sent, World};
 use onward::config::{Config, Forward, Upstream};
 use std::time::Duration;
 
-/// A stanza whose upstreams are those with these numbers.
+/// A stanza with the upstreams of these numbers.
 fn to(upstreams: &[usize]) -> Forward {
     let upstream = |number: &usize| Upstream { address: upstream_address(*number), tls: None };
     Forward { upstreams: upstreams.iter().map(upstream).collect(), ..stanza(1) }
@@ -73,7 +73,7 @@ fn a_query_to_an_upstream_that_is_gone_starts_again() {
 }
 
 #[test]
-fn a_query_that_nobody_wants_any_more_fails_at_once_unless_it_is_about_to_be_answered() {
+fn a_query_without_a_block_fails_at_once_unless_its_upstream_stays() {
     let mut world = World::new(&all_to(&[0, 1]));
     let kept = world.ask_one(1, "a.example");
     world.reload(&config(vec![("other", vec![to(&[0])])]));
@@ -101,7 +101,7 @@ fn idle_connections_stay_and_are_used() {
 }
 
 #[test]
-fn whoever_asks_the_same_after_it_joins() {
+fn an_equal_query_after_a_reload_is_coalesced() {
     let mut world = World::new(&all_to(&[0]));
     let sent = world.ask_one(1, "a.example");
     world.reload(&config(vec![("zone", vec![to(&[3])]), (".", vec![to(&[0])])]));
@@ -113,7 +113,7 @@ fn whoever_asks_the_same_after_it_joins() {
 }
 
 #[test]
-fn whoever_waits_counts_against_the_new_limit() {
+fn waiting_queries_count_against_the_new_limit() {
     let mut world = World::new(&all_to(&[0]));
     let sent: Vec<_> = (1..=3).map(|n| world.ask_one(n, &format!("n{n}.example"))).collect();
     let limited = Forward { max_concurrent: Some(3), ..to(&[0]) };
@@ -169,7 +169,7 @@ fn a_pool_that_is_larger_than_it_may_be_now_closes_what_is_idle_and_lets_the_res
         assert!(world.respond(sent.connection, &answer(&sent.bytes)));
     }
     assert_eq!(world.take_got().len(), 10);
-    // Many more than there were slots, elsewhere: every table has grown as far as it must.
+    // Many more upstreams than slots, in another block: every table has grown to its maximum.
     world.reload(&config(vec![(".", vec![to(&[0]), to(&[1])])]));
     world.finish();
 }
@@ -190,7 +190,7 @@ fn a_storm_of_configurations_loses_nothing() {
             }
             while !world.sent.is_empty() && !dice.one_in(3) {
                 let sent = world.sent.swap_remove(dice.below(world.sent.len()));
-                // What came over a connection that is closed by now finds nobody.
+                // A response on a closed connection matches nothing.
                 world.respond(sent.connection, &answer(&sent.bytes));
             }
             world.check_books();
@@ -224,7 +224,7 @@ fn any_config(dice: &mut Dice) -> Config {
 }
 
 #[test]
-fn who_asks_the_same_joins_a_query_on_a_connection_as_before() {
+fn an_equal_query_joins_one_on_a_connection_after_a_reload() {
     let config = config(vec![(".", vec![Forward { force_tcp: true, ..to(&[0]) }])]);
     let mut world = World::new(&config);
     let sent = world.ask_one(1, "a.example");

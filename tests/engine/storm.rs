@@ -1,6 +1,6 @@
-//! Everything at once: clients, links that lose, delay, repeat and forge, upstreams that die.
+//! Random load: clients, links that lose, delay, repeat and forge packets, upstreams that fail.
 //!
-//! Random, but from a seed; after each step the books balance, and in the end nothing is left.
+//! Seeded; after each step the counters balance, and in the end nothing is left.
 
 use crate::common::wire::{Ask, answer, random_case};
 use crate::common::{Dice, config, for_seeds, stanza, upstream_address};
@@ -15,13 +15,13 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// How an upstream is at the moment.
+/// Current behaviour of an upstream.
 #[derive(Clone, Copy, Debug)]
 enum Mood {
     Answers,
     Silent,
     Refuses,
-    /// Loses, repeats and forges one in four.
+    /// Loses, repeats or forges one packet in four.
     Rough,
 }
 
@@ -29,7 +29,7 @@ struct Storm<'a> {
     dice: &'a mut Dice,
     world: World,
     moods: BTreeMap<SocketAddr, Mood>,
-    /// Packets on their way to us.
+    /// Packets on their way to the engine.
     flights: BTreeMap<(Moment, u64), (Sent, Vec<u8>)>,
     count: u64,
 }
@@ -62,7 +62,7 @@ fn random_config(dice: &mut Dice) -> Config {
     config
 }
 
-/// None, or one whose answers expire and make room soon.
+/// No cache, or one whose entries soon expire or are evicted.
 fn random_cache(dice: &mut Dice) -> Option<Cache> {
     let patience = Duration::from_millis(dice.pick(&[0, 10, 500]));
     let modes = [StaleMode::Immediate, StaleMode::Verify(None), StaleMode::Verify(Some(patience))];
@@ -132,7 +132,7 @@ impl Storm<'_> {
         }
     }
 
-    /// Time passes until the next packets arrive.
+    /// Advances time by up to 20 ms and delivers the packets due by then.
     fn pass(&mut self) {
         let until = self.world.now.plus(Duration::from_micros(self.dice.below(20_000) as u64));
         while let Some(entry) = self.flights.first_entry().filter(|entry| entry.key().0 <= until) {
@@ -177,7 +177,7 @@ impl Storm<'_> {
         }
     }
 
-    /// Most packets take milliseconds, a few take longer than anybody waits.
+    /// Most packets take up to 30 ms, one in thirty up to 3 s.
     fn fly(&mut self, sent: &Sent, packet: Vec<u8>) {
         let micros = if self.dice.one_in(30) { 3_000_000 } else { 30_000 };
         let delay = Duration::from_micros(self.dice.below(micros) as u64);
@@ -187,7 +187,7 @@ impl Storm<'_> {
 }
 
 #[test]
-fn whatever_happens_each_query_is_answered_once_and_nothing_is_left() {
+fn each_query_is_answered_once_and_nothing_is_left() {
     let total = Mutex::new(CacheStats::default());
     for_seeds(0..180, |dice| {
         let world = World::new(&random_config(dice));

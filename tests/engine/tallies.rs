@@ -1,7 +1,7 @@
-//! What is counted of queries by place, and what is seen of connections and clients.
+//! Counters by server, zone and client, and the snapshots of connections and clients.
 //!
-//! Each query counts once when it comes and once when it ends, where its zone says, also across a
-//! new configuration.
+//! Each query counts once when it arrives and once when it ends, in the label set of its zone, also
+//! across a reload.
 
 use crate::common::wire::{Ask, Writer, answer, question_of, word_at};
 use crate::world::{World, client, corefile};
@@ -14,7 +14,7 @@ fn config(text: &str) -> Config {
     Config::load(text.as_bytes(), "Corefile", &Host::plain()).expect("it is right").0
 }
 
-/// The counters of the label set of `zone`; of what no zone wants, if there is none.
+/// The counters of the label set of `zone`; `dropped` is that of queries outside all zones.
 fn tally<'w>(world: &'w World, zone: &str) -> &'w Tally {
     let tallies = world.engine.tallies();
     let name = |zone: &Option<onward::config::Name>| {
@@ -63,7 +63,7 @@ fn a_query_is_counted_by_its_zone_type_and_family_and_ends_as_it_was_answered() 
     world.finish();
 }
 
-/// An upstream's response code of more than four bits, whose lower bits are those of another.
+/// An extended response code of an upstream, whose low four bits are another code.
 #[test]
 fn an_extended_response_code_is_delivered_counted_and_forgotten_as_what_it_is() {
     let text = "test {\n bind 127.0.0.1\n prometheus\n cache\n forward . 192.0.2.1\n}\n";
@@ -111,7 +111,7 @@ fn without_the_directive_nothing_is_counted_by_place() {
 }
 
 #[test]
-fn zones_without_number_are_counted_together() {
+fn zones_beyond_the_limit_are_counted_together() {
     let zones: Vec<_> = (0..2 * LABEL_SETS_MAX).map(|number| format!("z{number}.test")).collect();
     let text = format!("{} {{\n bind 127.0.0.1\n prometheus\n any\n}}\n", zones.join(" "));
     let mut world = World::new(&config(&text));
@@ -128,7 +128,7 @@ fn zones_without_number_are_counted_together() {
 }
 
 #[test]
-fn counters_and_those_who_wait_go_along_when_the_configuration_changes() {
+fn counters_and_waiting_queries_survive_a_reload() {
     let block = |zones: &str, upstream: &str| {
         format!("{zones} {{\n bind 127.0.0.1\n prometheus\n forward . {upstream}\n}}\n")
     };
@@ -154,7 +154,7 @@ fn counters_and_those_who_wait_go_along_when_the_configuration_changes() {
 }
 
 #[test]
-fn who_asks_and_what_is_seen_where_it_is_to_be_shown() {
+fn frequent_names_and_clients_are_counted_with_the_status_directive() {
     let mut world = World::new(&corefile("status\n forward . 192.0.2.1"));
     for id in 0..9 {
         world.ask(id.into(), &Ask::new(id, if id % 3 == 0 { "Often.test" } else { "x.test" }));
@@ -186,7 +186,7 @@ fn who_asks_and_what_is_seen_where_it_is_to_be_shown() {
 }
 
 #[test]
-fn connections_are_seen_by_what_they_do_and_how_old_they_are() {
+fn connections_are_shown_with_state_and_age() {
     let mut world = World::new(&corefile("forward . 192.0.2.1 {\n max_age 100s\n spread 2\n }"));
     world.ask(1, &Ask::new(1, "a.test"));
     let sent = world.only_sent();

@@ -1,9 +1,9 @@
-//! A world around one engine: clients, a network, a keeper, and time that jumps.
+//! A test world around one engine: clients, a network, a keeper, and virtual time.
 //!
-//! It does what a worker does around its engine, to the letter, and checks what must always hold:
-//! each client gets at most one reply per query, with its own id and its own spelling; a query goes
-//! out on an open connection to where that leads; a connection is closed once. Upstreams are the
-//! tests' to play: they find what was sent in [`World::sent`] and call [`World::respond`].
+//! The world drives the engine exactly as a worker does, and checks the invariants: each client
+//! gets at most one reply per query, with its own ID and spelling; queries are sent on open
+//! connections to the right address; a connection is closed once. Tests play the upstreams: they
+//! read queries from [`World::sent`] and call [`World::respond`].
 
 use crate::common::wire::{Ask, question_of, word_at};
 use domain::base::Message;
@@ -47,7 +47,7 @@ impl Got {
         word_at(&self.bytes, 2) & 15
     }
 
-    /// The info code of its extended error, which is the last option of the OPT at its end.
+    /// The info code of the extended error, the last option of the OPT at the message's end.
     pub(crate) fn extended_error(&self) -> Option<u16> {
         let tail = self.bytes.len().checked_sub(6).filter(|tail| *tail > 12)?;
         (word_at(&self.bytes, tail) == 15 && word_at(&self.bytes, tail + 2) == 2)
@@ -58,22 +58,22 @@ impl Got {
 pub(crate) struct World {
     pub(crate) engine: Forwarder,
     pub(crate) now: Moment,
-    /// What upstreams have not been asked to look at yet, in the order of sending.
+    /// Queries not yet taken by an upstream, in the order of sending.
     pub(crate) sent: Vec<Sent>,
-    /// All replies, in their order.
+    /// All replies, in the order of sending.
     pub(crate) got: Vec<Got>,
-    /// Sockets that are open, and where they lead.
+    /// Open sockets and their remote addresses.
     pub(crate) sockets: BTreeMap<ConnectionId, SocketAddr>,
-    /// Sockets that were closed, and when.
+    /// Closed sockets with their closing times.
     pub(crate) closed: Vec<(Moment, ConnectionId)>,
-    /// The questions of those who wait, by client and id.
+    /// Questions without a reply yet, by client and ID.
     waiting: HashMap<(SocketAddr, u16), Vec<Vec<u8>>>,
     waiting_count: u64,
     wheel: Wheel<Sweep>,
     timers: HashMap<Sweep, TimerKey>,
-    /// What other threads were told, but for the keeper's timers.
+    /// Notices for other threads, except the keeper's timers.
     notices: Vec<Notice>,
-    /// The keeper's mailbox is full.
+    /// True while the keeper's mailbox is full.
     pub(crate) keeper_busy: bool,
     buffers: Buffers,
 }
@@ -130,7 +130,7 @@ impl Shell for World {
                     self.wheel.cancel(old);
                 }
             }
-            // Tests take pages themselves.
+            // Tests take pages directly.
             Notice::Page => return false,
             Notice::Failing(_) | Notice::Odd(_) | Notice::Looping { .. } if self.keeper_busy => {
                 return false;
@@ -148,7 +148,7 @@ pub(crate) fn corefile(directives: &str) -> Config {
     loaded.unwrap_or_else(|error| panic!("{error}")).0
 }
 
-/// A worker with such a block.
+/// A world with such a block.
 pub(crate) fn world(directives: &str) -> World {
     World::new(&corefile(directives))
 }
@@ -179,7 +179,6 @@ pub(crate) fn shown(got: &Got) -> String {
     text
 }
 
-/// The client with this number.
 pub(crate) fn client(number: usize) -> Client {
     let address = [198, 51, 100 + (number >> 16) as u8, 1];
     let peer = SocketAddr::from((address, 1 + (number & 0x7fff) as u16));
@@ -205,25 +204,25 @@ impl World {
         }
     }
 
-    /// A client asks, and the turn ends.
+    /// Sends a query from this client and ends the turn.
     pub(crate) fn ask(&mut self, number: usize, ask: &Ask) {
         self.ask_within_turn(number, ask);
         self.settle();
     }
 
-    /// A client asks; others may in the same turn.
+    /// Sends a query from this client without ending the turn.
     pub(crate) fn ask_within_turn(&mut self, number: usize, ask: &Ask) {
         self.ask_as(client(number), ask);
     }
 
-    /// This client asks; others may in the same turn.
+    /// Sends a query from `client` without ending the turn.
     pub(crate) fn ask_as(&mut self, client: Client, ask: &Ask) {
         self.waiting.entry((client.peer, ask.id)).or_default().push(ask.question());
         self.waiting_count += 1;
         self.packet(client, &ask.bytes());
     }
 
-    /// A client's packet, whatever it is; not waited for.
+    /// Delivers a packet of a client, valid or not; no reply is expected.
     pub(crate) fn packet(&mut self, client: Client, bytes: &[u8]) {
         let mut out = [0; 1_232];
         if let Some(len) = self.engine.on_query(self.now, client, bytes, false, &mut out) {
@@ -231,7 +230,7 @@ impl World {
         }
     }
 
-    /// Packets of clients, taken as a worker takes a batch.
+    /// Delivers client packets as a worker handles a batch.
     pub(crate) fn batch(&mut self, packets: &[(Client, Vec<u8>)]) {
         let mut out = [0; 1_232];
         let mut arrivals = Arrivals::default();
@@ -249,7 +248,7 @@ impl World {
         }
     }
 
-    /// An upstream's packet. Whether it was believed.
+    /// Delivers an upstream's packet; returns true if it completed an exchange.
     pub(crate) fn respond(&mut self, connection: ConnectionId, packet: &[u8]) -> bool {
         let mut out = [0; 1_232];
         let answered = self.engine.on_response(self.now, connection, packet, false);
@@ -263,31 +262,31 @@ impl World {
         answered.is_some()
     }
 
-    /// A new configuration takes effect.
+    /// Applies a new configuration.
     pub(crate) fn reload(&mut self, config: &Config) {
         self.engine.reload(self.now, config, &[Some(0)], Arc::new(HealthStates::new(config)));
         self.settle();
     }
 
-    /// The connection's socket fails.
+    /// Reports a failure of the connection's socket.
     pub(crate) fn refuse(&mut self, connection: ConnectionId) {
         self.engine.on_connection_failed(self.now, connection);
         self.settle();
     }
 
-    /// The end of a turn, as a worker ends it. False if a notice could not be delivered.
+    /// Ends the turn as a worker does; false if a notice could not be delivered.
     pub(crate) fn settle(&mut self) -> bool {
         shell::settle(self, self.now)
     }
 
-    /// The notices since the last time in which `wanted` finds something.
+    /// Removes and returns the notices for which `wanted` returns a value.
     pub(crate) fn take_notices<T>(&mut self, wanted: impl Fn(&Notice) -> Option<T>) -> Vec<T> {
         let found = self.notices.iter().filter_map(&wanted).collect();
         self.notices.retain(|notice| wanted(notice).is_none());
         found
     }
 
-    /// Checks that somebody waits for exactly this.
+    /// Checks that the client waits for exactly this reply.
     fn take_reply(&mut self, client: Client, bytes: &[u8]) {
         assert!(word_at(bytes, 2) & 0x8000 != 0, "a reply is a response");
         if let Some(asked) = self.waiting.get_mut(&(client.peer, word_at(bytes, 0))) {
@@ -302,7 +301,7 @@ impl World {
         self.got.push(Got { at: self.now, client, bytes: bytes.to_vec() });
     }
 
-    /// Lets time pass, in as many jumps as there is something to do.
+    /// Advances time, stopping at each deadline.
     pub(crate) fn advance(&mut self, to: Moment) {
         for jump in 0.. {
             assert!(jump < 1_000_000, "time stands still at {:?}", self.now);
@@ -322,29 +321,29 @@ impl World {
         self.now = to;
     }
 
-    /// Lets so much time pass.
+    /// Advances time by `seconds`.
     pub(crate) fn pass(&mut self, seconds: f64) {
         self.advance(self.now.plus(Duration::from_secs_f64(seconds)));
     }
 
-    /// Returns the queries sent upstream since the last time.
+    /// Returns the queries sent upstream since the last call.
     pub(crate) fn take_sent(&mut self) -> Vec<Sent> {
         std::mem::take(&mut self.sent)
     }
 
-    /// The one query that was sent since the last time.
+    /// The only upstream query since the last call.
     pub(crate) fn only_sent(&mut self) -> Sent {
         let sent = self.take_sent();
         assert_eq!(sent.len(), 1, "{sent:?}");
         sent[0].clone()
     }
 
-    /// Returns the replies to clients since the last time.
+    /// Returns the replies to clients since the last call.
     pub(crate) fn take_got(&mut self) -> Vec<Got> {
         std::mem::take(&mut self.got)
     }
 
-    /// The one reply since the last time.
+    /// The only reply since the last call.
     pub(crate) fn only_got(&mut self) -> Got {
         let got = self.take_got();
         assert_eq!(got.len(), 1, "{got:?}");
@@ -355,7 +354,7 @@ impl World {
         self.engine.stats().dropped(reason)
     }
 
-    /// The laws of conservation: every query is answered, dropped or waited for.
+    /// Conservation: every query is answered, dropped or outstanding.
     pub(crate) fn check_books(&self) {
         let stats = self.engine.stats();
         let silent = [
@@ -383,7 +382,7 @@ impl World {
         }
     }
 
-    /// After a last big jump nothing is left: no query, client, connection, deadline or timer.
+    /// Checks that after a final jump no query, client, connection, deadline or timer is left.
     pub(crate) fn finish(mut self) -> Stats {
         self.check_books();
         self.pass(10_000.0);

@@ -1,8 +1,8 @@
-//! The cache of a server block at work: what is asked again and what is not, in virtual time.
+//! The cache of a server block, in virtual time: which queries are answered without the upstream.
 //!
-//! Every client here asks for an address unless a test says otherwise, and upstreams answer with
-//! what the test gives them. What may be stored, and how it looks when it comes out, is in the
-//! tests of `engine::cache`; here is what the forwarder makes of it.
+//! Clients ask for an address unless a test says otherwise, and upstreams answer as the test
+//! determines. Cacheability and the form of cached answers are tested in `engine::cache`; here the
+//! subject is the forwarder's use of it.
 
 use crate::common::wire::{Ask, Writer, question_of, wire_name, word_at};
 use crate::world::{Got, Sent, World, corefile, shown, world};
@@ -12,7 +12,7 @@ use std::time::Duration;
 const SOA: u16 = 6;
 const AD: u16 = 0x0020;
 const RD: u16 = 0x0100;
-/// What a client gets who is told that what it gets has expired.
+/// Extended error of an expired answer, as a client gets it.
 const STALE: Option<u16> = Some(3);
 const SERVFAIL: u16 = 2;
 
@@ -25,7 +25,7 @@ fn ask(name: &str) -> Ask {
     Ask::new(7, name).with_edns(1_232)
 }
 
-/// A response with this rcode; its one record is of the type asked for, or the SOA of a denial.
+/// A response with this rcode; its one record is of the requested type, or the SOA of a denial.
 fn response(query: &[u8], rcode: u16, ttl: u32) -> Vec<u8> {
     let denies = rcode == 3;
     let fails = ![0, 3].contains(&rcode);
@@ -50,13 +50,13 @@ fn response(query: &[u8], rcode: u16, ttl: u32) -> Vec<u8> {
 }
 
 impl World {
-    /// A client asks, and what it gets at once.
+    /// Sends a client's query and returns the immediate reply.
     fn asked(&mut self, ask: &Ask) -> Got {
         self.ask(1, ask);
         self.only_got()
     }
 
-    /// The one query that was sent is answered with an address.
+    /// Answers the one upstream query with an address.
     fn answer(&mut self, ttl: u32) {
         let sent = self.only_sent();
         self.respond_to(&sent, 0, ttl);
@@ -66,7 +66,7 @@ impl World {
         self.respond(sent.connection, &response(&sent.bytes, rcode, ttl));
     }
 
-    /// A name is asked for and answered, so that it is known.
+    /// Queries a name and answers it, so that it is cached.
     pub(crate) fn learn(&mut self, name: &str, ttl: u32) {
         self.ask(1, &ask(name));
         self.answer(ttl);
@@ -86,7 +86,7 @@ fn ttl(got: &Got) -> u32 {
 }
 
 #[test]
-fn what_was_answered_once_is_not_asked_again_until_it_expires() {
+fn a_cached_answer_is_served_until_it_expires() {
     let mut world = caching("");
     world.ask(1, &ask("www.Example.TEST"));
     let sent = world.only_sent();
@@ -121,7 +121,7 @@ fn all_who_wait_for_the_first_answer_get_it_as_the_later_ones_would() {
 }
 
 #[test]
-fn what_may_change_the_answer_is_asked_apart() {
+fn queries_with_other_type_flags_or_subnet_have_their_own_answers() {
     let mut world = caching("");
     world.learn("a.test", 60);
     let subnet = vec![0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2];
@@ -157,7 +157,7 @@ fn a_client_who_wants_no_recursion_gets_what_is_there_and_leaves_nothing() {
     world.learn("a.test", 60);
     assert_eq!((ttl(&world.asked(&modest)), world.sent_nothing()), (60, true));
     world.finish();
-    // Where nobody's query goes upstream with RD, none is more modest than the others.
+    // Where upstream queries never have RD, clients without RD share the cache with the others.
     let mut world = world_of_authorities();
     world.learn("a.test", 60);
     assert_eq!((ttl(&world.asked(&ask("a.test"))), world.sent_nothing()), (60, true));
@@ -183,7 +183,7 @@ fn zones_beside_those_of_the_cache_pass_by() {
 }
 
 #[test]
-fn that_nobody_answers_is_remembered_for_a_second_and_longer_each_time() {
+fn a_time_out_is_cached_for_a_second_and_longer_each_time() {
     let mut world = caching("");
     for pause in [1.0, 2.0, 4.0, 5.0, 5.0] {
         world.ask(1, &ask("a.test"));
@@ -199,7 +199,7 @@ fn that_nobody_answers_is_remembered_for_a_second_and_longer_each_time() {
         assert!(world.sent_nothing(), "not {pause} s later");
         world.pass(0.01);
     }
-    // An answer ends the row.
+    // A success resets the back-off.
     world.learn("a.test", 5);
     world.pass(5.0);
     world.ask(1, &ask("a.test"));
@@ -235,7 +235,7 @@ fn an_upstreams_failure_is_remembered_as_long_as_configured() {
 }
 
 #[test]
-fn what_has_expired_is_served_at_once_and_fetched_anew_once() {
+fn an_expired_answer_is_served_at_once_and_refreshed_once() {
     let mut world = caching("{\n serve_stale 1h\n }");
     world.learn("a.test", 10);
     world.pass(20.0);
@@ -276,7 +276,7 @@ fn a_refresh_that_fails_leaves_what_there_is_and_is_not_repeated_at_once() {
 }
 
 #[test]
-fn clients_wait_for_the_upstream_as_long_as_they_are_to() {
+fn clients_wait_for_the_upstream_as_long_as_configured() {
     let mut world = caching("{\n serve_stale 1h verify 100ms\n }");
     world.learn("a.test", 10);
     world.pass(20.0);
@@ -289,14 +289,14 @@ fn clients_wait_for_the_upstream_as_long_as_they_are_to() {
     let got = world.take_got();
     assert_eq!(got.len(), 2, "the second has joined the first and leaves with it");
     assert!(got.iter().all(|got| got.extended_error() == STALE));
-    // Whoever comes later need not wait: the upstream has had its time.
+    // Later clients need not wait, because the upstream has had its time.
     let got = world.asked(&ask("a.test"));
     assert_eq!((ttl(&got), got.extended_error()), (0, STALE));
     let late = world.only_sent();
     world.respond_to(&late, 0, 60);
     assert!(world.take_got().is_empty());
     assert_eq!(ttl(&world.asked(&ask("a.test"))), 60, "a late answer is not lost");
-    // One that comes in time is what they get.
+    // Clients get a refresh that arrives in time.
     world.pass(60.0);
     world.ask(1, &ask("a.test"));
     world.pass(0.05);
@@ -323,7 +323,7 @@ fn clients_who_wait_to_the_end_get_what_has_expired_rather_than_an_error() {
     assert_eq!(world.only_got().extended_error(), STALE, "nobody answers at all");
     world.take_sent();
     world.pass(6.0);
-    // A denial is an answer.
+    // A denial is a valid answer.
     world.ask(1, &ask("a.test"));
     let sent = world.only_sent();
     world.respond_to(&sent, 3, 60);
@@ -347,7 +347,7 @@ fn a_denial_that_has_expired_gives_way_to_an_answer() {
 }
 
 #[test]
-fn where_no_query_can_go_out_what_has_expired_is_better_than_nothing() {
+fn an_expired_answer_is_served_when_no_query_can_be_sent() {
     let options = "max_concurrent 1\n max_fails 0";
     let cache = "cache {\n serve_stale 1h verify\n }";
     let mut world = world(&format!("{cache}\n forward . 192.0.2.1 {{\n {options}\n }}"));
@@ -361,7 +361,7 @@ fn where_no_query_can_go_out_what_has_expired_is_better_than_nothing() {
 }
 
 #[test]
-fn what_is_in_demand_is_fetched_before_it_expires() {
+fn popular_answers_are_refreshed_before_they_expire() {
     let mut world = caching("{\n prefetch 2 1m 20%\n }");
     world.learn("a.test", 100);
     world.pass(50.0);
@@ -372,7 +372,7 @@ fn what_is_in_demand_is_fetched_before_it_expires() {
     world.pass(1.0);
     assert_eq!(ttl(&world.asked(&ask("a.test"))), 20, "the client does not wait for it");
     let refresh = world.only_sent();
-    // Truncated, it would be of no use, so it comes over TCP.
+    // A truncated refresh is repeated over TCP.
     let mut truncated = response(&refresh.bytes, 0, 60);
     truncated[2] |= 2;
     world.respond(refresh.connection, &truncated);
@@ -384,7 +384,7 @@ fn what_is_in_demand_is_fetched_before_it_expires() {
 }
 
 #[test]
-fn nobody_gets_what_an_access_list_denies() {
+fn an_access_list_applies_to_cached_answers() {
     let stages = "acl {\n block net 198.51.100.0/24\n }\n cache\n forward . 192.0.2.1";
     let mut world = world(stages);
     let stranger = 1 << 16;
@@ -398,7 +398,7 @@ fn nobody_gets_what_an_access_list_denies() {
 }
 
 #[test]
-fn what_is_remembered_looks_as_the_other_directives_want_it() {
+fn other_directives_apply_to_cached_answers() {
     let stages = "minimal\n header {\n response set aa\n }\n bufsize 600\n cache";
     let mut world = world(&format!("{stages}\n forward . 192.0.2.1"));
     world.ask(1, &ask("a.test"));
@@ -417,7 +417,7 @@ fn what_is_remembered_looks_as_the_other_directives_want_it() {
 }
 
 #[test]
-fn a_new_configuration_keeps_what_its_block_still_stands_for() {
+fn a_reload_keeps_the_cache_of_an_unchanged_block() {
     let text = "cache 60\n forward . 192.0.2.1";
     let mut world = world(text);
     world.learn("a.test", 600);
@@ -446,12 +446,12 @@ fn the_simple_mode_remembers_addresses_for_five_seconds() {
     world.pass(3.9);
     assert_eq!((ttl(&world.asked(&ask("a.test"))), world.sent_nothing()), (1, true));
     assert_eq!((ttl(&world.asked(&ask("b.test"))), world.sent_nothing()), (0, true));
-    // The least recently used makes room.
+    // The least recently used entry is evicted.
     world.learn("c.test", 60);
     assert_eq!((ttl(&world.asked(&ask("b.test"))), world.sent_nothing()), (0, true));
     world.pass(0.2);
     world.learn("a.test", 60);
-    // Nothing else is remembered.
+    // Other questions are not cached.
     for other in [Ask { rtype: 28, ..ask("a.test") }, Ask { flags: RD | 0x10, ..ask("a.test") }] {
         for _ in 0..2 {
             world.ask(1, &other);

@@ -1,7 +1,7 @@
-//! `dns64`, case by case: what the reference was seen to answer, in its order.
+//! `dns64`, case by case: the observed behaviour of the reference, in its order.
 //!
-//! A case is a question, what goes upstream for it, and the reply. Where the reference's answer is
-//! wrong by RFC 6147 and nothing can depend on it, ours is expected, and a remark says so.
+//! A case is a question, the queries sent upstream for it, and the reply. Where the reference
+//! violates RFC 6147 and nothing can depend on it, our behaviour is expected, and a remark says so.
 
 use crate::common::wire::Ask;
 use crate::parked::answered;
@@ -17,10 +17,10 @@ const ADDRESS: &str = "NOERROR rd\nAN a.up.test 100 AAAA 64:ff9b::c000:20a";
 /// The reverse name of 64:ff9b::c000:20a.
 const REVERSE: &str = "a.0.2.0.0.0.0.c.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.b.9.f.f.4.6.0.0.ip6.arpa";
 
-/// Question, what goes upstream, reply.
+/// Number, question, upstream queries, reply.
 type Case<'a> = (&'a str, &'a str, &'a str, &'a str);
 
-/// `NAME TYPE` and the words of [`ask_of`], `+v6`, `+cd`, `+tcp`.
+/// Parses `NAME TYPE` and the words of [`ask_of`], `+v6`, `+cd` and `+tcp`.
 fn asking(world: &mut World, text: &str) -> (Client, Ask) {
     let mut asker = client(1);
     let mut words: Vec<&str> = text.split(' ').collect();
@@ -62,7 +62,7 @@ fn check(directives: &str, cases: &[Case<'_>]) {
     world.finish();
 }
 
-/// The upstream's denial of a name without an address of this kind.
+/// The upstream's denial of a name without addresses of the requested type.
 fn none(rcode: &str) -> String {
     format!("{rcode} rd ra{SOA}")
 }
@@ -92,7 +92,7 @@ fn names_without_ipv6_addresses_get_some() {
             ("D2", "a.up.test AAAA +v6", &at("a"), ADDRESS),
             ("D3", "both.up.test AAAA +v6", "both.up.test 28", both),
             ("D4", "nx1.up.test AAAA +v6", "nx1.up.test 28", &nxdomain),
-            // Improved: what the query for AAAA failed by stays (§5.1.2).
+            // Improved: the failure of the AAAA query is the reply (§5.1.2).
             ("D5", "sf1.up.test AAAA +v6", &at("sf1"), "SERVFAIL rd ra"),
             ("D6", "rf1.up.test AAAA +v6", &at("rf1"), "REFUSED rd ra"),
             ("D7", "nosoa.up.test AAAA +v6", &at("nosoa"), nosoa),
@@ -108,7 +108,7 @@ fn names_without_ipv6_addresses_get_some() {
             ("D15", "priv.up.test AAAA +v6", &at("priv"), &nodata),
             ("D16", "multi.up.test AAAA +v6", &at("multi"), multi),
             ("D17", "a.up.test AAAA +v6 +do", &at("a"), ADDRESS),
-            // Improved: who validates gets what there is (§5.5).
+            // Improved: a validating client gets the upstream's own response (§5.5).
             ("D18", "a.up.test AAAA +v6 +do +cd", "a.up.test 28", &nodata),
             ("cd", "a.up.test AAAA +v6 +cd", &at("a"), ADDRESS),
             ("D19", "a.up.test ANY +v6", "a.up.test 255", &nodata),
@@ -157,7 +157,7 @@ fn ipv4_addresses_in_ipv6_form_are_none() {
     check(
         "dns64",
         &[
-            // Improved: they are as good as no address (§5.1.4).
+            // Improved: they count as no address (§5.1.4).
             (
                 "mapped",
                 "mapped.up.test AAAA +v6",
@@ -189,7 +189,7 @@ fn prefixes_have_the_lengths_that_there_are() {
         ("D27", "{\n prefix 2001:db8:1:2:3:4::/56\n allow_ipv4\n }", "2001:db8:1:c0:0:20a::"),
         ("D28", "{\n prefix 2001:db8:1:2:3:4::/64\n allow_ipv4\n }", "2001:db8:1:2:c0:2:a00:0"),
         ("D29", "{\n prefix 2001:db8:1:2:3:4::/96\n allow_ipv4\n }", "2001:db8:1:2:3:4:c000:20a"),
-        // Improved: the block behind a prefix is read.
+        // Improved: the options behind a prefix are read.
         ("D40", "64:ff9b::/96 {\n allow_ipv4\n }", "64:ff9b::c000:20a"),
     ] {
         let reply = format!("NOERROR rd\nAN a.up.test 100 AAAA {made}");
@@ -310,7 +310,7 @@ fn it_works_with_cache_and_counts() {
         &[
             ("D32", "a.up.test AAAA", up, &address),
             ("D33", "a.up.test AAAA", "", &address),
-            // The cache has what the upstream said.
+            // The cache holds the upstream's response.
             ("A", "a.up.test A", "", "NOERROR rd ra\nAN a.up.test 300 A 192.0.2.10"),
             ("cd", "a.up.test AAAA +do +cd", "a.up.test 28", &none("NOERROR").replace("100", "50")),
         ],
@@ -414,7 +414,7 @@ fn without_an_upstream_other_stages_have_the_addresses() {
 }
 
 #[test]
-fn an_access_list_has_a_say_in_both_queries() {
+fn an_access_list_applies_to_both_queries() {
     check(
         "dns64 {\n allow_ipv4\n }\n acl {\n block type A\n }",
         &[("A", "a.up.test AAAA", "a.up.test 28", &none("NOERROR"))],
@@ -428,15 +428,15 @@ fn an_access_list_has_a_say_in_both_queries() {
 }
 
 #[test]
-fn silence_fails_the_query_in_its_time() {
+fn silence_fails_the_query_at_its_deadline() {
     let mut world = world(&format!("errors\n dns64 {{\n allow_ipv4\n }}{F}"));
-    // D38: the upstream says nothing to AAAA.
+    // D38: the upstream does not respond to AAAA.
     world.ask(1, &ask_of("drop.up.test AAAA +e"));
     world.pass(6.0);
     let got = world.only_got();
     assert_eq!((got.rcode(), got.extended_error()), (2, Some(22)));
     world.take_sent();
-    // It says nothing to A: what it said to AAAA is the reply.
+    // The upstream does not respond to A, so its response to AAAA is the reply.
     world.ask(1, &ask_of("a.up.test AAAA"));
     let sent = world.only_sent();
     world.respond(sent.connection, &respond(&sent.bytes));
@@ -472,7 +472,7 @@ fn what_is_truncated_is_asked_again_by_its_client() {
 }
 
 #[test]
-fn a_reload_in_the_middle_changes_nothing_for_who_waits() {
+fn a_reload_in_the_middle_does_not_affect_waiting_clients() {
     let mut world = world(&format!("dns64 {{\n allow_ipv4\n }}{F}"));
     world.ask(1, &ask_of("a.up.test AAAA"));
     world.reload(&corefile("forward . 192.0.2.250\n errors"));

@@ -1,7 +1,7 @@
 //! `erratic`: which queries get which reply, and when, in virtual time.
 //!
-//! Rows E1 to E17 of the reference's behaviour, save that every Nth reply is cut, as every Nth is
-//! dropped or late. What is late is moved by time alone.
+//! Rows E1 to E17 of the reference's behaviour, except that every Nth reply is truncated, as every
+//! Nth is dropped or delayed. Delayed replies are sent by timers alone.
 
 use crate::common::at;
 use crate::common::wire::Ask;
@@ -13,7 +13,7 @@ fn ask(name: &str, rtype: u16) -> Ask {
     Ask { rtype, ..Ask::new(7, name) }
 }
 
-/// Returns the reply to one query as text; no reply is an empty text.
+/// Returns the reply to one query as text, empty without a reply.
 fn answer(world: &mut World, name: &str, rtype: u16) -> String {
     world.packet(client(1), &ask(name, rtype).bytes());
     world.settle();
@@ -103,7 +103,7 @@ fn a_failure_is_late_too_and_so_is_a_reply_over_tcp() {
 }
 
 #[test]
-fn so_many_replies_are_held_back_and_no_more() {
+fn the_number_of_delayed_replies_is_bounded() {
     let mut world = world("erratic {\n delay 1 1s\n }");
     for number in 0..1_030 {
         world.packet(client(number), &ask("a.t", 1).bytes());
@@ -143,7 +143,7 @@ fn a_transfer_gets_a_zone_of_two_servers() {
     let longest = format!("{}a", "a.".repeat(126));
     assert!(answer(&mut whole, &longest, 252).starts_with("NOERROR aa rd\nAN"));
     whole.finish();
-    // What is forwarded or nobody's business stays refused.
+    // Transfers are refused without `erratic`, and with `forward` or `rewrite` beside it.
     for directives in ["any", "erratic\n forward . 192.0.2.1", "erratic\n rewrite name a b"] {
         let mut world = world(directives);
         assert_eq!(answer(&mut world, "a.t", 252), "NOTIMP rd ra", "{directives}");

@@ -1,7 +1,7 @@
-//! Records of queries that got an error of our own.
+//! Error log records.
 //!
-//! There is one for each client who got it, with what happened to the last attempt; and none for
-//! what an upstream or a cache has answered.
+//! Each client that gets an error made by this server causes a record, with the result of the last
+//! attempt; responses of an upstream or a cache cause none.
 
 use crate::common::upstream_address;
 use crate::common::wire::{Ask, answer, wire_name};
@@ -13,7 +13,7 @@ use onward::engine::message::Rcode;
 
 const FORWARD: &str = "forward . 192.0.2.1 {\n max_connect_attempts 1\n }";
 
-/// The records since the last time.
+/// The error records since the last call.
 fn records(world: &mut World) -> Vec<QueryError> {
     world.take_notices(|notice| match notice {
         Notice::Error(error) => Some(*error),
@@ -60,7 +60,7 @@ fn the_record_says_how_the_last_attempt_failed() {
 }
 
 #[test]
-fn what_an_upstream_says_and_what_is_answered_here_leave_none() {
+fn upstream_errors_and_local_replies_leave_no_record() {
     let mut world = world(&format!("errors\n any\n {FORWARD}"));
     world.ask(1, &Ask::new(1, "a.example"));
     let sent = world.only_sent();
@@ -89,7 +89,7 @@ fn without_the_directive_there_are_none_until_it_is_configured() {
 }
 
 #[test]
-fn what_is_never_sent_leaves_one_with_its_reason() {
+fn an_unsent_query_leaves_a_record_with_its_reason() {
     let forward = "forward . 192.0.2.1 {\n except no.example\n max_concurrent 1\n }";
     let mut world = world(&format!("errors\n {forward}"));
     world.ask(1, &Ask::new(1, "no.example"));

@@ -1,6 +1,6 @@
-//! What `file` answers, row by row, as `file.txt` says; and what a row cannot say.
+//! `file`: the rows of `file.txt`, and behaviour that rows cannot express.
 //!
-//! Zones are built from text without any file, and put into their slots as a worker does it.
+//! Zones are built from text without a file, and installed in their slots as a worker does it.
 
 use crate::common::wire::Ask;
 use crate::world::{World, shown};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 const CASES: &str = include_str!("file.txt");
 
-/// A builder that takes what a zone file says.
+/// A builder that collects the records of a zone file.
 struct Taking(Builder);
 
 impl Consumer for Taking {
@@ -34,7 +34,7 @@ fn hasher() -> RandomState {
     RandomState::with_seeds(1, 2, 3, 4)
 }
 
-/// The zone with this name, or what is wrong.
+/// The zone with this name, or the reason why the text is invalid.
 pub(crate) fn zone(origin: &[u8], text: &str) -> Result<Zone, String> {
     let mut taking = Taking(Builder::new(origin, text.len(), hasher()));
     zonefile::read(Path::new("zone"), text.as_bytes(), origin, &mut taking)
@@ -42,7 +42,7 @@ pub(crate) fn zone(origin: &[u8], text: &str) -> Result<Zone, String> {
     taking.0.finish().map(|built| built.zone).map_err(|refused| refused.what)
 }
 
-/// A worker with this configuration, whose zones have these texts, by the name of their file.
+/// A worker with this configuration, whose zones have these texts, by file name.
 fn world_with(corefile: &str, files: &HashMap<&str, &str>) -> World {
     let (config, _) = Config::load(corefile.as_bytes(), "Corefile", &Host::plain())
         .unwrap_or_else(|error| panic!("{error}"));
@@ -100,7 +100,7 @@ fn ask_of(question: &str) -> Ask {
     ask
 }
 
-/// The reply in the words of the rows.
+/// The reply in the notation of the rows.
 fn told(reply: &str) -> String {
     const SOA: &str = " SOA ns1~. hostmaster~. 2024010101 7200 3600 1209600 300";
     let mut text = reply.replace("\n", " | ").replace(".example.org", "~");
@@ -138,7 +138,7 @@ fn rows_are_answered_as_they_say() {
                 );
             }
             rows += 1;
-            // Nobody answers what went upstream; the next row is asked in peace.
+            // The upstream query times out before the next row begins.
             world.pass(6.0);
             world.take_got();
             world.take_sent();
@@ -160,7 +160,7 @@ fn blocks_with_the_same_zones_share_a_slot() {
 }
 
 #[test]
-fn what_a_zone_has_come_to_answer_is_not_refreshed_from_an_upstream() {
+fn names_that_moved_to_a_zone_are_not_refreshed_from_an_upstream() {
     let corefile = ".:53 {\n bind 127.0.0.1\n cache {\n prefetch 1 1m 20%\n }\n \
                     file z z {\n fallthrough\n }\n forward . 192.0.2.1\n}\n";
     let text = "@ 3600 SOA n h 1 2 3 4 300\n";
@@ -196,7 +196,7 @@ fn aliases_stay_where_the_upstreams_of_their_end_fail_or_are_silent() {
     assert_eq!(shown(&world.only_got()), expected, "row 38");
     world.take_sent();
     world.ask(1, &ask);
-    // The upstream fails each attempt.
+    // The upstream answers each attempt with a failure.
     loop {
         let sent = world.take_sent();
         if sent.is_empty() {

@@ -1,6 +1,6 @@
-//! What `hosts` answers, row by row, as `hosts.txt` says; and what a row cannot say.
+//! `hosts`: the rows of `hosts.txt`, and behaviour that rows cannot express.
 //!
-//! Tables are built from text without any file, and put into their slots as a worker does it.
+//! Tables are built from text without a file, and installed in their slots as a worker does it.
 
 use crate::common::wire::Ask;
 use crate::world::{World, corefile, shown, world};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 const CASES: &str = include_str!("hosts.txt");
 
-/// The table of a file with this text and of what `config` says besides.
+/// The table of a file with this text, with the inline entries of `config`.
 fn table(config: &Config, text: &[u8]) -> (Table, Skipped) {
     let source = config.hosts_sources()[0];
     let hasher = RandomState::with_seeds(1, 2, 3, 4);
@@ -25,7 +25,7 @@ fn table(config: &Config, text: &[u8]) -> (Table, Skipped) {
     (builder.finish(), skipped)
 }
 
-/// A worker whose first table was made of a file with this text.
+/// A worker whose first table is built from a file with this text.
 fn world_with(directives: &str, text: &[u8]) -> World {
     let config = corefile(directives);
     let mut world = World::new(&config);
@@ -33,7 +33,7 @@ fn world_with(directives: &str, text: &[u8]) -> World {
     world
 }
 
-/// The bytes that a text of the cases stands for.
+/// The bytes of a case's text, with its escapes resolved.
 fn unescaped(text: &str) -> Vec<u8> {
     let long = |count| vec!["x"; count].concat();
     let text = text.replace("{x64}", &long(64)).replace("{x70000}", &long(70_000));
@@ -95,7 +95,7 @@ fn rows_are_answered_as_they_say() {
                 );
             }
             rows += 1;
-            // Nobody answers what went upstream; the next row is asked in peace.
+            // The upstream query times out before the next row begins.
             world.pass(6.0);
             world.take_got();
             world.take_sent();

@@ -1,7 +1,7 @@
-//! Directives of a server block, a file for each; [`small`] has those that need few rows.
+//! Effects of a server block's directives on queries and replies, a file for each directive.
 //!
-//! These tests show what they do to queries and answers. Meanings, warnings and errors of their
-//! texts are in `tests/corefile/stages/`.
+//! [`small`] has the directives that need few rows. Meanings, warnings and errors of the
+//! directives' texts are in `tests/corefile/stages/`.
 
 pub(crate) mod cache;
 mod dns64;

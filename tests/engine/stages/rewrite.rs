@@ -1,8 +1,8 @@
-//! `rewrite`, case by case: what the reference was seen to answer, in its order.
+//! `rewrite`, case by case: the observed behaviour of the reference, in its order.
 //!
-//! A case is a configuration and the questions it is asked, one after the other: each with the name
-//! that goes upstream, `-` for none, and the reply. Where the reference's answer is wrong and
-//! nothing can depend on it, ours is expected, and a remark says so.
+//! A case is a configuration and its questions in order: each with the upstream query's name, `-`
+//! for none, and the reply. Where the reference is wrong and nothing can depend on it, our
+//! behaviour is expected, and a remark says so.
 
 use crate::common::wire::{Ask, question_of, word_at};
 use crate::stages::rewrite_zone::{name_of, respond};
@@ -27,7 +27,7 @@ pub(crate) fn ask_of(text: &str) -> Ask {
     ask
 }
 
-/// Asks, lets the upstream answer if it is asked, and returns what went up and what came back.
+/// Asks, lets the upstream answer if it is queried, and returns the upstream query and the reply.
 fn outcome(world: &mut World, ask: &str) -> (String, String) {
     world.ask(1, &ask_of(ask));
     let sent = world.take_sent();
@@ -49,7 +49,7 @@ fn check(directives: &str, cases: &[(&str, &str, &str, &str)]) {
     world.finish();
 }
 
-/// A denial of the upstream, with the names in its SOA.
+/// The upstream's denial, with the names in its SOA.
 fn denial(rcode: &str, zone: &str, below: &str) -> String {
     format!("{rcode} rd ra\nAU {zone} 100 SOA ns.{below}. h.{below}. 1 2 3 4 50")
 }
@@ -82,7 +82,7 @@ fn an_exact_name_is_mapped_back_and_nothing_else() {
     );
 }
 
-/// Improved throughout: `answer auto` is what a suffix without a rule for answers means.
+/// Improved throughout: a suffix without a rule for answers behaves as with `answer auto`.
 #[test]
 fn a_suffix_is_mapped_back_wherever_it_ends_a_name() {
     for answer in ["", " answer auto"] {
@@ -448,7 +448,7 @@ fn names_that_are_rewritten_to_one_share_its_answer() {
 }
 
 #[test]
-fn clients_who_wait_together_each_get_the_name_that_they_asked_for() {
+fn coalesced_clients_each_get_the_name_they_asked_for() {
     let mut world = world(&format!("rewrite name x.cl a.up.test\nrewrite name y.cl a.up.test{F}"));
     for (client, name) in [(1, "X.cl"), (2, "y.CL"), (3, "a.up.test")] {
         world.ask(client, &Ask::new(client as u16, name));
@@ -464,7 +464,7 @@ fn clients_who_wait_together_each_get_the_name_that_they_asked_for() {
 }
 
 #[test]
-fn what_becomes_no_name_fails_and_asks_nobody() {
+fn a_rewrite_to_an_invalid_name_fails_without_an_upstream_query() {
     let long = "x".repeat(63);
     check(
         &format!(
@@ -476,7 +476,7 @@ fn what_becomes_no_name_fails_and_asks_nobody() {
 }
 
 #[test]
-fn acl_sees_the_name_that_goes_on() {
+fn acl_sees_the_rewritten_name() {
     let mut world = world(&format!("acl x.t {{\n block\n }}\nrewrite name y.t x.t{F}"));
     world.ask(1, &ask_of("y.t A"));
     assert_eq!(shown(&world.only_got()), "REFUSED rd ra", "K26");

@@ -1,7 +1,6 @@
-//! `rewrite cname`: aliases in replies that lead elsewhere, and what they lead to then.
+//! `rewrite cname`: replaced targets of aliases in replies, and the lookup of the new targets.
 //!
-//! Rows with a number are what the reference was seen to answer; a remark says where ours is
-//! better.
+//! Numbered rows are the observed behaviour of the reference; a remark says where ours is better.
 
 use crate::parked::{answered, check_in};
 use crate::stages::rewrite_zone::respond;
@@ -55,7 +54,8 @@ fn targets_are_matched_as_names_are() {
                 "c.up.test 1, a.new.test 1",
                 "NOERROR rd ra\nAN c.up.test 300 CNAME a.new.test.\nAN a.new.test 300 A 192.0.2.99",
             ),
-            // Improved: the first alias leads elsewhere, so what was behind it is not there.
+            // Improved: the first alias is replaced, so the records behind its old target are
+            // omitted.
             (
                 "R87",
                 "c2.up.test A",
@@ -95,7 +95,7 @@ fn targets_are_matched_as_names_are() {
 }
 
 #[test]
-fn what_a_new_target_cannot_be_and_what_it_fails_by() {
+fn invalid_and_failing_new_targets() {
     let chain = "NOERROR rd ra\nAN c.up.test 300 CNAME a.up.test.\nAN a.up.test 200 A 192.0.2.10";
     check(
         "rewrite cname exact a.up.test a.up.test",
@@ -114,7 +114,7 @@ fn what_a_new_target_cannot_be_and_what_it_fails_by() {
 }
 
 #[test]
-fn it_ends_where_targets_lead_in_a_circle() {
+fn a_loop_of_targets_ends() {
     let mut world = world(&format!("rewrite cname regex .* c.up.test{F}"));
     world.ask(1, &ask_of("cv6.up.test A"));
     let (asked, got) = answered(&mut world);

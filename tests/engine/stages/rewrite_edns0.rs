@@ -1,9 +1,10 @@
-//! `rewrite edns0`, case by case: what the reference was seen to send upstream, in its order.
+//! `rewrite edns0`, case by case: the options that the reference was observed to send, in its
+//! order.
 //!
-//! A case is a configuration and the questions it is asked, one after the other: each with the
-//! options that go upstream as `CODE=HEX`, or `-` if nothing goes there. The client has the address
-//! 198.51.100.1 and the port 2, the server 127.0.0.1 and 53. EDNS is hop by hop: options of an
-//! upstream, which echoes them, and an OPT for a client without EDNS never come back.
+//! A case is a configuration and its questions in order: each with the options of the upstream
+//! query as `CODE=HEX`, or `-` if none is sent. The client has the address 198.51.100.1 and the
+//! port 2, the server 127.0.0.1 and 53. EDNS is hop by hop: options echoed by an upstream, and an
+//! OPT for a client without EDNS, never reach the client.
 
 use crate::common::wire::Ask;
 use crate::stages::rewrite_zone::respond;
@@ -42,7 +43,7 @@ fn ask_of(text: &str) -> (Ask, bool) {
     (ask, is_ipv6)
 }
 
-/// The options of an upstream query, which has one record beside its question.
+/// The options of an upstream query, whose OPT is its only record besides the question.
 fn options_of(query: &[u8]) -> String {
     let name_end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
     let mut rest = &query[name_end + 11..];
@@ -57,8 +58,8 @@ fn options_of(query: &[u8]) -> String {
     shown.join(" ")
 }
 
-/// Asks, lets the upstream answer if it is asked, and returns the options that went up and what
-/// came back.
+/// Asks, lets the upstream answer if it is queried, and returns the options of the upstream query
+/// and the reply.
 fn outcome(world: &mut World, ask: &str) -> (String, String) {
     let (ask, is_ipv6) = ask_of(ask);
     let mut client = client(1);
@@ -73,7 +74,7 @@ fn outcome(world: &mut World, ask: &str) -> (String, String) {
         options_of(&sent.bytes)
     });
     let got = world.only_got();
-    // The client has an OPT without options if it sent one, and none otherwise.
+    // The reply has an OPT without options if the query had an OPT, and none otherwise.
     let tail = &got.bytes[got.bytes.len() - 11..];
     let has_opt = tail[..3] == [0, 0, 41] && tail[9..] == [0, 0];
     let message = domain::base::Message::from_octets(&got.bytes[..]).unwrap();
@@ -114,7 +115,7 @@ fn a_local_option_is_set_appended_replaced_and_removed() {
     check(
         "rewrite edns0 local append 0xffee {qname}\nrewrite edns0 local append 0xffee zz",
         &[
-            // A variable is not added to one that is there, a text is.
+            // A variable is not appended to an existing option, a text is.
             ("R95", "a.up.test A +65518:00", "65518=00 65518=7a7a", A),
             (
                 "R96",
@@ -131,7 +132,7 @@ fn a_local_option_is_set_appended_replaced_and_removed() {
     check(
         "rewrite edns0 local unset 0xffee",
         &[
-            // Improved: what no rule names does not pass, as EDNS is hop by hop.
+            // Improved: options without a rule are not forwarded, because EDNS is hop by hop.
             ("R99", "a.up.test A +65518:00 +65519:01", "", A),
             ("R100", "a.up.test A", "", A),
         ],
@@ -232,7 +233,7 @@ fn rules_keep_their_order_and_their_stops() {
         "rewrite edns0 local set 0xff01 a\nrewrite ttl a.up.test 5",
         &[("", "a.up.test A", "65281=61", A)],
     );
-    // A rule that stops must stop on the way back, too: the TTL stays only where it matched.
+    // A rule that stops must stop on the way back, too: the TTL is changed only where it matched.
     check(
         "rewrite continue name a.cl a.up.test
          rewrite stop edns0 local replace 0xff01 a
@@ -267,7 +268,7 @@ fn the_cache_keeps_answers_apart_whose_queries_had_other_options() {
         "rewrite edns0 local set 0xffee 0x01\ncache",
         &[("R124", "a.up.test A", "65518=01", A), ("R125", "a.up.test A", "-", A)],
     );
-    // The network of the client is part of the question, and a hit for that network alone.
+    // The client's network is part of the cache key, so a hit is for that network alone.
     check(
         "rewrite edns0 subnet set 24 56\ncache",
         &[
@@ -277,7 +278,8 @@ fn the_cache_keeps_answers_apart_whose_queries_had_other_options() {
             ("", "a.up.test A +v6", "-", A),
         ],
     );
-    // One that the client says itself is not remembered, unless it is taken away.
+    // An answer for a subnet given by the client itself is not cached, unless a rule removes the
+    // option.
     check(
         "rewrite edns0 local set 0xffee 0x01\ncache",
         &[

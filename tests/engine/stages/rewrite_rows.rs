@@ -1,8 +1,8 @@
-//! More rows of `rewrite`, each over UDP and over a connection.
+//! More rows of `rewrite`, each over UDP and over TCP.
 //!
-//! A case is a configuration and the questions it is asked, one after the other: each with the name
-//! and type that go upstream, `-` for none, and the reply. Rows with a number are what the
-//! reference was seen to answer; a remark says where ours is better.
+//! A case is a configuration and its questions in order: each with the name and type of the
+//! upstream query, `-` for none, and the reply. Numbered rows are the observed behaviour of the
+//! reference; a remark says where ours is better.
 
 use crate::common::wire::{Ask, question_of, word_at};
 use crate::stages::rewrite::ask_of;
@@ -12,10 +12,10 @@ use onward::engine::Client;
 
 const F: &str = "\n forward . 192.0.2.250";
 
-/// Question, what goes upstream, reply.
+/// Number, question, upstream query, reply.
 type Case<'a> = (&'a str, &'a str, &'a str, &'a str);
 
-/// Asks, lets the upstream answer if it is asked, and returns what went up and what came back.
+/// Asks, lets the upstream answer if it is queried, and returns the upstream query and the reply.
 fn outcome(world: &mut World, asker: Client, ask: &Ask) -> (String, String) {
     world.ask_as(asker, ask);
     world.settle();
@@ -28,7 +28,7 @@ fn outcome(world: &mut World, asker: Client, ask: &Ask) -> (String, String) {
     (up, shown(&world.only_got()))
 }
 
-/// Checks the cases over UDP, and over a connection.
+/// Checks the cases over UDP and over TCP.
 fn check_in(directives: &str, cases: &[Case<'_>]) {
     for is_tcp in [false, true] {
         let mut world = world(directives);
@@ -58,7 +58,7 @@ fn a(owner: &str, ttl: u32, last: u8) -> String {
 }
 
 #[test]
-fn a_suffix_is_put_back_without_being_told() {
+fn a_suffix_is_mapped_back_by_default() {
     check(
         "rewrite name suffix .cl .up.test",
         &[

@@ -1,8 +1,8 @@
-//! An upstream that knows a small zone, `up.test`, with a record of every shape that is rewritten.
+//! An upstream with a small zone, `up.test`, with a record of every type that is rewritten.
 //!
-//! Recursion is available; owners are as asked. A name whose first label begins with `nx` does not
-//! exist, with `sf` fails, and with `rf` is refused; what begins with `nosoa` is denied without a
-//! SOA. Any other name, wherever it is, has the address 192.0.2.99 and no other record.
+//! Recursion is available; owners have the query's spelling. Names whose first label begins with
+//! `nx` do not exist, with `sf` fail, with `rf` are refused, with `nosoa` are denied without a SOA.
+//! Any other name, in any zone, has the address 192.0.2.99 and no other record.
 
 use crate::common::wire::{Writer, question_of, wire_name, word_at};
 
@@ -24,13 +24,12 @@ fn address6(owner: &str, ttl: u32, last: u8) -> Data {
     (owner.into(), ttl, 28, bytes)
 }
 
-/// A record whose RDATA are these bytes and then a name below `up.test`.
+/// A record whose RDATA is `before` followed by a name below `up.test`.
 fn named(owner: &str, ttl: u32, rtype: u16, before: &[u8], name: &str) -> Data {
     (owner.into(), ttl, rtype, [before, &wire_name(&format!("{name}.up.test"))].concat())
 }
 
-/// Returns what the zone says about `name`, whose first label is `label`: the records of the answer
-/// and of the additional section.
+/// Returns the answer and additional records for `name`, whose first label is `label`.
 fn records(name: &str, label: &str, rtype: u16) -> (Vec<Data>, Vec<Data>) {
     let strings = b"\x00\x01\x00\x01\x01u\x01x\x00";
     let one = |record| (vec![record], Vec::new());
@@ -102,7 +101,7 @@ fn soa(owner: &str) -> Data {
     (owner.into(), 100, 6, data)
 }
 
-/// The name of a question, as text without a closing dot.
+/// The QNAME as text without a trailing dot.
 pub(crate) fn name_of(question: &[u8]) -> String {
     let mut labels = Vec::new();
     let mut rest = question;
@@ -114,7 +113,6 @@ pub(crate) fn name_of(question: &[u8]) -> String {
     labels.join(".")
 }
 
-/// The response to `query`.
 pub(crate) fn respond(query: &[u8]) -> Vec<u8> {
     let question = question_of(query);
     let name = name_of(question);

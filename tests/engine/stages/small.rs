@@ -1,7 +1,7 @@
-//! The stages of a server block: what they answer, refuse, drop and change, in virtual time.
+//! The small stages of a server block: their answers, refusals, drops and changes, in virtual time.
 //!
 //! Configurations are Corefiles here, so that each test reads as an operator would write it.
-//! Replies are read record by record with the `domain` crate, not with the code that wrote them.
+//! Replies are parsed with the `domain` crate, independent of the code that wrote them.
 
 use crate::common::at;
 use crate::common::wire::{Ask, Writer, answer, question_of, word_at};
@@ -13,7 +13,7 @@ use onward::engine::stats::DropReason;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-/// The server blocks found in a loop since the last time, and who showed it.
+/// The server blocks found in a forwarding loop since the last call, with the query's source.
 fn loops(world: &mut World) -> Vec<(usize, SocketAddr)> {
     world.take_notices(|notice| match *notice {
         Notice::Looping { block, peer } => Some((block, peer)),
@@ -41,7 +41,7 @@ fn a_query_for_any_type_is_answered_here_and_others_are_forwarded() {
 }
 
 #[test]
-fn a_chain_that_nobody_ends_fails_and_a_block_without_one_refuses() {
+fn a_chain_without_an_answer_fails_and_a_block_without_one_refuses() {
     let mut only_any = world("any");
     only_any.ask(1, &ask("a.test", 1));
     assert_eq!(shown(&only_any.only_got()), "SERVFAIL rd ra");
@@ -61,7 +61,7 @@ fn a_refused_client_gets_its_own_flags_back_whatever_would_have_gone_upstream() 
     world.finish();
 }
 
-/// The options of the reply's OPT, or `None` without one: code and data.
+/// Code and data of the options in the reply's OPT, or `None` without an OPT.
 fn options(got: &Got) -> Option<Vec<(u16, Vec<u8>)>> {
     let message = Message::from_octets(&got.bytes[..]).expect("a message");
     let opt = message.opt()?;
@@ -72,7 +72,7 @@ fn options(got: &Got) -> Option<Vec<(u16, Vec<u8>)>> {
     Some(opt.opt().iter().map(option).collect())
 }
 
-/// A client at this address asks, and the turn ends.
+/// Sends a query from this address and ends the turn.
 fn ask_from(world: &mut World, address: &str, ask: &Ask) {
     let peer = SocketAddr::new(address.parse().unwrap(), 4_242);
     world.packet(onward::engine::Client { peer, ..client(1) }, &ask.bytes());
@@ -128,7 +128,7 @@ fn queries_about_the_server_are_answered_or_refused_here() {
 }
 
 #[test]
-fn a_client_is_told_who_it_is() {
+fn whoami_returns_the_clients_address_and_port() {
     let mut world = world("whoami\n forward private.test 192.0.2.1");
     let ask = ask("a.test", 16);
     ask_from(&mut world, "192.0.2.77", &ask);
@@ -136,7 +136,7 @@ fn a_client_is_told_who_it_is() {
     assert_eq!(shown(&world.only_got()), expected);
     ask_from(&mut world, "2001:db8::7", &ask);
     assert!(shown(&world.only_got()).contains("AD a.test 0 AAAA 2001:db8::7\n"));
-    // A name that leaves no room for a label before it.
+    // A name too long for another label in front.
     let longest = format!("{0}.{0}.{0}.{1}", "x".repeat(63), "y".repeat(61));
     ask_from(&mut world, "192.0.2.77", &Ask { name: longest, ..ask.clone() });
     assert_eq!(shown(&world.only_got()).lines().count(), 2);
@@ -214,7 +214,7 @@ fn the_buffer_is_no_larger_than_allowed_on_either_side() {
 }
 
 #[test]
-fn who_asks_is_told_the_servers_name_whatever_the_reply() {
+fn nsid_is_in_every_reply_to_a_query_that_requests_it() {
     let mut world = world("nsid me too\n any\n acl {\n block type MX\n}\n forward . 192.0.2.1");
     let asks = Ask { edns: Some((1_232, 0, false, vec![0, 3, 0, 0])), ..ask("a.test", 1) };
     let name = (3, b"me too".to_vec());
@@ -225,7 +225,7 @@ fn who_asks_is_told_the_servers_name_whatever_the_reply() {
     world.ask(1, &asks);
     let sent = world.only_sent();
     assert_eq!(word_at(&sent.bytes, sent.bytes.len() - 2), 0, "no upstream is asked for it");
-    // Two who wait for the same answer, of whom one asks.
+    // Two coalesced clients, of whom one sent the option.
     world.ask(2, &ask("a.test", 1).with_edns(1_232));
     assert!(world.respond(sent.connection, &answer(&sent.bytes)));
     let got = world.take_got();
@@ -262,7 +262,7 @@ fn flags_are_changed_on_their_way() {
     world.finish();
 }
 
-/// A response with so many answers, and what else.
+/// A response with these answer, authority and additional records.
 fn response(query: &[u8], rcode: u16, records: [&[(u16, &[u8])]; 3]) -> Vec<u8> {
     let counts = records.map(|records| records.len() as u16);
     let header = [word_at(query, 0), 0x8180 | rcode, 1, counts[0], counts[1], counts[2]];
@@ -335,7 +335,7 @@ fn a_query_ends_when_its_blocks_time_is_up_and_not_a_nanosecond_later() {
     world.ask(3, &ask("y.a", 1));
     world.pass(20.0);
     let got: Vec<_> = world.take_got().iter().map(|got| (got.at, got.rcode())).collect();
-    // The long one ends with its second attempt: the reference's cap on attempts comes first.
+    // The slow query ends with its second attempt, by the reference's cap on attempts.
     assert_eq!(got, [(at(0.8), 2), (at(0.9), 2), (at(4.0), 2)]);
     world.ask(1, &ask("x.a", 1));
     let first = world.take_sent().pop().unwrap();
@@ -377,7 +377,7 @@ fn a_query_of_our_own_that_comes_back_ends_forwarding_for_its_block() {
     let name = &probe.bytes[13..13 + usize::from(probe.bytes[12])];
     let name = format!("{}.looping.test", str::from_utf8(name).unwrap());
     assert_eq!(question_of(&probe.bytes), ask(&name, 13).question());
-    // Nobody else's query says anything.
+    // A query that matches the probe in name or type only proves nothing.
     world.ask(1, &ask(&name, 1));
     world.ask(1, &ask("x.looping.test", 13));
     assert_eq!(world.take_sent().len(), 2);

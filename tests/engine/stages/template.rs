@@ -1,9 +1,9 @@
-//! `template`, case by case: what the reference was seen to answer, in its order.
+//! `template`, case by case: the observed behaviour of the reference, in its order.
 //!
-//! A case is a configuration and the questions it is asked, one after the other. Expected is the
-//! reply as [`shown`] has it, our OPT behind it where there is one, or that the query was
-//! forwarded. Where the reference's answer is wrong and nothing can depend on it, ours is what is
-//! expected, and the remark says so.
+//! A case is a configuration and its questions in order. The expectation is the reply as formatted
+//! by [`shown`], followed by our OPT if there is one, or that the query is forwarded. Where the
+//! reference is wrong and nothing can depend on it, our behaviour is expected, and a remark says
+//! so.
 
 use crate::common::wire::{Ask, answer};
 use crate::world::{Got, World, shown, world};
@@ -11,7 +11,7 @@ use domain::base::Message;
 use domain::base::opt::AllOptData;
 use onward::config::{Config, Host};
 
-/// It goes upstream.
+/// Outcome of a query that is sent upstream.
 const FORWARDED: &str = "forwarded";
 pub(crate) const F: &str = "\n forward . 192.0.2.250";
 
@@ -35,7 +35,7 @@ pub(crate) fn ask_of(text: &str) -> Ask {
     ask
 }
 
-/// The reply, and our OPT: `OPT SIZE [do] [EDE CODE TEXT]`.
+/// The reply and our OPT: `OPT SIZE [do] [EDE CODE TEXT]`.
 fn shown_with_opt(got: &Got) -> String {
     let mut text = shown(got);
     let message = Message::from_octets(&got.bytes[..]).expect("a message");
@@ -54,7 +54,7 @@ fn shown_with_opt(got: &Got) -> String {
     text.trim_end().to_owned()
 }
 
-/// Asks, lets the upstream answer if it is asked, and returns what came of it.
+/// Asks, lets the upstream answer if it is queried, and returns the outcome.
 pub(crate) fn outcome(world: &mut World, ask: &str) -> String {
     world.ask(1, &ask_of(ask));
     if let Some(sent) = world.take_sent().first() {
@@ -65,7 +65,7 @@ pub(crate) fn outcome(world: &mut World, ask: &str) -> String {
     shown_with_opt(&world.only_got())
 }
 
-/// One configuration, and each question with its number and what is expected.
+/// Checks cases of one configuration, each with number, question and expectation.
 pub(crate) fn check(directives: &str, cases: &[(&str, &str, &str)]) {
     let mut world = world(directives);
     for (number, ask, expected) in cases {
@@ -166,7 +166,7 @@ fn response_codes_are_given_once() {
         &[
             ("T20", "x.t A", "SERVFAIL rd ra"),
             ("T21", "x.t A +e", "SERVFAIL rd ra\nOPT 1232"),
-            // Improved: one reply each, which T76 to T81 are about, too.
+            // Improved: one reply each; see also T76 to T81.
             ("T22", "x.t MX", "REFUSED aa rd"),
             ("T23", "x.t TXT", "NOTIMP aa rd\nAU t 60 NS a."),
             ("T24", "x.t SRV", "YXDOMAIN aa rd"),
@@ -186,14 +186,14 @@ fn extended_errors_go_to_those_who_speak_edns() {
         &[
             // Improved: no OPT for a client that sent none.
             ("T26", "x.t A", "NXDOMAIN aa rd"),
-            // Improved: DO is the client's.
+            // Improved: DO is copied from the query.
             ("T27", "x.t A +e", "NXDOMAIN aa rd\nOPT 1232 EDE 21 Blocked by us"),
             (
                 "T28",
                 "x.t AAAA +do",
                 "NOERROR aa rd\nAN x.t 3600 AAAA 2001:db8::1\nOPT 1232 do EDE 65000",
             ),
-            // Improved: it is not lost.
+            // Improved: the reply is not lost.
             ("T29", "x.t MX +e", "SERVFAIL rd ra\nOPT 1232 EDE 1"),
         ],
     );
@@ -281,7 +281,7 @@ fn records_are_what_their_texts_say() {
             ("T45", "b.t A", "SERVFAIL rd ra"),
             ("T46", "c.t A", "SERVFAIL rd ra"),
             ("T46", "y.t A", "SERVFAIL rd ra"),
-            // A record without text: no panic, and a reply.
+            // A record without text gets a reply and causes no panic.
             ("T51", "h.t A", "SERVFAIL rd ra"),
         ],
     );

@@ -1,6 +1,6 @@
-//! `template` beside what else has a say in its replies: `cache`, `header`, `minimal`, and the
-//! room that a client has.
-//! Its counters are here, too.
+//! Interaction of `template` with `cache`, `header`, `minimal` and the client's buffer size.
+//!
+//! Also covers the counters of `template`.
 
 use crate::stages::template::{F, ask_of, check, outcome};
 use crate::world::{shown, world};
@@ -32,13 +32,13 @@ fn a_cache_keeps_nothing_of_templates_and_they_count_what_they_match() {
         .iter()
         .map(|one| one.matches.iter().map(|zone| zone.iter().sum()).collect())
         .collect();
-    // The reference's cache hides the second A and MX.
+    // The reference's cache hides the second queries for A and MX.
     assert_eq!(matches, [vec![2], vec![2], vec![2, 0], vec![1]]);
     assert_eq!(stats.templates[3].failures, [[0, 1]]);
 }
 
 #[test]
-fn header_and_minimal_have_a_say_in_it() {
+fn header_and_minimal_apply() {
     let template = "template IN A t {
         answer \"{{ .Name }} 60 IN A 192.0.2.1\"
         authority \"t. 60 IN NS ns.t.\"
@@ -68,7 +68,7 @@ fn header_and_minimal_have_a_say_in_it() {
 }
 
 #[test]
-fn what_a_client_can_do_without_is_left_out_before_the_answer_is_cut() {
+fn optional_records_are_left_out_before_the_answer_is_cut() {
     let long = format!("\\\"{}\\\"", "x".repeat(200));
     let text = |texts: usize| {
         format!(

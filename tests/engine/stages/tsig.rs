@@ -1,7 +1,6 @@
-//! What becomes of signed queries: row 107 of the conformance rows, and the ways on which a reply
-//! comes later.
+//! Signed queries: row 107 of the conformance rows, and replies that are sent later.
 //!
-//! The client is `domain`'s, which verifies each reply.
+//! The client is that of `domain`, which verifies each reply.
 
 use crate::common::wire::{Ask, answer, word_at};
 use crate::world::{World, client, corefile, world};
@@ -12,7 +11,7 @@ use domain::tsig::{Algorithm, ClientTransaction, Key};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The time by the calendar.
+/// Unix time of the tests.
 const NOW: u32 = 1_800_000_000;
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const DIRECTIVES: &str = "tsig {\n secret k.test. MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n \
@@ -29,7 +28,7 @@ fn good() -> Arc<Key> {
     key("K.test.", Algorithm::Sha256, SECRET)
 }
 
-/// A query that `ask` says, signed with `key` at `NOW` and so many seconds.
+/// The query `ask`, signed with `key` at `NOW` plus `later` seconds.
 fn signed(ask: &Ask, key: &Arc<Key>, later: i64) -> (Vec<u8>, Transaction) {
     let mut builder = MessageBuilder::new_vec();
     builder.header_mut().set_id(ask.id);
@@ -51,7 +50,7 @@ fn signed(ask: &Ask, key: &Arc<Key>, later: i64) -> (Vec<u8>, Transaction) {
     (builder.finish(), transaction)
 }
 
-/// What the client makes of a reply, and the reply without its signature.
+/// The client's verdict on a reply, and the reply without its signature.
 fn opened(transaction: &Transaction, reply: &[u8]) -> (String, Vec<u8>) {
     let mut message = Message::from_octets(reply.to_vec()).unwrap();
     let verified = transaction.answer(&mut message, Time48::from_u64(NOW.into()));
@@ -68,7 +67,7 @@ fn world_of(directives: &str) -> World {
     world
 }
 
-/// The response code and the error of the transaction in a reply.
+/// A reply's response code, TSIG error and MAC length.
 fn codes(reply: &[u8]) -> (u8, Option<TsigRcode>, usize) {
     let message = Message::from_octets(reply).unwrap();
     let mut records = message.additional().unwrap();
@@ -142,8 +141,8 @@ fn each_algorithm_of_a_key_that_is_not_pinned_will_do() {
     }
 }
 
-/// Sends a signed query and returns the reply to it without its signature, after `play` has been
-/// the upstream.
+/// Sends a signed query, plays the upstream with `play`, and returns the verified reply without its
+/// signature.
 fn exchanged(world: &mut World, ask: &Ask, play: impl FnOnce(&mut World)) -> Vec<u8> {
     let (packet, transaction) = signed(ask, &good(), 0);
     world.packet(client(1), &packet);
@@ -156,7 +155,7 @@ fn exchanged(world: &mut World, ask: &Ask, play: impl FnOnce(&mut World)) -> Vec
     bytes
 }
 
-/// Answers what was sent.
+/// Answers the upstream queries.
 fn respond(world: &mut World) {
     let sent = world.only_sent();
     assert_eq!(word_at(&sent.bytes, 10), 1, "an OPT goes upstream, and no signature");
@@ -173,7 +172,7 @@ fn a_reply_that_waits_for_an_upstream_is_signed_and_that_of_others_is_not() {
     });
     assert_eq!(crate::common::wire::question_of(&bytes), ask.question());
     assert_eq!(word_at(&bytes, 6), 1);
-    // Then it comes out of the cache.
+    // The second reply comes from the cache.
     let bytes = exchanged(&mut world, &ask.with_edns(1_232), |_| ());
     assert_eq!((word_at(&bytes, 6), word_at(&bytes, 10)), (1, 1));
     world.ask(2, &Ask::new(8, "a.TEST"));
@@ -204,7 +203,7 @@ fn a_rewritten_query_has_a_signed_reply_under_its_own_name() {
             while let [sent] = &world.take_sent()[..] {
                 let mut response = answer(&sent.bytes);
                 if word_at(&sent.bytes, sent.bytes.len() - 15) == 28 {
-                    // No address of this family.
+                    // An empty answer for the other address family.
                     response.truncate(12 + crate::common::wire::question_of(&sent.bytes).len());
                     (response[7], response[11]) = (0, 0);
                 }
@@ -253,7 +252,7 @@ fn a_key_that_a_reload_takes_away_still_signs_what_is_under_way() {
 }
 
 #[test]
-fn what_no_tsig_is_for_is_refused_as_before() {
+fn signed_queries_without_tsig_are_refused() {
     let mut world = world_of(&DIRECTIVES.replace("tsig", "tsig b.test"));
     let (packet, _) = signed(&Ask::new(7, "a.test"), &good(), 0);
     world.packet(client(1), &packet);
@@ -289,7 +288,7 @@ fn a_broken_tsig_is_a_format_error() {
         world.packet(client(1), &packet[..end]);
         assert_eq!(codes_of_header(&world.only_got().bytes), 1, "cut at {end}");
     }
-    // A MAC longer than there is.
+    // A MAC length beyond the record's end.
     let mut wrong = packet.clone();
     let place = wrong.len() - 6 - 32 - 1;
     wrong[place] = 33;

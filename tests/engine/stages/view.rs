@@ -1,6 +1,6 @@
-//! Choice between server blocks of one zone, over UDP and TCP, and across reloads.
+//! Selection among server blocks of one zone, over UDP and TCP, and across reloads.
 //!
-//! Expressions have their own rows beside the code that runs them; here queries go through whole
+//! Expressions are tested beside the code that evaluates them; here queries pass through whole
 //! blocks, each with its own chain, cache, counters and log.
 
 use crate::common::wire::{Ask, answer, word_at};
@@ -35,7 +35,7 @@ fn from(address: &str) -> Client {
     Client { peer, ..client(1) }
 }
 
-/// Returns the reply that a client gets at once.
+/// Returns the immediate reply to a query.
 fn got(world: &mut World, client: Client, ask: &Ask) -> Got {
     world.packet(client, &ask.bytes());
     world.settle();
@@ -61,7 +61,7 @@ fn a_query_over_tcp_is_for_another_block_than_one_over_udp() {
 }
 
 #[test]
-fn of_a_batch_each_query_has_its_block() {
+fn each_query_of_a_batch_has_its_own_block() {
     let by_client = view("v", "incidr(client_ip(), '10.0.0.0/9')");
     let text = block(&by_client, 1) + &block(&view("w", "id() == 9"), 2) + &block("", 9);
     let mut world = World::new(&config(&text));
@@ -99,7 +99,7 @@ fn a_view_without_a_directive_that_answers_fails_and_another_class_is_refused() 
     world.finish();
 }
 
-/// The forward of each view leads to an upstream of its own, and its cache holds its answers.
+/// Each view forwards to its own upstream and has its own cache.
 const CACHED: &str = ". {\n bind 127.0.0.1\n prometheus\n view a {\n expr incidr(client_ip(), \
                       '10.0.0.0/8')\n }\n cache\n forward . 192.0.2.1\n}\n. {\n bind 127.0.0.1\n \
                       prometheus\n cache\n forward . 192.0.2.2\n}\n";
@@ -136,13 +136,13 @@ fn each_view_has_its_own_upstreams_cache_and_counters() {
 }
 
 #[test]
-fn a_reload_changes_who_gets_a_query_and_finds_the_way_of_those_outstanding() {
+fn a_reload_changes_the_selection_and_keeps_outstanding_queries() {
     let mut world = World::new(&config(CACHED));
     let inside = from("10.0.0.1");
     world.packet(inside, &ask("q.t", 1).bytes());
     world.settle();
     let sent = world.only_sent();
-    // The network is another block's now; the upstream of the query that waits stays.
+    // The network now belongs to another block; the outstanding query keeps its upstream.
     let swapped = CACHED.replace("10.0.0.0/8", "11.0.0.0/8");
     world.reload(&config(&swapped));
     world.packet(inside, &ask("r.t", 1).bytes());
@@ -152,7 +152,7 @@ fn a_reload_changes_who_gets_a_query_and_finds_the_way_of_those_outstanding() {
     assert!(world.respond(sent.connection, &answer(&sent.bytes)));
     assert!(world.respond(next.connection, &answer(&next.bytes)));
     assert_eq!(world.take_got().len(), 2);
-    // What fails starts again by the new views.
+    // Failed queries restart under the new views.
     world.packet(inside, &ask("s.t", 1).bytes());
     world.settle();
     let lost = world.only_sent();
@@ -162,7 +162,7 @@ fn a_reload_changes_who_gets_a_query_and_finds_the_way_of_those_outstanding() {
     assert_eq!(again.to.ip().to_string(), "192.0.2.1");
     assert!(world.respond(again.connection, &answer(&again.bytes)));
     assert_eq!(world.only_got().rcode(), 0);
-    // Without views there are none any more.
+    // Without views no label remains.
     world.reload(&config(". {\n bind 127.0.0.1\n any\n}\n"));
     assert_eq!(got(&mut world, inside, &ask("q.t", 1)).rcode(), 2);
     world.take_sent();
@@ -187,7 +187,7 @@ fn labels(world: &mut World) -> Vec<Option<Labels>> {
 }
 
 #[test]
-fn labels_tell_the_upstream_and_what_the_reply_amounts_to_where_they_are_read() {
+fn labels_name_the_upstream_and_the_reply_class_where_they_are_used() {
     let text = "t {\n bind 127.0.0.1\n metadata\n log . \"{/forward/upstream} {/log/type}\"\n \
                 any\n forward . 192.0.2.1\n}\nu {\n bind 127.0.0.1\n metadata\n log\n forward . \
                 192.0.2.1\n}\nv {\n bind 127.0.0.1\n log . \"{/forward/upstream}\"\n forward . \
