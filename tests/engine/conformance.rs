@@ -77,7 +77,7 @@
 //! | 13 | failover | `failover-delivers-the-last-response` |
 //! | 14 | next | `next-asks-the-following-stanza`, `next-on-nodata-is-not-for-nxdomain` |
 //! | 15 | max_concurrent | `max-concurrent-refuses`, |
-//! |    |   | `max_concurrent_refuses_at_once_what_is_too_much_and_answers_the_rest` |
+//! |    |   | `max_concurrent_refuses_excess_queries_at_once_and_answers_the_rest` |
 //! | 18 | sixteen targets | `targets_are_limited` |
 //! | 19 | ours: of all options only client | `options-end-at-the-hop`, `client-subnet-passes` |
 //! |    | subnet passes |   |

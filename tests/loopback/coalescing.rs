@@ -1,7 +1,7 @@
-//! A thousand clients who ask the same at once, over real sockets.
+//! A thousand clients with the same question at once, over real sockets.
 //!
-//! Each has an id and a letter case of its own. There is one query a worker at most, of which each
-//! upstream sees one, and everybody is answered, even when the first upstream does not.
+//! Each has its own ID and letter case. Each worker has at most one upstream query at a time, and
+//! every client gets a reply, even when the first upstream does not respond.
 
 use crate::kit::{A, answer_to, client, query_for, receive, refusing};
 use crate::until::until;
@@ -14,7 +14,7 @@ use std::net::{SocketAddr, UdpSocket};
 const CLIENTS: u16 = 1_000;
 const SOCKETS: u16 = 8;
 const WORKERS: u64 = 2;
-/// Sent before it is waited for that they have been read: fewer than a socket's buffer holds.
+/// Queries sent before waiting until they are read: fewer than a socket's buffer holds.
 const CHUNK: u16 = 100;
 
 /// The question in the letter case of client `number`.
@@ -34,7 +34,7 @@ fn start_between(upstreams: &[SocketAddr]) -> Server {
     start("127.0.0.1:0", &body, WORKERS as usize)
 }
 
-/// All ask; returns when the forwarder has read every query.
+/// Sends the query of every client; returns when the forwarder has received all.
 fn ask_all(server: &Server) -> Vec<UdpSocket> {
     let sockets: Vec<_> = (0..SOCKETS).map(|_| client(server.addresses()[0])).collect();
     for number in 0..CLIENTS {
@@ -47,7 +47,7 @@ fn ask_all(server: &Server) -> Vec<UdpSocket> {
     sockets
 }
 
-/// Everybody gets the answer to their own query, id and letter case included.
+/// Checks that each client gets the reply to its query, with its ID and letter case.
 fn all_are_answered(sockets: &[UdpSocket]) {
     for (first, socket) in sockets.iter().enumerate() {
         let mut missing: Vec<_> = (first as u16..CLIENTS).step_by(SOCKETS.into()).collect();
@@ -61,7 +61,7 @@ fn all_are_answered(sockets: &[UdpSocket]) {
     }
 }
 
-/// The upstream answers the `count` queries that were sent to it.
+/// Answers `count` queries at the upstream.
 fn answer(upstream: &UdpSocket, count: u64) {
     let mut packet = [0; 512];
     for _ in 0..count {
@@ -79,7 +79,7 @@ fn upstream() -> (SocketAddr, UdpSocket) {
 }
 
 #[test]
-fn a_thousand_same_questions_are_one_query_a_worker_and_all_are_answered() {
+fn a_thousand_equal_queries_are_one_upstream_query_per_worker() {
     let (address, upstream) = upstream();
     let server = start_between(&[address]);
     let sockets = ask_all(&server);
@@ -93,7 +93,7 @@ fn a_thousand_same_questions_are_one_query_a_worker_and_all_are_answered() {
     server.stop();
 }
 
-/// The first of two upstreams fails each query as `failed` counts it, and the second answers.
+/// The first of two upstreams fails each query, as `failed` counts, and the second answers.
 fn all_move_on(first: SocketAddr, failed: fn(&UpstreamStats) -> u64) {
     let (address, second) = upstream();
     let server = start_between(&[first, address]);

@@ -1,6 +1,6 @@
-//! Clients and upstreams that use UDP.
+//! UDP clients and upstreams: rotation of pools, refused upstreams, start and stop.
 //!
-//! What design §4 promises of pools, seen from the outside, and what a start and a stop do.
+//! The counters are compared with those of the clients and upstreams.
 
 use crate::tcp::{answer_to, query};
 use crate::{TIMEOUT, any_port, assert_all_answered, config, drive, responder, stanza, start, sum};
@@ -27,7 +27,7 @@ fn every_query_is_answered_and_the_books_balance() {
     assert_eq!(sent, served);
 }
 
-/// Design §4: rotation over at least `spread` source ports, each used equally.
+/// Rotation uses at least `spread` source ports, each equally.
 #[test]
 fn one_query_at_a_time_rotates_through_all_ports_of_the_spread() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
@@ -57,7 +57,7 @@ fn one_query_at_a_time_rotates_through_all_ports_of_the_spread() {
 
 #[test]
 fn a_refused_upstream_costs_no_time_out() {
-    // A socket connected elsewhere holds its port and takes nothing from us.
+    // A socket connected elsewhere holds its port and receives nothing from the forwarder.
     let refusing = UdpSocket::bind(any_port()).unwrap();
     refusing.connect(refusing.local_addr().unwrap()).unwrap();
     let upstream = responder(&[Behaviour::Answer]);
@@ -83,7 +83,7 @@ fn a_wildcard_answers_from_the_address_that_was_asked_in_both_families() {
 }
 
 #[test]
-fn an_address_that_another_program_has_is_refused_with_a_hint() {
+fn an_address_in_use_is_refused_with_a_hint() {
     let upstream = responder(&[Behaviour::Answer]);
     let server = start("127.0.0.1:0", &stanza(upstream.addresses()), 2);
     let address = server.addresses()[0];
@@ -95,9 +95,9 @@ fn an_address_that_another_program_has_is_refused_with_a_hint() {
     server.stop();
 }
 
-/// A stop reads no more queries but finishes those outstanding.
+/// After a stop the server reads no more queries but finishes the outstanding ones.
 #[test]
-fn a_stop_waits_for_what_is_outstanding() {
+fn a_stop_waits_for_outstanding_queries() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
     upstream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let server = start("127.0.0.1:0", &stanza(&[upstream.local_addr().unwrap()]), 1);
@@ -115,7 +115,7 @@ fn a_stop_waits_for_what_is_outstanding() {
     stopping.join().unwrap();
 }
 
-/// `max_concurrent` is one number for all workers, of which each has its share.
+/// The workers share one `max_concurrent`, each with its part of it.
 #[test]
 fn workers_together_have_as_many_queries_under_way_as_configured() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
@@ -123,7 +123,7 @@ fn workers_together_have_as_many_queries_under_way_as_configured() {
     let address = upstream.local_addr().unwrap();
     let body = format!("forward . {address} {{\n max_concurrent 4\n}}\n");
     let server = start("127.0.0.1:0", &body, 3);
-    // From so many ports that every worker gets more than its share.
+    // Enough source ports for every worker to get more than its share.
     let clients: Vec<UdpSocket> = (0..200)
         .map(|_| {
             let client = UdpSocket::bind(any_port()).unwrap();
@@ -142,7 +142,7 @@ fn workers_together_have_as_many_queries_under_way_as_configured() {
         assert!(clock.now() < until, "{total:?}");
     };
     assert_eq!((total.concurrent_rejects, total.coalesced), (196, 1));
-    // One query of each worker is on its way: the fourth client waits for the same.
+    // Each worker has one upstream query: the fourth client waits for the same answer.
     for _ in 0..3 {
         let mut packet = [0; 512];
         let (len, from) = upstream.recv_from(&mut packet).unwrap();

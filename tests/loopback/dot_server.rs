@@ -1,7 +1,7 @@
-//! Clients over TLS (RFC 7858): what they are shown, how they are answered, what a bad one costs.
+//! Clients over TLS (RFC 7858): certificates, padding, tickets, and clients that misbehave.
 //!
-//! Clients are blocking sockets with rustls over them, or scripted byte by byte. The upstream is
-//! the ordinary one for datagrams.
+//! Clients are blocking sockets with rustls, or scripted byte by byte. The upstream is the usual
+//! UDP upstream.
 
 use crate::certs::{Authority, Dates, Identity, load};
 use crate::tcp::{framed, query, read_message};
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 type Dot = StreamOwned<ClientConnection, TcpStream>;
 
-/// An OPT, and one that has a padding option in it.
+/// An OPT, and one with a padding option.
 const OPT: &[u8] = b"\0\0\x29\x04\xd0\0\0\0\0\0\0";
 const PADDING: &[u8] = b"\0\0\x29\x04\xd0\0\0\0\0\0\x06\0\x0c\0\x02\0\0";
 
@@ -38,7 +38,7 @@ impl Site {
         Self { authority, identity, upstreams: responder(&[Behaviour::Answer]) }
     }
 
-    /// A server block on `address`; `tls`: options of its certificate.
+    /// A server block on `address`; `tls` holds more options of the `tls` directive.
     fn config(&self, address: SocketAddr, identity: &Identity, tls: &str) -> Config {
         let upstream = self.upstreams.addresses()[0];
         let (port, ip) = (address.port(), address.ip());
@@ -109,7 +109,7 @@ fn a_connection_carries_many_queries_at_once_and_ends_as_its_client_ends_it() {
 }
 
 #[test]
-fn whoever_pads_is_padded_for_and_others_are_not() {
+fn replies_are_padded_only_for_padded_queries() {
     let site = Site::new();
     let server = site.start("", 1);
     let mut stream = connect(&server, &site.client());
@@ -122,7 +122,7 @@ fn whoever_pads_is_padded_for_and_others_are_not() {
 }
 
 #[test]
-fn tickets_are_good_at_any_worker_and_after_a_reload() {
+fn tickets_are_valid_at_any_worker_and_after_a_reload() {
     let site = Site::new();
     let mut server = site.start("", 4);
     let client = site.client();
@@ -169,7 +169,7 @@ fn a_new_certificate_is_for_new_connections_and_a_bad_one_for_none() {
 }
 
 #[test]
-fn whoever_must_show_a_certificate_and_has_none_asks_nothing() {
+fn a_client_without_the_required_certificate_sends_no_query() {
     let site = Site::new();
     let server = site.start("ca.pem {\n client_auth require_and_verify\n}", 1);
     let own = site.authority.issue(&["client.test"]);
@@ -211,7 +211,7 @@ fn a_client_whose_certificate_is_its_own_authority_is_known_by_it() {
 }
 
 #[test]
-fn nothing_is_answered_in_the_clear_and_no_datagram_is_taken() {
+fn plain_text_and_datagrams_get_no_reply() {
     let site = Site::new();
     let server = site.start("", 1);
     let address = server.addresses()[0];
@@ -220,17 +220,17 @@ fn nothing_is_answered_in_the_clear_and_no_datagram_is_taken() {
     stream.write_all(&framed(&query(1, &[]))).unwrap();
     let mut said = Vec::new();
     let _ = stream.read_to_end(&mut said);
-    // No more than an alert.
+    // At most an alert.
     assert!(said.len() <= 7 && said.first().is_none_or(|rtype| *rtype == 21), "{said:x?}");
-    // Its port is free for datagrams.
+    // The UDP port of the same number is free.
     drop(std::net::UdpSocket::bind(address).unwrap());
     let stats = sum(&server.stats());
     assert_eq!((stats.queries, stats.handshakes.failed[TlsFault::NotTls as usize]), (0, 1));
     server.stop();
 }
 
-/// Returns the bytes of a client from its hello to the end of its query, and the end of its
-/// handshake.
+/// Returns the bytes of a client from its ClientHello to the end of its query, and the length of
+/// its handshake.
 fn conversation(site: &Site, server: &Server) -> Vec<u8> {
     struct Tap(TcpStream, Vec<u8>);
     impl Read for Tap {
@@ -273,17 +273,17 @@ fn a_client_that_stops_at_any_byte_leaves_nothing_behind() {
     for stop in 0..said.len() {
         for how in 0..3 {
             let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
-            // What has come by then may have been enough for it to be closed.
+            // The server may have closed the connection already.
             let _ = stream.write_all(&said[..stop]);
             match how {
                 0 => drop(stream.shutdown(Shutdown::Write)),
-                // A reset instead of an orderly end.
+                // A reset instead of an orderly close.
                 1 => SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
                 _ => drop(stream.write_all(&[0xff; 64])),
             }
             streams += 1;
         }
-        // One address may have a few hundred at once.
+        // The number of connections per address is limited to a few hundred.
         if stop % 50 == 49 {
             until("streams are gone", || all_gone(streams));
         }

@@ -1,8 +1,7 @@
-//! Upstreams over TLS (RFC 7858): who is believed, and that nobody else is asked.
+//! Upstreams over TLS (RFC 7858): authentication, and no queries to any other server.
 //!
-//! Upstreams are blocking sockets in threads with rustls over them, and certificates made on the
-//! spot. What an upstream gets to see in plain text is what is counted: of one that cannot be
-//! verified that is nothing.
+//! Upstreams are blocking sockets with rustls in threads; certificates are made in the test.
+//! Upstreams count the decrypted queries: an upstream that cannot be verified must receive none.
 
 use crate::certs::{Authority, Dates, Identity, load};
 use crate::kit::{A, ask, outcome, query};
@@ -26,10 +25,10 @@ use std::time::Duration;
 
 const SERVFAIL: u8 = 2;
 
-/// What an upstream has seen in plain text: each query's length.
+/// Lengths of the queries that an upstream has decrypted.
 type Seen = Arc<Mutex<Vec<usize>>>;
 
-/// An upstream over TLS that answers `limit` queries on each connection and closes it then.
+/// An upstream over TLS that answers `limit` queries on each connection and then closes it.
 fn dot(config: ServerConfig, limit: usize) -> (SocketAddr, Seen) {
     let seen = Seen::default();
     let (config, count) = (Arc::new(config), Arc::clone(&seen));
@@ -83,7 +82,7 @@ fn queries_go_over_tls_padded_on_one_connection_and_come_back() {
 }
 
 #[test]
-fn an_upstream_is_known_by_its_address_where_no_name_is_said() {
+fn an_upstream_is_verified_by_its_address_without_a_server_name() {
     let authority = Authority::new("good");
     let (address, _) = dot(authority.issue(&["127.0.0.1"]).server(), usize::MAX);
     let server =
@@ -127,7 +126,7 @@ fn a_certificate_that_cannot_be_verified_never_carries_a_query() {
         for number in 0..100 {
             ask(server.addresses()[0], &query(number, A));
         }
-        // At most one in a tenth of a second, and those of the first query; probes have their own.
+        // At most one attempt per 100 ms besides those of the first query; probes have their own.
         let tried = one(&server).handshakes.failed[fault as usize];
         let allowed = 2 + clock.now().since(begun).as_millis() as u64 / 100;
         assert!(tried <= allowed, "{fault:?}: {tried} handshakes, {allowed} are allowed");
@@ -141,7 +140,7 @@ fn a_certificate_that_cannot_be_verified_never_carries_a_query() {
 }
 
 #[test]
-fn a_certificate_that_is_its_own_authority_is_believed_where_the_file_has_it() {
+fn a_self_signed_certificate_is_accepted_where_the_ca_file_has_it() {
     let (valid, over) = (Dates::Now, Dates::Over);
     let own = Authority::of_itself(&["dns.test", "127.0.0.1"], valid);
     let old = Authority::of_itself(&["127.0.0.1"], over);
@@ -176,7 +175,7 @@ fn a_certificate_that_is_its_own_authority_is_believed_where_the_file_has_it() {
 }
 
 #[test]
-fn why_a_handshake_failed_is_told_with_names_dates_and_alerts() {
+fn handshake_errors_name_hosts_dates_and_alerts() {
     let authority = Authority::new("good");
     let identity = |names: &[&str], dates| authority.issue_for(names, dates);
     let stranger = Authority::new("stranger");
@@ -229,7 +228,7 @@ fn why_a_handshake_failed_is_told_with_names_dates_and_alerts() {
     }
 }
 
-/// The fault by which a handshake with `address` ends.
+/// Returns the fault with which a handshake with `address` fails.
 fn fail_handshake(client: &onward::tls::Client, address: SocketAddr) -> TlsFault {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(crate::TIMEOUT)).unwrap();
@@ -249,7 +248,7 @@ fn fail_handshake(client: &onward::tls::Client, address: SocketAddr) -> TlsFault
 }
 
 #[test]
-fn a_pin_alone_says_who_it_is_and_whoever_has_another_key_is_not() {
+fn a_pin_alone_identifies_an_upstream_and_rejects_other_keys() {
     let stranger = Authority::new("nobody knows");
     let identity = stranger.issue_for(&["some.test"], Dates::Over);
     let (address, _) = dot(identity.server(), usize::MAX);
@@ -267,10 +266,10 @@ fn a_pin_alone_says_who_it_is_and_whoever_has_another_key_is_not() {
 }
 
 #[test]
-fn whoever_does_not_speak_tls_gets_no_query_in_the_clear() {
+fn an_upstream_without_tls_gets_no_plain_text_query() {
     type Speak = fn(TcpStream, &Mutex<Vec<u8>>) -> std::io::Result<()>;
     let speak: [(TlsFault, Speak); 3] = [
-        // Plain DNS over TCP: it waits for a length and a query.
+        // Plain DNS over TCP: the server waits for a length prefix and a query.
         (TlsFault::Unfinished, |mut stream, raw| {
             let message = read_message(&mut stream)?;
             raw.lock().unwrap().extend(&message);
@@ -300,7 +299,7 @@ fn whoever_does_not_speak_tls_gets_no_query_in_the_clear() {
 }
 
 #[test]
-fn whoever_falls_silent_in_the_handshake_is_left_for_the_next() {
+fn an_upstream_silent_in_the_handshake_is_failed_over() {
     let authority = Authority::new("good");
     let (silent, _) = upstream(listen(), |mut stream| {
         let mut hello = [0; 4096];
@@ -343,7 +342,7 @@ fn sessions_are_resumed_when_connections_are_dialled_again() {
 }
 
 #[test]
-fn an_upstream_that_wants_to_know_who_asks_is_shown_a_certificate() {
+fn a_client_certificate_is_sent_to_an_upstream_that_requests_it() {
     let authority = Authority::new("good");
     let own = authority.issue(&["client.test"]);
     let (address, _) = dot(authority.strict_server(&authority.issue(&["127.0.0.1"])), usize::MAX);
@@ -359,7 +358,7 @@ fn an_upstream_that_wants_to_know_who_asks_is_shown_a_certificate() {
 }
 
 #[test]
-fn a_reload_leaves_connections_alone_unless_what_they_are_known_by_changes() {
+fn a_reload_keeps_connections_unless_their_tls_settings_change() {
     let authority = Authority::new("good");
     let (address, _) = dot(authority.issue(&["127.0.0.1", "dns.test"]).server(), usize::MAX);
     let text = |options: &str| {
@@ -381,7 +380,7 @@ fn a_reload_leaves_connections_alone_unless_what_they_are_known_by_changes() {
     server.reload(load(&text("max_fails 5"), &files)).unwrap();
     assert_eq!(ask_one(&server), 1, "nothing about TLS has changed");
     server.reload(load(&text("tls_servername dns.test"), &files)).unwrap();
-    // Another upstream, as far as anybody counts.
+    // For the counters this is another upstream.
     assert_eq!(ask_one(&server), 1);
     let handshakes = sum(&server.stats()).upstreams[0].handshakes;
     assert_eq!((handshakes.full, handshakes.resumed), (1, 0), "it is verified anew");
@@ -393,7 +392,7 @@ fn a_reload_leaves_connections_alone_unless_what_they_are_known_by_changes() {
     server.stop();
 }
 
-/// A socket that carries so many bytes of its server and then ends in one of three ways.
+/// A stream that passes `left` bytes of its server and then ends in one of three ways.
 struct Cut {
     stream: TcpStream,
     left: usize,
@@ -418,7 +417,7 @@ impl Write for Cut {
         }
         match self.how {
             0 => self.stream.shutdown(Shutdown::Both)?,
-            // A reset instead of an orderly end.
+            // A reset instead of an orderly close.
             1 => SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?,
             _ => self.stream.write_all(&[0xff; 64])?,
         }
@@ -434,7 +433,7 @@ impl Write for Cut {
 fn an_upstream_that_ends_at_any_byte_leaves_nothing_behind() {
     let authority = Authority::new("good");
     let mut config = authority.issue(&["127.0.0.1"]).server();
-    // Each handshake is as long as the first.
+    // So that each handshake is as long as the first.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     let config = Arc::new(config);

@@ -1,8 +1,8 @@
-//! Datagrams that are no answers, in masses, while real queries go on.
+//! Masses of forged datagrams beside real queries.
 //!
-//! Every query is followed by fifty forgeries before its answer: from the upstream's own socket,
-//! from its address with another port, from its port at another address, and queries that are
-//! none come to the listener. None may reach a client, end an exchange or cost a query its answer.
+//! For each query come fifty forgeries before its answer: from the upstream's own socket, from its
+//! address with another port, from its port at another address, and non-queries to the listener.
+//! None may reach a client, end an exchange or cost a query its answer.
 
 use crate::kit::{A, answer_to, ask, query, response_to};
 use crate::until::until;
@@ -14,23 +14,23 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::{SocketAddr, UdpSocket};
 
 const QUERIES: u64 = 1_000;
-/// From the upstream's own socket, for each query.
+/// Forgeries per query from the upstream's own socket.
 const OWN: u64 = 30;
-/// From each of two strangers, for each query.
+/// Forgeries per query from each of two other addresses.
 const STRANGE: u64 = 10;
-/// To the listener, for each query.
+/// Forgeries per query to the listener.
 const TO_LISTENER: u64 = 5;
 
 /// A message from the upstream's own socket that is not the answer to `query`.
 fn forgery(query: &[u8], number: u64, random: &mut ChaCha8Rng) -> Vec<u8> {
     let mut packet = response_to(query, Behaviour::Lie).unwrap();
     match number % 6 {
-        // Another id, whatever else is outstanding: the question is not theirs.
+        // Another ID; if that ID is outstanding, the question differs.
         0 => packet[0] ^= 1 + (random.next_u32() % 255) as u8,
         1 => packet[1] ^= 1 + (random.next_u32() % 255) as u8,
-        // The name's first letter.
+        // Another first letter of the name.
         2 => packet[13] ^= 1,
-        // It claims to be a query.
+        // QR is clear.
         3 => packet[2] &= 0x7f,
         // No question.
         4 => packet[5] = 0,
@@ -42,11 +42,11 @@ fn forgery(query: &[u8], number: u64, random: &mut ChaCha8Rng) -> Vec<u8> {
     packet
 }
 
-/// Answers every query, after all the forgeries.
+/// Answers every query after all its forgeries.
 fn forge(upstream: &UdpSocket, listener: SocketAddr) {
     let own = upstream.local_addr().unwrap();
     let other_port = UdpSocket::bind(any_port()).unwrap();
-    // Its port at another address, unless somebody on a wildcard has that.
+    // The upstream's port at another address, unless a wildcard socket holds it.
     let bind = |port| UdpSocket::bind(("127.0.0.66", port));
     let other_address = bind(own.port()).or_else(|_| bind(0)).unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(crate::SEED);
@@ -56,7 +56,7 @@ fn forge(upstream: &UdpSocket, listener: SocketAddr) {
         let query = &packet[..len];
         let lie = response_to(query, Behaviour::Lie).unwrap();
         for _ in 0..STRANGE {
-            // All is as it should be but where it comes from.
+            // Correct except for the source.
             other_port.send_to(&lie, from).unwrap();
             other_address.send_to(&lie, from).unwrap();
         }
@@ -71,7 +71,7 @@ fn forge(upstream: &UdpSocket, listener: SocketAddr) {
     }
 }
 
-/// As what it counts that came from an upstream's own socket and was no answer.
+/// Drop reasons of packets from an upstream's own socket that are not answers.
 const STRAYS: [DropReason; 3] = [
     DropReason::ResponseMalformed,
     DropReason::ResponseUnmatched,
@@ -89,7 +89,8 @@ fn fifty_thousand_forgeries_reach_no_client_and_end_no_exchange() {
     let server = start("127.0.0.1:0", &stanza(&[upstream.local_addr().unwrap()]), 1);
     let listener = server.addresses()[0];
     let forger = std::thread::spawn(move || forge(&upstream, listener));
-    // Few at once: what is forged for them all must fit into a socket's buffer.
+    // Few outstanding queries, because the forgeries for all of them must fit into a socket's
+    // buffer.
     let summary = drive(listener, 4, QUERIES);
     assert_all_answered(&summary, QUERIES);
     let counts = summary.counts;
@@ -106,7 +107,7 @@ fn fifty_thousand_forgeries_reach_no_client_and_end_no_exchange() {
         let to_listener = dropped(&total, &[QueryIsResponse, QueryTooShort]);
         (to_listener == QUERIES * TO_LISTENER).then_some(total)
     });
-    // Strangers' do not even get past the kernel: the sockets are connected.
+    // The kernel drops those from other sources, because the sockets are connected.
     assert_eq!(dropped(&total, &STRAYS), QUERIES * OWN, "{total:?}");
     assert!(STRAYS.iter().all(|reason| total.dropped(*reason) > 0), "{total:?}");
     let upstream = total.upstreams[0];
@@ -117,11 +118,11 @@ fn fifty_thousand_forgeries_reach_no_client_and_end_no_exchange() {
 }
 
 #[test]
-fn what_comes_behind_an_answer_is_cleared_away_before_the_next() {
+fn datagrams_behind_an_answer_are_discarded_before_the_next() {
     const ASKED: u16 = 50;
     let upstream = UdpSocket::bind(any_port()).unwrap();
     upstream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    // One port for all of them, so that what was left behind meets the next answer.
+    // One port for all queries, so that leftovers precede the next answer.
     let address = upstream.local_addr().unwrap();
     let options = "spread 1\n max_conns 1";
     let server = start("127.0.0.1:0", &format!("forward . {address} {{\n {options}\n}}\n"), 1);
@@ -131,7 +132,7 @@ fn what_comes_behind_an_answer_is_cleared_away_before_the_next() {
         for number in 0..ASKED {
             let (len, from) = upstream.recv_from(&mut packet).unwrap();
             upstream.send_to(&answer_to(&packet[..len]), from).unwrap();
-            // None behind the last one: nobody would have to read them.
+            // No forgeries behind the last answer, because nothing would read them.
             for rtype in (0..OWN).filter(|_| number + 1 < ASKED) {
                 upstream.send_to(&forgery(&packet[..len], rtype, &mut random), from).unwrap();
             }

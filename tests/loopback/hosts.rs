@@ -1,7 +1,7 @@
-//! Hosts files at work: over datagrams and connections, through changes and reloads.
+//! Hosts files over UDP and TCP, through changes and reloads.
 //!
-//! Files are real and change while the server runs; what is waited for is the answer that tells
-//! of the change. No query fails meanwhile: what was loaded last is served.
+//! Files are real and change while the server runs; tests wait for the answer that shows the
+//! change. No query fails meanwhile: the previous contents are served.
 
 use crate::http::get;
 use crate::kit::{A, ask, query_for};
@@ -13,7 +13,7 @@ use onward::server::Server;
 use std::fs;
 use std::path::PathBuf;
 
-/// A file of its own, which is gone with its test.
+/// A hosts file that is deleted with its test.
 struct HostsFile(PathBuf);
 
 impl HostsFile {
@@ -25,7 +25,7 @@ impl HostsFile {
         Self(path)
     }
 
-    /// Puts a whole new file in its place, so that nothing else is ever read.
+    /// Replaces the file atomically, so that no partial contents are read.
     fn replace(&self, text: &str) {
         let new = self.0.with_extension("new");
         fs::write(&new, text).unwrap();
@@ -63,13 +63,13 @@ fn until_answered(server: &Server, name: &str, address: [u8; 4]) {
         let (code, count, found) = ask_for(server, name);
         assert_eq!((code, count), (0, 1), "no query fails meanwhile");
         in_a_row = if found == address { in_a_row + 1 } else { 0 };
-        // A client's port decides about the worker.
+        // The client's port selects the worker.
         (in_a_row == 40).then_some(())
     });
 }
 
 #[test]
-fn a_file_is_answered_from_and_its_changes_are_noticed() {
+fn a_file_is_served_and_its_changes_are_noticed() {
     let file = HostsFile::new("changes", "192.0.2.1 a.t\n");
     let body = file.body("reload 20ms") + " prometheus 127.0.0.1:0";
     let server = start("127.0.0.1:0", &body, 2);
@@ -99,18 +99,18 @@ fn a_file_is_answered_from_and_its_changes_are_noticed() {
 }
 
 #[test]
-fn a_new_configuration_looks_at_unchanged_sources_once() {
+fn a_reload_checks_unchanged_sources_once() {
     let file = HostsFile::new("reload", "192.0.2.1 a.t\n");
     let never = file.body("reload 0");
     let mut server = start("127.0.0.1:0", &never, 2);
     let address = server.addresses()[0].to_string();
     file.replace("192.0.2.2 a.t\n");
     assert_eq!(ask_for(&server, "a.t"), (0, 1, [192, 0, 2, 1]), "nobody looks at it");
-    // The same source with another TTL: its loader stays, with what it has loaded, and looks again.
+    // The same source with another TTL: its loader stays with its data, and checks the file again.
     server.reload(config(&address, &file.body("reload 0\n ttl 5"))).unwrap();
     until_answered(&server, "a.t", [192, 0, 2, 2]);
     file.replace("192.0.2.3 a.t\n");
-    // Another source of the same file is loaded before anybody is asked.
+    // A new source of the same file is loaded before the reload returns.
     server.reload(config(&address, &file.body("reload 0\n 192.0.2.9 b.t"))).unwrap();
     assert_eq!(ask_for(&server, "a.t"), (0, 1, [192, 0, 2, 3]));
     assert_eq!(ask_for(&server, "b.t"), (0, 1, [192, 0, 2, 9]));

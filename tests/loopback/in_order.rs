@@ -1,8 +1,8 @@
 //! Upstreams that answer each connection strictly in order, as many servers do, or close it early.
 //!
-//! One slow name, and names that take nothing: however they come and however the upstream is asked,
-//! the quick ones do not wait for the slow one. And upstreams that close a connection after so many
-//! answers, with whatever queries are on it: nobody is told SERVFAIL.
+//! Queries for fast names must not wait behind one for a slow name, on any transport. Where an
+//! upstream closes connections after a few answers, with queries outstanding on them, no client
+//! gets SERVFAIL.
 
 use crate::certs::{Authority, load};
 use crate::kit::{A, answer_to, client, query, query_for, receive};
@@ -19,14 +19,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-/// Quick names behind the slow one.
+/// Queries for fast names behind the slow one.
 const QUICK: u16 = 20;
-/// They are answered by then: before the attempt at the slow one times out.
+/// Deadline for the fast answers: before the attempt at the slow name times out.
 const SOON: Duration = Duration::from_millis(1_500);
-/// What the slow name has in its first label.
+/// First label of the slow name.
 const SLOW: &[u8] = b"\x04slow";
 
-/// What the answer to the slow name waits for.
+/// A gate that delays the answer to the slow name.
 #[derive(Default)]
 struct Gate {
     open: Mutex<bool>,
@@ -45,7 +45,7 @@ impl Gate {
     }
 }
 
-/// Answers each query before it looks at the next; at the slow name it waits at the gate.
+/// Answers the queries of a connection in order; at the slow name it waits at the gate.
 fn serve_in_order(mut stream: impl Read + Write, gate: &Gate) -> std::io::Result<()> {
     loop {
         let query = read_message(&mut stream)?;
@@ -57,7 +57,7 @@ fn serve_in_order(mut stream: impl Read + Write, gate: &Gate) -> std::io::Result
     }
 }
 
-/// Asks all of `queries` at once, the first one first, and returns the replies to all but that.
+/// Sends `queries` at once, the slow one first, and returns the replies to all others.
 type Ask = fn(SocketAddr, &[Vec<u8>]) -> BTreeSet<Vec<u8>>;
 
 fn by_datagrams(target: SocketAddr, queries: &[Vec<u8>]) -> BTreeSet<Vec<u8>> {
@@ -74,7 +74,7 @@ fn by_connection(target: SocketAddr, queries: &[Vec<u8>]) -> BTreeSet<Vec<u8>> {
     queries[1..].iter().map(|_| read_message(&mut stream).unwrap()).collect()
 }
 
-/// The quick names are answered while the slow one is not.
+/// Checks that the fast names are answered while the slow one is not.
 fn the_quick_do_not_wait(server: Server, gate: &Gate, ask: Ask) {
     let slow = query_for(9_999, "slow.teSt", A);
     let queries: Vec<_> = [slow].into_iter().chain((0..QUICK).map(|n| query(n, A))).collect();
@@ -128,7 +128,7 @@ fn connections_that_are_closed_after_a_few_answers_cost_no_query_its_answer() {
                     let query = read_message(&mut stream)?;
                     stream.write_all(&framed(&answer_to(&query)))?;
                 }
-                // What has come besides is not read, so the kernel resets the connection.
+                // Unread data makes the kernel reset the connection.
                 Ok(())
             });
             let options = "force_tcp\n max_connect_attempts 1";

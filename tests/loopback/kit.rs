@@ -1,19 +1,18 @@
-//! What the tests of upstreams that misbehave share: messages, and waiting for what must come.
+//! Helpers of the tests with misbehaving upstreams: messages, and sockets with timeouts.
 //!
-//! Queries carry EDNS, so that an extended error has a place in the reply. Their number gives them
-//! their id and their name, so that any reply can be held against the query that it is for.
-//! Nothing here knows the forwarder.
+//! Queries carry EDNS, so that a reply can carry an extended error. ID and name follow from the
+//! query's number, so that any reply can be matched with its query. Independent of the forwarder.
 
 use crate::{TIMEOUT, any_port};
 use onward::traffic::answer::{Behaviour, respond};
 use std::net::{SocketAddr, UdpSocket};
 
-/// A question for an address.
+/// Type of an address query.
 pub(crate) const A: u16 = 1;
-/// A question that [`Behaviour::Answer`] has no data for.
+/// Type for which [`Behaviour::Answer`] has no data.
 pub(crate) const TXT: u16 = 16;
 
-/// Query number `number`, for a name and with an id of its own.
+/// The query with this number, which determines its name and ID.
 pub(crate) fn query(number: u16, rtype: u16) -> Vec<u8> {
     query_for(number, &format!("N{number}.teSt"), rtype)
 }
@@ -45,7 +44,7 @@ pub(crate) fn response_to(query: &[u8], behaviour: Behaviour) -> Option<Vec<u8>>
     Some(response)
 }
 
-/// A client's socket for datagrams, which waits for as long as anybody should.
+/// A client's UDP socket with a receive timeout.
 pub(crate) fn client(target: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind(any_port()).unwrap();
     socket.connect(target).unwrap();
@@ -53,7 +52,7 @@ pub(crate) fn client(target: SocketAddr) -> UdpSocket {
     socket
 }
 
-/// The next datagram.
+/// Receives a datagram.
 pub(crate) fn receive(socket: &UdpSocket) -> Vec<u8> {
     let mut packet = vec![0; 2048];
     let len = socket.recv(&mut packet).unwrap();
@@ -77,9 +76,9 @@ pub(crate) fn outcome(reply: &[u8]) -> (u8, Option<u16>) {
     (reply[3] & 15, error)
 }
 
-/// A port on loopback that refuses datagrams and connections, and what holds it.
+/// A loopback port that refuses datagrams and connections, and the socket that holds it.
 pub(crate) fn refusing() -> (SocketAddr, UdpSocket) {
-    // Connected to itself it takes nothing from us, and nobody listens for connections.
+    // Connected to itself, the socket receives nothing from us; the TCP port has no listener.
     let socket = UdpSocket::bind(any_port()).unwrap();
     let address = socket.local_addr().unwrap();
     socket.connect(address).unwrap();

@@ -1,8 +1,7 @@
-//! The whole forwarder over real sockets on loopback: over datagrams and over connections.
+//! The whole forwarder over real sockets on loopback, over UDP, TCP and TLS.
 //!
-//! Ports are the kernel's choice and waiting is for events with a deadline, never for time to
-//! pass. What the client checks of each answer (id, question as it was spelt, record) is in
-//! `onward::traffic`.
+//! The kernel chooses the ports, and tests wait for events with a deadline instead of sleeping. The
+//! client's checks of each answer (ID, question as spelt, record) are in `onward::traffic`.
 
 #[path = "../common/certs.rs"]
 mod certs;
@@ -64,7 +63,7 @@ pub(crate) fn responder(behaviours: &[Behaviour]) -> Upstream {
     Upstream::of(services).unwrap()
 }
 
-/// A pool of 16 ports to each of `upstreams`, in turn.
+/// A stanza with a pool of 16 ports for each of `upstreams`, used in turn.
 pub(crate) fn stanza(upstreams: &[SocketAddr]) -> String {
     let upstreams: Vec<_> = upstreams.iter().map(SocketAddr::to_string).collect();
     format!("forward . {} {{\n policy round_robin\n spread 16\n}}\n", upstreams.join(" "))
@@ -89,7 +88,7 @@ pub(crate) fn start_with(config: Config, workers: usize) -> Server {
     Server::start(config, &vec![None; workers], log).unwrap()
 }
 
-/// Workers that deal with the kernel in other ways.
+/// Starts one worker with these I/O options.
 pub(crate) fn start_in_habit(config: Config, io_options: IoOptions) -> Server {
     let log = Log::text(|line| eprintln!("{line}"));
     let (inherited, confinement) = (Inherited::default(), Confinement::default());

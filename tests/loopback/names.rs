@@ -1,7 +1,7 @@
-//! Upstreams that are written as host names, over real sockets: who is asked, and who answers.
+//! Upstreams written as host names, over real sockets.
 //!
-//! The resolver is a script on a socket of the test; what it is asked is written down. The lookup
-//! is the program's own, not a stand-in.
+//! The resolver is a script on a socket of the test that records its queries. The lookup is the
+//! program's own.
 
 use crate::{TIMEOUT, assert_all_answered, drive, responder};
 use onward::config::{Config, Host};
@@ -13,7 +13,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A name in wire format and a type.
+/// QNAME in wire format and QTYPE.
 type Asked = (Vec<u8>, [u8; 2]);
 
 const A: [u8; 2] = [0, 1];
@@ -26,8 +26,8 @@ fn question(query: &[u8]) -> (usize, [u8; 2]) {
     (end, [query[end - 4], query[end - 3]])
 }
 
-/// Answers two queries: 127.0.0.1 for A with a lifetime of 77 s, nothing for AAAA. Tells the
-/// names and types.
+/// Answers two queries: 127.0.0.1 with a TTL of 77 s for A, nothing for AAAA. Returns their names
+/// and types.
 fn resolver() -> (SocketAddr, JoinHandle<Vec<Asked>>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(TIMEOUT)).unwrap();

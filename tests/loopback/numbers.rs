@@ -1,8 +1,8 @@
-//! The numbers that onward shows, held against what clients and upstreams counted.
+//! Metrics compared with the counts of clients and upstreams.
 //!
-//! Counters must agree to the last query with what a client counted; a scrape must not wait for a
-//! worker that is busy; strangers' names must leave memory bounded and pages well-formed; and what
-//! promtool, the dashboard's list and the reference's names say must be true of the real text.
+//! Counters must agree to the last query with a client's; a scrape must not wait for a busy worker;
+//! names from clients must leave memory bounded and pages well-formed; and the exposition must pass
+//! promtool and have the names of the dashboard and of the reference.
 
 use crate::http::get;
 use crate::kit::{A, ask, client, query, query_for};
@@ -23,9 +23,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Queries of the run that is counted.
+/// Queries of the counted run.
 const QUERIES: u64 = 1_000_000;
-/// Within this a scrape is answered.
+/// Time limit of a scrape.
 const SCRAPE_MAX: Duration = Duration::from_millis(50);
 
 fn page(server: &Server, page: Endpoint) -> SocketAddr {
@@ -44,7 +44,7 @@ fn status(server: &Server) -> Status {
     serde_json::from_str(&text).expect("a status")
 }
 
-/// The sum of all series of this name that have all of these in their labels.
+/// The sum of all series of this name with all of these labels.
 fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
     let series = metrics.lines().filter_map(|line| line.strip_prefix(name));
     let series = series.filter(|rest| rest.starts_with(['{', ' ']));
@@ -52,7 +52,7 @@ fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
     series.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
-/// Asks `queries` times with so many outstanding.
+/// Sends `queries` queries with this number outstanding; returns the answered ones.
 fn run(server: &Server, queries: u64, outstanding: usize, tcp: bool) -> u64 {
     let mut options = Options::closed(server.addresses(), outstanding, TIMEOUT, SEED);
     options.load = Load::Closed { outstanding, duration: None };
@@ -67,7 +67,7 @@ fn run(server: &Server, queries: u64, outstanding: usize, tcp: bool) -> u64 {
 }
 
 #[test]
-fn datagrams_of_equal_length_leave_together_unless_that_is_not_wanted() {
+fn datagrams_of_equal_length_are_sent_with_gso_unless_disabled() {
     let upstreams = responder(&[Behaviour::Answer]);
     let all = "127.0.0.1:0";
     for (stanza_says, gso) in [("auto", true), ("off", true), ("auto", false)] {
@@ -122,7 +122,7 @@ fn counters_agree_with_a_client_to_the_last_of_a_million_queries() {
 }
 
 #[test]
-fn a_scrape_does_not_wait_for_workers_that_have_more_than_they_can_do() {
+fn a_scrape_does_not_wait_for_overloaded_workers() {
     let upstreams = responder(&[Behaviour::Answer]);
     let all = "127.0.0.1:0";
     let body = format!("prometheus {all}\n status {all}\n{}", stanza(upstreams.addresses()));
@@ -147,12 +147,12 @@ fn a_scrape_does_not_wait_for_workers_that_have_more_than_they_can_do() {
     load.join().unwrap();
     server.stop();
     took.sort();
-    // The host may have other things to do now and then; not every other time.
+    // The host may be busy now and then, so the median counts.
     assert!(took[took.len() / 2] < SCRAPE_MAX, "{took:?}");
 }
 
 #[test]
-fn whatever_names_and_zones_there_are_the_numbers_stay_bounded_and_well_formed() {
+fn metrics_stay_bounded_and_well_formed_for_any_names_and_zones() {
     let zones: Vec<_> = (0..10_000).map(|number| format!("z{number}.test:0")).collect();
     let (zones, all) = (zones.join(" "), "127.0.0.1:0");
     let directives = format!("bind 127.0.0.1\n prometheus {all}\n status {all}\n whoami");
@@ -162,7 +162,7 @@ fn whatever_names_and_zones_there_are_the_numbers_stay_bounded_and_well_formed()
     let mut reply = [0; 1_232];
     for byte in 0..=255u8 {
         let mut packet = query(u16::from(byte), A);
-        // The first label's bytes, all of them odd.
+        // The first label consists of unprintable bytes.
         let len = usize::from(packet[12]);
         packet[13..13 + len].fill(byte);
         socket.send(&packet).unwrap();
@@ -195,7 +195,7 @@ fn whatever_names_and_zones_there_are_the_numbers_stay_bounded_and_well_formed()
 }
 
 #[test]
-fn the_real_text_has_what_dashboards_use_and_promtool_finds_nothing_to_say() {
+fn the_exposition_has_the_dashboards_metrics_and_passes_promtool() {
     let upstreams = responder(&[Behaviour::Answer]);
     let all = "127.0.0.1:0";
     let body = format!(
@@ -218,8 +218,8 @@ fn the_real_text_has_what_dashboards_use_and_promtool_finds_nothing_to_say() {
         let bucket = format!("{name}_bucket");
         let name = if labels.contains(&"le") { &*bucket } else { name };
         let series = text.lines().find_map(|line| line.strip_prefix(name));
-        // Nothing is closed here for its age, nothing goes over TLS or upstream over TCP, and not
-        // every kernel tells who was moved.
+        // This run closes nothing by age and uses neither TLS nor TCP upstreams, and not every
+        // kernel reports rebalanced connections.
         let Some(series) = series else {
             assert!(
                 [

@@ -1,8 +1,8 @@
-//! Options of `forward`, each as a client sees it: the response code and the extended error.
+//! Options of `forward` as clients see them: response code and extended error.
 //!
-//! 22 (no reachable authority) says that upstreams were asked and kept silent or are known to be
-//! down, 23 (network error) that they could not be asked; what an upstream itself said comes with
-//! no word of ours. How the options work in every corner is shown in virtual time.
+//! Extended error 22 (no reachable authority): upstreams did not respond or are down; 23 (network
+//! error): they could not be reached. Responses of an upstream carry none of ours. Edge cases of
+//! the options are tested in virtual time.
 
 use crate::kit::{A, TXT, ask, client, outcome, query, receive, refusing};
 use crate::until::until;
@@ -17,7 +17,7 @@ const SERVFAIL: u8 = 2;
 const NXDOMAIN: u8 = 3;
 const REFUSED: u8 = 5;
 
-/// One worker, and `options` for the upstreams in their order.
+/// Starts one worker with these upstreams in order and `options`.
 fn start_with(upstreams: &[SocketAddr], options: &str) -> Server {
     start("127.0.0.1:0", &stanza_with(upstreams, options), 1)
 }
@@ -87,7 +87,7 @@ fn next_on_nodata_hands_an_empty_answer_to_the_next_stanza_and_no_other() {
 }
 
 #[test]
-fn max_concurrent_refuses_at_once_what_is_too_much_and_answers_the_rest() {
+fn max_concurrent_refuses_excess_queries_at_once_and_answers_the_rest() {
     let upstream = UdpSocket::bind(any_port()).unwrap();
     let server = start_with(&[upstream.local_addr().unwrap()], "max_concurrent 4");
     let client = client(server.addresses()[0]);
@@ -112,7 +112,7 @@ fn max_concurrent_refuses_at_once_what_is_too_much_and_answers_the_rest() {
     server.stop();
 }
 
-/// Has the upstreams found out to be down.
+/// Waits until the upstreams are found down.
 fn bring_down(server: &Server) {
     let mut number = 1_000;
     until("the upstreams are known to be down", || {
@@ -123,7 +123,7 @@ fn bring_down(server: &Server) {
 }
 
 #[test]
-fn failfast_all_unhealthy_upstreams_asks_nobody_and_says_that_nobody_is_reachable() {
+fn failfast_all_unhealthy_upstreams_sends_no_query_and_reports_22() {
     for (options, asked, error) in [
         ("health_check 20ms\n failfast_all_unhealthy_upstreams", 0, 22),
         ("health_check 20ms", 2, 23),
@@ -141,7 +141,7 @@ fn failfast_all_unhealthy_upstreams_asks_nobody_and_says_that_nobody_is_reachabl
 
 #[test]
 fn force_tcp_never_asks_in_a_datagram() {
-    // It would answer a datagram, but nobody listens for connections.
+    // The upstream answers datagrams, but its TCP port has no listener.
     let upstream = UdpSocket::bind(any_port()).unwrap();
     let server = start_with(&[upstream.local_addr().unwrap()], "force_tcp");
     let reply = ask(server.addresses()[0], &query(1, A));
@@ -153,7 +153,7 @@ fn force_tcp_never_asks_in_a_datagram() {
 
 #[test]
 fn prefer_udp_asks_in_a_datagram_even_for_a_client_over_tcp() {
-    // It answers datagrams, and nobody listens for connections.
+    // The upstream answers datagrams, and its TCP port has no listener.
     let upstream = UdpSocket::bind(any_port()).unwrap();
     let address = upstream.local_addr().unwrap();
     std::thread::spawn(move || {

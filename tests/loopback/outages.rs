@@ -1,8 +1,8 @@
-//! Dead upstreams under more queries than anybody answers: the counters.
+//! Dead upstreams under an overload of queries: counters.
 //!
-//! Whatever way the upstream is dead, every query that was read is answered with SERVFAIL, the
-//! slots of all exchanges come back, and afterwards a living upstream is asked as if nothing had
-//! happened. What becomes of descriptors and memory is shown with a process of its own.
+//! For each failure mode, every query that was read gets SERVFAIL, all exchange slots are freed,
+//! and a live upstream is used normally afterwards. Descriptors and memory are tested on a separate
+//! process.
 
 use crate::dead::{Death, dead};
 use crate::flood::Flood;
@@ -12,7 +12,7 @@ use onward::engine::exchange::EXCHANGES_MAX;
 use onward::engine::stats::{DropReason, Stats};
 use onward::traffic::answer::Behaviour;
 
-/// More than there are exchanges, within half a second.
+/// More than the number of exchanges, within half a second.
 const QUERIES: u16 = 25_000;
 
 #[test]
@@ -47,6 +47,6 @@ fn check(death: Death, total: &Stats, flood: &Flood) {
     assert!(flood.replies > 0, "{death:?}");
     let [dead, living] = total.upstreams[..] else { panic!("two upstreams") };
     assert_eq!((dead.answered, living.sent), (0, 0));
-    // Attempts for which there was no connection failed without being sent.
+    // An attempt without a connection fails without being sent.
     assert!(dead.sent <= dead.timed_out + dead.failed, "{death:?}: {dead:?}");
 }

@@ -1,7 +1,7 @@
-//! Queries that the server asks itself, over real sockets: `dns64` and the alias of a `template`.
+//! Queries of the server itself, over real sockets: `dns64` and the aliases of a `template`.
 //!
-//! Clients on datagrams and on connections wait for two answers of an upstream, one after the
-//! other, and get one reply each; the metrics tell of it by the names of the reference.
+//! Clients over UDP and TCP wait for two upstream answers in sequence and get one reply each; the
+//! metrics count them under the reference's names.
 
 use crate::http::get;
 use crate::kit::{A, ask, query_for};

@@ -1,7 +1,7 @@
-//! Pages over HTTP, by real clients on real sockets.
+//! HTTP endpoints, with real clients on real sockets.
 //!
-//! What each page says, that an address is kept through reloads that succeed and that fail, and
-//! that nobody who is slow or silent is in anybody's way.
+//! Covers contents, addresses that survive successful and failed reloads, and slow or silent
+//! clients that must not delay others.
 
 use crate::http::{connect, get, is_healthy_on, try_get};
 use crate::kit::{A, ask, outcome, query};
@@ -18,7 +18,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-/// Connections that are open at once at most.
+/// Maximum number of open connections.
 const CONNECTIONS_MAX: usize = onward::config::HTTP_CONNECTIONS_MAX;
 
 /// Returns the address of `page` at `server`.
@@ -26,7 +26,7 @@ fn address_of(server: &Server, page: Endpoint) -> Option<SocketAddr> {
     server.pages().find(|(_, pages)| pages.contains(&page)).map(|(address, _)| address)
 }
 
-/// Returns the response to `request`, up to the end of the connection.
+/// Returns the response to `request`, read until the connection closes.
 fn answer_to(address: SocketAddr, request: &str) -> String {
     let mut stream = connect(address);
     stream.write_all(request.as_bytes()).unwrap();
@@ -36,7 +36,7 @@ fn answer_to(address: SocketAddr, request: &str) -> String {
 }
 
 #[test]
-fn each_page_is_where_it_was_asked_for() {
+fn each_endpoint_is_at_its_configured_address() {
     let all = "127.0.0.1:0";
     let body = format!("health {all}\n ready {all}\n prometheus {all}\n status [::1]:0");
     let server = start("127.0.0.1:0", &body, 2);
@@ -60,7 +60,7 @@ fn each_page_is_where_it_was_asked_for() {
 }
 
 #[test]
-fn what_is_no_request_is_told_so_and_the_next_is_served() {
+fn a_malformed_request_gets_an_error_and_the_next_is_served() {
     let server = start("127.0.0.1:0", "health 127.0.0.1:0\n status 127.0.0.1:0", 1);
     let address = address_of(&server, Endpoint::Health).unwrap();
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
@@ -95,7 +95,7 @@ fn a_port_alone_is_on_both_families() {
 
 #[test]
 fn ready_follows_the_upstream() {
-    // On an address of its own, so that nobody else takes its port while it is dead.
+    // A separate address, so that no other program takes its port while it is closed.
     let socket = UdpSocket::bind("127.0.9.1:0").unwrap();
     let upstream = socket.local_addr().unwrap();
     socket.connect(upstream).unwrap();
@@ -135,7 +135,7 @@ fn a_reload_keeps_an_address_and_its_connections_whether_it_succeeds_or_not() {
     assert!(is_healthy_on(&mut stream));
     assert_eq!(server.pages().collect::<Vec<_>>(), [(address, &[Endpoint::Health][..])]);
 
-    // For anything but health a taken address is no reason to stay behind.
+    // For other endpoints than health an address in use does not fail the reload.
     let both = format!("{health}\n ready 127.0.0.1:0\n prometheus {taken_at}");
     server.reload(config("127.0.0.1:0", &both)).unwrap();
     assert!(is_healthy_on(&mut stream));
@@ -159,7 +159,7 @@ fn an_address_may_become_part_of_another_and_back() {
     for asked in [format!(":{}", address.port()), address.to_string()] {
         server.reload(config("127.0.0.1:0", &format!("health {asked}"))).unwrap();
         assert_eq!(server.pages().count(), 1);
-        // Who came in the last moment by the old one is not told.
+        // A connection accepted by the old listener at the last moment may be dropped.
         until("served", || try_get(address, "/health").filter(|answer| answer.0 == 200));
     }
     server.stop();
@@ -176,7 +176,7 @@ fn a_reload_may_ask_for_pages_where_there_were_none() {
 }
 
 #[test]
-fn who_is_slow_is_in_nobodys_way() {
+fn slow_clients_do_not_delay_others() {
     let server = start("127.0.0.1:0", "health 127.0.0.1:0", 1);
     let address = address_of(&server, Endpoint::Health).unwrap();
     let mut slow = Vec::new();
@@ -186,16 +186,16 @@ fn who_is_slow_is_in_nobodys_way() {
         slow.push(stream);
         assert_eq!(get(address, "/health").0, 200);
     }
-    // The first had to make room.
+    // The first connection was closed to make room.
     assert!(matches!(slow[0].read(&mut [0]), Ok(0) | Err(_)));
-    // Nor does the end wait for all that their time allows.
+    // The stop does not wait for the connections' timeouts either.
     let clock = Clock::start();
     server.stop();
     assert!(clock.now() < Moment::ZERO.plus(Duration::from_secs(4)));
 }
 
 #[test]
-fn a_newcomer_takes_the_place_of_who_was_idle_longest() {
+fn a_new_connection_replaces_the_longest_idle_one() {
     let server = start("127.0.0.1:0", "health 127.0.0.1:0", 1);
     let address = address_of(&server, Endpoint::Health).unwrap();
     let mut idle: Vec<_> = (0..CONNECTIONS_MAX).map(|_| connect(address)).collect();

@@ -1,8 +1,8 @@
-//! One connection to an upstream and as many queries on it as a connection may carry.
+//! One connection to an upstream with as many outstanding queries as a connection may carry.
 //!
-//! The upstream waits for more queries before it answers, in an order of its choice (RFC 7766
-//! §6.2.1.1). A connection begins with few queries at a time, so clients go on until it has read as
-//! many at once as a connection may carry.
+//! The upstream waits for more queries before it answers, in random order (RFC 7766 §6.2.1.1). A
+//! connection starts with few queries at a time, so clients continue until it has carried the
+//! maximum.
 
 use crate::kit::{A, answer_to, client, query, receive};
 use crate::tcp::{framed, listen, read_message, upstream};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Queries on one connection at once.
+/// Outstanding queries on one connection.
 const AT_ONCE: u16 = 32;
 
 type Reorder = fn(&mut [Vec<u8>]);
@@ -34,7 +34,7 @@ fn shuffle(queries: &mut [Vec<u8>]) {
     }
 }
 
-/// Clients who ask [`AT_ONCE`] queries at once and return the replies to them.
+/// Sends [`AT_ONCE`] queries at once and returns their replies.
 type Ask = fn(SocketAddr, &[Vec<u8>]) -> Vec<Vec<u8>>;
 
 fn by_connection(target: SocketAddr, queries: &[Vec<u8>]) -> Vec<Vec<u8>> {
@@ -51,7 +51,7 @@ fn by_datagrams(target: SocketAddr, queries: &[Vec<u8>]) -> Vec<Vec<u8>> {
     queries.iter().map(|_| receive(&socket)).collect()
 }
 
-/// The queries that come on `stream` until there are as many as there may be, or no more come.
+/// Reads queries from `stream` until the maximum is outstanding or no more come.
 fn read_all(stream: &mut TcpStream) -> std::io::Result<Vec<Vec<u8>>> {
     stream.set_read_timeout(None)?;
     let mut queries = vec![read_message(stream)?];
@@ -63,7 +63,7 @@ fn read_all(stream: &mut TcpStream) -> std::io::Result<Vec<Vec<u8>>> {
 }
 
 #[test]
-fn one_connection_comes_to_carry_32_queries_at_once_and_answers_in_any_order_all_arrive() {
+fn one_connection_carries_32_queries_at_once_with_answers_in_any_order() {
     let cases: [(Reorder, Ask); 4] = [
         (reverse, by_connection),
         (shuffle, by_connection),

@@ -1,8 +1,8 @@
-//! Upstreams that are killed while clients ask, and that come back.
+//! Upstreams that are killed under load, and that come back.
 //!
-//! With `max_connect_attempts 2` a client who paid for more than one retry would be told SERVFAIL,
-//! which the client counts as mismatched; so that all are answered is the proof. When an upstream
-//! is back is counted at the upstream itself: the probes that it sees before the first query.
+//! With `max_connect_attempts 2` a second retry would become SERVFAIL, which the client counts as
+//! mismatched; so all queries answered proves at most one retry each. Recovery is measured at the
+//! upstream itself: the number of probes before its first query.
 
 use crate::until::until;
 use crate::{SEED, TIMEOUT, assert_all_answered, start, sum};
@@ -18,13 +18,13 @@ use onward::traffic::upstream::{Service, Upstream};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-/// Between two probes.
+/// Interval of probes.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Queries outstanding at once.
 const OUTSTANDING: usize = 64;
 
-/// An upstream on an address of its own, so that nobody else takes its port while it is dead.
+/// An upstream on an address of its own, so that no other program takes its port while it is down.
 fn upstream(address: &str) -> Upstream {
     let service = Service::new(address.parse().unwrap(), Behaviour::Answer);
     Upstream::of(vec![service]).unwrap()
@@ -37,7 +37,7 @@ fn start_between(upstreams: [&Upstream; 2], options: &str) -> Server {
     start("127.0.0.1:0", &body, 2)
 }
 
-/// Asks until it is told to stop.
+/// Starts a client that sends queries until stopped.
 fn load(server: &Server, tcp: bool) -> Run {
     let targets = vec![server.addresses()[0]];
     let mut options = Options::closed(targets, OUTSTANDING, 2 * TIMEOUT, SEED);
@@ -52,13 +52,13 @@ fn totals(server: &Server) -> Stats {
     sum(&server.stats())
 }
 
-/// Waits until so many more queries were answered.
+/// Waits until `answers` more queries are answered.
 fn go_on(server: &Server, answers: u64) -> Stats {
     let goal = totals(server).replies[0] + answers;
     until("clients get answers", || Some(totals(server)).filter(|total| total.replies[0] >= goal))
 }
 
-/// Ends the load: every query was answered, and rightly.
+/// Ends the load and checks that every query was answered correctly.
 fn end(load: Run, server: Server) -> Stats {
     load.stop();
     let summary = load.join().unwrap();
@@ -103,14 +103,14 @@ fn killing_one_of_two_upstreams_while_clients_ask_on_connections_loses_nothing()
     killing_one_loses_nothing(["127.0.0.27:0", "127.0.0.28:0"], options, true);
 }
 
-/// Opens the killed upstream's port again.
+/// Reopens the killed upstream's port.
 fn revive(address: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind(address).unwrap();
     socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket
 }
 
-/// Answers until the first query comes that is no probe; counts the probes, and the time.
+/// Answers until the first query that is not a probe; returns the number of probes and the time.
 fn first_query_at(revived: &UdpSocket) -> (u64, Duration) {
     let (clock, mut probes) = (Clock::start(), 0);
     loop {
@@ -119,7 +119,7 @@ fn first_query_at(revived: &UdpSocket) -> (u64, Duration) {
         let mut response = [0; 512];
         let len = respond(&packet[..len], Behaviour::Answer, &mut response).unwrap();
         revived.send_to(&response[..len], from).unwrap();
-        // Probes ask for the root, clients never.
+        // Probes query the root, clients never do.
         if packet[12] != 0 {
             return (probes, clock.now().since(Moment::ZERO));
         }
@@ -136,7 +136,7 @@ fn a_killed_upstream_costs_each_client_one_retry_at_most_and_is_back_within_two_
     let before = go_on(&server, 2_000);
     assert!(before.upstreams[0].answered >= 2_000, "the first is the preferred one");
     drop(first);
-    // Down: queries are answered and none is sent there.
+    // While it is down, queries are answered and none is sent to it.
     until("the first is known to be down", || {
         let before = totals(&server).upstreams[0].sent;
         (go_on(&server, 500).upstreams[0].sent == before).then_some(())
@@ -145,7 +145,7 @@ fn a_killed_upstream_costs_each_client_one_retry_at_most_and_is_back_within_two_
     let (probes, waited) = first_query_at(&revived);
     assert!((1..=2).contains(&probes), "{probes} probes before it was in use");
     assert!(waited < 2 * delay_max(INTERVAL), "in use after {waited:?}");
-    // The queries that came meanwhile are answered, and so are those that follow.
+    // The queries received meanwhile are answered, and so are later ones.
     std::thread::spawn(move || serve(&revived));
     let before = totals(&server).upstreams[0].answered;
     until("the revived is the preferred one again", || {
@@ -154,7 +154,7 @@ fn a_killed_upstream_costs_each_client_one_retry_at_most_and_is_back_within_two_
     end(load, server);
 }
 
-/// Answers whatever comes.
+/// Answers every query.
 fn serve(socket: &UdpSocket) -> std::io::Result<()> {
     let (mut packet, mut response) = ([0; 512], [0; 512]);
     loop {

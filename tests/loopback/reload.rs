@@ -1,6 +1,6 @@
-//! A new configuration under load.
+//! Reloads under load.
 //!
-//! Nothing is lost by it, and one that cannot take effect changes nothing.
+//! No query is lost, and a configuration that cannot take effect changes nothing.
 
 use crate::tcp::{answer_to, framed, query, read_message};
 use crate::{
@@ -17,13 +17,12 @@ use onward::traffic::tally::Tally;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 
-/// Reloads in a row.
 const RELOADS: u64 = 50;
-/// Queries that arrive between two of them: as many as in a second of 20,000 in which all happen,
-/// however fast the machine is.
+/// Queries between two reloads, on any machine: those of one second at 20,000 a second with
+/// [`RELOADS`] reloads.
 const QUERIES_EACH: u64 = 20_000 / RELOADS;
 
-/// Asks `targets` as fast as they answer for as long as `during` takes, with a hundred outstanding.
+/// Keeps a hundred queries to `targets` outstanding while `during` runs.
 fn ask_during(targets: Vec<SocketAddr>, during: impl FnOnce()) -> Tally {
     let mut options = Options::closed(targets, 100, TIMEOUT, SEED);
     options.timeout = TIMEOUT;
@@ -63,7 +62,7 @@ fn fifty_reloads_in_a_row_under_load_lose_nothing() {
     let text = address.to_string();
     let summary = ask_during(vec![address], || {
         for number in 0..RELOADS as usize {
-            // Of four upstreams two, another two each time; limits change, and a zone comes.
+            // Two of four upstreams, another two each time; limits change, and a zone is added.
             let two = [addresses[number % 4], addresses[(number + 1) % 4]];
             let zone = if number % 2 == 0 { "" } else { "forward other.test 127.0.0.1:9\n" };
             let limits = if number % 3 == 0 { "max_age 20s\n" } else { "expire 5s\n" };
@@ -123,7 +122,7 @@ fn addresses_come_and_go_and_come_back() {
         }
     });
     assert_nothing_lost(&summary);
-    // The first goes and another takes over: what was asked of the first is still answered.
+    // The first listener is replaced by another: its outstanding queries are still answered.
     server.reload(load(&block(second))).unwrap();
     assert_all_answered(&drive(second, 8, 100), 100);
     assert_eq!(sum(&server.stats()).dropped(DropReason::ReplyNotSent), 0);
@@ -131,7 +130,7 @@ fn addresses_come_and_go_and_come_back() {
 }
 
 #[test]
-fn an_address_that_somebody_else_has_changes_nothing() {
+fn an_address_in_use_changes_nothing() {
     let upstreams = responder(&[Behaviour::Answer]);
     let taken = UdpSocket::bind(any_port()).unwrap();
     let mut server = start("127.0.0.1:0", &stanza(upstreams.addresses()), 1);
@@ -145,7 +144,7 @@ fn an_address_that_somebody_else_has_changes_nothing() {
     server.stop();
 }
 
-/// Another address than the one `server` listens on.
+/// A configuration for an address other than that of `server`.
 fn elsewhere(server: &Server, body: &str) -> Config {
     config(&format!("127.0.0.2:{}", server.addresses()[0].port()), body)
 }
@@ -185,7 +184,7 @@ fn a_connection_outlives_its_listener_until_its_last_answer() {
     let mut packet = [0; 512];
     let (len, from) = upstream.recv_from(&mut packet).unwrap();
     server.reload(elsewhere(&server, &body)).unwrap();
-    // Whatever it asked later would be asked of a listener that it did not choose.
+    // Later queries would reach a listener that the client did not choose.
     assert_eq!(quiet.read(&mut [0]).unwrap(), 0);
     upstream.send_to(&answer_to(&packet[..len]), from).unwrap();
     let answer = read_message(&mut client).unwrap();

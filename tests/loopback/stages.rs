@@ -1,7 +1,7 @@
-//! Directives at work over real sockets.
+//! Directives over real sockets.
 //!
-//! Replies of the forwarder's own, a connection that has asked enough, and a forwarding loop, which
-//! two workers must find together.
+//! Replies made by the server, a connection at its query limit, and a forwarding loop that two
+//! workers find together.
 
 use crate::{TIMEOUT, any_port, config, start, sum};
 use onward::log::Log;
@@ -10,16 +10,16 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::{Mutex, OnceLock, mpsc};
 
-/// Where lines of the log go.
+/// Receiver of log lines.
 static LINES: OnceLock<Mutex<mpsc::Sender<String>>> = OnceLock::new();
 
-/// A query for `name`, in wire format without its root.
+/// A query for `name`, in wire format without the root label.
 fn query(name: &[u8], rtype: u8, class: u8) -> Vec<u8> {
     let head = [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     [&head[..], name, &[0, 0, rtype, 0, class]].concat()
 }
 
-/// The flags, the answers, and all that follows the question.
+/// The flags, the number of answers, and the bytes behind the question.
 fn reply_to(client: &UdpSocket, query: &[u8]) -> (u16, u16, Vec<u8>) {
     client.send(query).unwrap();
     let mut reply = [0; 1_232];
@@ -48,7 +48,7 @@ fn queries_that_are_not_for_upstreams_are_answered_refused_or_dropped() {
     assert_eq!((flags, answers), (0x8100, 1));
     assert!(records.ends_with(b"\x02v1"));
     client.send(&query(b"\x01a", 16, 1)).unwrap();
-    // What comes next is the reply to the next one.
+    // The next reply belongs to the next query.
     let (flags, answers, records) = reply_to(&client, &query(b"\x01a", 1, 1));
     assert_eq!((flags, answers, records.len()), (0x8185, 0, 0));
     let total = sum(&server.stats());
@@ -60,7 +60,7 @@ fn queries_that_are_not_for_upstreams_are_answered_refused_or_dropped() {
 }
 
 #[test]
-fn a_connection_that_has_asked_enough_is_answered_and_closed() {
+fn a_connection_at_its_query_limit_is_answered_and_closed() {
     let server = start("127.0.0.1:0", "whoami\n timeouts {\n maxtcpqueries 2\n}", 1);
     let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -68,7 +68,7 @@ fn a_connection_that_has_asked_enough_is_answered_and_closed() {
     let framed = [&(query.len() as u16).to_be_bytes(), &query[..]].concat();
     stream.write_all(&framed.repeat(3)).unwrap();
     let mut replies = Vec::new();
-    // What was not read makes the end abrupt, which is an error behind all replies.
+    // Unread data makes the server's close a reset, which is an error behind all replies.
     let _ = stream.read_to_end(&mut replies);
     let first = 2 + usize::from(u16::from_be_bytes([replies[0], replies[1]]));
     assert_eq!(replies.len(), 2 * first, "two replies of the same length");
@@ -76,8 +76,8 @@ fn a_connection_that_has_asked_enough_is_answered_and_closed() {
     server.stop();
 }
 
-/// Sends what comes in at `upstream` back to `target`, as a forwarder behind ours would, and tells
-/// how long each query was.
+/// Sends the queries received at `upstream` back to `target`, as a forwarder behind ours would, and
+/// reports the length of each.
 fn relay(upstream: UdpSocket, target: SocketAddr) -> mpsc::Receiver<usize> {
     let (told, relayed) = mpsc::channel();
     std::thread::spawn(move || {
@@ -101,7 +101,7 @@ fn a_forwarding_loop_is_found_by_whichever_worker_sees_it() {
     let body = format!("loop\n forward . {}", upstream.local_addr().unwrap());
     let (lines, logged) = mpsc::channel();
     LINES.set(Mutex::new(lines)).expect("one test logs");
-    // Whoever is told is a function without surroundings.
+    // The log function cannot capture variables.
     let log = |line: &str| {
         let _ = LINES.get().map(|lines| lines.lock().unwrap().send(line.to_owned()));
     };

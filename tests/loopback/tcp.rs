@@ -1,8 +1,7 @@
-//! Clients and upstreams that use TCP (RFC 7766).
+//! TCP clients and upstreams (RFC 7766).
 //!
-//! The clients are plain blocking sockets, and so is the upstream: it hands each connection to a
-//! function that decides what to do with the queries on it, so that each test says in a few lines
-//! how its upstream misbehaves.
+//! Clients and the upstream are plain blocking sockets: the upstream passes each connection to a
+//! function of the test, which describes its misbehaviour in a few lines.
 
 use crate::{TIMEOUT, any_port, config, responder, stanza, start, sum};
 use onward::log::Log;
@@ -15,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// A query for the address of a name that `number` makes unique; `opt`: records behind it.
+/// A query for a name that contains `number`; `opt` holds the records behind the question.
 pub(crate) fn query(number: u16, opt: &[u8]) -> Vec<u8> {
     let mut query = number.to_be_bytes().to_vec();
     query.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(!opt.is_empty())]);
@@ -46,7 +45,7 @@ pub(crate) fn answer_to(query: &[u8]) -> Vec<u8> {
     response
 }
 
-/// A TCP upstream on `listener` that has `serve` handle each connection in a thread of its own;
+/// A TCP upstream on `listener` that runs `serve` for each connection in a thread of its own and
 /// counts the connections.
 pub(crate) fn upstream(
     listener: TcpListener,
@@ -59,7 +58,8 @@ pub(crate) fn upstream(
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             counter.fetch_add(1, Ordering::SeqCst);
-            // A second small answer would wait for the acknowledgement of the first, 40 ms or more.
+            // Otherwise a second small answer would wait for the acknowledgement of the first, 40
+            // ms or more.
             stream.set_nodelay(true).unwrap();
             let serve = Arc::clone(&serve);
             std::thread::spawn(move || serve(stream));
@@ -72,7 +72,7 @@ pub(crate) fn listen() -> TcpListener {
     TcpListener::bind(any_port()).unwrap()
 }
 
-/// Answers each query as it comes.
+/// Answers each query as it arrives.
 fn serve_plainly(mut stream: TcpStream) -> std::io::Result<()> {
     loop {
         let query = read_message(&mut stream)?;
@@ -86,7 +86,7 @@ fn client(target: SocketAddr) -> TcpStream {
     stream
 }
 
-/// One query and its answer.
+/// Sends a query and checks its answer.
 fn ask(stream: &mut TcpStream, number: u16) {
     let query = query(number, &[]);
     stream.write_all(&framed(&query)).unwrap();
@@ -94,7 +94,7 @@ fn ask(stream: &mut TcpStream, number: u16) {
     assert!(is_right(&query, &answer), "{number}: {answer:x?}");
 }
 
-/// The answer to `query`, asked on a connection of its own.
+/// Returns the answer to `query`, sent on a connection of its own.
 pub(crate) fn ask_over_tcp(target: SocketAddr, query: &[u8]) -> Vec<u8> {
     let mut stream = client(target);
     stream.write_all(&framed(query)).unwrap();
@@ -104,7 +104,7 @@ pub(crate) fn ask_over_tcp(target: SocketAddr, query: &[u8]) -> Vec<u8> {
 #[test]
 fn a_client_gets_the_answers_to_a_hundred_queries_on_one_connection_as_they_come() {
     let (address, accepted) = upstream(listen(), |mut stream| {
-        // Everything that is there before it is answered, the last first.
+        // Everything received so far is answered, the last query first.
         stream.set_read_timeout(Some(Duration::from_millis(5)))?;
         let mut waiting = Vec::new();
         loop {
@@ -139,17 +139,17 @@ fn a_client_gets_the_answers_to_a_hundred_queries_on_one_connection_as_they_come
 }
 
 #[test]
-fn an_upstream_that_closes_after_every_answer_costs_nobody_anything() {
+fn an_upstream_that_closes_after_every_answer_costs_no_query() {
     let closings: [fn(&TcpStream) -> std::io::Result<()>; 2] = [
         |stream| stream.shutdown(Shutdown::Both),
-        // A reset instead of an orderly end.
+        // A reset instead of an orderly close.
         |stream| SockRef::from(stream).set_linger(Some(Duration::ZERO)),
     ];
     for close in closings {
         let (address, accepted) = upstream(listen(), move |mut stream| {
             let query = read_message(&mut stream)?;
             stream.write_all(&framed(&answer_to(&query)))?;
-            // The answer must have been taken before a reset discards it.
+            // The answer must be read before a reset discards it.
             stream.set_read_timeout(Some(Duration::from_millis(20)))?;
             let _ = stream.peek(&mut [0]);
             close(&stream)
@@ -165,7 +165,7 @@ fn an_upstream_that_closes_after_every_answer_costs_nobody_anything() {
 }
 
 #[test]
-fn an_upstream_that_refuses_is_left_at_once_for_the_next() {
+fn an_upstream_that_refuses_is_failed_over_at_once() {
     // Bound, but not listening.
     let refusing = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     refusing.bind(&any_port().into()).unwrap();
@@ -180,7 +180,7 @@ fn an_upstream_that_refuses_is_left_at_once_for_the_next() {
 }
 
 #[test]
-fn queries_in_single_bytes_are_answered_and_so_is_a_client_that_has_said_its_last() {
+fn queries_in_single_bytes_and_before_a_half_close_are_answered() {
     let (address, _) = upstream(listen(), serve_plainly);
     let server = start("127.0.0.1:0", &stanza(&[address]), 1);
     let mut stream = client(server.addresses()[0]);
@@ -203,7 +203,7 @@ fn a_query_that_is_too_long_gets_formerr_and_the_next_its_answer() {
     let server = start("127.0.0.1:0", &stanza(&[address]), 1);
     let mut stream = client(server.addresses()[0]);
     for len in [4_097, 10_000, 65_535] {
-        // An OPT with one option that says nothing, as long as it takes.
+        // An OPT with one unknown option of the needed length.
         let plain = query(1, &[1]);
         let padding = (len - plain.len() - 14) as u16;
         let mut opt = vec![0, 0, 41, 4, 208, 0, 0, 0, 0];
@@ -224,7 +224,7 @@ fn a_query_that_is_too_long_gets_formerr_and_the_next_its_answer() {
 }
 
 #[test]
-fn a_client_that_asks_learns_how_long_its_connection_stays() {
+fn a_client_with_tcp_keepalive_gets_the_idle_timeout() {
     let (address, _) = upstream(listen(), serve_plainly);
     let server = start("127.0.0.1:0", &stanza(&[address]), 1);
     let mut stream = client(server.addresses()[0]);
@@ -284,10 +284,9 @@ fn a_truncated_answer_is_passed_on_unless_udp_is_merely_preferred() {
     }
 }
 
-/// Make before break: no query waits for a handshake, and none is lost.
 #[test]
-fn a_response_that_was_held_back_is_passed_on_whole() {
-    // NXDOMAIN and, against all custom, an answer of 4,000 bytes.
+fn a_response_kept_by_failover_is_delivered_whole() {
+    // NXDOMAIN with an answer of 4,000 bytes, which is unusual but legal.
     let (holding, _) = upstream(listen(), |mut stream| {
         loop {
             let query = read_message(&mut stream)?;
@@ -311,8 +310,9 @@ fn a_response_that_was_held_back_is_passed_on_whole() {
     server.stop();
 }
 
+/// Make before break: no query waits for a handshake, and none is lost.
 #[test]
-fn a_connection_that_grows_too_old_is_replaced_before_it_retires() {
+fn a_connection_is_replaced_before_max_age_retires_it() {
     let (address, accepted) = upstream(listen(), serve_plainly);
     let body = format!("forward . {address} {{\n expire 100ms\n max_age 200ms\n}}");
     let server = start("127.0.0.1:0", &body, 1);
@@ -329,7 +329,7 @@ fn a_connection_that_grows_too_old_is_replaced_before_it_retires() {
 }
 
 #[test]
-fn a_stop_answers_what_connections_have_asked() {
+fn a_stop_answers_the_outstanding_queries_of_connections() {
     let (sender, asked) = std::sync::mpsc::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
@@ -398,7 +398,7 @@ fn a_source_address_that_the_host_lacks_is_refused_at_the_start() {
 }
 
 #[test]
-fn who_begins_a_query_and_does_not_end_it_is_closed_though_others_may_idle() {
+fn a_connection_with_an_unfinished_query_is_closed_though_idle_ones_stay() {
     let server = start("127.0.0.1:0", "any\n timeouts {\n read 1s\n idle 24h\n}", 1);
     let connect = || {
         let stream = TcpStream::connect(server.addresses()[0]).unwrap();

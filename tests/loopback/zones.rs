@@ -1,7 +1,7 @@
-//! Zone files at work: over datagrams, connections and TLS, through changes and reloads.
+//! Zone files over UDP, TCP and TLS, through changes and reloads.
 //!
-//! Files are real and change while the server runs; what is waited for is the answer that tells
-//! of the change. No query fails meanwhile: what was loaded last is served.
+//! Files are real and change while the server runs; tests wait for the answer that shows the
+//! change. No query fails meanwhile: the previous contents are served.
 
 use crate::certs::{Authority, load};
 use crate::http::get;
@@ -18,7 +18,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A zone file of its own, which is gone with its test.
+/// A zone file that is deleted with its test.
 struct ZoneFile(PathBuf);
 
 impl ZoneFile {
@@ -29,7 +29,7 @@ impl ZoneFile {
         file
     }
 
-    /// Puts a whole new file in its place.
+    /// Replaces the file atomically.
     fn replace(&self, text: &str) {
         let new = self.0.with_extension("new");
         fs::write(&new, format!("$TTL 60\n@ SOA n h 7 2 3 4 5\n@ NS n.far.\n{text}\n")).unwrap();
@@ -47,8 +47,8 @@ impl Drop for ZoneFile {
     }
 }
 
-/// The reply's code, AA, the number of its answers, and the data of the first, if that is an
-/// address of the question's name.
+/// The reply's code, AA, the number of its answers, and the RDATA of the first, if it is an address
+/// of the question's name.
 fn answer(reply: &[u8]) -> (u8, bool, u16, [u8; 4]) {
     let count = u16::from_be_bytes([reply[6], reply[7]]);
     let name_len = reply[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
@@ -69,13 +69,13 @@ fn until_answered(server: &Server, name: &str, address: [u8; 4]) {
         let (code, is_authoritative, count, found) = ask_for(server, name);
         assert_eq!((code, is_authoritative, count), (0, true, 1), "no query fails meanwhile");
         in_a_row = if found == address { in_a_row + 1 } else { 0 };
-        // A client's port decides about the worker.
+        // The client's port selects the worker.
         (in_a_row == 40).then_some(())
     });
 }
 
 #[test]
-fn a_zone_is_answered_from_and_its_changes_are_noticed() {
+fn a_zone_is_served_and_its_changes_are_noticed() {
     let file = ZoneFile::new("changes", "a A 192.0.2.1");
     let body = file.body("reload 20ms") + " prometheus 127.0.0.1:0";
     let server = start("127.0.0.1:0", &body, 2);
@@ -104,13 +104,13 @@ fn a_zone_is_answered_from_and_its_changes_are_noticed() {
 }
 
 #[test]
-fn a_broken_zone_refuses_a_reload_and_what_was_served_stays() {
+fn a_broken_zone_fails_the_reload_and_the_old_one_stays() {
     let file = ZoneFile::new("reload", "a A 192.0.2.1");
     let never = file.body("reload 0");
     let mut server = start("127.0.0.1:0", &never, 2);
     let address = server.addresses()[0].to_string();
     file.replace("a A 192.0.2.2");
-    // Nobody looks at the file, so that each new configuration reads it.
+    // The file is not watched, so each reload reads it.
     server.reload(config(&address, &never)).unwrap();
     assert_eq!(ask_for(&server, "a.z"), (0, true, 1, [192, 0, 2, 2]));
     file.replace("a A junk");

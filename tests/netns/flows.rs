@@ -1,14 +1,14 @@
-//! What happens to flows that are alive: forgotten, refused, led elsewhere.
+//! Disturbances of live UDP flows: forgotten by connection tracking, unreachable, moved.
 //!
-//! Each test disturbs one thing and tells what must come of it: which queries fail, what is
-//! counted, and that afterwards all is as before.
+//! Each test makes one disturbance and checks which queries fail, what is counted, and that service
+//! is normal afterwards.
 
 use super::lab::{Lab, inside, ip, nft, succeed};
 use super::site::{BOUND, SPREAD, Site, backend, virtual_site};
 use std::fs;
 use std::process::Command;
 
-/// The source port of one flow to the virtual address, as it is tracked.
+/// The source port of one tracked flow to the virtual address.
 fn one_flow() -> String {
     let flows = fs::read_to_string("/proc/net/nf_conntrack").expect("a list of flows");
     let flow = flows.lines().find(|flow| flow.contains("dst=10.96.0.10")).expect("there is one");
@@ -17,8 +17,8 @@ fn one_flow() -> String {
 }
 
 #[test]
-fn flows_that_tracking_forgets_are_pinned_anew() {
-    inside("flows::flows_that_tracking_forgets_are_pinned_anew", |lab| {
+fn flows_forgotten_by_tracking_are_tracked_again() {
+    inside("flows::flows_forgotten_by_tracking_are_tracked_again", |lab| {
         let site = virtual_site(lab, "forgotten");
         for _ in 0..5 {
             site.ask_well(4 * SPREAD);
@@ -50,7 +50,7 @@ fn a_flow_that_is_unreachable_costs_its_query_nothing_but_another_attempt() {
     );
 }
 
-/// Has tracking take no new flows, or take them again.
+/// Makes connection tracking refuse new flows, or accept them again.
 fn fill_table(full: bool) {
     let limit = "/proc/sys/net/netfilter/nf_conntrack_max";
     if fs::write(limit, if full { "1" } else { "65536" }).is_ok() {
@@ -71,7 +71,7 @@ fn a_table_that_is_full_stops_new_flows_alone_and_nothing_is_stuck_after() {
         let site = virtual_site(lab, "full");
         site.ask_well(4 * SPREAD);
         fill_table(true);
-        // What is tracked already goes on.
+        // Tracked flows continue.
         site.ask_well(4 * SPREAD);
         succeed(Command::new("conntrack").arg("-F"));
         assert_eq!(site.ask(), 2, "no flow, no answer: SERVFAIL, and not silence");
@@ -82,11 +82,11 @@ fn a_table_that_is_full_stops_new_flows_alone_and_nothing_is_stuck_after() {
     });
 }
 
-/// A host that answers at the upstream's address, behind an address of its own.
+/// A host with the upstream's address, behind an address of its own.
 fn move_to(lab: &Lab, host: &str, net: u8) -> super::process::Program {
     let theirs = format!("10.{net}.0.2/24");
     lab.host(host, &format!("10.{net}.0.1/24"), &[&theirs, "10.99.0.9/32"]);
-    // It answers from the upstream's address.
+    // Replies come from the upstream's address.
     succeed(lab.on(host, "ip").args(["route", "add", "default", "via", &format!("10.{net}.0.1")]));
     backend(lab, host, "moves", "10.99.0.9")
 }
@@ -101,7 +101,7 @@ fn an_upstream_that_moves_to_another_host_is_followed() {
         ip("route replace 10.99.0.9 via 10.79.0.2");
         site.ask_well(4 * SPREAD);
         assert_eq!(site.metric("onward_upstream_failures_total", &[]), 0.0, "sockets do not care");
-        // Nobody has the address for a while.
+        // For a while no host has the address.
         ip("route replace unreachable 10.99.0.9");
         assert_eq!(site.ask(), 2, "SERVFAIL, and not silence");
         assert!(site.metric("onward_upstream_failures_total", &[]) > 0.0);

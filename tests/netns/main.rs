@@ -1,8 +1,8 @@
-//! The whole program behind real connection tracking, in network namespaces of its own.
+//! The whole program behind real connection tracking, in network namespaces of each test.
 //!
-//! What tracking, routing and ICMP do to flows that are alive: whatever happens, queries are
-//! answered again within a bound, the counters tell, and nothing is stuck. Needs root, iproute2,
-//! nftables and conntrack; says aloud that it is skipped without. Each test has its own namespaces.
+//! Effects of connection tracking, routing and ICMP on live flows: after any disturbance queries
+//! are answered again within a bound, counters show it, and nothing is stuck. Needs root, iproute2,
+//! nftables and conntrack; otherwise the tests print that they are skipped.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,7 +1,7 @@
-//! A forwarder in the first namespace, backends on other hosts, and a client that asks.
+//! A forwarder in the first namespace, backends on other hosts, and a client.
 //!
-//! Backends are the program itself with `whoami`. Behind the virtual address connection tracking
-//! chooses one for each source port, as a cluster's does.
+//! Backends are the program itself with `whoami`. Connection tracking maps the virtual address to a
+//! backend for each source port, as in a cluster.
 
 use super::common::wire::{Ask, word_at};
 use super::http;
@@ -14,18 +14,17 @@ use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-/// The virtual address.
 pub(super) const VIRTUAL: &str = "10.96.0.10";
-/// How long after a disturbance everything must be well again.
+/// Time within which service must recover after a disturbance.
 pub(super) const BOUND: Duration = Duration::from_secs(3);
-/// Where the forwarder's counters are.
+/// Address of the forwarder's metrics.
 const METRICS: &str = "127.0.0.1:9153";
 /// Connections of the forwarder's pool.
 pub(super) const SPREAD: usize = 8;
-/// Connections that its pool may have.
+/// Maximum number of connections of its pool.
 const CONNECTIONS_MAX: f64 = 32.0;
 
-/// A forwarder to one upstream, and its client.
+/// A forwarder with one upstream, and its client.
 pub(super) struct Site {
     forwarder: SocketAddr,
     _programs: Vec<Program>,
@@ -57,7 +56,7 @@ pub(super) fn backend(lab: &Lab, host: &str, test: &str, addresses: &str) -> Pro
 }
 
 impl Site {
-    /// A forwarder to `upstream`.
+    /// Starts a forwarder to `upstream`.
     pub(super) fn new(test: &str, upstream: &str, mut programs: Vec<Program>) -> Self {
         let directory = directory(&format!("netns_{test}"));
         let text = format!(
@@ -73,7 +72,7 @@ impl Site {
         Self { forwarder, _programs: programs, socket, asked: Cell::new(0), clock: Clock::start() }
     }
 
-    /// Asks one query and waits for its reply: its response code.
+    /// Sends a query, waits for its reply and returns the response code.
     pub(super) fn ask(&self) -> u8 {
         self.asked.set(self.asked.get() + 1);
         let id = self.asked.get();
@@ -89,14 +88,14 @@ impl Site {
         }
     }
 
-    /// Asks so many, one after the other; all must be answered.
+    /// Sends this number of queries in sequence; all must be answered.
     #[track_caller]
     pub(super) fn ask_well(&self, count: usize) {
         (0..count).for_each(|number| assert_eq!(self.ask(), 0, "query {number} of {count}"));
     }
 
-    /// Asks until as many in a row as the pool has connections are answered at once; returns how
-    /// long that took.
+    /// Sends queries until as many in a row as the pool has connections are answered at once;
+    /// returns the time taken.
     pub(super) fn recover(&self) -> Duration {
         let begun = self.clock.now();
         let mut well = 0;
@@ -121,13 +120,13 @@ impl Site {
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
-    /// Connections that were closed, by the reason.
+    /// Connections closed for this reason.
     pub(super) fn closed(&self, reason: &str) -> f64 {
         let label = format!("reason=\"{reason}\"");
         self.metric("onward_connection_age_seconds_count", &[&label, "transport=\"udp\""])
     }
 
-    /// Nothing waits, and there are no more connections than there may be.
+    /// Checks that no query is outstanding and the number of connections is within its limit.
     #[track_caller]
     pub(super) fn is_at_rest(&self) {
         until("no exchange is left", || {

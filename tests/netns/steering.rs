@@ -1,8 +1,8 @@
-//! Which worker a datagram goes to when the kernel spreads packets over cores (RPS).
+//! The worker of a datagram when the kernel spreads packets over cores (RPS).
 //!
-//! A card with several queues takes packets in on several cores; a wire between namespaces has
-//! one, and RPS hands what came in on it to the cores that it is told. With `--steer cpu` the
-//! worker that is pinned to such a core has its datagrams, and no other.
+//! A NIC with several queues receives packets on several cores; a link between namespaces has one
+//! queue, and RPS passes its packets to the configured cores. With `--steer cpu` the worker pinned
+//! to such a core receives its datagrams, and no other worker does.
 
 use super::http;
 use super::lab::{Lab, inside, succeed};
@@ -10,13 +10,13 @@ use super::process::{directory, onward_in};
 use std::fs;
 use std::path::Path;
 
-/// Which cores take packets in that came over the wire to the client, as a mask.
+/// RPS mask: the cores that process packets from the link to the client.
 const RPS: &str = "/sys/class/net/to-far/queues/rx-0/rps_cpus";
 const METRICS: &str = "127.0.0.1:9153";
-/// Queries of a round, each from a port of its own.
+/// Queries of a round, each from its own source port.
 const QUERIES: usize = 48;
 
-/// Has the client ask so many queries from as many ports, all of which must be answered.
+/// Sends the round's queries, each from its own port; all must be answered.
 fn ask(lab: &Lab, names: &Path) {
     let mut dig = lab.on("far", "dig");
     dig.args(["@10.77.0.1", "+tries=1", "+time=10", "+noall", "+comments", "-f"]).arg(names);
@@ -24,7 +24,7 @@ fn ask(lab: &Lab, names: &Path) {
     assert_eq!(told.matches("status: NOERROR").count(), QUERIES, "{told}");
 }
 
-/// Returns the number of queries of each of two workers.
+/// Returns the number of queries received by each of two workers.
 fn taken() -> [u64; 2] {
     let (code, text) = http::get(METRICS.parse().unwrap(), "/metrics");
     assert_eq!(code, 200);
@@ -62,7 +62,7 @@ fn with_steer_cpu_a_datagram_stays_on_the_core_that_took_it_in() {
             assert_eq!(each, expected.map(|count| count as u64), "cores of mask {mask}");
             before = after;
         }
-        // Both cores: by flow, as cards with several queues do it.
+        // Both cores, by flow, as NICs with several queues do it.
         fs::write(RPS, "3").unwrap();
         ask(lab, &file);
         let after = taken();

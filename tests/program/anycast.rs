@@ -1,7 +1,7 @@
-//! `onward-anycast` beside the real program: what it tells BIRD of each thing that can happen.
+//! `onward-anycast` with the real program: its commands to BIRD in each situation.
 //!
-//! BIRD itself is played by a script that writes down what it is told; the laboratory in
-//! `tuning/anycast/` has the real one. What the helper says is waited for, never time.
+//! BIRD is played by a script that records its commands; the lab in `tuning/anycast/` uses the real
+//! one. Tests wait for the helper's messages and never sleep.
 
 use super::process::{Program, directory, free_port, onward_in};
 use crate::installed::is_installed;
@@ -16,7 +16,7 @@ fn tuning(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/anycast").join(path)
 }
 
-/// A forwarder with `ready`, the helper that watches it, and what BIRD is told.
+/// A forwarder with `ready`, the helper that watches it, and the log of commands to BIRD.
 struct Site {
     directory: PathBuf,
     upstream: Upstream,
@@ -33,7 +33,7 @@ impl Site {
         site
     }
 
-    /// What BIRD answers; each command is written down.
+    /// Writes a `birdc` that answers with `cases` and records each command.
     fn write_birdc(&self, cases: &str) {
         let path = self.directory.join("birdc");
         let text =
@@ -70,21 +70,21 @@ impl Site {
 }
 
 #[test]
-fn it_withdraws_before_it_knows_and_when_the_page_says_no() {
+fn it_withdraws_at_the_start_and_when_not_ready() {
     let site = Site::new("anycast_lameduck");
     let mut helper = site.watch();
     assert_eq!(site.told(), "-s ctl disable onward4", "whatever was there before");
     let onward = site.serve();
     helper.wait_for("address announced");
     assert_eq!(site.told(), "-s ctl enable onward4");
-    // It serves on for a minute.
+    // The forwarder continues to serve for a minute.
     onward.signal("TERM");
     helper.wait_for("not ready (HTTP error)");
     assert_eq!(site.told(), "-s ctl disable onward4");
 }
 
 #[test]
-fn it_withdraws_from_the_frozen_and_the_dead_and_comes_back() {
+fn it_withdraws_when_the_server_is_frozen_or_dead_and_returns() {
     let site = Site::new("anycast_frozen");
     let onward = site.serve();
     let mut helper = site.watch();
@@ -102,7 +102,7 @@ fn it_withdraws_from_the_frozen_and_the_dead_and_comes_back() {
 }
 
 #[test]
-fn without_bird_it_does_not_begin() {
+fn without_bird_it_does_not_start() {
     let site = Site::new("anycast_without");
     site.write_birdc("*) echo 'Unable to connect to server control socket' ;;");
     let mut helper = Command::new(tuning("onward-anycast"));
@@ -114,7 +114,7 @@ fn without_bird_it_does_not_begin() {
 }
 
 #[test]
-fn bird_takes_its_files() {
+fn bird_accepts_its_files() {
     if !is_installed("bird") {
         return;
     }

@@ -1,7 +1,7 @@
-//! Files and resolvers that never answer: the process goes on hearing signals and says it is well.
+//! Files and resolvers that never respond: the process still handles signals and reports health.
 //!
-//! The resolver is silent in namespaces of the test's own, which needs root: a wire
-//! leads to a host that takes nothing in, and `/etc/resolv.conf` names its address.
+//! The resolver is silent in namespaces of the test, which need root: a link leads to a host that
+//! drops everything, and `/etc/resolv.conf` names its address.
 
 use super::process::{Program, TIMEOUT, directory, onward_in, onward_output};
 use super::until::until;
@@ -11,9 +11,9 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// No answer for ten minutes, whatever the C library would wait by itself.
+/// No answer for ten minutes, beyond the C library's own default timeouts.
 const RESOLV_CONF: &str = "nameserver 192.0.2.53\noptions timeout:30 attempts:5\n";
-/// Written in the files of these tests.
+/// A Corefile whose upstream is a host name.
 const SILENT: &str = ".:0 {\n bind 127.0.0.1\n forward . silent.test\n}\n";
 const GOOD: &str = ".:0 {\n bind 127.0.0.1\n forward . 127.0.0.1:9\n}\n";
 
@@ -25,7 +25,7 @@ fn can_be_made() -> bool {
     is_root && is_installed("unshare") && is_installed("ip")
 }
 
-/// The forwarder where no resolver answers, in a directory with this Corefile.
+/// The forwarder without a working resolver, in a directory with this Corefile.
 fn without_resolver(test: &str, corefile: &str) -> (PathBuf, Command) {
     let directory = directory(test);
     fs::write(directory.join("Corefile"), corefile).unwrap();
@@ -43,7 +43,7 @@ fn without_resolver(test: &str, corefile: &str) -> (PathBuf, Command) {
     (directory, command)
 }
 
-/// Returns true if the process has a thread that reads.
+/// Returns `Some` if the process has a thread that reads.
 fn is_reading(process: u32) -> Option<()> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
     let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
@@ -56,7 +56,7 @@ fn pipe(directory: &Path, name: &str) {
 }
 
 #[test]
-fn a_start_that_waits_for_a_resolver_ends_when_it_is_told_to() {
+fn a_start_that_waits_for_a_resolver_ends_on_a_signal() {
     if !can_be_made() {
         return;
     }
@@ -70,7 +70,7 @@ fn a_start_that_waits_for_a_resolver_ends_when_it_is_told_to() {
 }
 
 #[test]
-fn a_reload_that_waits_for_a_resolver_keeps_nobody_waiting() {
+fn a_reload_that_waits_for_a_resolver_blocks_nothing_else() {
     if !can_be_made() {
         return;
     }
@@ -90,7 +90,7 @@ fn a_reload_that_waits_for_a_resolver_keeps_nobody_waiting() {
     forwarder.wait_for("[INFO] Reloading");
     while next() != "RELOADING=1" {}
     assert_eq!([next(), next(), next()], ["WATCHDOG=1"; 3]);
-    // The next one does not wait for what hangs.
+    // The next reload does not wait for the one that hangs.
     fs::write(directory.join("Corefile"), GOOD).unwrap();
     forwarder.signal("HUP");
     let line = forwarder.wait_for("[ERROR] reload failed, nothing has changed: gave up after ");
@@ -100,7 +100,7 @@ fn a_reload_that_waits_for_a_resolver_keeps_nobody_waiting() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_and_waited_for_by_nobody() {
+fn special_files_are_refused_without_waiting() {
     let directory = directory("blocked_pipe");
     pipe(&directory, "pipe");
     let listener = "tls://.:0 {\n bind 127.0.0.1\n tls pipe pipe\n}\n";
@@ -128,7 +128,7 @@ fn what_is_no_file_is_refused_and_waited_for_by_nobody() {
 }
 
 #[test]
-fn a_corefile_that_becomes_a_pipe_leaves_the_process_its_ears() {
+fn a_corefile_that_becomes_a_pipe_does_not_block_signals() {
     let directory = directory("blocked_later");
     fs::write(directory.join("Corefile"), GOOD).unwrap();
     let (mut forwarder, _) = onward_in(&directory, &["--workers", "1"]);
@@ -145,7 +145,7 @@ fn a_corefile_that_becomes_a_pipe_leaves_the_process_its_ears() {
 }
 
 #[test]
-fn standard_input_may_be_a_pipe_and_ends_when_it_likes() {
+fn standard_input_may_be_a_slow_pipe() {
     let directory = directory("blocked_stdin");
     let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
     command.args(["--conf", "/dev/stdin", "--workers", "1"]).current_dir(&directory);

@@ -1,7 +1,7 @@
-//! `onward check` as an operator and a machine meet it: output, exit codes, nothing bound.
+//! `onward check` for operators and programs: output, exit codes, and no bound socket.
 //!
-//! The numbers are those of a configuration whose sizes are written, so that they hold on any
-//! host; what follows from the host is only looked at for its place.
+//! The expected numbers are those of a configuration with explicit sizes, so that they hold on any
+//! host; numbers that depend on the host are only checked for presence.
 
 use super::process::{directory, onward_output};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-/// Two upstreams with pools of written sizes; {} is the port.
+/// Two upstreams with explicit pool sizes; {} is the port.
 const SIZED: &str = ".:{} {\n    bind 127.0.0.1\n    forward . 192.0.2.1 192.0.2.2 {\n        \
                      spread 3\n        max_conns 7\n    }\n}\n";
 
@@ -32,7 +32,7 @@ fn json(arguments: &[&str], directory: &PathBuf, code: i32) -> Value {
 }
 
 #[test]
-fn a_good_configuration_is_told_and_can_be_read_again() {
+fn a_valid_configuration_is_printed_and_can_be_read_again() {
     let directory = written("check_good", &SIZED.replace("{}", "5399"));
     let output = onward_output(&["check", "--workers", "3"], &directory);
     assert_eq!(output.status.code(), Some(0));
@@ -61,7 +61,7 @@ fn a_good_configuration_is_told_and_can_be_read_again() {
 }
 
 #[test]
-fn it_binds_nothing_that_is_taken() {
+fn addresses_in_use_are_a_warning() {
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = datagrams.local_addr().unwrap().port();
     let streams = TcpListener::bind(("127.0.0.1", port));
@@ -75,7 +75,7 @@ fn it_binds_nothing_that_is_taken() {
 }
 
 #[test]
-fn a_machine_gets_numbers_and_the_blocks_in_parts() {
+fn json_has_numbers_and_structured_blocks() {
     let directory = written("check_json", &SIZED.replace("{}", "5399"));
     let report = json(&["--workers", "2"], &directory, 0);
     assert_eq!(report["ok"], true);
@@ -99,7 +99,7 @@ fn a_machine_gets_numbers_and_the_blocks_in_parts() {
 }
 
 #[test]
-fn a_cache_is_told_with_all_that_nobody_wrote() {
+fn a_cache_is_printed_with_its_defaults() {
     let corefile = ".:5399 {\n bind 127.0.0.1\n cache 30s\n forward . 192.0.2.1\n}\n";
     let directory = written("check_cache", corefile);
     let text = stdout(&onward_output(&["check"], &directory));
@@ -123,7 +123,7 @@ fn a_cache_is_told_with_all_that_nobody_wrote() {
 }
 
 #[test]
-fn pages_over_http_are_told_by_address() {
+fn http_endpoints_are_listed_by_address() {
     let corefile =
         ".:5399 {\n bind 127.0.0.1\n health :8399\n ready :8399\n status [::1]:8398\n}\n";
     let directory = written("check_pages", corefile);
@@ -143,7 +143,7 @@ fn pages_over_http_are_told_by_address() {
 }
 
 #[test]
-fn what_is_odd_is_told_with_file_and_line_and_is_no_failure() {
+fn lints_have_file_and_line_and_are_no_failure() {
     let corefile = ".:5399 {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.1\n}\n";
     let directory = written("check_warning", corefile);
     let text = stdout(&onward_output(&["check"], &directory));
@@ -154,7 +154,7 @@ fn what_is_odd_is_told_with_file_and_line_and_is_no_failure() {
 }
 
 #[test]
-fn what_cannot_be_served_is_refused() {
+fn configurations_that_cannot_be_served_are_refused() {
     let certificate = "tls://.:5399 {\n bind 127.0.0.1\n tls Corefile Corefile\n}\n";
     for (test, corefile, word, code) in [
         ("check_bind", ".:5399 {\n bind 203.0.113.77\n}\n", "no such address", 1),
@@ -195,7 +195,7 @@ fn what_cannot_be_served_is_refused() {
         assert!(error.starts_with(&format!("onward: {message}\n")), "{error}");
         assert_eq!(details["blame"], if code == 2 { "text" } else { "host" }, "{test}");
         assert_eq!(details["exit"], code, "{test}");
-        // Serving says the same, and exits as the check has said.
+        // The server prints the same error and exits with the same code.
         let served = onward_output(&["--workers", "1"], &directory);
         assert_eq!(served.status.code(), Some(code), "{test}");
         let served = String::from_utf8_lossy(&served.stderr).trim_end().to_owned();

@@ -1,7 +1,7 @@
-//! The program as an operator meets it: command lines, messages, exit codes, signals.
+//! The command line: arguments, messages, exit codes, signals.
 //!
-//! Each test runs the real binary. What it prints is matched on the words an operator needs, not
-//! on whole sentences.
+//! Each test runs the real binary. Its output is matched on the words an operator needs, not on
+//! whole sentences.
 
 use super::process::{directory, free_port, onward, onward_output, send};
 use super::until::until;
@@ -36,7 +36,7 @@ fn with_nothing_to_do_it_says_what_to_try() {
 }
 
 #[test]
-fn help_teaches_and_is_no_error() {
+fn help_explains_and_is_no_error() {
     for flag in ["--help", "-help", "-h"] {
         let output = onward_output(&[flag], &directory("help"));
         assert_eq!(output.status.code(), Some(0), "{flag}");
@@ -48,7 +48,7 @@ fn help_teaches_and_is_no_error() {
 }
 
 #[test]
-fn a_way_of_steering_that_is_none_is_refused_with_those_there_are() {
+fn an_unknown_steer_mode_is_refused_with_the_known_ones() {
     let arguments = ["--steer", "names", "--forward", "127.0.0.1"];
     let output = onward_output(&arguments, &directory("steer"));
     assert_refused(&output, 2, &["'names'", "--steer", "name, cpu, flow"]);
@@ -122,7 +122,7 @@ fn both_stopping_signals_end_it_with_success() {
 }
 
 #[test]
-fn a_full_disk_that_takes_no_line_does_not_keep_it_from_serving() {
+fn a_full_log_disk_does_not_stop_service() {
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
     command.args(["--listen", &address, "--forward", "127.0.0.1:9"]);

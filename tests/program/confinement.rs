@@ -1,7 +1,7 @@
-//! What the running program may still do: `--user` and the sandbox of its threads.
+//! Privileges of the running program: `--user` and the sandbox of its threads.
 //!
-//! Read from what the kernel says of each thread. Becoming another account takes root, without
-//! which that is said aloud and skipped.
+//! Read from the kernel's status of each thread. Changing the account needs root; otherwise the
+//! tests print that they are skipped.
 
 use super::certs::Authority;
 use super::process::{Program, Stranger, directory, free_port, onward_in};
@@ -16,9 +16,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// An account that every Debian has, and its number.
+/// An account that every Debian has, and its user ID.
 const ACCOUNT: (&str, u32) = ("nobody", 65_534);
-/// CAP_NET_BIND_SERVICE, as `/proc` shows a set with nothing else.
+/// CAP_NET_BIND_SERVICE alone, as `/proc` shows it.
 const BIND_ONLY: &str = "0000000000000400";
 const NOTHING: &str = "0000000000000000";
 
@@ -35,7 +35,7 @@ fn is_root() -> bool {
     is_root
 }
 
-/// A directory that any account may read, with a Corefile in it.
+/// A directory with a Corefile, readable by any account.
 fn site(test: &str, upstream: SocketAddr, more: &str) -> PathBuf {
     let directory = std::env::temp_dir().join(format!("onward-{test}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&directory);
@@ -57,7 +57,7 @@ fn status(path: &str) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// The same of each thread, by its name.
+/// Returns the status of each thread, by its name.
 fn threads(process: u32) -> BTreeMap<String, BTreeMap<String, String>> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let of = |path: PathBuf| status(&path.join("status").display().to_string());
@@ -73,7 +73,7 @@ fn assert_serves(target: SocketAddr) {
     assert_eq!(summary.counts.answered, 50, "{:?}", summary.counts);
 }
 
-/// Threads that move packets have a filter once they do.
+/// Waits until the packet threads have their filters; returns the threads.
 fn wait_for_filters(process: u32) -> BTreeMap<String, BTreeMap<String, String>> {
     until("filters of system calls", || {
         let threads = threads(process);
@@ -83,7 +83,7 @@ fn wait_for_filters(process: u32) -> BTreeMap<String, BTreeMap<String, String>> 
 }
 
 #[test]
-fn threads_of_packets_are_confined_and_the_first_is_not() {
+fn packet_threads_are_sandboxed_and_the_main_thread_is_not() {
     let upstream = upstream();
     let site = site("sandbox", upstream.addresses()[0], "");
     let (program, address) = onward_in(&site, &["--workers", "2"]);
@@ -99,7 +99,7 @@ fn threads_of_packets_are_confined_and_the_first_is_not() {
 }
 
 #[test]
-fn without_a_sandbox_nobody_is_confined() {
+fn without_the_sandbox_no_thread_is_confined() {
     let upstream = upstream();
     let site = site("no_sandbox", upstream.addresses()[0], "");
     let (mut program, address) = onward_in(&site, &["--workers", "1", "--no-sandbox"]);
@@ -124,7 +124,7 @@ fn a_confined_server_reads_its_corefile_again_and_serves_pages() {
     let _ = fs::remove_dir_all(site);
 }
 
-/// The forwarder as [`ACCOUNT`], and what it said of that.
+/// The forwarder running as [`ACCOUNT`], its address, and its message about that.
 fn as_account(site: &Path, more: &[&str]) -> (Program, SocketAddr, String) {
     let mut arguments = vec!["--user", ACCOUNT.0, "--workers", "1"];
     arguments.extend(more);
@@ -175,7 +175,7 @@ fn an_account_reads_the_corefile_again_or_says_that_it_cannot() {
     program.signal("HUP");
     program.wait_for("reload failed, nothing has changed");
     assert_serves(address);
-    // At the start it is said beforehand.
+    // At the start it is a warning.
     let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
     command.args(["--user", ACCOUNT.0, "--workers", "1"]).current_dir(&site);
     let words = "user nobody cannot read the configuration, so the next reload will fail";
@@ -210,17 +210,17 @@ fn a_key_that_only_root_may_read_is_told_at_the_start() {
 }
 
 #[test]
-fn an_account_hands_over_to_the_program_as_it_is_installed() {
+fn an_upgrade_under_another_account_runs_the_binary_on_disk() {
     if !is_root() {
         return;
     }
     let upstream = upstream();
     let site = site("user_handover", upstream.addresses()[0], "");
-    // A port that the next process is told, too.
+    // A fixed port, so that the next process gets it, too.
     let text = fs::read_to_string(site.join("Corefile")).unwrap();
     let text = text.replace(".:0 ", &format!(".:{} ", free_port()));
     fs::write(site.join("Corefile"), text).unwrap();
-    // Where that account may go.
+    // A directory that the account may enter.
     let installed = site.join("onward");
     fs::copy(env!("CARGO_BIN_EXE_onward"), &installed).unwrap();
     let mut command = Command::new(&installed);
@@ -241,7 +241,7 @@ fn an_account_hands_over_to_the_program_as_it_is_installed() {
 }
 
 #[test]
-fn who_cannot_become_another_does_not_start() {
+fn without_the_right_to_change_accounts_it_does_not_start() {
     let site = directory("user_unknown");
     let arguments =
         ["--user", "nobody-of-this-name", "--listen", "127.0.0.1:0", "--forward", "127.0.0.1"];

@@ -1,7 +1,7 @@
-//! dnstap between the program and receivers of other makers.
+//! dnstap to third-party receivers.
 //!
-//! What `fstrm_capture` takes and `dnstap-ldns` reads, the world takes and reads. Skipped aloud
-//! where they are not installed (Debian: fstrm-bin, dnstap-ldns).
+//! `fstrm_capture` must accept the stream and `dnstap-ldns` must decode it. Skipped, with a
+//! message, where they are not installed (Debian: fstrm-bin, dnstap-ldns).
 
 use super::process::{Program, TIMEOUT, directory, onward_in};
 use super::until::until;
@@ -18,7 +18,7 @@ fn upstream() -> Upstream {
 }
 
 #[test]
-fn a_receiver_of_others_gets_what_was_asked_and_answered() {
+fn third_party_receivers_get_queries_and_responses() {
     if !is_installed("fstrm_capture") || !is_installed("dnstap-ldns") {
         return;
     }
@@ -62,7 +62,7 @@ fn a_receiver_of_others_gets_what_was_asked_and_answered() {
 }
 
 #[test]
-fn without_a_receiver_queries_are_answered_and_it_is_said() {
+fn without_a_receiver_queries_are_answered_and_a_warning_is_logged() {
     let directory = directory("dnstap-nobody");
     let socket = directory.join("nobody.sock");
     let corefile = format!(".:0 {{\n bind 127.0.0.1\n dnstap {}\n any\n}}\n", socket.display());

@@ -1,7 +1,7 @@
-//! `onward doctor` on made-up hosts: trees of files as the kernel would show them.
+//! `onward doctor` on simulated hosts: trees of files as the kernel would show them.
 //!
-//! What is said of each fact is tried where it is judged; here the files are read by the whole
-//! program, and its exit code and both formats are held against what the files say.
+//! The verdict on each fact is tested beside its code; here the whole program reads the files, and
+//! its exit code and both formats are compared with them.
 
 use super::process::{directory, onward_output};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-/// Files of a host on which all is well.
+/// Files of a host without any problem.
 const GOOD: [(&str, &str); 18] = [
     ("proc/sys/net/core/rmem_max", "4194304\n"),
     ("proc/sys/net/core/wmem_default", "212992\n"),
@@ -46,7 +46,7 @@ fn write(root: &Path, path: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// The exit code, and what is said to machines.
+/// Returns the exit code and the JSON report.
 fn examine(root: &PathBuf, more: &[&str]) -> (Option<i32>, Value) {
     let path = root.display().to_string();
     let mut arguments = vec!["doctor", "--root", &path, "--seconds", "0", "--format", "json"];
@@ -55,7 +55,7 @@ fn examine(root: &PathBuf, more: &[&str]) -> (Option<i32>, Value) {
     (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
 }
 
-/// The verdict on each topic whose verdict is not `fine`.
+/// The verdict on each topic that is not `fine`.
 fn complaints(report: &Value) -> Vec<(&str, &str)> {
     let findings = report["findings"].as_array().unwrap().iter();
     let words = findings.map(|it| (it["topic"].as_str().unwrap(), it["verdict"].as_str().unwrap()));
@@ -80,7 +80,7 @@ fn a_good_host_is_fine_in_both_formats() {
 }
 
 #[test]
-fn what_costs_something_is_advice_with_the_command_that_mends_it() {
+fn costly_settings_are_advice_with_the_command_to_fix_them() {
     let root = host("doctor_advice");
     write(&root, "proc/sys/net/core/rmem_max", "212992\n");
     write(&root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n");
@@ -96,9 +96,9 @@ fn what_costs_something_is_advice_with_the_command_that_mends_it() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_broken_and_who_has_it_is_named() {
+fn a_port_in_use_is_broken_and_its_owner_is_named() {
     let root = host("doctor_port");
-    // 127.0.0.53:53, as a host of this byte order shows it.
+    // 127.0.0.53:53 in this host's byte order.
     let address = format!("{:08X}:0035", u32::from_ne_bytes([127, 0, 0, 53]));
     let line = format!("  sl\n 9: {address} 00000000:0000 07 0:0 0:0 0 101 0 4711 2\n");
     write(&root, "proc/net/udp", &line);
@@ -109,15 +109,15 @@ fn a_port_that_is_taken_is_broken_and_who_has_it_is_named() {
     assert_eq!(code, Some(2), "{report:#}");
     assert!(complaints(&report).contains(&("port 53", "broken")), "{report:#}");
     assert!(report.to_string().contains("DNSStubListener=no"), "{report:#}");
-    // Elsewhere it is in nobody's way.
+    // On another address it does not conflict.
     let (_, report) = examine(&root, &["--listen", "127.0.0.1", "--forward", "192.0.2.53"]);
     assert!(complaints(&report).iter().all(|(topic, _)| *topic != "port 53"), "{report:#}");
 }
 
 #[test]
-fn workers_far_from_the_card_are_told_its_node() {
+fn workers_far_from_the_nic_get_its_numa_node() {
     let root = host("doctor_numa");
-    // The card is near cores that no host has: wherever this runs, the workers are on the other.
+    // The NIC's node has cores that no host has, so that the workers are always on the other node.
     for (path, text) in [
         ("sys/devices/system/node/node0/cpulist", "0-4095\n"),
         ("sys/devices/system/node/node2/cpulist", "4096-4099\n"),
@@ -137,10 +137,10 @@ fn workers_far_from_the_card_are_told_its_node() {
     let found = finding["found"].as_str().unwrap();
     assert!(found.starts_with("eth0 is on node 2, workers on core"), "{found}");
     assert!(found.contains("receive interrupts go to core 4097"), "{found}");
-    // A card that is down takes nothing in, wherever it is.
+    // A NIC that is down receives nothing and is ignored.
     write(&root, "sys/class/net/eth0/operstate", "down\n");
     assert!(numa(&examine(&root, &what).1).is_empty());
-    // Here all is on one side.
+    // Here everything is on one node.
     write(&root, "sys/class/net/eth0/operstate", "up\n");
     write(&root, "sys/devices/virtio7/numa_node", "0\n");
     write(&root, "proc/irq/25/effective_affinity_list", "0\n");
@@ -160,7 +160,7 @@ fn a_configuration_that_cannot_be_served_is_broken() {
 #[test]
 fn a_configuration_that_is_odd_is_served_and_judged_by_the_host_that_is_read() {
     let root = host("doctor_odd");
-    // One port fewer than one connection at a time to each upstream takes.
+    // One port fewer than one connection to each upstream needs.
     write(&root, "proc/sys/net/ipv4/ip_local_port_range", "40000\t40000\n");
     let corefile = ". {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.2\n}\n10.9.3.0/18 {\n}\n";
     fs::write(root.join("Corefile"), corefile).unwrap();

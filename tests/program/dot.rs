@@ -1,8 +1,8 @@
-//! DNS over TLS between programs of other makers: kdig, dnsperf, unbound, dnsdist, knot-resolver.
+//! DNS over TLS with third-party programs: kdig, dnsperf, unbound, dnsdist, knot-resolver.
 //!
-//! Each verifies what it is shown, and the last three are asked as well: what they accept is what
-//! the world accepts. Skipped aloud where they are not installed (Debian: knot-dnsutils, dnsperf,
-//! unbound, dnsdist, knot-resolver).
+//! Each verifies our certificate, and the last three also serve as upstreams. Skipped, with a
+//! message, where they are not installed (Debian: knot-dnsutils, dnsperf, unbound, dnsdist,
+//! knot-resolver).
 
 use super::certs::{Authority, Dates, Identity};
 use super::process::{Program, directory, free_port, onward};
@@ -16,7 +16,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Certificates in a directory of the test's own.
+/// Certificates in the test's directory.
 pub(super) struct Site {
     directory: PathBuf,
 }
@@ -45,7 +45,7 @@ impl Site {
         onward(&["--conf", &self.path("Corefile"), "--workers", "1"])
     }
 
-    /// unbound on `port` with `lines` besides.
+    /// unbound on `port` with additional `lines`.
     fn unbound(&self, port: u16, lines: &str) -> Program {
         let text = format!(
             "server:\n username: \"\"\n chroot: \"\"\n pidfile: \"\"\n use-syslog: no\n \
@@ -62,7 +62,7 @@ impl Site {
 }
 
 impl Site {
-    /// Has whoever speaks TLS on `port` and knows n1.onward.test be asked for it by onward.
+    /// Queries n1.onward.test through onward, whose upstream is the TLS server on `port`.
     fn ask_over_tls(&self, port: u16) {
         until("somebody listens", || TcpStream::connect(("127.0.0.1", port)).ok());
         let body = format!(
@@ -77,8 +77,8 @@ impl Site {
     }
 }
 
-/// A certificate that is its own authority, for dns.test and loopback, by OpenSSL: cert.pem and
-/// key.pem of `site`, and ca.pem the same.
+/// Makes a self-signed certificate for dns.test and loopback with OpenSSL: cert.pem and key.pem of
+/// `site`, and ca.pem with the same certificate.
 fn make_own(site: &Site, key: &[&str]) {
     let (certificate, secret) = (site.path("cert.pem"), site.path("key.pem"));
     let names = "subjectAltName=DNS:dns.test,IP:127.0.0.1";
@@ -90,7 +90,7 @@ fn make_own(site: &Site, key: &[&str]) {
 }
 
 const P521: &[&str] = &["ec", "-pkeyopt", "ec_paramgen_curve:P-521"];
-/// Of five primes: such a key is made in a second instead of a minute.
+/// With five primes such a key is made in a second instead of a minute.
 const RSA_8192: &[&str] = &["rsa:8192", "-pkeyopt", "rsa_keygen_primes:5"];
 
 fn responder() -> Upstream {
@@ -236,7 +236,7 @@ fn a_key_that_cannot_sign_is_refused_with_its_size() {
 }
 
 #[test]
-fn certificates_that_are_over_are_told_of_and_their_ends_are_a_metric() {
+fn expired_certificates_are_logged_and_expiry_is_a_metric() {
     let (site, upstream) = (Site::new("expired"), responder());
     let over = Authority::new("a \"site\"").issue_for(&["dns.test"], Dates::Over);
     fs::write(site.directory.join("cert.pem"), &over.certificate).unwrap();

@@ -1,7 +1,7 @@
-//! What the program writes of queries that fail.
+//! Error log lines of failed queries.
 //!
-//! One line each, or one for many: as its configuration says, the new one after a reload too. What
-//! is pending when it stops is written then.
+//! One line for each error or for many, as configured, also after a reload. Pending summaries are
+//! written when the program stops.
 
 use super::dead::{Death, dead};
 use super::process::{TIMEOUT, directory, onward_in};
@@ -17,7 +17,7 @@ fn write_corefile(directory: &Path, port: u16, upstream: SocketAddr, errors: &st
     fs::write(directory.join("Corefile"), text).unwrap();
 }
 
-/// Asks for `name`, of one label, and returns the code of the reply.
+/// Queries the single-label `name` and returns the response code.
 fn ask(client: &UdpSocket, name: &str) -> u8 {
     let mut query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00".to_vec();
     query.push(name.len() as u8);

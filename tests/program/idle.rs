@@ -1,8 +1,7 @@
-//! An idle forwarder sleeps: no thread of it wakes up while nothing is due.
+//! An idle forwarder sleeps: no thread wakes up while nothing is due.
 //!
-//! What the kernel counts is how often a thread gave up its processor, which each wake-up ends
-//! with. It is counted over whole seconds in which nothing happens, so a tick of any period up to
-//! that would show.
+//! The measure is the kernel's count of voluntary context switches, because each wake-up ends with
+//! one. It is read over whole seconds without queries, so that a tick of any shorter period shows.
 
 use super::process::{Program, TIMEOUT, directory, onward};
 use onward::traffic::answer::Behaviour;
@@ -11,13 +10,13 @@ use onward::traffic::upstream::{Service, Upstream};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Nothing happens for so long.
+/// Length of a period without queries.
 const STILL: Duration = Duration::from_secs(2);
-/// Pools have closed all they hold after the first of so many, and the last must be still.
+/// Maximum number of periods until one is free of wake-ups: pools close their connections first.
 const PERIODS: usize = 4;
 
 #[test]
-fn an_idle_host_is_left_asleep() {
+fn an_idle_server_causes_no_wake_ups() {
     let address = "127.0.0.1:0".parse().unwrap();
     let service = Service::new(address, Behaviour::default());
     let upstream = Upstream::of(vec![service]).unwrap();

@@ -1,6 +1,6 @@
-//! A process's life: it reads its configuration again, hands over, and tells its manager.
+//! Process lifecycle: reload, upgrade, and notification of the service manager.
 //!
-//! Under a load that asks all the time, because none of it may cost a query.
+//! Under constant load, because none of it may cost a query.
 
 use super::process::{Program, Stranger, TIMEOUT, directory, onward_in, onward_with, send};
 use super::until::until;
@@ -29,7 +29,7 @@ fn write_corefile(directory: &Path, port: u16, upstream: SocketAddr, more: &str)
     fs::write(directory.join("Corefile"), text).unwrap();
 }
 
-/// Asks as fast as it gets answers while `during` goes on.
+/// Sends queries as fast as they are answered while `during` runs.
 fn ask_during(target: SocketAddr, during: impl FnOnce()) -> Tally {
     let mut options = Options::closed(vec![target], 64, TIMEOUT * 3, 1);
     options.timeout = TIMEOUT;
@@ -46,7 +46,7 @@ fn wait_until_asked(upstream: &Upstream, queries: u64) {
     until(&format!("{queries} queries"), asked);
 }
 
-/// Asks two hundred questions, which are all answered.
+/// Sends two hundred queries, which must all be answered.
 #[track_caller]
 fn assert_serves(target: SocketAddr) {
     let mut options = Options::closed(vec![target], 64, TIMEOUT, 2);
@@ -66,7 +66,7 @@ fn assert_nothing_lost(summary: &Tally) {
 }
 
 #[test]
-fn a_signal_has_the_file_read_again_and_a_bad_file_changes_nothing() {
+fn a_signal_reloads_the_file_and_a_bad_file_changes_nothing() {
     let (first, second) = (upstream(), upstream());
     let directory = directory("signals");
     write_corefile(&directory, 0, first.addresses()[0], "");
@@ -96,7 +96,7 @@ fn a_signal_has_the_file_read_again_and_a_bad_file_changes_nothing() {
 }
 
 #[test]
-fn a_file_that_somebody_is_writing_is_told_of_and_left_alone() {
+fn a_file_being_written_is_reported_and_not_loaded() {
     let (first, second) = (upstream(), upstream());
     let directory = directory("unfinished");
     write_corefile(&directory, 0, first.addresses()[0], "reload 2s 0");
@@ -136,7 +136,7 @@ fn what_comes_from_standard_input_is_served_and_read_only_once() {
 }
 
 #[test]
-fn it_goes_on_when_nobody_reads_what_it_says() {
+fn it_continues_without_a_reader_of_its_output() {
     let (first, second) = (upstream(), upstream());
     let directory = directory("unread");
     write_corefile(&directory, 0, first.addresses()[0], "");
@@ -145,13 +145,12 @@ fn it_goes_on_when_nobody_reads_what_it_says() {
     let summary = ask_during(address, || {
         send("HUP", child.id());
         wait_until_asked(&second, 1);
-        // Taken in, too, with nobody to tell.
+        // The configuration is reloaded, too, although no output can be written.
         send("USR1", child.id());
     });
     assert_nothing_lost(&summary);
     assert_serves(address);
-    // What the keeper says of an upstream that is gone is lost as well, and it still leads the
-    // stop.
+    // The keeper's message about a dead upstream is lost as well, and it still controls the stop.
     second.stop().unwrap();
     for _ in 0..3 {
         assert_eq!(rcode_of_a_query(address), 2);
@@ -168,7 +167,7 @@ fn it_goes_on_when_its_reader_has_stopped_reading() {
         let address = upstream.addresses()[0];
         write_corefile(&directory, 0, address, more);
     };
-    // Each query that nobody forwards is a line, and these are more than a pipe holds.
+    // Each query outside the forwarded zones causes a line, and these exceed a pipe's capacity.
     corefile("}\nnobody.test:0 {\n bind 127.0.0.1\n errors");
     let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
     command.args(["--workers", "1"]).current_dir(&directory).stdout(Stdio::piped());
@@ -196,8 +195,8 @@ fn it_goes_on_when_its_reader_has_stopped_reading() {
     drop(output);
 }
 
-/// The forwarder, started in `directory`, with a standard output that nobody reads after the line
-/// that says where it listens.
+/// Starts the forwarder in `directory`; its standard output is not read after the line with its
+/// address.
 fn onward_unread(directory: &Path) -> (Child, SocketAddr) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
     command.args(["--workers", "2"]).current_dir(directory).stdout(Stdio::piped());
@@ -218,7 +217,7 @@ fn rcode_of_a_query(address: SocketAddr) -> u8 {
 }
 
 #[test]
-fn the_file_is_looked_at_without_being_told() {
+fn the_file_is_checked_without_a_signal() {
     let (first, second) = (upstream(), upstream());
     let directory = directory("watched");
     write_corefile(&directory, 0, first.addresses()[0], "reload 2s 0");
@@ -236,7 +235,7 @@ fn the_next_process_takes_over_and_nothing_is_lost() {
     write_corefile(&directory, 0, upstream.addresses()[0], "");
     let arguments = ["--workers", "2", "--steer", "name", "-pidfile", "pid"];
     let (mut forwarder, address) = onward_in(&directory, &arguments);
-    // It is written behind the line that says where it listens.
+    // The file is written after the line with the address.
     let wait_for_pidfile = |process: u32| {
         let number = || fs::read_to_string(directory.join("pid")).ok();
         until("the pid file", || number().filter(|number| *number == format!("{process}\n")));
@@ -245,7 +244,7 @@ fn the_next_process_takes_over_and_nothing_is_lost() {
     write_corefile(&directory, address.port(), upstream.addresses()[0], "");
     let mut next = None;
     let summary = ask_during(address, || {
-        // As many as in a second of 20,000 in the middle of which it happens.
+        // The upgrade begins in the middle of 20,000 queries.
         wait_until_asked(&upstream, 10_000);
         forwarder.signal("USR2");
         let line = forwarder.wait_for("upgrade complete");
@@ -275,12 +274,12 @@ fn a_next_process_that_cannot_serve_changes_nothing() {
 }
 
 #[test]
-fn who_says_stop_while_it_hands_over_is_heard() {
+fn a_stop_during_an_upgrade_is_obeyed() {
     let upstream = upstream();
     let directory = directory("stopped_handover");
     write_corefile(&directory, 0, upstream.addresses()[0], "");
     let (mut forwarder, address) = onward_in(&directory, &["--workers", "1"]);
-    // The next process has a name to look up, of a server that says nothing.
+    // The next process has to resolve a name at a silent server.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     silent.set_read_timeout(Some(TIMEOUT)).unwrap();
     let resolver = silent.local_addr().unwrap();
@@ -297,7 +296,7 @@ fn who_says_stop_while_it_hands_over_is_heard() {
 }
 
 #[test]
-fn the_service_manager_is_told() {
+fn the_service_manager_is_notified() {
     let directory = directory("manager");
     let manager = UnixDatagram::bind(directory.join("notify")).unwrap();
     manager.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -337,7 +336,7 @@ fn sockets_of_the_service_manager_are_used() {
     let numbers = [numbers[0], passed.add(&acceptor).unwrap(), numbers[1]];
     drop((datagrams, acceptor, astray));
     write_corefile(&directory, address.port(), upstream.addresses()[0], "");
-    // As systemd does it: numbered from 3, and meant for the process that runs the program.
+    // As systemd does it: numbered from 3, and addressed to the process that runs the program.
     let script = format!(
         "exec 3<&{} 4<&{} 5<&{}; LISTEN_FDS=3 LISTEN_PID=$$ exec {} --workers 2",
         numbers[0],

@@ -1,6 +1,6 @@
-//! The query log of the whole program, and its log for machines.
+//! The query log of the whole program, and its log in JSON.
 //!
-//! As text and as JSON, with names of any bytes, and with a standard output that nobody reads.
+//! As text and as JSON, with names of arbitrary bytes, and with an unread standard output.
 
 use super::process::{Program, TIMEOUT, directory, onward_in};
 use onward::clock::Clock;
@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Names of the odd ones.
+/// Number of names with arbitrary bytes.
 const NAMES: usize = 10_000;
-/// Queries that are outstanding together: fewer than a socket's buffer holds.
+/// Outstanding queries: fewer than a socket's buffer holds.
 const TOGETHER: usize = 100;
 
 fn write_corefile(directory: &Path, port: u16, body: &str) {
@@ -44,7 +44,7 @@ fn query(id: u16, name: &[u8], kind: u8) -> Vec<u8> {
     [&header[..], name, &[0, kind, 0, 1]].concat()
 }
 
-/// Asks and returns the reply's length.
+/// Sends a query and returns the reply's length.
 fn ask(client: &UdpSocket, query: &[u8]) -> usize {
     client.send(query).unwrap();
     let mut reply = [0; 1_500];
@@ -53,7 +53,7 @@ fn ask(client: &UdpSocket, query: &[u8]) -> usize {
     len
 }
 
-/// The forwarder in `directory` with its log for machines, and its address.
+/// The forwarder in `directory` with `--log-format json`, and its address.
 fn onward_json(directory: &Path) -> (Program, SocketAddr) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
     command.args(["--log-format", "json", "--workers", "1"]).current_dir(directory);
@@ -65,14 +65,14 @@ fn onward_json(directory: &Path) -> (Program, SocketAddr) {
     })
 }
 
-/// The next line, which is JSON as all are.
+/// The next log line, parsed as JSON.
 fn next(forwarder: &mut Program) -> Value {
     let line = forwarder.wait_for("");
     serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
 #[test]
-fn a_query_is_a_line_in_the_form_that_its_rule_says() {
+fn a_query_is_a_line_in_the_format_of_its_rule() {
     let rules = "log a.test \"{type} {name} {rcode} {nothing} {/x}\"\n log b.test {\n class \
                  success\n }\n log";
     let directory = serving("log-text", &format!("{rules}\n any"));
@@ -82,7 +82,7 @@ fn a_query_is_a_line_in_the_form_that_its_rule_says() {
     ask(&client, &query(1, b"\x01x\x01A\x04tesT\0", 255));
     let line = forwarder.wait_for("ANY");
     assert_eq!(line, "[INFO] ANY x.a.test. NOERROR {nothing} -");
-    // Nobody forwards it, which is an error, and the rule wants none: what follows is another's.
+    // Without a forward it is an error, and no log rule matches: the next line is of another query.
     ask(&client, &query(2, b"\x01b\x04test\0", 1));
     let len = ask(&client, &query(29_970, b"\x01c\x04test\0", 1));
     let line = forwarder.wait_for("test.");
@@ -90,7 +90,7 @@ fn a_query_is_a_line_in_the_form_that_its_rule_says() {
         format!("[INFO] {own} - 29970 \"A IN c.test. udp 24 false 512\" SERVFAIL qr,rd,ra {len} ");
     let rest = line.strip_prefix(&head).unwrap_or_else(|| panic!("{line} is not {head}"));
     assert!(rest.strip_suffix('s').unwrap().parse::<f64>().is_ok(), "{line}");
-    // What is on its way when it stops is written.
+    // A record that is pending at the stop is written.
     ask(&client, &query(3, b"\x01d\x04test\0", 1));
     forwarder.signal("TERM");
     forwarder.wait_for("A IN d.test.");
@@ -99,7 +99,7 @@ fn a_query_is_a_line_in_the_form_that_its_rule_says() {
 }
 
 #[test]
-fn for_machines_every_line_is_an_object_with_its_fields() {
+fn json_lines_are_objects_with_their_fields() {
     let directory = serving("log-json", "log\n errors\n reload");
     let (mut forwarder, address) = onward_json(&directory);
     let client = client(address);
@@ -151,7 +151,7 @@ fn for_machines_every_line_is_an_object_with_its_fields() {
 }
 
 #[test]
-fn upstreams_that_go_and_come_are_told_of_for_machines() {
+fn upstream_health_changes_are_json_events() {
     let upstream = UdpSocket::bind("127.0.0.1:0").unwrap();
     let at = upstream.local_addr().unwrap();
     drop(upstream);
@@ -166,7 +166,7 @@ fn upstreams_that_go_and_come_are_told_of_for_machines() {
 }
 
 #[test]
-fn connections_that_grew_too_old_are_told_of() {
+fn connections_closed_by_max_age_are_logged() {
     let address = "127.0.0.1:0".parse().unwrap();
     let service = Service::new(address, Behaviour::default());
     let upstream = Upstream::of(vec![service]).unwrap();
@@ -175,7 +175,7 @@ fn connections_that_grew_too_old_are_told_of() {
     let directory = serving("log-retired", &forward);
     let (mut forwarder, address) = onward_json(&directory);
     let (client, clock) = (client(address), Clock::start());
-    // As long as it is in use it does not expire.
+    // A connection in use does not expire.
     while clock.now().since(Moment::ZERO) < Duration::from_secs(2) {
         ask(&client, &query(7, b"\x01a\x04test\0", 1));
     }
@@ -186,7 +186,7 @@ fn connections_that_grew_too_old_are_told_of() {
     assert_eq!(forwarder.end("TERM"), Some(0));
 }
 
-/// A name of odd bytes: all of them occur among [`NAMES`].
+/// A name of arbitrary bytes: all byte values occur among [`NAMES`].
 fn odd_name(number: usize) -> Vec<u8> {
     let mut name = Vec::new();
     for label in 0..1 + number % 5 {
@@ -234,7 +234,7 @@ fn names_of_any_bytes_leave_well_formed_lines() {
 }
 
 #[test]
-fn an_output_that_nobody_reads_delays_no_answer() {
+fn an_unread_output_delays_no_reply() {
     let directory = serving("log-stuck", "log\n any");
     let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
     command.args(["--workers", "1"]).current_dir(&directory).stdout(Stdio::piped());
@@ -244,7 +244,7 @@ fn an_output_that_nobody_reads_delays_no_answer() {
     output.read_line(&mut line).unwrap();
     let address = line.strip_prefix("onward listens on ").unwrap().split(',').next().unwrap();
     let client = client(address.parse().unwrap());
-    // Their lines are more than a pipe and all pages hold.
+    // Their lines exceed the capacity of a pipe and all pages.
     let name = [&[63][..], &[0xff; 63], &[63], &[0xff; 63], &[0]].concat();
     for number in 0..12_000 {
         ask(&client, &query(number, &name, 255));

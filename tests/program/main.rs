@@ -1,13 +1,12 @@
-//! The whole program, as its users meet it.
+//! The whole program, as users run it.
 //!
-//! The real binary in a process of its own: its command line, messages and exit codes ([`cli`]),
-//! what it says of a configuration ([`check`]), of a host ([`doctor`]), of queries ([`log`]) and of
-//! those that fail ([`errors`]), its work between programs of other makers ([`real_servers`],
-//! [`dnstap`], [`dot`]), its sleep ([`idle`]), its life ([`life`]), what a host
-//! that does not answer leaves of it ([`blocked`]), its pages over HTTP
-//! ([`pages`]), what outages leave behind ([`outages`]), what it may still do ([`confinement`]),
-//! the files that a host gets ([`tuning`]), who announces its address ([`anycast`]), and what it
-//! does to a terminal ([`top`]), and how zones follow a directory ([`zones`]).
+//! The real binary in a process of its own: command line, messages and exit codes ([`cli`]),
+//! reports on a configuration ([`check`]) and on a host ([`doctor`]), query log ([`log`]) and error
+//! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`dot`]), idle state
+//! ([`idle`]), process lifecycle ([`life`]), files and resolvers that never respond ([`blocked`]),
+//! HTTP endpoints ([`pages`]), outages ([`outages`]), privileges ([`confinement`]), files for a
+//! host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]), and zones in a directory
+//! ([`zones`]).
 
 mod anycast;
 mod blocked;

@@ -1,22 +1,21 @@
-//! Upstreams that are written as host names, in a running process.
+//! Upstreams written as host names, in a running process.
 //!
-//! The resolver is a socket of the test. When the name gets another address, the process goes on
-//! with that, whatever the Corefile says by then.
+//! The resolver is a socket of the test. When the name gets another address, the process uses it,
+//! even if the Corefile has become invalid meanwhile.
 
 use super::process::{Program, TIMEOUT, directory, onward};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Last byte of the address that the name has, in 127.0.0.0/8.
+/// Last byte of the name's address, in 127.0.0.0/8.
 type Address = Arc<AtomicU8>;
 
 const QUESTION_AT: usize = 12;
 const NO_ERROR: u8 = 0;
 const NX_DOMAIN: u8 = 3;
 
-/// Answers whatever comes to `socket` for as long as the process lives, each time with what
-/// `reply` makes of the query.
+/// Answers each packet at `socket` with the result of `reply`, as long as the process lives.
 fn serve(socket: UdpSocket, reply: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) {
     std::thread::spawn(move || {
         let mut packet = [0; 512];
@@ -26,7 +25,7 @@ fn serve(socket: UdpSocket, reply: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) {
     });
 }
 
-/// The question of `query` and a header with `rcode` and this number of answers.
+/// The header with `rcode` and this number of answers, and the question of `query`.
 fn header_and_question(query: &[u8], rcode: u8, answers: u8) -> Vec<u8> {
     let name_len = query[QUESTION_AT..].iter().position(|byte| *byte == 0).unwrap() + 1;
     let mut reply = query[..QUESTION_AT + name_len + 4].to_vec();
@@ -34,7 +33,7 @@ fn header_and_question(query: &[u8], rcode: u8, answers: u8) -> Vec<u8> {
     reply
 }
 
-/// A resolver that knows one address of every name, for one second.
+/// A resolver with one address for every name, and a TTL of one second.
 fn resolver(address: Address) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let at = socket.local_addr().unwrap();
@@ -50,8 +49,7 @@ fn resolver(address: Address) -> SocketAddr {
     at
 }
 
-/// Upstreams at 127.0.0.1 and 127.0.0.2 with one port, each of which answers with its own response
-/// code.
+/// Upstreams at 127.0.0.1 and 127.0.0.2 with one port, each answering with its own response code.
 fn upstreams() -> u16 {
     let first = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = first.local_addr().unwrap().port();

@@ -1,22 +1,21 @@
-//! Dead upstreams under more queries than anybody answers: descriptors and memory.
+//! Dead upstreams under an overload of queries: descriptors and memory.
 //!
-//! What the kernel says of the process, before and after. The first floods touch memory that later
-//! ones use again: how many of them do depends on how much of a flood the host lets through, so
-//! floods go on until some in a row have added nothing. With a leak none ever would.
+//! The kernel's figures for the process are compared before and after. Early floods touch memory
+//! that later ones reuse, and the number of floods needed depends on the host; so floods continue
+//! until some in a row have added nothing, which would never happen with a leak.
 
 use super::dead::{Death, dead};
 use super::flood::Flood;
 use super::process::{Program, directory, onward};
 use super::until::until;
 
-/// Within half a second.
+/// Queries of a flood, sent within half a second.
 const QUERIES: u16 = 25_000;
 /// Floods in a row that must add nothing.
 const STEADY: usize = 3;
-/// Floods at most.
+/// Maximum number of floods.
 const FLOODS_MAX: usize = 20;
-/// What counts as nothing, in bytes for each query of those floods that was answered: whatever
-/// could be leaked is larger.
+/// Tolerated growth in bytes per answered query of the last floods: less than any leak would cause.
 const GROWTH_MAX: u64 = 16;
 
 #[test]
@@ -32,7 +31,7 @@ fn under_a_flood_a_dead_upstream_leaks_no_descriptor_and_no_memory() {
         std::fs::write(&path, text).unwrap();
         let (program, address) = onward(&["--conf", path.to_str().unwrap(), "--workers", "1"]);
         let idle = descriptors(&program);
-        // After each flood: the memory, and how many queries were answered until then.
+        // After each flood: the memory, and the number of queries answered so far.
         let mut levels = vec![(resident(&program), 0)];
         while !is_steady(&levels) {
             assert!(levels.len() <= FLOODS_MAX, "{death:?}: memory grows and grows: {levels:?}");
@@ -49,7 +48,7 @@ fn under_a_flood_a_dead_upstream_leaks_no_descriptor_and_no_memory() {
     }
 }
 
-/// Returns true if the last floods have added nothing.
+/// Returns true if the last floods added nothing.
 fn is_steady(levels: &[(u64, u64)]) -> bool {
     let Some(first) = levels.len().checked_sub(STEADY + 1) else { return false };
     let (size_before, answered_before) = levels[first];

@@ -1,7 +1,6 @@
-//! Pages over HTTP as an operator's tools meet them: from the start to the end of the process.
+//! HTTP endpoints from the start to the end of a process.
 //!
-//! What is printed of them, who else has their addresses, and that they go on through lameduck and
-//! from one process to the next.
+//! Covers messages about them, addresses in use, lameduck, and the upgrade to the next process.
 
 use super::http::{get, try_get};
 use super::process::{Program, Stranger, directory, onward_in, onward_output};
@@ -15,7 +14,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
-/// A forwarder with these pages, the address of its queries and that of `path`.
+/// A forwarder with these endpoints, the address of its listener and that of `path`.
 fn with_pages(directory: &Path, pages: &str, path: &str) -> (Program, SocketAddr, SocketAddr) {
     let text = format!(".:0 {{\n bind 127.0.0.1\n whoami\n {pages}\n}}\n");
     fs::write(directory.join("Corefile"), text).unwrap();
@@ -26,13 +25,13 @@ fn with_pages(directory: &Path, pages: &str, path: &str) -> (Program, SocketAddr
     (program, queries, address)
 }
 
-/// Returns true if ten questions are all answered.
+/// Returns true if ten queries are all answered.
 fn is_served(queries: SocketAddr) -> bool {
     let mut options = Options::closed(vec![queries], 10, TIMEOUT, 1);
     options.limit = Some(10);
     options.timeout = TIMEOUT;
     let counts = client::run(&options).unwrap().join().unwrap().counts;
-    // What `whoami` says is no answer of an upstream's.
+    // Replies of `whoami` are not those of the traffic upstream, so they count as wrong.
     counts.timed_out + counts.lost == 0 && counts.answered + counts.wrong == 10
 }
 
@@ -59,7 +58,7 @@ fn curl_gets_what_it_asks_for() {
 }
 
 #[test]
-fn an_address_that_somebody_has_keeps_only_health_from_starting() {
+fn an_address_in_use_stops_the_start_only_for_health() {
     let directory = directory("pages_taken");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -141,7 +140,7 @@ fn the_next_process_has_the_addresses_without_a_gap() {
     assert!(asked > 0);
     let number = line.split_whitespace().find_map(|word| word.parse().ok());
     let next = number.map(Stranger::new);
-    // It goes at once: lameduck is for a stop.
+    // The old process ends at once: lameduck applies to a stop only.
     let ended = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| program.wait());
         while !waiting.is_finished() {

@@ -1,7 +1,7 @@
-//! Programs that a test starts: the forwarder itself and servers of other makers.
+//! Child processes of a test: the forwarder itself and third-party servers.
 //!
-//! Each is ended when the test is done with it, however that ends. Nothing here waits for time
-//! to pass: a program is ready when it says so or answers.
+//! Each is killed at the end of its test. Nothing here sleeps: a program is ready when it prints so
+//! or responds.
 
 use crossbeam_channel::Receiver;
 use std::io::{BufRead, BufReader};
@@ -9,18 +9,18 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// How long a program may take to be ready or to answer.
+/// Deadline for a program to become ready or to respond.
 pub(super) use super::until::TIMEOUT;
 
 /// A program that runs until it is dropped.
 pub(super) struct Program {
     child: Child,
-    /// What it prints, once somebody reads it.
+    /// Its output lines, once read.
     lines: Option<Receiver<String>>,
 }
 
 impl Program {
-    /// Starts `command` and reads its output until `find` finds something in a line.
+    /// Starts `command` and reads its output until `find` returns a value for a line.
     pub(super) fn start<T>(
         command: &mut Command,
         mut find: impl FnMut(&str) -> Option<T>,
@@ -28,7 +28,7 @@ impl Program {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = crossbeam_channel::unbounded();
-        // Ends with the program's output, whether anybody still listens or not: a full pipe would
+        // Reads until the end of the output, with or without a receiver, because a full pipe would
         // stop the program.
         std::thread::spawn(move || {
             output.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
@@ -39,17 +39,17 @@ impl Program {
         (program, found)
     }
 
-    /// Starts `command`, which says nothing of use.
+    /// Starts `command`, whose output is ignored.
     pub(super) fn start_silent(command: &mut Command) -> Self {
         Self::of(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    /// One that was started elsewhere, and whose output is somebody else's.
+    /// Wraps a process that was started elsewhere, without its output.
     pub(super) fn of(child: Child) -> Self {
         Self { child, lines: None }
     }
 
-    /// Waits until it prints a line with `words` in it.
+    /// Waits until the program prints a line that contains `words`.
     #[track_caller]
     pub(super) fn wait_for(&mut self, words: &str) -> String {
         let line = self.find(|line| line.contains(words).then(|| line.to_owned()));
@@ -61,38 +61,36 @@ impl Program {
         std::iter::from_fn(|| lines.recv_timeout(TIMEOUT).ok()).find_map(|line| find(&line))
     }
 
-    /// Its process.
+    /// The process ID.
     pub(super) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends it `signal`, a name as `kill` takes it.
+    /// Sends `signal`, a name as for `kill`.
     pub(super) fn signal(&self, signal: &str) {
         send(signal, self.child.id());
     }
 
-    /// Waits for its exit code.
+    /// Waits for the exit code.
     pub(super) fn wait(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 
-    /// Sends it `signal` and waits for its exit code.
+    /// Sends `signal` and waits for the exit code.
     pub(super) fn end(mut self, signal: &str) -> Option<i32> {
         self.signal(signal);
         self.wait()
     }
 }
 
-/// A process that somebody else started for us, ended when this is dropped.
+/// A process started by another program, killed on drop.
 pub(super) struct Stranger(u32);
 
 impl Stranger {
-    /// The process with this number.
     pub(super) fn new(number: u32) -> Self {
         Self(number)
     }
 
-    /// Its number.
     pub(super) fn id(&self) -> u32 {
         self.0
     }
@@ -104,7 +102,7 @@ impl Drop for Stranger {
     }
 }
 
-/// Sends `signal`, a name as `kill` takes it, to a process.
+/// Sends `signal`, a name as for `kill`, to a process.
 pub(super) fn send(signal: &str, process: u32) {
     let status = Command::new("kill").args(["-s", signal, &process.to_string()]).status();
     assert!(status.unwrap().success(), "no process {process}");
@@ -112,13 +110,13 @@ pub(super) fn send(signal: &str, process: u32) {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The forwarder with these arguments, and the address that it says it listens on.
+/// Starts the forwarder with these arguments; returns its address as printed.
 pub(super) fn onward(arguments: &[&str]) -> (Program, SocketAddr) {
     onward_with(Path::new("."), arguments, &[])
 }
@@ -128,7 +126,7 @@ pub(super) fn onward_in(directory: &Path, arguments: &[&str]) -> (Program, Socke
     onward_with(directory, arguments, &[])
 }
 
-/// The same, with more in its environment.
+/// The same, with additional environment variables.
 pub(super) fn onward_with(
     directory: &Path,
     arguments: &[&str],
@@ -142,7 +140,7 @@ pub(super) fn onward_with(
     })
 }
 
-/// The forwarder's whole output, for command lines on which it ends by itself.
+/// Runs the forwarder with a command line on which it exits; returns its output.
 pub(super) fn onward_output(arguments: &[&str], directory: &PathBuf) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
     command.args(arguments).current_dir(directory).output().unwrap()

@@ -1,7 +1,7 @@
-//! Between programs of other makers: nsd behind the forwarder, dig and dnsperf before it.
+//! Third-party programs: nsd as the upstream, dig and dnsperf as clients.
 //!
-//! They know nothing of us, so what they accept is what the world accepts. Skipped aloud where
-//! they are not installed (Debian: nsd, bind9-dnsutils, dnsperf).
+//! They are independent implementations, so they check the wire format. Skipped, with a message,
+//! where they are not installed (Debian: nsd, bind9-dnsutils, dnsperf).
 
 use super::process::{Program, TIMEOUT, directory, free_port, onward};
 use crate::installed::is_installed;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const NAMES: usize = 10_000;
 
-/// A zone of [`NAMES`] names, a long TXT and a chain.
+/// A zone of [`NAMES`] names, a long TXT and a chain of aliases.
 fn zone() -> String {
     let mut zone = String::from(
         "$ORIGIN onward.test.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\n\
@@ -50,7 +50,7 @@ fn nsd(directory: &Path) -> (Program, SocketAddr) {
     (program, address)
 }
 
-/// Asks until there is an answer.
+/// Sends queries until one is answered.
 fn wait_until_it_answers(server: SocketAddr) {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(server).unwrap();
@@ -58,7 +58,7 @@ fn wait_until_it_answers(server: SocketAddr) {
     let (asking, asked) = mpsc::channel();
     std::thread::spawn(move || {
         let query = b"\0\x07\0\0\0\x01\0\0\0\0\0\0\x06onward\x04test\0\0\x06\0\x01";
-        // A refused datagram or a time-out: it is not there yet.
+        // A refused datagram or a timeout means that the server is not ready yet.
         while client.send(query).and_then(|_| client.recv(&mut [0; 512])).is_err() {}
         asking.send(()).unwrap();
     });

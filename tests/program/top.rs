@@ -1,6 +1,6 @@
 //! `onward top` on a terminal of its own.
 //!
-//! What it draws is tried where it is drawn; here is what it leaves behind.
+//! Its drawing is tested beside the code; here the subject is the state of the terminal afterwards.
 
 use super::process::{Program, TIMEOUT};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::process::{Command, Stdio};
 
-/// Both ends of a terminal of 80 by 24: who looks at it, and what a program is given.
+/// Both ends of a pseudo-terminal of 80 by 24: the controlling side and the program's.
 fn terminal() -> (File, File) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags).unwrap();
@@ -22,19 +22,19 @@ fn terminal() -> (File, File) {
     (ours.into(), theirs)
 }
 
-/// Returns true if the terminal hands over whole lines, as a shell wants it.
+/// Returns true if the terminal is in line mode, as a shell expects.
 fn has_lines(terminal: &File) -> bool {
     tcgetattr(terminal).unwrap().local_modes.contains(LocalModes::ICANON)
 }
 
 #[test]
-fn a_signal_gives_the_terminal_back_as_it_was() {
+fn a_signal_restores_the_terminal() {
     for signal in ["TERM", "INT", "HUP"] {
         let (ours, theirs) = terminal();
         assert!(has_lines(&theirs));
         let end = || Stdio::from(theirs.try_clone().unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_onward"));
-        // Nobody answers there.
+        // This port is closed.
         command.args(["top", "127.0.0.1:1"]).stdin(end()).stdout(end()).stderr(end());
         let mut program = Program::of(command.spawn().unwrap());
         let (bytes, written) = crossbeam_channel::unbounded();
@@ -47,7 +47,7 @@ fn a_signal_gives_the_terminal_back_as_it_was() {
                 shown.push(written.recv_timeout(TIMEOUT).expect(until));
             }
         };
-        // The other screen, and the first line there.
+        // The alternate screen, and its first line.
         read("\x1b[?1049h");
         read("127.0.0.1");
         assert!(!has_lines(&theirs));

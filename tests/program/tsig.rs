@@ -1,5 +1,5 @@
-//! Signed queries of dig and kdig, which verify each reply: over UDP, TCP and TLS, answered from a
-//! zone and by an upstream. Skipped aloud where they are not installed (Debian: bind9-dnsutils,
+//! Signed queries of dig and kdig, which verify each reply: over UDP, TCP and TLS, from a zone and
+//! from an upstream. Skipped, with a message, where they are not installed (Debian: bind9-dnsutils,
 //! knot-dnsutils).
 
 use super::dot::{Site, kdig};
@@ -36,7 +36,7 @@ fn dig(server: SocketAddr, arguments: &str) -> String {
 }
 
 #[test]
-fn dig_believes_replies_with_each_algorithm() {
+fn dig_verifies_replies_with_each_algorithm() {
     if !is_installed("dig") {
         return;
     }
@@ -70,7 +70,7 @@ fn dig_believes_replies_with_each_algorithm() {
 }
 
 #[test]
-fn kdig_believes_replies_over_tls() {
+fn kdig_verifies_replies_over_tls() {
     if !is_installed("kdig") {
         return;
     }

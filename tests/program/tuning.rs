@@ -1,7 +1,7 @@
-//! The files of `tuning/` that a host gets, tried with the programs that read them.
+//! Files of `tuning/` for a host, tested with the programs that read them.
 //!
-//! Units by systemd's own tools, rules by `nft`, the steering of interrupts on made-up trees of
-//! files. Missing programs are reported and their tests skipped; no host is changed.
+//! Units with systemd's own tools, rules with `nft`, interrupt steering on simulated file trees.
+//! Missing programs are reported and their tests skipped; no host is changed.
 
 use super::process::directory;
 use crate::installed::is_installed;
@@ -10,17 +10,17 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Where units name the program, and what tests put there.
+/// Path of the program in units, and its replacement in tests.
 const INSTALLED: &str = "/usr/local/bin/onward";
-/// The exposure that systemd-analyze may find, in tenths: what is left is that it is a server of
-/// the network that binds port 53, pins threads and notifies.
+/// Maximum exposure by systemd-analyze, in tenths: the rest is inherent in a network server that
+/// binds port 53, pins threads and notifies.
 const EXPOSURE_MAX: &str = "20";
 
 fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning").join(path)
 }
 
-/// The units as they are, but of programs that are there.
+/// The units, with the paths of existing programs.
 fn units(test: &str) -> PathBuf {
     let directory = directory(test);
     for path in ["onward.service", "onward.socket", "anycast/onward-anycast.service"] {
@@ -42,7 +42,7 @@ fn succeeds(output: &Output) -> String {
 }
 
 #[test]
-fn units_are_what_systemd_understands() {
+fn systemd_accepts_the_units() {
     if !is_installed("systemd-analyze") {
         return;
     }
@@ -86,7 +86,7 @@ fn the_limits_of_a_corefile_are_those_that_check_tells_twice() {
         line.unwrap_or_else(|| panic!("no {name} in: {drop_in}")).to_owned()
     };
     let memory: u64 = value("MemoryMax=").trim_end_matches('M').parse().unwrap();
-    // And what two processes take themselves.
+    // And the memory of the two processes themselves.
     let least = (2 * bytes) >> 20;
     assert!((least + 100..least + 400).contains(&memory), "{memory} of {least}");
     assert_eq!(value("TasksMax="), "40");
@@ -100,7 +100,7 @@ fn rules_past_connection_tracking_are_rules_and_may_be_loaded_again() {
     if !is_installed("nft") || !is_installed("unshare") {
         return;
     }
-    // In a network of its own; who may not make one may not load rules either.
+    // In a network namespace; an account that may not create one may not load rules either.
     let rules = file("onward.nft");
     let rules = rules.display();
     let script = format!("nft -f {rules} && nft -f {rules} && nft list ruleset");
@@ -114,12 +114,12 @@ fn rules_past_connection_tracking_are_rules_and_may_be_loaded_again() {
 }
 
 #[test]
-fn the_other_engine_takes_its_file() {
+fn keepalived_accepts_its_file() {
     if !is_installed("keepalived") || !is_installed("unshare") {
         return;
     }
-    // With the interface that the file names, and without any keepalived of this host. What is
-    // wrong is in its log; how it ends tells nothing, for it ends itself by a signal.
+    // With the interface that the file names, and without the host's keepalived. Errors are in its
+    // log; its exit status says nothing, because it ends itself with a signal.
     let log = directory("keepalived").join("log");
     let script = format!(
         "ip link add eth0 type veth && {{ keepalived --config-test={log} --use-file {file}; \
@@ -143,13 +143,13 @@ fn the_corefile_of_the_package_and_of_a_cluster_are_corefiles() {
     let manifest = fs::read_to_string(file("kubernetes/node-local.yaml")).unwrap();
     let inside = manifest.split("  Corefile: |\n").nth(1).unwrap();
     let lines = inside.lines().take_while(|line| line.starts_with("    "));
-    // The address is a node's, and is put on by the manifest.
+    // The address is a node's, inserted by the manifest.
     let cluster: String =
         lines.map(|line| line.replace("169.254.20.10", "127.0.0.1") + "\n").collect();
     let package = fs::read_to_string(file("package/Corefile")).unwrap();
     for (name, text) in [("cluster", cluster), ("package", package)] {
         let directory = directory(&format!("corefile_{name}"));
-        // Which resolvers a host has is not the file's matter.
+        // The host's resolvers are not the subject of the file.
         let text = text.replace("/etc/resolv.conf", "192.0.2.53");
         fs::write(directory.join("Corefile"), text).unwrap();
         succeeds(&super::process::onward_output(&["check", "--workers", "2"], &directory));
@@ -157,7 +157,7 @@ fn the_corefile_of_the_package_and_of_a_cluster_are_corefiles() {
 }
 
 #[test]
-fn scripts_are_scripts() {
+fn shellcheck_accepts_the_scripts() {
     if !is_installed("shellcheck") {
         return;
     }
@@ -195,7 +195,7 @@ impl Host {
         fs::write(path, text).unwrap();
     }
 
-    /// Returns where the two interrupts go, and to whom RPS hands packets of the first queue.
+    /// Returns the cores of the two interrupts, and the RPS mask of the first queue.
     fn state(&self) -> [String; 3] {
         let paths = [
             "proc/irq/25/smp_affinity_list",
@@ -234,7 +234,7 @@ fn where_queues_are_fewer_than_cores_the_kernel_hands_packets_on() {
     let host = Host::new("steer_rps");
     succeeds(&host.steer(&["eth0"]));
     assert_eq!(host.state(), ["0", "1", "0000000f"]);
-    // The kernel writes the same mask without zeros.
+    // The kernel writes the same mask without leading zeros.
     host.write("sys/class/net/eth0/queues/rx-0/rps_cpus", "f\n");
     host.write("sys/class/net/eth0/queues/rx-1/rps_cpus", "f\n");
     assert_eq!(succeeds(&host.steer(&["eth0"])), "");
@@ -267,7 +267,7 @@ fn interrupts_are_found_as_each_driver_names_them() {
 }
 
 #[test]
-fn what_is_not_there_is_refused_and_nothing_is_written() {
+fn invalid_steering_arguments_are_refused_and_nothing_is_written() {
     let host = Host::new("steer_refused");
     for (arguments, word) in [
         (&["eth7"][..], "no interface eth7"),

@@ -1,7 +1,7 @@
 //! `auto` with a real directory.
 //!
-//! Its files come, change, break, move and go while queries are answered, the directory itself goes
-//! and comes back, and the Corefile is never reloaded. `onward check` names the zones.
+//! Files are added, changed, broken, moved and deleted while queries are answered, the directory is
+//! removed and restored, and the Corefile is never reloaded. `onward check` names the zones.
 
 use super::process::{Program, directory, onward_in, onward_output};
 use super::until::until;
@@ -13,10 +13,10 @@ use std::time::Duration;
 const COREFILE: &str =
     "test.:0 {\n bind 127.0.0.1\n auto {\n  directory zones\n  reload 20ms\n }\n}\n";
 
-/// The response code, AA, and the last byte, which is that of an address.
+/// The response code, AA, and the last byte of the reply, which belongs to an address.
 type Reply = (u8, bool, u8);
 
-/// A server and its files.
+/// A server and its zone files.
 struct Bed {
     directory: PathBuf,
     program: Program,
@@ -40,7 +40,7 @@ impl Bed {
         self.directory.join("zones")
     }
 
-    /// Asks for the address of `x` in a zone right below `test`.
+    /// Queries the address of `x` in a zone right below `test`.
     fn ask(&self, zone: &str) -> Reply {
         let mut query = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01x".to_vec();
         query.push(zone.len() as u8);
@@ -52,14 +52,14 @@ impl Bed {
         (reply[3] & 15, reply[2] & 4 != 0, reply[..len][len - 1])
     }
 
-    /// Waits until the zone is answered so.
+    /// Waits until the zone gets this reply.
     #[track_caller]
     fn until(&self, zone: &str, expected: impl Fn(Reply) -> bool) {
         until("the answer", || expected(self.ask(zone)).then_some(()));
     }
 }
 
-/// Puts a zone, whose `x` has an address with this last byte, in the place of what may be there.
+/// Writes or replaces a zone whose `x` has an address with this last byte.
 fn write(zones: &Path, file: &str, number: u8) {
     let text = format!("$TTL 60\n@ SOA n h {number} 2 3 4 5\n@ NS n.far.\nx A 192.0.2.{number}\n");
     replace(zones, file, &text);
@@ -73,7 +73,7 @@ fn replace(zones: &Path, file: &str, text: &str) {
 
 const REFUSED: u8 = 5;
 
-/// Of a reply without the apex's name servers, since `minimal` is not there, only the code counts.
+/// Only the code counts, because a refusal carries no address.
 fn is_refused((code, ..): Reply) -> bool {
     code == REFUSED
 }
