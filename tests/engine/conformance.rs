@@ -58,7 +58,7 @@
 //! |   | and case | `same-question-in-other-letters` |
 //! | 2 | ours: two ports, two ids | `one_query_at_a_time_rotates_through_all_ports_of_the_spread` |
 //! | 3 | fewer connections than queries | `connection-answers-in-any-order`, |
-//! |   |   | `one_connection_comes_to_carry_32_queries_at_once_and_answers_in_any_order_all_arrive` |
+//! |   |   | `one_connection_carries_32_queries_at_once_with_answers_in_any_order` |
 //! |   |   | `a_client_gets_the_answers_to_a_hundred_queries_on_one_connection_as_they_come` |
 //! |   |   | `quick_names_do_not_wait_for_a_slow_one_on_a_connection_in_order` |
 //! |   |   | `streams_that_are_closed_after_a_few_answers_cost_no_query_its_answer` |
