@@ -61,7 +61,7 @@
 //! |   |   | `one_connection_carries_32_queries_at_once_with_answers_in_any_order` |
 //! |   |   | `a_client_gets_the_answers_to_a_hundred_queries_on_one_connection_as_they_come` |
 //! |   |   | `quick_names_do_not_wait_for_a_slow_one_on_a_connection_in_order` |
-//! |   |   | `streams_that_are_closed_after_a_few_answers_cost_no_query_its_answer` |
+//! |   |   | `connections_that_are_closed_after_a_few_answers_cost_no_query_its_answer` |
 //! | 4 | a refused port fails at once | `refused-everywhere-fails-at-once`, |
 //! |   |   | `refusing-upstream-goes-down`, `all-down-means-any` |
 //! | 5 | failfast sends no query | `failfast-when-all-are-down` |
