@@ -1,9 +1,9 @@
 //! Cursor over the tokens of a directive.
 //!
-//! The tokens of all stanzas of one directive in one server block are one list. The line on
-//! which a token stands decides what is an argument; braces delimit the one block a stanza may
-//! have. Tokens that a stanza leaves unread are taken as the beginning of the next stanza: a
-//! reader's outer loop calls [`Cursor::stanza`] until there is none.
+//! The tokens of all uses of one directive in one server block are one list. The line of a token
+//! decides whether it is an argument; braces delimit the one block that a use may have. Tokens that
+//! a reader leaves unread are taken as the beginning of the next use: its outer loop calls
+//! [`Cursor::stanza`] until there is none.
 
 use super::{ParseError, Token};
 
@@ -11,25 +11,25 @@ use super::{ParseError, Token};
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
     tokens: &'a [Token],
-    /// Tokens read.
+    /// Number of tokens read.
     read: usize,
     in_block: bool,
 }
 
 impl<'a> Cursor<'a> {
-    /// Before the first of `tokens`.
+    /// Creates a cursor before the first of `tokens`.
     pub fn new(tokens: &'a [Token]) -> Self {
         Self { tokens, read: 0, in_block: false }
     }
 
-    /// The next token, whatever its line: the name that a stanza begins with.
+    /// Returns the next token, on any line: the name that a use of the directive begins with.
     pub fn stanza(&mut self) -> Option<&'a Token> {
         let token = self.tokens.get(self.read)?;
         self.read += 1;
         Some(token)
     }
 
-    /// The next token if it stands on the line of the last one.
+    /// Returns the next token if it is on the line of the last one.
     pub fn arg(&mut self) -> Option<&'a Token> {
         let next = self.tokens.get(self.read)?;
         if !self.tokens[..self.read].last().is_none_or(|last| last.continues_with(next)) {
@@ -39,7 +39,7 @@ impl<'a> Cursor<'a> {
         Some(next)
     }
 
-    /// The arguments up to the end of the line or a `{`. A `}` does not end them.
+    /// Returns the arguments up to the end of the line or a `{`. A `}` does not end them.
     pub fn rest(&mut self) -> Vec<&'a Token> {
         let mut arguments = Vec::new();
         while let Some(argument) = self.arg() {
@@ -52,8 +52,8 @@ impl<'a> Cursor<'a> {
         arguments
     }
 
-    /// The next property of the stanza's block; the first call opens the block, whose `{` must be
-    /// on the line of the last token. `None` once it is closed, or when there is no block.
+    /// Returns the next property of the block; the first call opens the block, whose `{` must be on
+    /// the line of the last token. `None` once it is closed, or when there is no block.
     pub fn block(&mut self) -> Option<&'a Token> {
         if !self.in_block {
             let opener = self.arg()?;
@@ -67,7 +67,7 @@ impl<'a> Cursor<'a> {
         property
     }
 
-    /// The next argument.
+    /// Returns the next argument.
     ///
     /// # Errors
     /// There is none on this line.
@@ -75,7 +75,7 @@ impl<'a> Cursor<'a> {
         self.arg().ok_or_else(|| self.argument_error())
     }
 
-    /// The arguments up to the end of the line or a `{`, at least one.
+    /// Returns the arguments up to the end of the line or a `{`, at least one.
     ///
     /// # Errors
     /// There is none.
@@ -84,18 +84,18 @@ impl<'a> Cursor<'a> {
         if arguments.is_empty() { Err(self.argument_error()) } else { Ok(arguments) }
     }
 
-    /// Nothing more on this line.
+    /// Checks that the line has no further argument.
     ///
     /// # Errors
-    /// There is something.
+    /// It has one.
     pub fn expect_no_arg(&mut self) -> Result<(), ParseError> {
         if self.arg().is_some() { Err(self.argument_error()) } else { Ok(()) }
     }
 
-    /// Too few arguments after the token last read, or that token is one too many.
+    /// Returns the error of too few arguments after the last token, or of one too many.
     ///
     /// # Panics
-    /// Before the first token is read, there is nothing to complain about.
+    /// No token was read yet.
     pub fn argument_error(&self) -> ParseError {
         ParseError::argument(&self.tokens[self.read - 1])
     }

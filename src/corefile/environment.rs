@@ -1,19 +1,19 @@
 //! References to environment variables: `{%NAME%}` and `{$NAME}`.
 //!
-//! One word stays one word: a value is never split or unquoted. Values are searched again for
-//! references, first for all of one form, then for all of the other, which is why a value that
-//! refers to itself would never end: [`REPLACEMENTS_MAX`] ends it with an error.
+//! One word stays one word: a value is never split or unquoted. Values are searched for references
+//! again, first for all of one form, then for all of the other. A value that refers to itself would
+//! never end, so [`REPLACEMENTS_MAX`] ends it with an error.
 
-/// Distinct references replaced in one word. Far above any sane file, and low enough that a
-/// ten-megabyte word full of references is still read in about a second.
+/// Maximum number of distinct references replaced in one word. Far above any sane file, and low
+/// enough that a ten-megabyte word full of references is still read in about a second.
 const REPLACEMENTS_MAX: usize = 100;
-/// Bytes that one word may grow to.
+/// Maximum length of a word in bytes, after replacement.
 const WORD_BYTES_MAX: usize = 1 << 20;
 
-/// The text with all references replaced; `None` when there are none.
+/// Returns the text with all references replaced; `None` when there are none.
 ///
 /// # Errors
-/// What to tell the operator when replacing does not end.
+/// Message for the operator, if replacing does not end.
 pub(super) fn substitute(
     text: &str,
     variable: &dyn Fn(&str) -> Option<String>,
@@ -38,7 +38,7 @@ fn replace_all(
     for replacements in 0.. {
         let Some(start) = text.find(opener) else { return Ok(()) };
         // The search for the closer begins at the opener, so that `{%}` is a reference without a
-        // name, and such a one ends the whole pass.
+        // name, which ends the whole pass.
         let Some(length) = text[start..].find(closer) else { return Ok(()) };
         if length <= opener.len() {
             return Ok(());

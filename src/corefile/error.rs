@@ -1,8 +1,8 @@
 //! Errors of a Corefile that cannot be parsed.
 //!
-//! An error names the file and line first, in a form that editors can jump to, then what is
-//! wrong. The wording is that of the language's reference implementation, so that run books and
-//! searches keep working; where onward knows more (a near miss of a name), it adds to the end.
+//! An error begins with file and line, in a form that editors can jump to, and then names the
+//! problem. The wording is that of the language's reference implementation, so that run books and
+//! searches keep working; additions of onward, such as the nearest name, are at the end.
 
 use super::{Place, Token};
 use std::fmt;
@@ -12,11 +12,11 @@ use std::fmt;
 pub enum Cause {
     /// The Corefile or the command line: a retry fails again.
     Text,
-    /// The host: a file, a name, an address or an interface that may be there later.
+    /// The host: a file, a name, an address or an interface that may appear later.
     Host,
 }
 
-/// A mistake in a Corefile, and where.
+/// A mistake in a Corefile, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
     /// The word at which reading stopped.
@@ -25,17 +25,17 @@ pub struct ParseError {
     pub problem: Problem,
 }
 
-/// The kinds of mistakes: two that the language distinguishes, and files that it cannot have.
+/// The kinds of mistakes: two that the language distinguishes, and unreadable files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// A brace is missing.
     Syntax {
-        /// The word that stands there.
+        /// The word found instead.
         found: String,
-        /// The word that should.
+        /// The expected word.
         expected: &'static str,
     },
-    /// A file that is imported cannot be read; worded as any other mistake.
+    /// An imported file cannot be read; worded as any other mistake.
     Unreadable(String),
     /// Anything else.
     Parsing(String),
@@ -46,7 +46,7 @@ impl ParseError {
         Self { place: token.place.clone(), problem: Problem::Parsing(message.into()) }
     }
 
-    /// The file that `token` imports cannot be read.
+    /// Returns the error that the file imported by `token` cannot be read.
     pub(super) fn unreadable(token: &Token, message: impl Into<String>) -> Self {
         Self { place: token.place.clone(), problem: Problem::Unreadable(message.into()) }
     }
@@ -64,7 +64,7 @@ impl ParseError {
         Self { place: token.place.clone(), problem }
     }
 
-    /// An argument is missing after `token`, or `token` is one too many.
+    /// Returns the error that an argument is missing after `token`, or `token` is one too many.
     pub(super) fn argument(token: &Token) -> Self {
         if token.is("{") {
             return Self::at(token, "Unexpected token '{', expecting argument");
@@ -94,7 +94,7 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// Something that is accepted but unlikely to be what the operator meant.
+/// A valid setting that is probably a mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The word concerned.

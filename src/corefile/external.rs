@@ -1,7 +1,7 @@
-//! Plugins that are built into other servers of this language, and what does their work here.
+//! External plugins of other servers of this language, and their replacements here.
 //!
-//! A public Corefile may name a directive that neither the language nor onward has. Its name is
-//! known here, so that the operator gets advice instead of the nearest spelling.
+//! A public Corefile may name a directive that neither the language nor onward has. If its name is
+//! known here, the operator gets advice instead of the nearest spelling.
 
 const FAILOVER: &str = "use the options 'failover' and 'next' of forward";
 const LISTS: &str = "use 'hosts' with a file of the names, or 'template' with an rcode";
@@ -16,7 +16,7 @@ const LOGS: &str = "use 'log' or 'dnstap'";
 const TARGETS: &str = "use forward with several upstreams and its option 'policy'";
 const NOTHING: &str = "leave it out";
 
-/// The names, and what to do instead.
+/// Names with the advice for each.
 const PLUGINS: [(&str, &str); 62] = [
     ("ads", LISTS),
     ("alias", REWRITES),
@@ -82,7 +82,7 @@ const PLUGINS: [(&str, &str); 62] = [
     ("wgsd", ZONES),
 ];
 
-/// Advice for a directive that is a plugin of its own, to be added to an error: ` (...)`.
+/// Returns advice for a directive of an external plugin, to be appended to an error: ` (...)`.
 pub(super) fn advice(directive: &str) -> Option<String> {
     let known = PLUGINS.binary_search_by_key(&directive, |(name, _)| *name);
     let (_, instead) = PLUGINS[known.ok()?];

@@ -1,8 +1,8 @@
 //! Import patterns: `*` and `?` within one part of a path.
 //!
 //! The language allows one `*` and one `?` in a pattern and no working bracket expression, so
-//! matching needs no more than a few lines. A leading dot is nothing special; `\` takes the next
-//! character literally. Directories are listed by the caller's function.
+//! matching needs only a few lines. A leading dot is nothing special; `\` takes the next character
+//! literally. Directories are listed by the caller's function.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -10,18 +10,18 @@ use std::path::{Component, Path, PathBuf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BadPattern;
 
-/// True when `path` contains anything but literal characters.
+/// Returns true if `path` contains anything but literal characters.
 pub(super) fn is_pattern(path: &str) -> bool {
     may_match_nothing(path) || path.contains('\\')
 }
 
-/// True when it is lawful that `path` matches no file. A bracket that closes is literal, and counts
-/// nevertheless.
+/// Returns true if `path` may match no file without an error. A closed bracket expression is
+/// literal, and counts nevertheless.
 pub(super) fn may_match_nothing(path: &str) -> bool {
     path.contains(['*', '?', '[', ']'])
 }
 
-/// The paths that match `pattern`, an absolute path, in the order of their bytes.
+/// Returns the paths that match `pattern`, an absolute path, in the order of their bytes.
 pub(super) fn expand(
     pattern: &str,
     list: &dyn Fn(&Path) -> std::io::Result<Vec<String>>,
@@ -37,7 +37,7 @@ pub(super) fn expand(
         }
         let mut deeper = Vec::new();
         for directory in &found {
-            // A directory that cannot be listed holds no match, as one that does not exist.
+            // A directory that cannot be listed has no matches, like one that does not exist.
             let mut names = list(directory).unwrap_or_default();
             names.retain(|name| matches(&pieces, &name.chars().collect::<Vec<_>>()));
             names.sort_unstable();
@@ -84,7 +84,7 @@ fn matches(pieces: &[Piece], name: &[char]) -> bool {
     }
 }
 
-/// `path` without `.` and `..`, by its text alone: symbolic links are not followed.
+/// Returns `path` without `.` and `..`, by its text alone: symbolic links are not followed.
 pub(super) fn clean(path: &Path) -> PathBuf {
     let mut cleaned = PathBuf::new();
     for component in path.components() {

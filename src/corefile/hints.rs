@@ -1,22 +1,22 @@
-//! Causes of errors that lie in how a text was read.
+//! Causes of errors that lie before the place where they are found.
 //!
-//! An error at a word is often the consequence of something before it: a variable that is not set
-//! leaves an argument empty, and a quote that is not closed makes one word of the rest of the file.
-//! Here is what was noticed of that; an error at the same place names it.
+//! An error at a word is often the consequence of an earlier mistake: an unset variable leaves an
+//! argument empty, and an unclosed quote turns the rest of the file into one word. Such mistakes
+//! are collected here, and an error at the same place names them.
 
 use super::{ParseError, Place, Problem};
 
-/// Causes that are remembered of each kind.
+/// Maximum number of causes of each kind.
 const HINTS_MAX: usize = 100;
-/// Characters of an open quote that an error shows.
+/// Maximum number of characters of an open quote that an error shows.
 const SHOWN_MAX: usize = 40;
 
-/// What was noticed while a Corefile was read.
+/// Possible causes of errors in a Corefile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
-    /// Environment variables that are not set, and where they are used.
+    /// Unset environment variables, and the places of their use.
     unset: Vec<(Place, String)>,
-    /// Quotes that are not closed, and the first line of what follows.
+    /// Unclosed quotes, and the first line of the text after them.
     open_quotes: Vec<(Place, String)>,
 }
 
@@ -34,7 +34,7 @@ impl Hints {
         }
     }
 
-    /// The message of an error at `place` with its cause; `None`: nothing is known of one.
+    /// Returns the message of an error at `place` with its cause; `None`: no cause is known.
     pub fn explained(&self, place: &Place, message: &str) -> Option<String> {
         if let Some((_, start)) = self.open_quotes.iter().find(|(quote, _)| quote == place) {
             return Some(format!(

@@ -1,10 +1,10 @@
-//! Snippets and files that an `import` stands for.
+//! Expansion of `import`: snippets and files.
 //!
-//! Owns the definitions of snippets, the files read so far, and the limits that make every
-//! import end: a count of expansions of each kind, and a budget of words and bytes for the whole
-//! configuration. The parser decides where an `import` is one, and puts the tokens in its place.
+//! Owns the definitions of snippets, the files read so far, and the limits that end every import: a
+//! count of expansions of each kind, and a budget of words and bytes for the whole configuration.
+//! The parser recognises an `import` and inserts the tokens in its place.
 //!
-//! A file is read once per parse, however often it is imported: all its replays are the same.
+//! A file is read once per parse, however often it is imported, so all its expansions are equal.
 
 use super::environment::substitute;
 use super::glob::{self, BadPattern};
@@ -16,12 +16,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Expansions of snippets in one configuration.
+/// Maximum number of expansions of snippets in one configuration.
 const SNIPPETS_MAX: usize = 10_000;
-/// Expansions of file imports in one configuration; a pattern counts once.
+/// Maximum number of expansions of file imports in one configuration; a pattern counts once.
 const FILES_MAX: usize = 100_000;
 
-/// Everything that can be imported, and how much has been.
+/// Snippets and files, and the counts of their expansions.
 pub(super) struct Imports<'a> {
     sources: &'a Sources,
     snippets: HashMap<String, Vec<Token>>,
@@ -30,7 +30,7 @@ pub(super) struct Imports<'a> {
     files_expanded: usize,
     words: usize,
     text_bytes: usize,
-    /// Variables that were found not to be set.
+    /// Variables that were found unset.
     unset: HashSet<String>,
     /// Warnings with their places.
     pub(super) warnings: Vec<Warning>,
@@ -54,7 +54,7 @@ impl<'a> Imports<'a> {
         }
     }
 
-    /// The words of the main input.
+    /// Returns the words of the main input.
     pub(super) fn main_input(&mut self, text: &[u8], name: &str) -> Result<Vec<Token>, ParseError> {
         let tokens = self.lex(text, name);
         if let Some(last) = tokens.last() {
@@ -63,7 +63,7 @@ impl<'a> Imports<'a> {
         Ok(tokens)
     }
 
-    /// The token's text with environment references replaced.
+    /// Returns the token with environment references replaced in its text.
     pub(super) fn substituted(&mut self, token: &Token) -> Result<Token, ParseError> {
         let (value, unset) = (&*self.sources.variable, RefCell::new(Vec::new()));
         let variable = |name: &str| {
@@ -92,7 +92,7 @@ impl<'a> Imports<'a> {
         self.snippets.insert(name, body);
     }
 
-    /// The tokens that stand for `import ARGUMENT`; `argument` is the substituted token.
+    /// Returns the tokens that replace `import ARGUMENT`; `argument` is the substituted token.
     pub(super) fn resolve(&mut self, argument: &Token) -> Result<Vec<Token>, ParseError> {
         if let Some(body) = self.snippets.get(&*argument.text) {
             if self.snippets_expanded == SNIPPETS_MAX {
@@ -104,7 +104,7 @@ impl<'a> Imports<'a> {
             return Ok(body);
         }
         if self.files_expanded == FILES_MAX {
-            // The reference's text, though it counts to ten times as many.
+            // The reference's text, though its limit is ten times as high.
             let message = "maximum file import depth (10000) exceeded";
             return Err(ParseError::at(argument, message));
         }
@@ -118,7 +118,7 @@ impl<'a> Imports<'a> {
         Ok(tokens)
     }
 
-    /// The files that the argument of an `import` names.
+    /// Returns the files that the argument of an `import` names.
     fn paths(&mut self, argument: &Token) -> Result<Vec<PathBuf>, ParseError> {
         let text = &*argument.text;
         let importer = self.sources.working_directory.join(&*argument.place.file);
@@ -155,7 +155,7 @@ impl<'a> Imports<'a> {
         Ok(paths)
     }
 
-    /// The words of one file.
+    /// Returns the words of one file.
     fn file(&mut self, path: &Path, argument: &Token) -> Result<&[Token], ParseError> {
         if !self.files.contains_key(path) {
             let content = (self.sources.read)(path).map_err(|error| {
@@ -178,7 +178,7 @@ impl<'a> Imports<'a> {
         Ok(&self.files[path])
     }
 
-    /// The words of one text; one more than [`WORDS_MAX`] if there are too many.
+    /// Returns the words of one text; one more than [`WORDS_MAX`] if there are too many.
     fn lex(&mut self, text: &[u8], name: &str) -> Vec<Token> {
         let (name, text): (Arc<str>, String) = (name.into(), decode(text));
         let mut lexer = Lexer::new(&text, &name);
@@ -190,7 +190,7 @@ impl<'a> Imports<'a> {
         tokens
     }
 
-    /// Notes what is odd about `token`.
+    /// Adds a warning about `token`.
     pub(super) fn warn(&mut self, token: &Token, message: impl Into<String>) {
         if self.warnings.len() <= WARNINGS_MAX {
             self.warnings.push(Warning { place: token.place.clone(), message: message.into() });
@@ -241,7 +241,7 @@ impl<'a> Imports<'a> {
     }
 }
 
-/// A snippet that imports itself, or that is imported without end.
+/// Returns the error of a snippet that imports itself, or that is imported without end.
 pub(super) fn snippet_depth_exceeded(token: &Token) -> ParseError {
     ParseError::at(token, "maximum snippet import depth (10000) exceeded")
 }

@@ -1,8 +1,8 @@
 //! Text to words.
 //!
-//! Owns the rules of quotes, comments and white space; knows nothing of braces, imports or
-//! variables, which are ordinary words here. Lexing cannot fail: whatever the bytes, they are a
-//! sequence of words. The parser is the only caller.
+//! Owns the rules of quotes, comments and white space; braces, imports and variables are ordinary
+//! words here. Lexing cannot fail: any bytes are a sequence of words. The parser is the only
+//! caller.
 //!
 //! The surprising rules are deliberate, because existing files depend on them: a closing quote
 //! always ends the word, a quote inside a word is literal, a carriage return vanishes, and a
@@ -50,7 +50,7 @@ impl Odd {
     }
 }
 
-/// True for what nobody sees on a screen, white space aside.
+/// Returns true for a character that is invisible on a screen, except white space.
 fn is_invisible(character: char) -> bool {
     let formats = ['\u{AD}', '\u{2060}', '\u{FEFF}', '\u{FFFD}'];
     character.is_control()
@@ -59,8 +59,8 @@ fn is_invisible(character: char) -> bool {
         || formats.contains(&character)
 }
 
-/// `bytes` as text, each byte that is no part of a character replaced by U+FFFD, without a byte
-/// order mark at the front.
+/// Decodes `bytes` as UTF-8, with U+FFFD for each invalid byte, and without a byte order mark at
+/// the front.
 pub(super) fn decode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -78,7 +78,7 @@ pub(super) struct Lexer<'a> {
     characters: Chars<'a>,
     file: Arc<str>,
     line: usize,
-    /// The first of each kind, and its line.
+    /// The first occurrence of each kind, and its line.
     odd: Vec<(usize, Odd)>,
 }
 
@@ -87,7 +87,7 @@ impl<'a> Lexer<'a> {
         Self { characters: text.chars(), file: Arc::clone(file), line: 1, odd: Vec::new() }
     }
 
-    /// Returns what is odd about the text read so far, once for each kind.
+    /// Returns the warnings about the text read so far, once for each kind.
     pub(super) fn warnings(self) -> Vec<Warning> {
         let Self { file, odd, .. } = self;
         let warning = |(line, odd): (usize, Odd)| Warning {
@@ -113,9 +113,9 @@ impl<'a> Lexer<'a> {
         self.characters.clone().next()
     }
 
-    /// A comment has begun inside a word: odd if a word follows on its line. If none does, there
-    /// is no other comment on it, and if one does, there is nothing more to find out: so no line
-    /// is looked at twice.
+    /// Handles a comment that begins inside a word: odd if a word follows on its line. If none
+    /// does, the line has no other comment, and if one does, the warning is certain: so no line is
+    /// examined twice.
     fn note_comment_inside(&mut self) {
         if self.odd.iter().any(|(_, known)| *known == Odd::CommentInside) {
             return;
@@ -132,7 +132,7 @@ impl<'a> Lexer<'a> {
         Token::new(text, Place { file: Arc::clone(&self.file), line })
     }
 
-    /// The rest of a quoted word, its opening quote being read.
+    /// Reads the rest of a quoted word, after its opening quote.
     fn quoted(&mut self) -> Option<Token> {
         let line = self.line;
         let mut word = String::new();

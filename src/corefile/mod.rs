@@ -1,14 +1,13 @@
 //! The Corefile language: text in, tree of server blocks out.
 //!
-//! [`parse`] lexes the text, replays imports and snippets, replaces environment references and
-//! collects the tokens of each directive per server block. What the tokens *mean* is the concern
-//! of `crate::config`; nothing here knows an address or a duration, and nothing outside of this
-//! crate's standard library is needed. Whatever a Corefile may pull in from outside comes through
-//! [`Sources`].
+//! [`parse`] lexes the text, expands imports and snippets, replaces environment references and
+//! collects the tokens of each directive per server block. The *meaning* of the tokens is the
+//! business of `crate::config`; nothing here knows an address or a duration, and only the standard
+//! library is used. Files, directories and variables are read through [`Sources`].
 //!
-//! The one idea: a token remembers the file and line where it was written, through every import,
-//! so that every later complaint can point there. Input is never trusted to be finite: see
-//! [`WORDS_MAX`] and [`TEXT_BYTES_MAX`].
+//! The one idea: a token remembers the file and line where it was written, through every import, so
+//! that every later error can point there. Input is never trusted to be finite: see [`WORDS_MAX`]
+//! and [`TEXT_BYTES_MAX`].
 
 mod cursor;
 mod environment;
@@ -31,13 +30,13 @@ pub use suggest::did_you_mean;
 use std::fmt;
 use std::sync::Arc;
 
-/// Words of one configuration, imports and repeated snippets included. A list of a million names
-/// still fits; a file that imports itself ends here.
+/// Maximum number of words of one configuration, imports and repeated snippets included. A list of
+/// a million names still fits; a file that imports itself ends here.
 pub const WORDS_MAX: usize = 1_000_000;
-/// Bytes of those words together.
+/// Maximum number of bytes of those words together.
 pub const TEXT_BYTES_MAX: usize = 64 << 20;
 
-/// Warnings of one configuration, give or take one that says so; nobody reads more.
+/// Maximum number of warnings of one configuration, plus one that says so; no one reads more.
 pub const WARNINGS_MAX: usize = 200;
 
 /// The names of all directives, in the order in which they are set up. `status` is onward's own.
@@ -127,7 +126,7 @@ pub struct Token {
     pub text: Arc<str>,
     /// Place of the first character.
     pub place: Place,
-    /// The line of its last character: quotes and variables may hold newlines.
+    /// Line of its last character: quotes and variables may contain newlines.
     line_end: usize,
 }
 
@@ -141,13 +140,13 @@ impl Token {
         *self.text == *text
     }
 
-    /// True when `next` continues the line on which this token ends. Not the opposite of
+    /// Returns true if `next` continues the line on which this token ends. Not the opposite of
     /// [`Self::starts_new_line`]: imports can bring in a token from further up.
     fn continues_with(&self, next: &Self) -> bool {
         self.place.file == next.place.file && self.line_end == next.place.line
     }
 
-    /// True when this token is first on its line, `previous` being the one read before it.
+    /// Returns true if this token is the first on its line; `previous` is the one read before it.
     fn starts_new_line(&self, previous: Option<&Self>) -> bool {
         previous.is_none_or(|previous| {
             previous.place.file != self.place.file || previous.line_end < self.place.line
@@ -155,12 +154,12 @@ impl Token {
     }
 }
 
-/// All stanzas of one directive within one server block, as one list in the order of the file.
+/// All uses of one directive within one server block, as one list in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directive {
     /// One of [`DIRECTIVES`].
     pub name: &'static str,
-    /// The stanzas, each beginning with the directive's name as written. Never empty.
+    /// The tokens of all uses, each beginning with the directive's name as written. Never empty.
     pub tokens: Vec<Token>,
 }
 
@@ -169,20 +168,20 @@ pub struct Directive {
 pub struct Block {
     /// Keys as written. Never empty.
     pub keys: Vec<Token>,
-    /// Directives, in the order of their first stanzas.
+    /// Directives, in the order of their first use.
     pub directives: Vec<Directive>,
 }
 
-/// A configuration, parsed but not yet understood.
+/// A configuration, parsed but not yet interpreted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Corefile {
     /// The server blocks, in the order of the file.
     pub blocks: Vec<Block>,
     /// Warnings.
     pub warnings: Vec<Warning>,
-    /// Mistakes that do not keep the rest from being read, at most [`WARNINGS_MAX`]: directives
-    /// that are none of [`DIRECTIVES`], each with what to do about it, and imports that cannot be
-    /// read. Both are left out of the blocks.
+    /// Mistakes that do not stop the parser, at most [`WARNINGS_MAX`]: directives that are none of
+    /// [`DIRECTIVES`], each with advice, and imports that cannot be read. Both are left out of the
+    /// blocks.
     pub missing: Vec<ParseError>,
     /// Causes of errors that later readers find.
     pub hints: Hints,
@@ -191,9 +190,9 @@ pub struct Corefile {
 /// Parses `text`, the content of the file that the operator calls `display_name`.
 ///
 /// # Errors
-/// The first mistake found, in the order of the file. An unknown directive is none, unless a
-/// mistake of another kind follows it. If an import cannot be read, a mistake behind it is returned
-/// beside that, in [`Corefile::missing`], and there is no block.
+/// The first mistake found, in the order of the file. An unknown directive alone is not an error.
+/// If an import cannot be read, a later mistake is returned beside it, in [`Corefile::missing`],
+/// and there is no block.
 pub fn parse(text: &[u8], display_name: &str, sources: &Sources) -> Result<Corefile, ParseError> {
     parser::Parser::new(text, display_name, sources)?.parse()
 }

@@ -1,11 +1,11 @@
 //! Words to server blocks.
 //!
-//! Owns the grammar: keys, braces, directive lines, snippet definitions, and where an `import` is
-//! one. Reads the words strictly in order, replacing imports by what they stand for as it meets
-//! them. Structure is recognised on words as written: a variable cannot hold a brace that counts.
+//! Owns the grammar: keys, braces, directive lines, snippet definitions, and the recognition of an
+//! `import`. Reads the words strictly in order, and replaces imports by their tokens as it meets
+//! them. Structure is recognised on words as written: a brace in a variable's value does not count.
 //!
-//! The reader sees two tokens: the last one read and the next. Every question about lines is
-//! asked of these two, in the order in which expansion has placed them.
+//! The parser sees two tokens: the last one read and the next. Decisions about lines compare these
+//! two, in the order in which expansion has placed them.
 
 use super::external;
 use super::import::{Imports, snippet_depth_exceeded};
@@ -15,12 +15,12 @@ use super::{
 };
 
 pub(super) struct Parser<'a> {
-    /// The words to come, the next one last.
+    /// Unread words, the next one last.
     ahead: Vec<Token>,
-    /// The word last read, with references replaced where its text was taken.
+    /// The last word read, with references replaced where its text was used.
     last: Option<Token>,
     imports: Imports<'a>,
-    /// Directives that there are not, and imports that cannot be read.
+    /// Unknown directives, and imports that cannot be read.
     missing: Vec<ParseError>,
 }
 
@@ -41,7 +41,8 @@ impl<'a> Parser<'a> {
                     let error = self.imports.hints.explain(error);
                     let is_text = |error: &ParseError| error.cause() == Cause::Text;
                     match self.missing.iter().position(is_text) {
-                        // It may follow from how the words behind an unknown one were read.
+                        // It may be a consequence of how the words after an unknown directive were
+                        // read.
                         Some(first) => return Err(self.missing.swap_remove(first)),
                         None if self.missing.is_empty() => return Err(error),
                         None => {
@@ -57,7 +58,7 @@ impl<'a> Parser<'a> {
         Ok(Corefile { blocks, warnings, missing: self.missing, hints })
     }
 
-    /// One server block, or nothing: a snippet was defined, or the block has no key.
+    /// Reads one server block; `None` for the definition of a snippet, or a block without a key.
     fn block(&mut self) -> Result<Option<Block>, ParseError> {
         let keys = self.keys()?;
         let mut block = Block { keys, directives: Vec::new() };
@@ -90,14 +91,14 @@ impl<'a> Parser<'a> {
         Ok((!block.keys.is_empty()).then_some(block))
     }
 
-    /// Notes what is odd about the brace last read.
+    /// Adds a warning about the last brace read.
     fn warn_of_brace(&mut self, message: &str) {
         if let Some(last) = self.last.clone() {
             self.imports.warn(&last, message);
         }
     }
 
-    /// The keys of a block. Afterwards the next word, if there is one, begins the body.
+    /// Reads the keys of a block. Afterwards the next word, if there is one, begins the body.
     fn keys(&mut self) -> Result<Vec<Token>, ParseError> {
         let mut keys = Vec::new();
         let mut comma = false;
@@ -135,7 +136,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The body of a block, up to and with its `}` (then true), or to the end of the input.
+    /// Reads the body of a block, up to and with its `}` (then true), or to the end of the input.
     fn directives(&mut self, block: &mut Block) -> Result<bool, ParseError> {
         while let Some(next) = self.next().cloned() {
             if next.is("}") {
@@ -151,7 +152,7 @@ impl<'a> Parser<'a> {
         Ok(false)
     }
 
-    /// One directive with its arguments and sub-block.
+    /// Reads one directive with its arguments and sub-block.
     fn directive(&mut self, first: Token, block: &mut Block) -> Result<(), ParseError> {
         let written = self.imports.substituted(&first)?.text;
         let mut left_out = Vec::new();
@@ -225,7 +226,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The definition of a snippet; `opener` is the next word and should be a brace.
+    /// Reads the definition of a snippet; `opener` is the next word and should be a brace.
     fn snippet(&mut self, name: String, opener: &Token) -> Result<(), ParseError> {
         if self.imports.is_snippet(&name) {
             let message = format!("redeclaration of previously declared snippet {name}");
@@ -263,8 +264,8 @@ impl<'a> Parser<'a> {
         Err(ParseError::syntax(last, "}"))
     }
 
-    /// Replaces `import ARGUMENT`, whose first word is the next one, by what it stands for.
-    /// The last word read stays the one before.
+    /// Replaces `import ARGUMENT`, whose first word is the next one, by its tokens. The last word
+    /// read stays the one before.
     fn import(&mut self) -> Result<(), ParseError> {
         let Some(keyword) = self.ahead.pop() else { return Ok(()) };
         let argument = match self.ahead.pop() {
@@ -281,7 +282,7 @@ impl<'a> Parser<'a> {
         }
         match self.imports.resolve(&target) {
             Ok(tokens) => self.ahead.extend(tokens.into_iter().rev()),
-            // What follows is read all the same, to tell its mistakes, too.
+            // The rest is read all the same, to report its mistakes, too.
             Err(error) if error.cause() == Cause::Host && self.missing.len() < WARNINGS_MAX => {
                 let error = self.imports.hints.explain(error);
                 self.missing.push(error);
@@ -295,7 +296,7 @@ impl<'a> Parser<'a> {
         self.ahead.last()
     }
 
-    /// Takes the next word, whose text is now `token`.
+    /// Consumes the next word, whose text is now `token`.
     fn accept(&mut self, token: Token) {
         self.ahead.pop();
         self.last = Some(token);
@@ -314,12 +315,12 @@ fn warn_of_word(imports: &mut Imports<'_>, token: &Token) {
     }
 }
 
-/// Returns true unless `text` begins with a number, as that of a group of a pattern.
+/// Returns true unless `text` begins with a number, like the number of a group of a pattern.
 fn is_name(text: &str) -> bool {
     !text.starts_with(|first: char| first.is_ascii_digit())
 }
 
-/// The name of the snippet that a block with these keys defines.
+/// Returns the name of the snippet that a block with these keys defines.
 fn snippet_name(keys: &[Token]) -> Option<&str> {
     match keys {
         [only] => only.text.strip_prefix('(')?.strip_suffix(')'),

@@ -1,8 +1,8 @@
 //! Sources of a Corefile besides itself: files, directories, environment variables.
 //!
 //! The parser reaches the outside only through the functions of a [`Sources`], so that tests and
-//! fuzzing run without a file system. This file holds the only ones that touch the real one, and
-//! sees to it that no file can be read without end.
+//! fuzzing run without a file system. The only functions that touch the real one are in this file,
+//! and bound every read.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,38 +10,37 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes of one text that is read. Reading a device that never ends stops here.
+/// Maximum bytes of one text. Reading a device that never ends stops here.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
 
 /// Reads a file.
 pub type Reader = Box<dyn Fn(&Path) -> io::Result<Vec<u8>>>;
 /// Lists a directory.
 pub type Lister = Box<dyn Fn(&Path) -> io::Result<Vec<String>>>;
-/// Tells whether there is a regular file.
+/// Checks for a regular file.
 pub type Prober = Box<dyn Fn(&Path) -> io::Result<bool>>;
 /// Looks up an environment variable.
 pub type Variables = Box<dyn Fn(&str) -> Option<String>>;
 
-/// The files and variables within a Corefile's reach.
+/// The files and variables that a Corefile can use.
 pub struct Sources {
     /// An absolute path. Names of files in arguments of directives, and the path of the Corefile
     /// itself, are relative to it.
     pub working_directory: PathBuf,
-    /// The content of the file at an absolute path. A directory is an error of the kind
-    /// [`io::ErrorKind::IsADirectory`], a missing file one of the kind
-    /// [`io::ErrorKind::NotFound`].
+    /// Returns the content of the file at an absolute path. A directory is an error of the kind
+    /// [`io::ErrorKind::IsADirectory`], a missing file one of the kind [`io::ErrorKind::NotFound`].
     pub read: Reader,
-    /// The names in the directory at an absolute path, in any order.
+    /// Returns the names in the directory at an absolute path, in any order.
     pub list: Lister,
-    /// Check that an absolute path is a regular file, and no device or pipe. Errors are those of
+    /// Checks that an absolute path is a regular file, and no device or pipe. Errors are those of
     /// `read`. Nothing is read, so that it cannot take long.
     pub is_file: Prober,
-    /// The value of an environment variable, if it is set.
+    /// Returns the value of an environment variable, if it is set.
     pub variable: Variables,
 }
 
 impl Sources {
-    /// The real files and variables of this process.
+    /// Creates access to the real files and variables of this process.
     ///
     /// # Errors
     /// The working directory is not known (it may have been removed).
@@ -57,7 +56,7 @@ impl Sources {
         })
     }
 
-    /// No file but `files` (absolute path and content), no variable but `variables`; the working
+    /// Creates access to `files` (absolute path and content) and `variables` only; the working
     /// directory is `/dir`. For tests.
     pub fn fixed(files: BTreeMap<PathBuf, Vec<u8>>, variables: BTreeMap<String, String>) -> Self {
         let listed: Vec<PathBuf> = files.keys().cloned().collect();
@@ -91,13 +90,13 @@ impl Sources {
     }
 }
 
-/// The content of the file at `path`.
+/// Returns the content of the file at `path`.
 ///
 /// # Errors
-/// As of [`Sources::read`]; also where there is something that is no regular file, which could
-/// have its reader wait for ever or never end.
+/// As of [`Sources::read`]; also if it is no regular file, because a read could block for ever or
+/// never end.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    // Asked before it is opened: opening a pipe would wait for its writer.
+    // Checked before it is opened, because opening a pipe would wait for its writer.
     let kind = std::fs::metadata(path)?.file_type();
     let what = match () {
         () if kind.is_file() => return read_text(File::open(path)?),
@@ -112,10 +111,10 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
-/// All that `from` holds: a Corefile, or what one refers to.
+/// Reads all of `from`: a Corefile, or a file that one refers to.
 ///
 /// # Errors
-/// It cannot be read, or holds more than any text that is meant to be read.
+/// It cannot be read, or is longer than any text should be.
 pub fn read_text(from: impl Read) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     from.take(TEXT_BYTES_MAX + 1).read_to_end(&mut content)?;
@@ -133,7 +132,7 @@ fn is_file(path: &Path) -> io::Result<bool> {
 fn list_directory(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(path)? {
-        // A name that is not text cannot be written in a Corefile's pattern either.
+        // A name that is not UTF-8 cannot be written in a Corefile's pattern either.
         names.extend(entry?.file_name().into_string());
     }
     Ok(names)

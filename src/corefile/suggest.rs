@@ -1,13 +1,13 @@
-//! The nearest known name, for a word that is none.
+//! The nearest known name for an unknown word.
 //!
-//! A mistyped directive or option is the commonest mistake in a Corefile. The suggestion is only
-//! made when the word is close: one slip for each four letters, a swapped pair being one.
-//! Readers of directives use it for their options, too.
+//! A mistyped directive or option is the commonest mistake in a Corefile. A suggestion is only made
+//! when the word is close: one slip for each four letters, a swapped pair being one. Readers of
+//! directives use it for their options, too.
 
-/// Longer words are not compared: the work grows with the product of the lengths.
+/// Maximum length of compared words: the work grows with the product of the lengths.
 const WORD_BYTES_MAX: usize = 64;
 
-/// ` (did you mean 'NAME'?)` for the name that `word` is a near miss of; empty without one.
+/// Returns ` (did you mean 'NAME'?)` for the name nearest to `word`; empty if none is near.
 pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     if word.len() > WORD_BYTES_MAX {
         return String::new();

@@ -1,6 +1,6 @@
-//! The grammar as a whole: one test per rule that no single file of the room can show.
+//! The grammar as a whole: one test per rule that involves several files of the module.
 //!
-//! A tree is compared as one line of text, and so is the message where there is no tree.
+//! A tree is compared as one line of text, and so is the message if there is no tree.
 
 use super::{Corefile, Sources, WORDS_MAX, parse};
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ fn parsed(text: &str, files: &[(&str, &str)]) -> Result<Corefile, String> {
     parsed.and_then(unknown).map_err(|error| error.to_string())
 }
 
-/// The tree on one line: `keys { tokens ; tokens }`.
+/// Returns the tree on one line: `keys { tokens ; tokens }`.
 fn shown(text: &str, files: &[(&str, &str)]) -> String {
     let corefile = match parsed(text, files) {
         Ok(corefile) => corefile,

@@ -2,8 +2,8 @@
 //!
 //! The agreement between the two ends of the traffic: [`address`] derives an address from a name,
 //! [`respond`] writes the response that carries it, [`is_right`] checks that a response is that
-//! one. The address depends on the case-folded name alone, so that nothing in between is bound
-//! to keep letter case for us, and two names get the same one once in sixteen million.
+//! one. The address depends on the case-folded name alone, because a server in between need not
+//! preserve letter case, and two names get the same address once in sixteen million.
 
 use super::wire::{
     CD, CLASS_IN, Edns, OPCODE, POINTER_TO_QUESTION, QR, Question, RA, RCODE, RD, Record, TC,
@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub const RESPONSE_LEN_MAX: usize = 320;
 /// NOERROR.
 pub const RCODE_NOERROR: u8 = 0;
-/// REFUSED: what a question of another class than IN gets.
+/// REFUSED: the response to a question of another class than IN.
 pub const RCODE_REFUSED: u8 = 5;
 
 /// TTL of answers, in seconds.
@@ -24,22 +24,22 @@ const TTL: [u8; 4] = 60u32.to_be_bytes();
 /// Behaviour of an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Behaviour {
-    /// Gives each the answer it is owed.
+    /// Sends the right answer.
     #[default]
     Answer,
-    /// Takes each and says nothing.
+    /// Receives queries without a response.
     Silent,
     /// Answers each with this response code and no record.
     Refuse(u8),
-    /// Answers each with an address that is not the name's.
+    /// Answers each query with an address that is not the name's.
     Lie,
 }
 
-/// The address of `name` (in wire form) for the record type `rtype`, if that is one of addresses:
-/// of 10.0.0.0/8 or 2001:db8::/32, which is not routed.
+/// Returns the address of `name` (in wire form) for the record type `rtype`, if that is an address
+/// type: of 10.0.0.0/8 or 2001:db8::/32, which is not routed.
 pub fn address(name: &[u8], rtype: u16) -> Option<IpAddr> {
-    // FNV-1a, its high half folded down. Length octets are below every letter: folding the case
-    // of all octets changes labels only.
+    // FNV-1a, its high half folded down. Length octets are below every letter, so that folding the
+    // case of all octets changes labels only.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for octet in name {
         hash = (hash ^ u64::from(octet.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3);
@@ -58,8 +58,8 @@ pub fn address(name: &[u8], rtype: u16) -> Option<IpAddr> {
     }
 }
 
-/// Writes the response to `query` and returns its length; `None` if there is none to give: the
-/// behaviour is silence, or `query` is a response, no standard query, or malformed.
+/// Writes the response to `query` and returns its length; `None` if there is none: the behaviour is
+/// silence, or `query` is a response, no standard query, or malformed.
 pub fn respond(query: &[u8], behaviour: Behaviour, response: &mut [u8]) -> Option<usize> {
     let (&[id_high, id_low, flags, more_flags], _) = query.split_first_chunk()?;
     if behaviour == Behaviour::Silent || flags & (QR | OPCODE) != 0 {
@@ -90,7 +90,7 @@ pub fn respond(query: &[u8], behaviour: Behaviour, response: &mut [u8]) -> Optio
     Some(writer.len())
 }
 
-/// Appends an address record of the question's name: `ip`, or another if it is to `lie`.
+/// Appends an address record of the question's name: `ip`, or another if `lie`.
 fn write_address(writer: &mut Writer<'_>, ip: IpAddr, lie: bool) -> Option<()> {
     let twist = u8::from(lie);
     match ip {
@@ -107,7 +107,7 @@ fn write_address(writer: &mut Writer<'_>, ip: IpAddr, lie: bool) -> Option<()> {
     }
 }
 
-/// Appends the SOA record that says for how long there is nothing (RFC 2308 §2.2).
+/// Appends the SOA record with the negative TTL (RFC 2308 §2.2).
 fn write_soa(writer: &mut Writer<'_>) -> Option<()> {
     // Two root names, then serial, refresh, retry, expire and minimum.
     let mut data = [0; 22];
@@ -126,8 +126,8 @@ fn write_record(writer: &mut Writer<'_>, owner: &[u8], rtype: u16, data: &[u8]) 
     writer.put(data)
 }
 
-/// True when `response` is what [`respond`] owes to `query`: same id, a whole NOERROR response,
-/// the question as it was sent, letter case included, and the one record that answers it.
+/// Returns true if `response` is the one that [`respond`] makes for `query`: same ID, a complete
+/// NOERROR response, the question as it was sent, letter case included, and the one right record.
 pub fn is_right(query: &[u8], response: &[u8]) -> bool {
     check(query, response).is_some()
 }
@@ -158,7 +158,7 @@ mod tests {
     use domain::base::iana::Rcode;
     use proptest::prelude::{any, proptest};
 
-    /// A query for a.Example. with RD and an OPT record that asks for DNSSEC.
+    /// A query for a.Example. with RD and an OPT record with the DO bit.
     fn query(rtype: u8, class: u8) -> Vec<u8> {
         let mut query = b"\x12\x34\x01\x10\0\x01\0\0\0\0\0\x01\x01a\x07Example\0".to_vec();
         query.extend([0, rtype, 0, class]);
@@ -239,8 +239,8 @@ mod tests {
     fn any_octet_changed_makes_an_answer_wrong() {
         let query = query(1, 1);
         let right = response(&query, Behaviour::Answer);
-        // AA, RD and the flags of the fourth octet but the response code may be anybody's; so
-        // may the time to live and the OPT record.
+        // AA, RD and the flags of the fourth octet except the response code are not checked, nor
+        // are the TTL and the OPT record.
         let free = |at: usize| matches!(at, 8..=11 | 33..=36) || at >= right.len() - 11;
         for at in (0..right.len()).filter(|&at| !free(at)) {
             let mut wrong = right.clone();

@@ -1,20 +1,20 @@
-//! Pearson's test: whether counts are as even as chance makes them.
+//! Pearson's test: are counts as even as chance makes them?
 //!
-//! Used for the ids and ports that a resolver draws. The approximation names its error. Pure.
+//! Used for the IDs and ports of a resolver. The error of the approximation is stated. Pure.
 
 /// Pearson's test of counts against equal frequencies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ChiSquare {
     /// The statistic.
     pub statistic: f64,
-    /// Mean for equal frequencies.
+    /// Degrees of freedom, the mean of the statistic for equal frequencies.
     pub freedom: f64,
-    /// The probability of a statistic so large or larger, if they are.
+    /// Probability of a statistic at least as large, for equal frequencies.
     pub p: f64,
 }
 
 impl ChiSquare {
-    /// Of these counts; `None` if there are too few for the test: five for each are the rule.
+    /// Tests these counts; `None` if they are too few for the test: five for each are the rule.
     pub fn of(counts: &[u64]) -> Option<Self> {
         let total: u64 = counts.iter().sum();
         let expected = total as f64 / counts.len() as f64;

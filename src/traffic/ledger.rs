@@ -1,40 +1,39 @@
-//! The queries that one socket has outstanding, and what became of each.
+//! The outstanding queries of one socket, and the outcome of each.
 //!
-//! A slot holds one query as it was sent. Its number, and as many random bits as are left, make the
-//! id (the random bits mask the number, which spreads it over the id), and so an answer finds its
-//! slot without a table. Slots are filled in the order in which they became free: what was last in
-//! a slot is remembered as long as possible, which tells a duplicate and a late answer from a
-//! unsolicited message. A response that is not for the question as it was asked ends
-//! nothing: a resolver too would go on waiting.
+//! A slot holds one query as it was sent. The slot's number and as many random bits as are left
+//! make the ID (the random bits mask the number, which spreads it over the ID), so an answer finds
+//! its slot without a table. Slots are reused in the order in which they became free, so the last
+//! query of a slot is remembered as long as possible; that distinguishes a duplicate and a late
+//! answer from an unsolicited message. A response to another question ends no query, because a
+//! resolver would also go on waiting.
 //!
 //! Every query ends in one of four ways: answered, answered wrongly, timed out, or lost with its
-//! connection. Pure; nothing is allocated once the slots in use are as many as ever needed.
+//! connection. Pure; no allocation once the number of used slots has reached its maximum.
 
 use crate::moment::Moment;
 use crate::traffic::wire::{HEADER_LEN, QR, RCODE, TC, u16_at};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Slots of one ledger: this number leaves two bits of an id to chance.
+/// Maximum number of slots of a ledger, which leaves two random bits in an ID.
 pub const SLOTS_MAX: usize = 16_384;
-/// Slots of the smallest ledger: this number of later queries must come before a slot is used
-/// again.
+/// Minimum number of slots of a ledger: the number of later queries before a slot is reused.
 const SLOTS_MIN: usize = 256;
-/// Spreads the random bits of an id over its others; odd, so that different ones spread
-/// differently.
+/// Multiplier that spreads the random bits of an ID over its other bits; odd, so that different
+/// bits spread differently.
 const SPREAD: u16 = 0x9e35;
 
 /// Classification of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The response to an outstanding query, which is done with.
+    /// The right response to an outstanding query, which ends it.
     Answered(Answer),
-    /// The response to an outstanding query, but not with what it had to say. It is done with.
+    /// A response to an outstanding query with a wrong content. It ends the query.
     Wrong(Answer),
-    /// The ID of an outstanding query, but no response or another question; the query is still
-    /// outstanding.
+    /// A message with the ID of an outstanding query that is no response or has another question;
+    /// the query stays outstanding.
     Mismatched,
-    /// Another response to a query that is answered already.
+    /// Another response to a query that was answered before.
     Duplicate,
     /// The response to a query that had timed out.
     Late,
@@ -45,9 +44,9 @@ pub enum Verdict {
 /// Facts about a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Time when its query was to leave.
+    /// Scheduled send time of its query.
     pub intended: Moment,
-    /// Time when its query left.
+    /// Send time of its query.
     pub sent: Moment,
     /// Response code, without the bits in an OPT record.
     pub rcode: u8,
@@ -55,10 +54,10 @@ pub struct Answer {
     pub truncated: bool,
 }
 
-/// A slot's life.
+/// State of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Never used, or its query was not sent after all.
+    /// Never used, or its query was not sent.
     Idle,
     Outstanding,
     Done,
@@ -69,7 +68,7 @@ enum State {
 struct Slot {
     intended: Moment,
     sent: Moment,
-    /// Counts the queries that the slot has had.
+    /// Number of queries that the slot has had.
     serial: u32,
     id: u16,
     length: u16,
@@ -77,7 +76,7 @@ struct Slot {
     state: State,
 }
 
-/// A query that waits, in the order of sending.
+/// A waiting query, in the order of sending.
 #[derive(Clone, Copy, Debug)]
 struct Wait {
     slot: u16,
@@ -87,7 +86,7 @@ struct Wait {
 /// The outstanding queries of a socket.
 pub struct Ledger {
     slots: Vec<Slot>,
-    /// One packet after the other, each in `stride` bytes.
+    /// Packets one after the other, each in `stride` bytes.
     packets: Vec<u8>,
     stride: usize,
     free: VecDeque<u16>,
@@ -99,15 +98,15 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// For at most `outstanding` queries of at most `length_max` bytes, each given up `timeout`
-    /// after it was sent. More than [`SLOTS_MAX`] are not outstanding at once.
+    /// Creates a ledger for at most `outstanding` queries, up to [`SLOTS_MAX`], of at most
+    /// `length_max` bytes, each given up `timeout` after it was sent.
     pub fn new(outstanding: usize, length_max: usize, timeout: Duration) -> Self {
         let capacity = outstanding.clamp(1, SLOTS_MAX);
         let numbers = (2 * capacity).next_power_of_two().clamp(SLOTS_MIN, SLOTS_MAX);
         Self {
             slots: Vec::new(),
             packets: Vec::new(),
-            // Not a power of two apart, or all packets would share a few sets of the cache.
+            // Not a power of two, otherwise all packets would share a few sets of the cache.
             stride: length_max.max(HEADER_LEN).next_multiple_of(64) + 64,
             free: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -123,19 +122,19 @@ impl Ledger {
         self.outstanding
     }
 
-    /// Returns the number of queries that there is still room for.
+    /// Returns the number of queries that can still be sent.
     pub fn vacancies(&self) -> usize {
         self.capacity - self.outstanding
     }
 
     /// Takes a slot for a query, to be written into [`Ledger::buffer`] and [`Ledger::launch`]ed;
-    /// `None` if as many as may be are outstanding.
+    /// `None` if the maximum number is outstanding.
     pub fn reserve(&mut self) -> Option<u16> {
         if self.outstanding == self.capacity {
             return None;
         }
         self.outstanding += 1;
-        // The oldest is used again only when enough younger ones keep the past in mind.
+        // The oldest slot is reused only if enough younger ones remember their queries.
         if self.free.len() < SLOTS_MIN.min(usize::from(self.mask) + 1) / 2
             && self.slots.len() <= usize::from(self.mask)
         {
@@ -154,15 +153,15 @@ impl Ledger {
         self.free.pop_front()
     }
 
-    /// Returns the buffer for the query of a reserved slot, id included; the id will be
+    /// Returns the buffer for the query of a reserved slot, including its ID, which will be
     /// overwritten.
     pub fn buffer(&mut self, slot: u16) -> &mut [u8] {
         let start = usize::from(slot) * self.stride;
         &mut self.packets[start..start + self.stride]
     }
 
-    /// The query of `length` bytes in `slot` leaves now: its id is made, with the bits of `chance`
-    /// that the slot's number leaves free.
+    /// Launches the query of `length` bytes in `slot`: makes its ID, with `chance` in the bits that
+    /// the slot's number leaves free.
     pub fn launch(&mut self, slot: u16, length: usize, chance: u16, intended: Moment, now: Moment) {
         let high = chance & !self.mask;
         let id = high | (slot ^ self.masking(high));
@@ -183,7 +182,7 @@ impl Ledger {
         self.waiting.push_back(Wait { slot, serial });
     }
 
-    /// The query in `slot`, as launched.
+    /// Returns the query in `slot`, as launched.
     pub fn packet(&self, slot: u16) -> &[u8] {
         let start = usize::from(slot) * self.stride;
         &self.packets[start..start + usize::from(self.slots[usize::from(slot)].length)]
@@ -194,15 +193,15 @@ impl Ledger {
         self.slots[usize::from(slot)].intended
     }
 
-    /// Frees the slot of a query that never left.
+    /// Frees the slot of a query that was never sent.
     pub fn recall(&mut self, slot: u16) {
         self.slots[usize::from(slot)].state = State::Idle;
         self.outstanding -= 1;
         self.free.push_back(slot);
     }
 
-    /// Takes in a message. `is_right` judges the content of a response that is otherwise in order:
-    /// it gets the query and the response.
+    /// Classifies a message. `is_right(query, response)` judges the content of a response that
+    /// otherwise matches.
     pub fn settle(
         &mut self,
         message: &[u8],
@@ -235,7 +234,7 @@ impl Ledger {
         if right { Verdict::Answered(answer) } else { Verdict::Wrong(answer) }
     }
 
-    /// Gives up the queries whose time is over, and tells of each when it was to leave.
+    /// Gives up the queries that have timed out, and reports the scheduled send time of each.
     pub fn expire(&mut self, now: Moment, mut given_up: impl FnMut(Moment)) {
         while let Some(&Wait { slot, serial }) = self.waiting.front() {
             let entry = self.slots[usize::from(slot)];
@@ -251,7 +250,7 @@ impl Ledger {
         }
     }
 
-    /// Gives up all queries, whose connection is no more, and tells of each when it was to leave.
+    /// Gives up all queries after a connection has ended, and reports the scheduled send times.
     pub fn abandon(&mut self, mut given_up: impl FnMut(Moment)) {
         while let Some(Wait { slot, serial }) = self.waiting.pop_front() {
             let entry = self.slots[usize::from(slot)];
@@ -262,7 +261,7 @@ impl Ledger {
         }
     }
 
-    /// Returns the mask for the slot number of an id with these random bits.
+    /// Returns the mask for the slot number of an ID with these random bits.
     fn masking(&self, high: u16) -> u16 {
         (high >> self.mask.count_ones()).wrapping_mul(SPREAD) & self.mask
     }
@@ -274,7 +273,7 @@ impl Ledger {
     }
 }
 
-/// Returns the end of the first question of `query`; `None` if there is none that can be read.
+/// Returns the end of the first question of `query`; `None` if there is none or it is malformed.
 fn question_end(query: &[u8]) -> Option<usize> {
     if u16_at(query, 4)? == 0 {
         return None;
@@ -291,9 +290,9 @@ fn question_end(query: &[u8]) -> Option<usize> {
     (end <= query.len()).then_some(end)
 }
 
-/// True when `message` responds to `query`, whose question ends at `end` and whose id it has: QR
-/// is set, the operation code is the same, and so is the question, letter case included. An error
-/// other than NXDOMAIN may come without a question.
+/// Returns true if `message` responds to `query`, whose question ends at `end` and whose ID it has:
+/// QR is set, the operation code is the same, and so is the question, letter case included. An
+/// error other than NXDOMAIN may come without a question.
 fn is_response(query: &[u8], end: usize, message: &[u8]) -> bool {
     const OPCODE: u8 = crate::traffic::wire::OPCODE;
     if message.len() < HEADER_LEN || message[2] & QR == 0 {
@@ -336,7 +335,7 @@ mod tests {
             Self { ledger, workload: Workload::new(source, 1, 0, 1, None, true), chance: 0 }
         }
 
-        /// Sends a query at `micros`, which was to leave 5 µs before; its bytes.
+        /// Sends a query at `micros`, 5 µs after its scheduled time; returns its slot and bytes.
         fn send(&mut self, micros: u64) -> Option<(u16, Vec<u8>)> {
             let slot = self.ledger.reserve()?;
             let mut packet = [0; 128];

@@ -8,15 +8,15 @@
 //! ```
 //!
 //! [`upstream`] answers each question with an address derived from the name, or by a script;
-//! [`client`] asks, on a schedule or with a fixed number of queries outstanding, and verifies each
+//! [`client`] sends queries, on a schedule or with a fixed number outstanding, and verifies each
 //! answer. The demonstration, the tests with sockets and the load generator drive a real forwarder
 //! with this pair.
 //!
-//! [`workload`] generates queries, [`schedule`] their instants; [`ledger`] holds the outstanding
-//! queries of a socket, [`verify`] checks answers, [`tally`] counts. Both ends agree in [`wire`]
-//! (the part of the format that they need), [`answer`] (the answer to a question) and [`zone`]
-//! (answers with other records); [`report`] prints tables. These are pure. Nothing here uses the
-//! forwarder's own parser, so that a mistake in it cannot hide.
+//! [`workload`] generates queries, [`schedule`] their send times; [`ledger`] holds the outstanding
+//! queries of a socket, [`verify`] checks answers, [`tally`] counts. Both ends share [`wire`] (the
+//! part of the format that they need), [`answer`] (the answer to a question) and [`zone`] (answers
+//! with other records); [`report`] prints tables. These are pure. Nothing here uses the forwarder's
+//! own parser, so that a mistake in it cannot hide.
 
 pub mod answer;
 pub mod chi_square;
@@ -38,10 +38,10 @@ mod tests;
 use crate::sys::random;
 use std::io;
 
-/// A seed for names that no run before this one has asked for ([`workload::Source::unique`]).
+/// Returns a seed for names that no earlier run has queried ([`workload::Source::unique`]).
 ///
 /// # Errors
-/// The kernel has no randomness to give.
+/// The kernel has no randomness.
 pub fn fresh_seed() -> io::Result<u64> {
     let [a, b, c, d, e, f, g, h, ..] = random::seed()?;
     Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))

@@ -1,7 +1,7 @@
 //! Counters of client and upstreams, as text.
 //!
-//! Pure: tables with the first column to the left and numbers to the right, and the line that
-//! tells how a run is going. The demonstration and the load generator print the same.
+//! Pure: tables with the first column aligned left and numbers right, and the progress line of a
+//! run. The demonstration and the load generator print the same.
 
 use super::tally::{Counts, Tally};
 use super::upstream::live::SoFar;
@@ -28,7 +28,7 @@ pub fn summary(tally: &Tally) -> String {
     format!("{}\n{}", aligned(&counted), aligned(&waited))
 }
 
-/// Queries without a response.
+/// Returns the number of queries without a response.
 fn unanswered(counts: &Counts) -> u64 {
     counts.failed() - counts.wrong
 }
@@ -57,7 +57,7 @@ pub fn services(addresses: &[SocketAddr], counts: &[SoFar]) -> String {
     aligned(&rows)
 }
 
-/// Returns one line; as long as the one before unless a number outgrows its column.
+/// Returns the progress line; as long as the one before unless a number outgrows its column.
 pub fn progress(elapsed: Duration, counts: &Counts) -> String {
     let seconds = elapsed.as_secs_f64();
     let rate = if seconds > 0.0 { counts.answered as f64 / seconds } else { 0.0 };
@@ -70,17 +70,17 @@ pub fn progress(elapsed: Duration, counts: &Counts) -> String {
     )
 }
 
-/// The first row of a table.
+/// Returns the first row of a table.
 pub fn header<'a>(titles: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     titles.into_iter().map(String::from).collect()
 }
 
-/// Another row: what it is about, and its cells.
+/// Returns another row: its name, and its cells.
 pub fn line(name: impl ToString, cells: impl IntoIterator<Item = String>) -> Vec<String> {
     std::iter::once(name.to_string()).chain(cells).collect()
 }
 
-/// Rows of equal length as lines, the first column to the left and all others to the right.
+/// Formats rows of equal length as lines, the first column aligned left and all others right.
 pub fn aligned(rows: &[Vec<String>]) -> String {
     const INDENT: &str = "  ";
     const GAP: usize = 3;
@@ -103,7 +103,7 @@ pub fn aligned(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A number with a comma at every thousand.
+/// Formats a number with a comma at every thousand.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -116,7 +116,7 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// Nanoseconds, in the unit that a reader expects.
+/// Formats nanoseconds in a suitable unit.
 pub fn short(nanos: u64) -> String {
     match nanos {
         0..1_000_000 => format!("{} µs", nanos / 1_000),

@@ -1,23 +1,22 @@
 //! Send times of queries: fixed beforehand, independent of the server.
 //!
-//! A [`Schedule`] is the inverse of a cumulative rate: how many queries shall have left by then,
-//! asked the other way round. Constant rates, ramps and steps differ in that function only
-//! ([`Shape`]); whether arrivals are evenly spaced or Poisson ([`Arrivals`]) is where on its axis
-//! they lie. A Poisson schedule of a known length has exactly the number of queries that its rate
-//! promises, at instants drawn uniformly: the process given its count, so that the mean is the one
-//! asked for and not a draw. Nothing is summed up, so nothing drifts. Pure; instants are offsets
-//! from the start.
+//! A [`Schedule`] is the inverse of a cumulative rate: the time at which a given number of queries
+//! is due. Constant rates, ramps and steps differ in that function only ([`Shape`]); even and
+//! Poisson arrivals ([`Arrivals`]) differ in the distances on its axis of counts. A Poisson
+//! schedule of a known length has exactly the number of queries of its rate, at uniformly drawn
+//! times: the process given its count, so that the mean is exact and not random. Nothing is summed
+//! up, so nothing drifts. Pure; times are offsets from the start.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::time::Duration;
 
-/// The rate over time, in queries a second.
+/// The rate over time, in queries per second.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
-    /// The same all the time.
+    /// A constant rate.
     Constant(f64),
-    /// From one rate to another, along a line, over the whole run.
+    /// From one rate to another, linearly, over the whole run.
     Ramp {
         /// At the start.
         from: f64,
@@ -31,26 +30,26 @@ pub enum Shape {
 /// Distribution of send times around the rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Arrivals {
-    /// Equally far apart.
+    /// At equal distances.
     #[default]
     Even,
-    /// Independent of each other, as those of many clients are.
+    /// Independent of each other, like those of many clients.
     Poisson,
 }
 
-/// A schedule in words.
+/// Description of a schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The rate over time.
     pub shape: Shape,
-    /// The instants around it.
+    /// Distribution of the send times.
     pub arrivals: Arrivals,
     /// Duration; `None`: until the input ends.
     pub duration: Option<Duration>,
 }
 
 impl Plan {
-    /// An even rate for so long.
+    /// Creates a plan with a constant rate and even arrivals.
     pub fn constant(rate: f64, duration: Duration) -> Self {
         let (shape, arrivals) = (Shape::Constant(rate), Arrivals::Even);
         Self { shape, arrivals, duration: Some(duration) }
@@ -70,11 +69,11 @@ impl Plan {
 
     /// Returns its number of queries, if it ends.
     pub fn total(&self) -> Option<u64> {
-        // What lacks a millionth of a query lacks it by rounding.
+        // Rounding may make the count fall short by less than a millionth of a query.
         self.end().map(|end| (self.count_until(end.as_secs_f64()) + 1e-6) as u64)
     }
 
-    /// The highest rate that it reaches.
+    /// Returns its highest rate.
     pub fn rate_max(&self) -> f64 {
         match &self.shape {
             Shape::Constant(rate) => *rate,
@@ -104,7 +103,7 @@ impl Plan {
         (!rates_are_good).then_some("a rate is above 0 and at most 100,000,000 queries a second")
     }
 
-    /// The slope of a ramp, in queries a second and second.
+    /// Returns the slope of a ramp, in queries per second squared.
     fn slope(&self, from: f64, to: f64) -> f64 {
         let seconds = self.duration.map_or(f64::INFINITY, |duration| duration.as_secs_f64());
         if seconds > 0.0 { (to - from) / seconds } else { 0.0 }
@@ -129,12 +128,13 @@ impl Plan {
         }
     }
 
-    /// By when `count` queries are due, in seconds: the inverse of [`Plan::count_until`].
+    /// Returns the time at which `count` queries are due, in seconds: the inverse of
+    /// [`Plan::count_until`].
     fn instant_of(&self, count: f64) -> f64 {
         match &self.shape {
             Shape::Constant(rate) => count / rate,
             Shape::Ramp { from, to } => {
-                // The root that stays exact as the slope goes to nought.
+                // The form of the root that stays exact as the slope approaches zero.
                 let inside = from * from + 2.0 * self.slope(*from, *to) * count;
                 2.0 * count / (from + inside.max(0.0).sqrt())
             }
@@ -154,15 +154,15 @@ impl Plan {
     }
 }
 
-/// No network card sends more.
+/// Maximum rate; no network card sends more.
 const RATE_MAX: f64 = 1e8;
 
-/// The instants of one part of a plan.
+/// The send times of one part of a plan.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     plan: Plan,
     random: ChaCha8Rng,
-    /// All queries of all parts, if the plan ends.
+    /// Number of queries of all parts, if the plan ends.
     total: Option<u64>,
     /// Number of send times of all parts together.
     made: u64,
@@ -173,8 +173,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Every `parts`-th instant of `plan`, beginning with number `part`: all parts of one seed
-    /// together are the plan.
+    /// Returns every `parts`-th send time of `plan`, beginning with number `part`: all parts with
+    /// one seed together are the plan.
     pub fn new(plan: Plan, seed: u64, part: usize, parts: usize) -> Self {
         Self {
             random: ChaCha8Rng::seed_from_u64(seed),
@@ -187,7 +187,7 @@ impl Schedule {
         }
     }
 
-    /// The number of the next instant of all parts, and the instant; `None` when there is none.
+    /// Returns the next send time of all parts, and its number; `None` when there is none.
     fn advance(&mut self) -> Option<(u64, Duration)> {
         if self.total.is_some_and(|total| self.made >= total) {
             return None;
@@ -209,7 +209,7 @@ impl Schedule {
         // Within (0, 1]: its logarithm is finite.
         let draw = ((self.random.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
         match self.total {
-            // The least of the instants that remain, all uniform over the rest of the axis.
+            // The least of the remaining times, all uniform over the rest of the axis.
             Some(total) => {
                 let (rest, left) = ((total as f64 - self.level).max(0.0), total - number);
                 rest * -(draw.ln() / left as f64).exp_m1()
@@ -292,7 +292,8 @@ mod tests {
             let schedule = Schedule::new(plan, 3, 0, 1).take(100_000);
             let instants: Vec<f64> = schedule.map(|instant| instant.as_secs_f64()).collect();
             let gaps = instants.windows(2).map(|pair| (pair[1] - pair[0]) * 1e3);
-            // A share e⁻¹ of them is longer than the mean, e⁻³ longer than three times the mean.
+            // A share e⁻¹ of the distances is longer than the mean, e⁻³ longer than three times the
+            // mean.
             for (limit, share) in [(1.0, 0.3679), (3.0, 0.0498)] {
                 let longer = gaps.clone().filter(|&gap| gap > limit).count() as f64 / 1e5;
                 assert!((longer - share).abs() < 0.006, "{limit}: {longer}");

@@ -1,8 +1,8 @@
 //! Counters of a run, and their sum over threads.
 //!
-//! Counts are plain fields beside the histograms of latency and of lag (how late queries left).
-//! A [`Series`] keeps the same by time: each query belongs to the stretch of the run in which it
-//! was to leave, whenever its answer came, so that a stall shows where it began. Pure.
+//! Counts are plain fields beside the histograms of latency and of lag (delay of sending). A
+//! [`Series`] has the same by time: each query counts in the interval of its scheduled send time,
+//! whenever its answer came, so that a stall shows where it began. Pure.
 
 use crate::moment::{Moment, nanos};
 use crate::traffic::ledger::{Answer, Verdict};
@@ -10,37 +10,37 @@ use hdrhistogram::Histogram;
 use std::ops::AddAssign;
 use std::time::Duration;
 
-/// Latencies above this are recorded as this.
+/// Maximum of recorded latencies; longer ones count as this.
 const LATENCY_MAX: Duration = Duration::from_secs(100);
 /// Significant digits of the latencies of a whole run.
 const DIGITS: u8 = 3;
-/// Significant digits within a stretch, of microseconds: small, for there are hundreds of them.
+/// Significant digits within an interval, in microseconds: few, because there are hundreds of them.
 const STRETCH_DIGITS: u8 = 2;
-/// More stretches than a page can show; what comes later is counted in the last.
+/// Maximum number of intervals, more than a page can show; the last counts all later queries.
 const STRETCHES_MAX: usize = 3_600;
 /// Lag from which a query counts as late: a fiftieth of a noticeable delay, and more than the usual
 /// interruption of a thread.
 pub const LATE: Duration = Duration::from_millis(1);
 
-/// Counters. Every query sent is answered, wrong, timed out, lost or still outstanding; the other
-/// messages are counted apart.
+/// Counters. Every query sent is answered, wrong, timed out, lost or still outstanding; other
+/// messages are counted separately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Queries handed to the kernel.
     pub sent: u64,
-    /// Queries that got their response.
+    /// Queries with the right response.
     pub answered: u64,
-    /// Queries whose response says another thing than it had to.
+    /// Queries with a response of wrong content.
     pub wrong: u64,
-    /// Queries given up after waiting for the time-out.
+    /// Queries given up at the time-out.
     pub timed_out: u64,
-    /// Queries whose connection ended before their response came.
+    /// Queries whose connection ended before the response.
     pub lost: u64,
-    /// Queries outstanding when the run was broken off.
+    /// Queries outstanding when the run was aborted.
     pub unfinished: u64,
-    /// Queries that were due but never left: no id, no connection or no time was left for them.
+    /// Queries that were due but never sent, for lack of an ID, a connection or time.
     pub unsent: u64,
-    /// Messages with the id of an outstanding query that do not answer its question.
+    /// Messages with the ID of an outstanding query that do not answer its question.
     pub mismatched: u64,
     /// Further responses to queries that had been answered.
     pub duplicate: u64,
@@ -48,17 +48,17 @@ pub struct Counts {
     pub late: u64,
     /// Messages that belong to no query.
     pub stray: u64,
-    /// Responses among those answered that are cut short.
+    /// Truncated responses, among those answered.
     pub truncated: u64,
-    /// Responses among those answered, by response code.
+    /// Responses by response code, among those answered.
     pub rcodes: [u64; 16],
-    /// Queries that left more than [`LATE`] after they were to.
+    /// Queries sent more than [`LATE`] after their scheduled time.
     pub behind: u64,
     /// ICMP errors on sockets, and connections that could not be opened or failed.
     pub refused: u64,
     /// Connections opened.
     pub connects: u64,
-    /// Connections opened after the first of their place had ended.
+    /// Connections that replaced an ended one.
     pub reconnects: u64,
     /// Bytes of the queries sent.
     pub bytes_sent: u64,
@@ -112,22 +112,22 @@ impl AddAssign<&Self> for Counts {
 }
 
 impl Counts {
-    /// Queries that got no good answer, of those that left.
+    /// Returns the number of sent queries without a right answer.
     pub fn failed(&self) -> u64 {
         self.wrong + self.timed_out + self.lost + self.unfinished
     }
 }
 
-/// One stretch of a run.
+/// One interval of a run.
 #[derive(Clone, Debug)]
 pub struct Stretch {
-    /// Queries that were to leave in it, and left.
+    /// Number of queries scheduled in it and sent.
     pub sent: u64,
     /// Number of queries with a response.
     pub answered: u64,
     /// Number of queries without a response.
     pub failed: u64,
-    /// Latencies of the responses to them, in microseconds.
+    /// Latencies of these queries, in microseconds.
     pub latency: Histogram<u32>,
 }
 
@@ -140,20 +140,20 @@ impl Stretch {
     }
 }
 
-/// A run by time, from its start.
+/// Counters of a run by time, from its start.
 #[derive(Clone, Debug)]
 pub struct Series {
     /// Length of an interval.
     pub width: Duration,
-    /// One after the other.
+    /// Consecutive intervals.
     pub stretches: Vec<Stretch>,
-    /// The stretch that was asked for last, and the nanoseconds at which it begins and ends: it is
-    /// mostly the next too, and a division costs more than a look.
+    /// The interval used last, with its begin and end in nanoseconds: it is mostly the next one
+    /// too, and a comparison costs less than a division.
     last: (usize, u64, u64),
 }
 
 impl Series {
-    /// Empty, to be divided into stretches of `width`; room for a run of `length` is made now.
+    /// Creates an empty series of intervals of `width`, with memory for a run of `length`.
     pub fn new(width: Duration, length: Duration) -> Self {
         let count = (nanos(length) / nanos(width).max(1)) as usize + 1;
         let stretches = vec![Stretch::new(); count.min(STRETCHES_MAX)];
@@ -187,25 +187,25 @@ impl Series {
     }
 }
 
-/// Everything counted in a run. All moments are counted from the start of the run.
+/// All counters of a run. All moments are counted from the start of the run.
 #[derive(Clone, Debug)]
 pub struct Tally {
     /// Counters.
     pub counts: Counts,
-    /// From when queries were to leave to their responses, in nanoseconds.
+    /// Times from scheduled sending to response, in nanoseconds.
     pub latency: Histogram<u64>,
-    /// From when queries were to leave to when they left, in nanoseconds.
+    /// Times from scheduled to actual sending, in nanoseconds.
     pub lag: Histogram<u64>,
-    /// The same by time.
+    /// Counters by time.
     pub series: Series,
-    /// The first query left then, and the last.
+    /// Time of the first and of the last query.
     pub sending: Option<(Moment, Moment)>,
-    /// Time when the last response came.
+    /// Time of the last response.
     pub last_response: Moment,
 }
 
 impl Tally {
-    /// Nothing has happened; a run of `length` is divided into stretches of `width`.
+    /// Creates empty counters; a run of `length` is divided into intervals of `width`.
     pub fn new(width: Duration, length: Duration) -> Self {
         let histogram = || {
             Histogram::new_with_bounds(1, nanos(LATENCY_MAX), DIGITS)
@@ -221,7 +221,7 @@ impl Tally {
         }
     }
 
-    /// Queries that were to leave at `intended` left `now`: `count` of them, with `bytes` bytes.
+    /// Counts `count` queries of `bytes` bytes, scheduled for `intended` and sent `now`.
     pub fn note_sent(&mut self, intended: Moment, now: Moment, count: u64, bytes: u64) {
         self.counts.sent += count;
         self.counts.bytes_sent += bytes;
@@ -235,7 +235,7 @@ impl Tally {
         self.sending = Some((first, now));
     }
 
-    /// A message of `length` bytes came in `now`.
+    /// Counts a message of `length` bytes, received `now`.
     pub fn note_message(&mut self, verdict: Verdict, now: Moment, length: usize) {
         let counts = &mut self.counts;
         counts.bytes_received += length as u64;
@@ -265,25 +265,25 @@ impl Tally {
         self.last_response = now;
     }
 
-    /// A query that was to leave at `intended` has timed out.
+    /// Counts a query scheduled for `intended` that has timed out.
     pub fn note_timed_out(&mut self, intended: Moment) {
         self.counts.timed_out += 1;
         self.series.at(intended).failed += 1;
     }
 
-    /// A query that was to leave at `intended` has lost its connection.
+    /// Counts a query scheduled for `intended` that was lost with its connection.
     pub fn note_lost(&mut self, intended: Moment) {
         self.counts.lost += 1;
         self.series.at(intended).failed += 1;
     }
 
-    /// A query that was to leave at `intended` is no longer waited for.
+    /// Counts a query scheduled for `intended` that is given up because the run ends.
     pub fn note_unfinished(&mut self, intended: Moment) {
         self.counts.unfinished += 1;
         self.series.at(intended).failed += 1;
     }
 
-    /// Adds what another thread of the same run has counted.
+    /// Adds the counters of another thread of the same run.
     pub fn absorb(&mut self, other: &Self) {
         self.counts += &other.counts;
         self.latency.add(&other.latency).expect("all have the same bounds");
@@ -296,20 +296,20 @@ impl Tally {
         self.last_response = self.last_response.max(other.last_response);
     }
 
-    /// From the first query to the last, or to the last response if that is later.
+    /// Returns the time from the first query to the last, or to the last response if that is later.
     pub fn elapsed(&self) -> Duration {
         let end = |last: Moment| last.max(self.last_response);
         self.sending.map_or(Duration::ZERO, |(first, last)| end(last).since(first))
     }
 
-    /// Queries sent a second, between the first and the last.
+    /// Returns the queries sent per second, between the first and the last.
     pub fn rate_sent(&self) -> f64 {
         let Some((first, last)) = self.sending else { return 0.0 };
         let seconds = last.since(first).as_secs_f64();
         if seconds > 0.0 { (self.counts.sent - 1) as f64 / seconds } else { 0.0 }
     }
 
-    /// Answers a second, until the last one.
+    /// Returns the answers per second, until the last one.
     pub fn rate_answered(&self) -> f64 {
         let Some((first, _)) = self.sending else { return 0.0 };
         let seconds = self.last_response.since(first).as_secs_f64();

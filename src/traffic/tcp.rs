@@ -1,25 +1,25 @@
-//! A TCP connection of either end, perhaps through TLS: whole messages in, whole messages out
-//! (RFC 1035 §4.2.2).
+//! A TCP connection of either end, plain or over TLS: whole messages in, whole messages out (RFC
+//! 1035 §4.2.2).
 //!
-//! Both ends exchange short messages as a rule, so the buffers begin small and grow to the longest
-//! message that comes. It shares nothing with the engine's framing, for the reason that
-//! [`super::wire`] gives. Nothing is allocated once the outbox has grown to the outstanding bytes.
+//! Both ends mostly exchange short messages, so the buffers begin small and grow to the longest
+//! message. It shares nothing with the engine's framing, for the reason given in [`super::wire`].
+//! Nothing is allocated once the outbox has grown to the outstanding bytes.
 
 use crate::tls::{Failure, Received, Session};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind, Read, Write};
 
-/// Bytes of a message's length.
+/// Bytes of a message's length prefix.
 const PREFIX_LEN: usize = 2;
 /// Maximum length of a message.
 const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
-/// Bytes taken from the kernel at once, until a message does not fit.
+/// Bytes read at once, until a message does not fit.
 const INBOX_LEN: usize = 16 * 1024;
-/// With more than this unwritten, its peer had better read first.
+/// Maximum of unwritten bytes: beyond it nothing is sent until the peer has read.
 const BACKLOG_MAX: usize = 64 * 1024;
 
-/// A connected or connecting connection.
+/// A connected or connecting TCP connection.
 pub struct MessageConnection {
     socket: TcpStream,
     session: Option<Box<Session>>,
@@ -32,7 +32,7 @@ pub struct MessageConnection {
 }
 
 impl MessageConnection {
-    /// Over `socket`, whose events carry `token`.
+    /// Creates a connection over `socket`, whose events have `token`.
     ///
     /// # Errors
     /// The kernel cannot watch the socket.
@@ -40,7 +40,7 @@ impl MessageConnection {
         Self::through(None, socket, registry, token)
     }
 
-    /// The same through TLS, if there is a session for it.
+    /// As [`Self::new`], over TLS if there is a session.
     ///
     /// # Errors
     /// The kernel cannot watch the socket.
@@ -55,7 +55,7 @@ impl MessageConnection {
         Ok(Self { socket, session, inbox, start: 0, end: 0, outbox: Vec::new(), written: 0 })
     }
 
-    /// Reads once. Whether there may be more.
+    /// Reads once; returns whether there may be more.
     ///
     /// # Errors
     /// The peer has ended the connection (`UnexpectedEof`), or it has failed.
@@ -86,7 +86,7 @@ impl MessageConnection {
         match received {
             Ok(Received::Bytes { count, more }) => {
                 self.end += count;
-                // What TLS itself has to say, and what has waited for its handshake.
+                // Sends pending TLS records, and data that waited for the handshake.
                 self.flush()?;
                 Ok(more || count > 0)
             }
@@ -97,7 +97,7 @@ impl MessageConnection {
         }
     }
 
-    /// The next whole message, if there is one.
+    /// Returns the next complete message, if there is one.
     pub fn message(&mut self) -> Option<&[u8]> {
         let waiting = &self.inbox[self.start..self.end];
         let length = usize::from(u16::from_be_bytes(*waiting.first_chunk::<PREFIX_LEN>()?));
@@ -115,10 +115,10 @@ impl MessageConnection {
         self.outbox.extend_from_slice(message);
     }
 
-    /// Writes queued bytes, as far as the kernel takes them; an event says when it takes more.
+    /// Writes queued bytes, as far as the kernel takes them; an event reports when it takes more.
     ///
     /// # Errors
-    /// The connection could not be connected, or has failed.
+    /// The connection could not be established, or has failed.
     pub fn flush(&mut self) -> io::Result<()> {
         loop {
             let waiting = &self.outbox[self.written..];
@@ -145,13 +145,13 @@ impl MessageConnection {
         Ok(())
     }
 
-    /// Returns true if the bytes that wait leave no room for more.
+    /// Returns true if the unwritten bytes have reached their maximum.
     pub fn is_backed_up(&self) -> bool {
         self.outbox.len() > BACKLOG_MAX
     }
 }
 
-/// The call would have to wait, for data or for the connection.
+/// Returns true if the call would block, on data or on the connect.
 fn is_no_news(error: &io::Error) -> bool {
     use ErrorKind::{Interrupted, NotConnected, WouldBlock};
     matches!(error.kind(), Interrupted | NotConnected | WouldBlock)

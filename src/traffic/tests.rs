@@ -1,7 +1,7 @@
 //! The two ends of the traffic against each other, with nothing in between.
 //!
-//! Real sockets on ports of the kernel's choice. A number of queries ends each run; the deadline
-//! is there so that a fault ends it too.
+//! Real sockets on ports of the kernel's choice. Each run ends after a number of queries, or on a
+//! fault at the deadline.
 
 use super::answer::{Behaviour, respond};
 use super::client::link::Transport;
@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-/// Ends every run that its number of queries does not end, and every wait on a busy host.
+/// Deadline of every run and of every wait on a busy host.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn run(
@@ -70,7 +70,7 @@ fn over_tcp_every_answer_is_right() {
     }
 }
 
-/// The next message on a connection, behind its length.
+/// Reads the next message of a connection, after its length prefix.
 fn read(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut length = [0; 2];
     stream.read_exact(&mut length)?;
@@ -93,7 +93,7 @@ fn a_connection_that_is_closed_is_opened_anew_and_what_was_on_it_is_lost() {
             let mut response = [0; 512];
             let length = respond(&query, Behaviour::Answer, &mut response).unwrap();
             let framed = [&(length as u16).to_be_bytes(), &response[..length]].concat();
-            // In pieces: a message need not come whole.
+            // In pieces: a message need not arrive whole.
             framed.chunks(7).try_for_each(|piece| second.write_all(piece))?;
         }
     });

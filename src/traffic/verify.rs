@@ -1,8 +1,8 @@
 //! Verification of responses.
 //!
-//! For names whose answer is known beforehand, because `loadgen upstream` stands at the other end:
-//! it derives the address from the name ([`crate::traffic::answer`]), and has nothing for any
-//! other type. Id, question and QR have been looked at before. Pure.
+//! For names whose answer is known beforehand, because `loadgen upstream` is at the other end: it
+//! derives the address from the name ([`crate::traffic::answer`]), and has no records of other
+//! types. ID, question and QR have been checked before. Pure.
 
 use crate::traffic::answer::{RCODE_NOERROR, address, is_right};
 use crate::traffic::wire::{Question, RCODE, TC, u16_at};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Reference of the verification.
 #[derive(Clone, Debug, Default)]
 pub enum Verify {
-    /// Nothing.
+    /// No verification.
     #[default]
     No,
     /// Records that `loadgen upstream` derives from the name.
@@ -34,8 +34,8 @@ impl Verify {
     }
 }
 
-/// True when `response` is the one derived from the question of `query`: the one address for a
-/// type of addresses, no record for any other type.
+/// Returns true if `response` is the one derived from the question of `query`: the one address for
+/// an address type, no record for any other type.
 fn is_derived(query: &[u8], response: &[u8]) -> bool {
     let Some(question) = Question::parse(query) else { return false };
     if address(question.name(), question.rtype()).is_some() {

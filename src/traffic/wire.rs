@@ -1,21 +1,21 @@
-//! The little of the DNS wire format (RFC 1035 §4) that the two ends of the traffic need.
+//! The part of the DNS wire format (RFC 1035 §4) that the two ends of the traffic need.
 //!
-//! Views over bytes that anybody may have sent: nothing panics, nothing is copied, and anything
-//! malformed is `None`. [`Question`] is the one question of a message, [`Record`] a resource
-//! record, [`Edns`] what the OPT record says; [`Writer`] appends to a caller's buffer. It shares
-//! nothing with the engine's own views: these two ends judge the engine, and a mistake in one
-//! reading of the format must not hide in the other.
+//! Views over untrusted bytes: nothing panics, nothing is copied, and anything malformed is `None`.
+//! [`Question`] is the one question of a message, [`Record`] a resource record, [`Edns`] the
+//! contents of the OPT record; [`Writer`] appends to a caller's buffer. It shares nothing with the
+//! engine's own views: these two ends judge the engine, and a mistake in one parser must not hide
+//! in the other.
 
 /// The length of a message's header.
 pub const HEADER_LEN: usize = 12;
-/// The UDP payload that both ends advertise: what fits any path unfragmented (RFC 9715 §3.1).
+/// The UDP payload size that both ends advertise, which fits any path unfragmented (RFC 9715 §3.1).
 pub const PAYLOAD_LEN: u16 = 1232;
 
 /// In the third octet of a message: it is a response.
 pub const QR: u8 = 0x80;
 /// In the third octet of a message: the operation code, of which zero is a query.
 pub const OPCODE: u8 = 0x78;
-/// In the third octet of a message: it is cut short.
+/// In the third octet of a message: it is truncated.
 pub const TC: u8 = 0x02;
 /// In the third octet of a message: recursion is desired.
 pub const RD: u8 = 0x01;
@@ -26,21 +26,21 @@ pub const CD: u8 = 0x10;
 /// In the fourth octet of a message: the response code.
 pub const RCODE: u8 = 0x0f;
 
-/// An IPv4 address.
+/// Type A.
 pub const TYPE_A: u16 = 1;
-/// The start of a zone of authority.
+/// Type SOA.
 pub const TYPE_SOA: u16 = 6;
-/// An IPv6 address.
+/// Type AAAA.
 pub const TYPE_AAAA: u16 = 28;
-/// The pseudo-record of EDNS (RFC 6891).
+/// Type OPT, the pseudo-record of EDNS (RFC 6891).
 pub const TYPE_OPT: u16 = 41;
-/// The internet.
+/// Class IN.
 pub const CLASS_IN: u16 = 1;
 
-/// A compression pointer to the question's name, which always starts behind the header.
+/// A compression pointer to the question's name, which always starts after the header.
 pub const POINTER_TO_QUESTION: [u8; 2] = [0xc0, HEADER_LEN as u8];
 
-/// A name is at most this long (RFC 1035 §2.3.4).
+/// Maximum length of a name (RFC 1035 §2.3.4).
 const NAME_LEN_MAX: usize = 255;
 /// The DO bit in the flags of an OPT record (RFC 3225).
 const DNSSEC_OK: u8 = 0x80;
@@ -53,7 +53,7 @@ pub struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
-    /// The question of `message`; `None` if it has none or several, or is malformed.
+    /// Parses the question of `message`; `None` if it has none or several, or is malformed.
     pub fn parse(message: &'a [u8]) -> Option<Self> {
         if u16_at(message, 4)? != 1 {
             return None;
@@ -73,17 +73,17 @@ impl<'a> Question<'a> {
         Some(Self { bytes: section.get(..at + 1 + 4)? })
     }
 
-    /// The name in wire form, its root label included.
+    /// Returns the name in wire form, its root label included.
     pub fn name(&self) -> &'a [u8] {
         &self.bytes[..self.bytes.len() - 4]
     }
 
-    /// The record type asked for.
+    /// Returns the QTYPE.
     pub fn rtype(&self) -> u16 {
         u16_at(self.bytes, self.bytes.len() - 4).unwrap_or(0)
     }
 
-    /// The class asked for.
+    /// Returns the QCLASS.
     pub fn class(&self) -> u16 {
         u16_at(self.bytes, self.bytes.len() - 2).unwrap_or(0)
     }
@@ -110,7 +110,7 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The record at `start` of `message`, and where the next one starts.
+    /// Parses the record at `start` of `message`; returns it and the start of the next one.
     pub fn parse(message: &'a [u8], start: usize) -> Option<(Self, usize)> {
         let mut at = start;
         loop {
@@ -142,7 +142,7 @@ pub enum Edns {
     Absent,
     /// An OPT record.
     Present {
-        /// The sender wants DNSSEC records.
+        /// The DO bit is set.
         dnssec_ok: bool,
     },
 }
@@ -155,7 +155,8 @@ impl Edns {
             .map(|&field| u16_at(message, field).map(u32::from))
             .sum::<Option<_>>()?;
         let mut edns = Self::Absent;
-        // Ends at the latest with the message: a record takes eleven bytes or is malformed.
+        // Ends at the end of the message at the latest: a record takes eleven bytes or is
+        // malformed.
         for _ in 0..records {
             let (record, next) = Record::parse(message, at)?;
             if record.rtype == TYPE_OPT {
@@ -166,7 +167,7 @@ impl Edns {
         Some(edns)
     }
 
-    /// Appends the OPT record that answers to this, if any.
+    /// Appends the OPT record of a response to a query with this EDNS, if any.
     pub fn write(self, writer: &mut Writer<'_>) -> Option<()> {
         let Self::Present { dnssec_ok } = self else { return Some(()) };
         writer.put(&[0])?;
@@ -188,7 +189,7 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Starts at the head of `buffer`.
+    /// Starts at the beginning of `buffer`.
     pub fn new(buffer: &'a mut [u8]) -> Self {
         Self { buffer, length: 0 }
     }
@@ -206,18 +207,18 @@ impl<'a> Writer<'a> {
         self.put(&value.to_be_bytes())
     }
 
-    /// Bytes written so far.
+    /// Returns the number of bytes written.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Nothing is written yet.
+    /// Returns true if nothing is written yet.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 }
 
-/// The number at `at`, if it lies inside.
+/// Returns the 16-bit number at `at`; `None` beyond the end.
 pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }

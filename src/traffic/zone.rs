@@ -1,10 +1,8 @@
 //! Zones, small enough to load, and the answers that follow from them.
 //!
-//! Each record set is kept in wire form, by name and type, so that answering copies and never
-//! composes. Aliases are followed inside the zones,
-//! wildcards stand for the names below them, and absent names are denied with the zone's SOA
-//! (RFC 1034 §4.3.2, RFC 2308). Names outside the zones get no
-//! answer. Pure.
+//! Each RRset is kept in wire form, by name and type, so that answering only copies. CNAMEs are
+//! followed inside the zones, wildcards match the names below them, and absent names are denied
+//! with the zone's SOA (RFC 1034 §4.3.2, RFC 2308). Names outside the zones get no answer. Pure.
 
 use crate::traffic::wire::{CLASS_IN, Edns, OPCODE, QR, Question, RD, Writer};
 use domain::base::iana::Rtype;
@@ -13,33 +11,33 @@ use domain::base::{Message, ParsedName, ToName};
 use domain::rdata::AllRecordData;
 use std::collections::{HashMap, HashSet};
 
-/// Aliases of an alias, as far as anybody should follow.
+/// Maximum length of a CNAME chain.
 const ALIASES_MAX: usize = 8;
 /// The AA bit in the third octet of a message.
 const AUTHORITATIVE: u8 = 0x04;
 const NXDOMAIN: u8 = 3;
 
-/// Records of one name and one type: time to live, length and data of each.
+/// Records of one name and type: TTL, length and data of each.
 type RecordSet = Vec<(u32, Vec<u8>)>;
 
 /// Records of zones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Zones {
-    /// By name, in wire form and small letters, and type.
+    /// RRsets by owner, in wire form and lower case, and type.
     sets: HashMap<Vec<u8>, Vec<(u16, RecordSet)>>,
-    /// Names that have records, and those above them.
+    /// Names that have records, and all names above them.
     names: HashSet<Vec<u8>>,
     /// Apexes of the zones.
     apexes: HashSet<Vec<u8>>,
 }
 
 impl Zones {
-    /// Returns true if a zone has its SOA record here.
+    /// Returns true if no zone has an SOA record.
     pub fn is_empty(&self) -> bool {
         self.apexes.is_empty()
     }
 
-    /// Adds a record of `owner` (in wire form and small letters): its time to live and its data.
+    /// Adds a record of `owner` (in wire form and lower case): its TTL and its data.
     pub fn insert(&mut self, owner: Vec<u8>, rtype: u16, record: (u32, Vec<u8>)) {
         if rtype == Rtype::SOA.to_int() {
             self.apexes.insert(owner.clone());
@@ -80,7 +78,8 @@ impl Zones {
         Some(length)
     }
 
-    /// Appends the records of `name`, following aliases; how many, and whether the name exists.
+    /// Appends the records of `name`, following CNAMEs; returns their number, and whether the name
+    /// exists.
     fn put_answers(&self, writer: &mut Writer<'_>, name: &[u8], rtype: u16) -> Option<(u16, bool)> {
         let (mut count, mut name) = (0, name.to_vec());
         for _ in 0..ALIASES_MAX {
@@ -98,7 +97,7 @@ impl Zones {
         Some((count, true))
     }
 
-    /// The name whose records `name` has: its own, or the wildcard that stands for it.
+    /// Returns the owner of the records for `name`: the name itself, or the matching wildcard.
     fn source(&self, name: &[u8]) -> Option<Vec<u8>> {
         if self.names.contains(name) {
             return Some(name.to_vec());
@@ -113,7 +112,7 @@ impl Zones {
         sets.iter().find(|(own, _)| *own == rtype).map(|(_, set)| set)
     }
 
-    /// Appends a record set of `source` as that of `owner`; returns how many records it has.
+    /// Appends an RRset of `source` as that of `owner`; returns the number of records.
     fn put_set(
         &self,
         writer: &mut Writer<'_>,
@@ -134,7 +133,7 @@ impl Zones {
     }
 
     /// Returns true if `response` answers `query` with the response code and the records of these
-    /// zones, in any order and with any time to live; `None` if they do not know.
+    /// zones, in any order and with any TTL; `None` if the zones have no answer.
     pub fn agrees(&self, query: &[u8], response: &[u8]) -> Option<bool> {
         let mut expected = [0; u16::MAX as usize];
         let length = self.respond(query, &mut expected)?;
@@ -143,7 +142,7 @@ impl Zones {
     }
 }
 
-/// The response code and the records of the answer section, uncompressed, in a fixed order.
+/// Returns the response code and the records of the answer section, uncompressed and sorted.
 fn answers(message: &[u8]) -> Option<(u8, Vec<Vec<u8>>)> {
     let message = Message::from_octets(message).ok()?;
     let mut records = Vec::new();
@@ -159,7 +158,7 @@ fn answers(message: &[u8]) -> Option<(u8, Vec<Vec<u8>>)> {
     Some((message.header().rcode().to_int(), records))
 }
 
-/// A name in wire form and all names above it, the root last.
+/// Returns a name in wire form and all names above it, the root last.
 fn suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(name);
     std::iter::from_fn(move || {

@@ -1,10 +1,11 @@
-//! The loop of one client thread.
+//! The event loop of one client thread.
 //!
-//! Each turn sends due queries, takes in what has come and gives up what has waited too long. In an
-//! open loop a query is due at its instant and not before: if the thread comes late, or no socket
-//! can take the query, it leaves late, its latency still counts from the instant, and the lag is
-//! counted. A query that is due when the schedule has ended and has not left then never does, and
-//! is counted too. In a closed loop a query leaves as soon as fewer than the limit are outstanding.
+//! Each turn sends due queries, receives responses and gives up queries that have timed out. In an
+//! open loop a query is due at its scheduled time and not before: if the thread is late, or no
+//! socket can take the query, it is sent late, its latency still counts from the scheduled time,
+//! and the lag is counted. A due query that has not been sent at the end of the schedule is never
+//! sent, which is counted too. In a closed loop a query is sent as soon as fewer than the limit are
+//! outstanding.
 
 use super::link::{Link, Transport};
 use super::pace::{Pacer, TICK};
@@ -20,42 +21,42 @@ use mio::Token;
 use std::io;
 use std::time::Duration;
 
-/// Datagrams a call.
+/// Datagrams per call.
 const BATCH: usize = 64;
-/// Queries sent before answers are looked for: a schedule that has fallen behind must not deafen.
+/// Queries sent before responses are read, so that a schedule that is behind does not block
+/// reading.
 const BURST_MAX: usize = 4 * BATCH;
-/// Time after its end within which a schedule may be finished: a turn in which everything went
-/// wrong.
+/// Time after the end of the schedule in which it may be finished: one turn in the worst case.
 const GRACE: Duration = Duration::from_millis(20);
 /// Interval at which a thread publishes its counts.
 const SHOW: Duration = Duration::from_millis(100);
 
-/// One thread's state. Its moments count from the start of the run.
+/// One thread's state. Moments count from the start of the run.
 pub(super) struct Driver {
     clock: Clock,
     start: Moment,
     pacer: Pacer,
     links: Vec<Link>,
-    /// The numbers of the links where there may be something to read.
+    /// The numbers of the links that may have input.
     ready: Vec<usize>,
     workload: Workload,
     instants: Instants,
-    /// Time when the next query is to leave.
+    /// Time of the next query.
     due: Option<Moment>,
     /// Time when the schedule ends.
     end: Option<Moment>,
-    /// The link whose turn it is to send.
+    /// The link that sends next.
     turn: usize,
     verify: Verify,
     tally: Tally,
-    /// Bytes of the longest response.
+    /// Maximum length of a response.
     response_length_max: usize,
-    /// The slots filled for the batch in the making.
+    /// The slots of the current batch.
     batch: Vec<u16>,
 }
 
 impl Driver {
-    /// Opens the sockets of part `part`. The run begins at `start` by `clock`.
+    /// Opens the sockets of part `part`. The run begins at `start` of `clock`.
     ///
     /// # Errors
     /// There is no route to a server, or no descriptor or port is left.
@@ -100,13 +101,13 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Since the start of the run; zero before it.
+    /// Returns the time since the start of the run; zero before it.
     fn now(&self) -> Moment {
         Moment::ZERO.plus(self.clock.now().since(self.start))
     }
 
-    /// Asks until there is nothing left to do. `show` gets the counts now and then, `halt` says
-    /// whether to end before.
+    /// Runs until nothing is left to do. `show` gets the counts now and then, `halt` returns
+    /// whether to end early.
     pub(super) fn run(
         mut self,
         show: impl Fn(&Counts),
@@ -115,7 +116,7 @@ impl Driver {
         while self.clock.now() < self.start {
             self.pacer.wait(self.clock.now(), Some(self.start), false)?;
         }
-        // Made by the thread that uses them, on its own core.
+        // Allocated by the thread that uses them, on its own core.
         let mut inbox = RecvBatch::new(BATCH, self.response_length_max, false);
         let mut outbox = QueryBatch::new(BATCH);
         let (mut tick, mut shown) = (Moment::ZERO.plus(TICK), Moment::ZERO.plus(SHOW));
@@ -151,20 +152,20 @@ impl Driver {
         Ok(self.tally)
     }
 
-    /// Has every link read: an ICMP error can end a batch before its time, and what has arrived
-    /// behind it is announced by no event.
+    /// Makes every link be read: an ICMP error can end a batch early, and no event reports the
+    /// datagrams after it.
     fn look_everywhere(&mut self) {
         self.links.iter_mut().for_each(|link| link.ready = true);
         self.ready.clear();
         self.ready.extend(0..self.links.len());
     }
 
-    /// Gives up what has not left when the schedule has ended.
+    /// Gives up due queries that were not sent by the end of the schedule.
     fn review_end(&mut self, now: Moment) {
         let over = |end: Moment, grace: Duration| now >= end.plus(grace);
         let Some(end) = self.end else { return };
         match self.instants {
-            // Nothing is planned that could be missed.
+            // A closed loop has no schedule to miss.
             Instants::AtOnce if over(end, Duration::ZERO) => self.due = None,
             Instants::Planned(_) | Instants::Recorded { .. } if over(end, GRACE) => {
                 while self.due.is_some() {
@@ -177,7 +178,7 @@ impl Driver {
         }
     }
 
-    /// Returns the instant of the next query of the workload; `None` if there is none.
+    /// Returns the send time of the next query of the workload; `None` if there is none.
     fn next_instant(&mut self, now: Moment) -> Option<Moment> {
         if self.workload.is_exhausted() {
             return None;
@@ -192,7 +193,7 @@ impl Driver {
         }
     }
 
-    /// Returns true if queries leave as others are answered, and not at instants.
+    /// Returns true if queries are sent as others are answered, without a schedule.
     fn is_closed_loop(&self) -> bool {
         matches!(self.instants, Instants::AtOnce)
     }
@@ -200,7 +201,7 @@ impl Driver {
     /// Sends due queries, as far as the links can take them.
     fn send(&mut self, now: Moment, outbox: &mut QueryBatch) {
         let mut room = if self.is_closed_loop() { usize::MAX } else { BURST_MAX };
-        // Who cannot take a query now cannot a moment later: each is asked in vain once at most.
+        // A link that refuses now refuses for this whole turn: each is tried in vain once at most.
         let mut refusals = 0;
         while self.due.is_some_and(|due| due <= now) && room > 0 {
             let bound = self.workload.next_client().is_some();
@@ -215,7 +216,7 @@ impl Driver {
         }
     }
 
-    /// The link that the next query leaves by: its client's, or the next in turn.
+    /// Returns the link for the next query: its client's, or the next in turn.
     fn pick(&mut self) -> usize {
         let count = self.links.len();
         if let Some(client) = self.workload.next_client() {
@@ -225,7 +226,7 @@ impl Driver {
         self.turn
     }
 
-    /// Sends one batch of due queries by the link `index`; returns how many it took.
+    /// Sends one batch of due queries on the link `index`; returns their number.
     fn fill(&mut self, index: usize, now: Moment, outbox: &mut QueryBatch) -> usize {
         let link = &mut self.links[index];
         let registry = self.pacer.registry();
@@ -243,7 +244,7 @@ impl Driver {
             let Some(slot) = link.ledger.reserve() else { break };
             let length = self.workload.write(link.ledger.buffer(slot));
             let chance = self.workload.draw() as u16;
-            // In a closed loop it could not leave before there was room.
+            // In a closed loop it could not be sent before there was room.
             let due = if closed { now } else { due };
             link.ledger.launch(slot, length, chance, due, now);
             self.batch.push(slot);
@@ -255,7 +256,7 @@ impl Driver {
         self.batch.len()
     }
 
-    /// Takes in what has come on the links that are ready, one batch each.
+    /// Receives from the links that are ready, one batch each.
     fn receive(&mut self, inbox: &mut RecvBatch) {
         let (clock, start) = (self.clock, self.start);
         let now = || Moment::ZERO.plus(clock.now().since(start));
@@ -267,7 +268,7 @@ impl Driver {
         });
     }
 
-    /// Sleeps until something is due or comes. In a closed loop a query is due when an answer has
+    /// Sleeps until the next deadline or event. In a closed loop a query is due when an answer has
     /// made room for it: no sleep when something `came`.
     fn wait(&mut self, came: bool) -> io::Result<()> {
         let closed = self.is_closed_loop();
@@ -286,7 +287,7 @@ impl Driver {
     }
 }
 
-/// An empty ledger for link number `i` of `count` of a thread.
+/// Creates a ledger for link number `i` of `count` of a thread.
 fn ledger(options: &Options, i: usize, count: usize) -> Ledger {
     let parts = options.parts();
     let most = match &options.load {
@@ -297,7 +298,7 @@ fn ledger(options: &Options, i: usize, count: usize) -> Ledger {
         }
         Load::Open(plan) => {
             let each = plan.rate_max() * options.timeout.as_secs_f64();
-            // Twice what an even spread of unanswered queries would take.
+            // Twice the number of unanswered queries of an even distribution.
             (2.0 * each / (parts * count) as f64) as usize + BATCH
         }
         Load::Replay(_) => SLOTS_MAX,

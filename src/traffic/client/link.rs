@@ -1,8 +1,8 @@
-//! A socket of the client, over UDP or TCP, and the queries outstanding on it.
+//! A socket of the client, over UDP or TCP, and its outstanding queries.
 //!
-//! A datagram socket is open from start to end. A connection is opened when there is something to
-//! ask on it, ends when it has carried as many queries as it may or when anything goes wrong, and
-//! is opened anew for the next query; what was outstanding on it then is lost, and counted so.
+//! A UDP socket is open from start to end. A connection is opened when a query needs it, ends after
+//! its maximum number of queries or on any error, and is opened anew for the next query; queries
+//! outstanding at that time are counted as lost.
 
 use crate::moment::Moment;
 use crate::sys::mmsg::{QueryBatch, RecvBatch};
@@ -20,8 +20,8 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-/// After a connection failed, its place rests so long: otherwise a server that refuses would be
-/// asked without end.
+/// Delay before a failed connection is opened again, because otherwise a server that refuses would
+/// be tried without end.
 const REST: Duration = Duration::from_millis(10);
 
 /// Transport of queries.
@@ -31,9 +31,9 @@ pub enum Transport {
     Datagrams,
     /// TCP.
     Streams {
-        /// Queries that a connection carries before it is closed; `None`: as many as there are.
+        /// Queries per connection before it is closed; `None`: no limit.
         queries: Option<u64>,
-        /// Queries outstanding on a connection at once.
+        /// Outstanding queries per connection.
         pipeline: usize,
     },
 }
@@ -57,17 +57,17 @@ pub(super) struct Link {
     carried: u64,
     /// Number of connections opened here.
     opened: u64,
-    /// Not opened before.
+    /// Time before which no connection is opened.
     rests_until: Moment,
     socket: Socket,
     pub(super) ledger: Ledger,
-    /// There may be something to read.
+    /// The socket may have input.
     pub(super) ready: bool,
 }
 
 impl Link {
-    /// To `target` from `source`, its connections through `tls` if there is such; its events will
-    /// carry `token`.
+    /// Creates a link to `target` from `source`, its connections over `tls` if given; its events
+    /// have `token`.
     ///
     /// # Errors
     /// There is no route to `target`, or no descriptor or port is left.
@@ -83,7 +83,7 @@ impl Link {
         let (quota, socket) = match transport {
             Transport::Datagrams => {
                 let socket = socket::udp_connected(target, source)?;
-                // What this program fails to take in would count against the server.
+                // Responses that this program drops would count against the server.
                 socket::widen_receive_buffer(&socket)?;
                 let fd = socket.as_raw_fd();
                 registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
@@ -141,7 +141,7 @@ impl Link {
         Ok(())
     }
 
-    /// The connection has failed, or could not be opened.
+    /// Handles a connection that has failed, or could not be opened.
     fn fail(&mut self, now: Moment, tally: &mut Tally) {
         tally.counts.refused += 1;
         self.close(tally);
@@ -168,8 +168,8 @@ impl Link {
             Socket::Datagrams(socket) => match outbox.send(socket.as_fd(), packets, false) {
                 Ok(outcome) => outcome.dropped,
                 Err(_) => {
-                    // An ICMP error of an earlier query. How many left before it was told is not
-                    // known; those that did not will time out.
+                    // An ICMP error of an earlier query. The number of queries sent before it is
+                    // not known; those that were not sent will time out.
                     tally.counts.refused += 1;
                     0
                 }
@@ -183,7 +183,7 @@ impl Link {
             Socket::Closed => slots.len(),
         };
         let (sent, kept) = slots.split_at(slots.len() - unsent);
-        // In a closed loop, and when the schedule is caught up with, many were to leave at once.
+        // In a closed loop, and behind schedule, many queries have the same scheduled time.
         let ledger = &self.ledger;
         for group in sent.chunk_by(|&a, &b| ledger.intended(a) == ledger.intended(b)) {
             let bytes: usize = group.iter().map(|&slot| ledger.packet(slot).len()).sum();
@@ -196,7 +196,7 @@ impl Link {
         }
     }
 
-    /// Takes in what has come, up to one batch or one read; `clock` tells when it had come.
+    /// Receives up to one batch or one read; `clock` gives the time of receipt.
     pub(super) fn receive(
         &mut self,
         inbox: &mut RecvBatch,
@@ -216,7 +216,7 @@ impl Link {
                     }
                 }
                 Err(error) => {
-                    // Anything but an empty queue is an ICMP error, which is consumed by now.
+                    // Any other error is an ICMP error, which this call has consumed.
                     self.ready = error.kind() != io::ErrorKind::WouldBlock;
                     tally.counts.refused += u64::from(self.ready);
                 }
@@ -235,7 +235,7 @@ impl Link {
         }
     }
 
-    /// Closes a connection that has `ended`, or has carried all that it may.
+    /// Closes a connection that has `ended`, or has carried its maximum of queries.
     fn review(&mut self, ended: bool, now: Moment, tally: &mut Tally) {
         let idle = self.ledger.outstanding() == 0;
         if idle && (ended || self.carried >= self.quota) {
@@ -245,8 +245,8 @@ impl Link {
         }
     }
 
-    /// Gives up what has waited too long. A connection that carries no more queries ends with the
-    /// last of them, whatever became of it.
+    /// Gives up queries that have timed out. A connection at its maximum of queries is closed after
+    /// the last of them, whatever its outcome.
     pub(super) fn expire(&mut self, now: Moment, tally: &mut Tally) {
         self.ledger.expire(now, |intended| tally.note_timed_out(intended));
         if let Socket::Tcp(_) = self.socket {

@@ -1,9 +1,9 @@
-//! The client: asks as planned, checks every answer, and counts what became of each query.
+//! The client: sends queries as planned, checks every answer, and counts the outcome of each query.
 //!
 //! [`run`] starts one thread for each core, each with its own sockets, its own part of the schedule
-//! and of the workload, and its own counts, which are added up at the end: threads share nothing
-//! but a flag that says stop and a look at the counts ten times a second. `driver` is the loop of
-//! one thread, [`link`] a socket, `pace` how it waits for the next instant.
+//! and of the workload, and its own counts, which are added up at the end: threads share only a
+//! stop flag and copies of the counts, ten times a second. `driver` is the loop of one thread,
+//! [`link`] a socket, `pace` the wait for the next send time.
 
 mod driver;
 pub mod link;
@@ -28,11 +28,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Threads that are being started shall all be there when the run begins.
+/// Time before the run begins, so that all threads have been started by then.
 const HEAD_START: Duration = Duration::from_millis(20);
-/// Stretches that a run is divided into, for the report: a dot for each few pixels of its plots.
+/// Number of intervals that a run is divided into: a dot for each few pixels of the report's plots.
 const STRETCHES: u32 = 200;
-/// The shortest of them: fewer answers have no percentiles worth the name.
+/// Minimum length of an interval, because percentiles of fewer answers are meaningless.
 const STRETCH_MIN: Duration = Duration::from_millis(50);
 /// Length of an interval when the duration of the run is unknown.
 const STRETCH_DEFAULT: Duration = Duration::from_secs(1);
@@ -40,15 +40,15 @@ const STRETCH_DEFAULT: Duration = Duration::from_secs(1);
 /// Times of the queries.
 #[derive(Clone, Debug)]
 pub enum Load {
-    /// On a schedule, whatever comes back.
+    /// On a schedule, independent of responses.
     Open(Plan),
-    /// At the instants of the capture that they are from, times this factor in speed.
+    /// At the times in the capture, accelerated by this factor.
     Replay(f64),
     /// As soon as fewer than this number are outstanding.
     Closed {
-        /// On all sockets of all threads together.
+        /// Outstanding queries on all sockets of all threads together.
         outstanding: usize,
-        /// For how long.
+        /// Duration of the run.
         duration: Option<Duration>,
     },
 }
@@ -62,7 +62,7 @@ pub struct Tls {
     pub forgetful: bool,
 }
 
-/// Sessions with each server: all sockets of a thread to one server share them.
+/// TLS client of each server: all sockets of a thread to one server share it.
 #[derive(Default)]
 struct Known(Vec<(SocketAddr, Client)>);
 
@@ -83,9 +83,9 @@ impl Known {
 pub struct Options {
     /// Server addresses. Sockets use them in turn.
     pub targets: Vec<SocketAddr>,
-    /// Sockets of all threads together, at least one for each.
+    /// Number of sockets of all threads together, at least one for each.
     pub sockets: usize,
-    /// Addresses to ask from; sockets take them in turn. None: the kernel chooses.
+    /// Source addresses, used by the sockets in turn. Empty: the kernel chooses.
     pub sources: Vec<IpAddr>,
     /// Datagrams or connections.
     pub transport: Transport,
@@ -97,28 +97,28 @@ pub struct Options {
     pub source: Source,
     /// Number of queries after which the run is over.
     pub limit: Option<u64>,
-    /// Letter case is drawn anew for each query.
+    /// Each query has random letter case.
     pub random_case: bool,
-    /// A query is given up after so long.
+    /// Time after which a query is given up.
     pub timeout: Duration,
     /// Verification of answers.
     pub verify: Verify,
-    /// Determines names, types, instants and ids.
+    /// Seed of names, types, send times and IDs.
     pub seed: u64,
     /// One thread for each of these cores; empty: `threads` of them on any core.
     pub cores: Vec<usize>,
     /// Number of threads, if no cores are given.
     pub threads: usize,
-    /// Time before an instant in which a thread looks at the clock instead of sleeping.
+    /// Time of busy-waiting before a send time, instead of sleeping.
     pub spin: Duration,
     /// Length of the intervals of the report; `None`: chosen to fit a page.
     pub stretch: Option<Duration>,
-    /// Bytes of the longest response that a datagram may carry.
+    /// Maximum length of a UDP response.
     pub response_length_max: usize,
 }
 
 impl Options {
-    /// Asks `targets` at an even rate over 16 sockets from one thread.
+    /// Sends to `targets` at an even rate on 16 sockets from one thread.
     pub fn new(targets: Vec<SocketAddr>, source: Source, load: Load, seed: u64) -> Self {
         Self {
             targets,
@@ -141,7 +141,7 @@ impl Options {
         }
     }
 
-    /// Asks `targets` for names that have never been asked for, with `outstanding` queries at
+    /// Queries `targets` for names that were never queried before, with `outstanding` queries at
     /// once for `duration`, and verifies each answer as derived from its name.
     pub fn closed(
         targets: Vec<SocketAddr>,
@@ -157,12 +157,12 @@ impl Options {
         options
     }
 
-    /// Threads that it will run on.
+    /// Returns the number of threads.
     fn parts(&self) -> usize {
         if self.cores.is_empty() { self.threads.max(1) } else { self.cores.len() }
     }
 
-    /// Returns the time for which queries will leave, if it is known beforehand.
+    /// Returns the time during which queries are sent, if it is known beforehand.
     pub fn length(&self) -> Option<Duration> {
         let by_count =
             |rate: f64| self.limit.map(|limit| Duration::from_secs_f64(limit as f64 / rate));
@@ -180,7 +180,7 @@ impl Options {
         }
     }
 
-    /// Refuses what cannot be done, before anything is started.
+    /// Refuses impossible options, before anything is started.
     fn check(&self) -> io::Result<()> {
         let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         if self.targets.is_empty() || self.sockets < self.parts() {
@@ -246,14 +246,14 @@ impl Shared {
         }
     }
 
-    /// Shows how part `part` is getting on.
+    /// Publishes the counts of part `part`.
     fn show(&self, part: usize, counts: &Counts) {
         let mut live = self.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         live[part] = *counts;
     }
 }
 
-/// A run that goes on. Dropping it lets it go on to its end unobserved.
+/// A run in progress. If it is dropped, it continues to its end unobserved.
 pub struct Run {
     clock: Clock,
     start: Moment,
@@ -261,11 +261,11 @@ pub struct Run {
     threads: Vec<JoinHandle<io::Result<Tally>>>,
 }
 
-/// Opens the sockets and starts to ask.
+/// Opens the sockets and starts to send.
 ///
 /// # Errors
-/// `InvalidInput`: something that is asked for cannot be done. Otherwise there is no route to a
-/// server, or no descriptor, port or thread is left.
+/// `InvalidInput`: an option is impossible. Otherwise there is no route to a server, or no
+/// descriptor, port or thread is left.
 pub fn run(options: &Options) -> io::Result<Run> {
     options.check()?;
     let parts = options.parts();
@@ -279,7 +279,7 @@ pub fn run(options: &Options) -> io::Result<Run> {
     for part in 0..parts {
         let options = options.clone();
         let shared = Arc::clone(&shared);
-        // Sockets are opened here, so that their errors are reported before anything leaves.
+        // Sockets are opened here, so that their errors are reported before anything is sent.
         let driver = Driver::new(&options, part, clock, start)?;
         let core = options.cores.get(part).copied();
         let thread = thread::Builder::new().name(format!("client {part}")).spawn(move || {
@@ -292,7 +292,7 @@ pub fn run(options: &Options) -> io::Result<Run> {
 }
 
 impl Run {
-    /// Since the first query was to leave.
+    /// Returns the time since the scheduled start.
     pub fn elapsed(&self) -> Duration {
         self.clock.now().since(self.start)
     }
@@ -305,12 +305,12 @@ impl Run {
         sum
     }
 
-    /// All threads have ended.
+    /// Returns true if all threads have ended.
     pub fn is_over(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// Asks no more; outstanding queries are still waited for. A second call ends that wait, too.
+    /// Stops sending; outstanding queries are still waited for. A second call ends that wait, too.
     pub fn stop(&self) {
         let more = |halt: u8| Some((halt + 1).min(Halt::Waiting as u8));
         let _ = self.shared.halt.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
@@ -335,7 +335,7 @@ impl Run {
 }
 
 impl Options {
-    /// The workload of one part.
+    /// Creates the workload of one part.
     fn workload(&self, part: usize) -> Workload {
         let (source, seed) = (self.source.clone(), self.seed);
         let passes = match (&self.load, &self.source) {
@@ -347,12 +347,12 @@ impl Options {
         Workload::new(source, seed, part, self.parts(), limit, self.random_case)
     }
 
-    /// The instants of one part.
+    /// Creates the send times of one part.
     fn instants(&self, part: usize) -> Instants {
         match &self.load {
             Load::Open(plan) => {
                 let mut plan = plan.clone();
-                // So that a Poisson schedule is as long as the workload.
+                // This makes a Poisson schedule exactly as long as the workload.
                 plan.duration = self.length();
                 Instants::Planned(Box::new(Schedule::new(plan, self.seed, part, self.parts())))
             }
@@ -361,7 +361,7 @@ impl Options {
         }
     }
 
-    /// Empty counts.
+    /// Creates empty counters.
     fn tally(&self) -> Tally {
         let length = self.length();
         let width = self.stretch.unwrap_or_else(|| {

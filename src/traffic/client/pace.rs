@@ -1,9 +1,9 @@
-//! Waiting of a thread for the next send time and for answers.
+//! Wait of a thread for the next send time and for responses.
 //!
-//! A sleeping thread is woken some ten microseconds after its time, more on a virtual machine. So
-//! it sleeps until shortly before the instant ([`Pacer`] arms a timer that wakes its poll) and
-//! looks at the clock and the sockets in turn for the rest: the shorter that rest, the less
-//! processor time and the less precision.
+//! A sleeping thread is woken some ten microseconds late, more on a virtual machine. So it sleeps
+//! until shortly before the send time ([`Pacer`] arms a timer that wakes its poll) and busy-polls
+//! the clock and the sockets for the rest: the shorter that rest, the lower are the processor time
+//! and the precision.
 
 use crate::moment::Moment;
 use crate::sys::timer::Timer;
@@ -13,11 +13,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-/// Events a call of `epoll_wait`; more wait for the next.
+/// Events per call of `epoll_wait`; more wait for the next.
 const EVENTS: usize = 256;
-/// The token of the timer: no socket has so high a number.
+/// The token of the timer: no socket has such a high number.
 const TIMER: Token = Token(usize::MAX);
-/// The longest sleep: so often a thread looks for queries that have timed out.
+/// Maximum sleep, and so the interval of checks for timed-out queries.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
 /// The poll of a thread and its timer.
@@ -31,7 +31,7 @@ pub(super) struct Pacer {
 }
 
 impl Pacer {
-    /// A pacer that stops sleeping `spin` before an instant.
+    /// Creates a pacer that stops sleeping `spin` before a send time.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -42,13 +42,13 @@ impl Pacer {
         Ok(Self { poll, events: Events::with_capacity(EVENTS), timer, spin, armed: None })
     }
 
-    /// To register sockets.
+    /// Returns the registry for sockets.
     pub(super) fn registry(&self) -> &Registry {
         self.poll.registry()
     }
 
-    /// Waits for an event on a socket, but not beyond the instant `next`, if there is one, nor
-    /// longer than [`TICK`], nor at all if the caller is `busy`.
+    /// Waits for an event on a socket, but not beyond the time `next`, if there is one, nor longer
+    /// than [`TICK`], nor at all if the caller is `busy`.
     ///
     /// # Errors
     /// Polling failed, which is not the fault of any socket.
@@ -66,7 +66,7 @@ impl Pacer {
         }
     }
 
-    /// The numbers of the sockets that the last wait has found ready.
+    /// Returns the numbers of the sockets that the last wait has found ready.
     pub(super) fn ready(&self) -> impl Iterator<Item = usize> {
         self.events.iter().map(|event| event.token()).filter(|&token| token != TIMER).map(|t| t.0)
     }

@@ -1,7 +1,7 @@
-//! Responses that wait for their time.
+//! Delayed responses.
 //!
-//! A heap of instants and a slab of buffers that are used again, so that nothing is allocated once
-//! as many have waited as ever will. Those with the same instant leave in the order they came.
+//! A heap of send times and a slab of reused buffers, so that nothing is allocated once the maximum
+//! number of responses has waited. Responses with the same time are sent in the order of arrival.
 //! Pure.
 
 use crate::moment::Moment;
@@ -10,23 +10,23 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 
-/// Responses that wait at once; more are dropped, and counted: a million queries a second with a
-/// quarter of a second's delay.
+/// Maximum number of waiting responses; more are dropped and counted. Enough for a million queries
+/// per second with a quarter of a second's delay.
 const WAITING_MAX: usize = 262_144;
 
 /// Recipient of a response.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Recipient {
-    /// Sender of a datagram to the endpoint with this number.
+    /// The sender of a datagram.
     Peer {
-        /// The endpoint.
+        /// Number of the endpoint that received the datagram.
         endpoint: u16,
         /// Address of the sender.
         peer: SocketAddr,
         /// Local address that received the datagram.
         local: Option<Local>,
     },
-    /// The connection in this slot, if it is still the one that had this serial number.
+    /// The connection in this slot, if its serial number is still the same.
     Stream {
         /// The slot.
         slot: usize,
@@ -40,7 +40,7 @@ struct Entry {
     recipient: Recipient,
 }
 
-/// Responses that wait.
+/// Waiting responses.
 #[derive(Default)]
 pub(super) struct Delayed {
     heap: BinaryHeap<Reverse<(Moment, u64, u32)>>,
@@ -50,12 +50,12 @@ pub(super) struct Delayed {
 }
 
 impl Delayed {
-    /// Returns the instant at which the first is due.
+    /// Returns the send time of the first response.
     pub(super) fn next(&self) -> Option<Moment> {
         self.heap.peek().map(|Reverse((due, ..))| *due)
     }
 
-    /// Has a response wait until `due`; `false` if too many wait already.
+    /// Adds a response to be sent at `due`; `false` if too many wait already.
     pub(super) fn push(&mut self, due: Moment, response: &[u8], recipient: Recipient) -> bool {
         if self.heap.len() == WAITING_MAX {
             return false;
@@ -73,7 +73,7 @@ impl Delayed {
         true
     }
 
-    /// The endpoint whose datagram is the next response that is due `now`.
+    /// Returns the endpoint of the next response that is due `now`, if it is a datagram.
     pub(super) fn peek(&self, now: Moment) -> Option<u16> {
         let Reverse((due, _, slot)) = self.heap.peek()?;
         match self.entries[*slot as usize].recipient {
@@ -82,7 +82,7 @@ impl Delayed {
         }
     }
 
-    /// The next response that is due `now`, and who gets it.
+    /// Returns the next response that is due `now`, and its recipient.
     pub(super) fn pop(&mut self, now: Moment) -> Option<(&[u8], Recipient)> {
         self.next().filter(|&due| due <= now)?;
         let Reverse((_, _, slot)) = self.heap.pop()?;

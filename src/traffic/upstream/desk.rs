@@ -1,7 +1,6 @@
-//! Decisions about queries, by the script of their endpoint.
+//! Decisions on queries, by the script of their endpoint.
 //!
-//! A script that leaves nothing to chance costs nothing more than the answer. Nothing is allocated
-//! per query.
+//! A script without randomness costs no more than the answer. Nothing is allocated per query.
 
 use super::Counts;
 use super::forge;
@@ -13,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::sync::Arc;
 
-/// Room for a response.
+/// Size of the response buffer.
 pub(super) const RESPONSE_ROOM: usize = 4096;
 
 /// Outcome of a query.
@@ -27,12 +26,12 @@ pub(super) enum Fate {
     Later(usize, Moment),
 }
 
-/// Decides about queries.
+/// Decides on the responses to queries.
 pub(super) struct Desk {
     /// The script of each endpoint, and whether it is plain.
     scripts: Vec<(Arc<Script>, bool)>,
     random: ChaCha8Rng,
-    /// Time when the first query came.
+    /// Time of the first query.
     first: Option<Moment>,
 }
 
@@ -93,7 +92,7 @@ impl Desk {
         if due > now { Fate::Later(length, due) } else { Fate::Send(length) }
     }
 
-    /// Returns the number of forgeries sent ahead of the answer to `query`.
+    /// Returns the number of forged responses sent ahead of the answer to `query`.
     pub(super) fn spoofs(&self, endpoint: usize, query: &[u8]) -> u16 {
         let (script, is_plain) = &self.scripts[endpoint];
         if *is_plain {
@@ -102,7 +101,7 @@ impl Desk {
         Question::parse(query).map_or(0, |question| script.conduct(question.name()).spoofs)
     }
 
-    /// Writes what somebody would send who guesses the id of `query`.
+    /// Writes the response of an attacker who guesses the ID of `query`.
     pub(super) fn spoof(&mut self, query: &[u8], response: &mut [u8]) -> Option<usize> {
         let length = respond(query, Behaviour::Lie, response)?;
         response[..2].copy_from_slice(&(self.random.next_u32() as u16).to_be_bytes());

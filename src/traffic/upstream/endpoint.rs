@@ -31,7 +31,7 @@ pub(super) struct Endpoint {
     pub(super) acceptor: TcpListener,
     pub(super) ready: bool,
     pub(super) seen: Seen,
-    /// Flows of datagrams that have begun.
+    /// Number of flows of datagrams.
     pub(super) flows: u64,
 }
 
@@ -56,7 +56,7 @@ impl Endpoint {
         delayed: &mut Delayed,
         now: impl Fn() -> Moment,
     ) {
-        // An error here is an earlier response that was refused: the next call goes on behind it.
+        // An error here is the ICMP error of an earlier response: the next call continues after it.
         let received = match batch.recv(self.socket.as_fd()) {
             Ok(received) => received,
             Err(error) => {
@@ -101,7 +101,7 @@ impl Endpoint {
     }
 }
 
-/// Sends what waits if there is no room for another.
+/// Sends the waiting replies if there is no room for another.
 pub(super) fn make_room(replies: &mut ReplyBatch, socket: &UdpSocket, counts: &mut Counts) {
     if replies.is_full() {
         flush(replies, socket, counts);

@@ -1,7 +1,7 @@
 //! Responses that are wrong on purpose.
 //!
-//! Each takes a right response in its buffer and spoils it in one way: what a resolver must bear.
-//! Pure; chance is an argument.
+//! Each function takes a right response in its buffer and spoils it in one way that a resolver must
+//! tolerate. Pure; randomness is an argument.
 
 use crate::traffic::wire::{HEADER_LEN, Question, Record, TC, TYPE_OPT};
 use rand_chacha::ChaCha8Rng;
@@ -9,10 +9,10 @@ use rand_chacha::rand_core::Rng;
 
 /// Maximum size of a datagram without EDNS (RFC 1035 §4.2.1).
 const DATAGRAM_LEN: usize = 512;
-/// The longest nonsense.
+/// Maximum length of random garbage.
 const GARBAGE_LEN_MAX: usize = 64;
 
-/// Cuts everything behind the question, and says so; returns the new length.
+/// Cuts everything after the question, and sets TC; returns the new length.
 pub(super) fn truncate(response: &mut [u8]) -> usize {
     let end = Question::parse(response).map_or(HEADER_LEN, |question| question.end());
     response[2] |= TC;
@@ -21,8 +21,8 @@ pub(super) fn truncate(response: &mut [u8]) -> usize {
     end
 }
 
-/// Cuts a response of `length` bytes that is longer than the datagram that `query` allows (512
-/// bytes, or what its OPT record offers); returns the new length.
+/// Truncates a response of `length` bytes that is longer than the UDP size of `query` (512 bytes,
+/// or the size in its OPT record); returns the new length.
 pub(super) fn fit(query: &[u8], response: &mut [u8], length: usize) -> usize {
     if length <= DATAGRAM_LEN || length <= offered(query).unwrap_or(DATAGRAM_LEN) {
         return length;
@@ -36,14 +36,14 @@ fn offered(query: &[u8]) -> Option<usize> {
     (record.rtype == TYPE_OPT).then_some(usize::from(record.class).max(DATAGRAM_LEN))
 }
 
-/// Gives it any other id.
+/// Replaces the ID by another one.
 pub(super) fn change_id(response: &mut [u8], random: &mut ChaCha8Rng) {
     let id = u16::from_be_bytes([response[0], response[1]]);
     let other = id.wrapping_add(random.next_u32() as u16 | 1);
     response[..2].copy_from_slice(&other.to_be_bytes());
 }
 
-/// Gives it another question: the first letter of the name, or else the type.
+/// Changes the question: the first letter of the name, or else the type.
 pub(super) fn change_question(response: &mut [u8]) {
     match response[HEADER_LEN] {
         0 => response[HEADER_LEN + 2] ^= 1,
@@ -54,7 +54,7 @@ pub(super) fn change_question(response: &mut [u8]) {
     }
 }
 
-/// Replaces it by octets that mean nothing; returns how many.
+/// Replaces the response by random bytes; returns their number.
 pub(super) fn garble(buffer: &mut [u8], random: &mut ChaCha8Rng) -> usize {
     let length = 1 + random.next_u32() as usize % GARBAGE_LEN_MAX.min(buffer.len());
     random.fill_bytes(&mut buffer[..length]);

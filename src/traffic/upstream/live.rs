@@ -18,7 +18,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Publishes the counters of now. Only one thread does.
+    /// Publishes the current counters. Only one thread calls it.
     pub(super) fn show(&self, seen: &Seen, flows: u64) {
         let Seen { counts, sources, .. } = seen;
         self.queries.store(counts.queries, Ordering::Relaxed);
@@ -32,15 +32,15 @@ impl Live {
 /// Counters of one address so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SoFar {
-    /// Queries, on connections too.
+    /// Queries, including those on connections.
     pub queries: u64,
     /// Responses handed to the kernel.
     pub responses: u64,
     /// Connections accepted.
     pub streams: u64,
-    /// Source ports of datagrams; one that several threads have seen counts for each.
+    /// Source ports of datagrams; a port seen by several threads counts for each.
     pub ports: u64,
-    /// Flows that have begun: source ports that are new or were silent for long, and connections.
+    /// New flows: source ports that are new or were silent for long, and connections.
     pub flows: u64,
 }
 

@@ -1,11 +1,11 @@
 //! The scripted upstream: a fast server with scripted faults.
 //!
-//! The upstream answers over UDP and TCP, on any number of addresses, what
-//! [`crate::traffic::answer`] derives from the name, so that the client can check it; and it
-//! delays, loses, truncates, refuses and forges by a [`script`]. It counts who asks it
-//! ([`sources`]): the ports that queries come from and how evenly their ids are spread, which is
-//! what makes a resolver hard to deceive. `serve` is the loop of a thread, `peers` its connections,
-//! `delayed` what waits to be sent, `forge` the responses that are wrong.
+//! The upstream answers over UDP and TCP, on any number of addresses, with the answers that
+//! [`crate::traffic::answer`] derives from the name, so that the client can check them; and it
+//! delays, loses, truncates, refuses and forges by a [`script`]. It counts the sources of queries
+//! ([`sources`]): their ports and the distribution of their IDs, which make a resolver hard to
+//! spoof. `serve` is the event loop of a thread, `peers` its connections, `delayed` the delayed
+//! responses, `forge` the wrong ones.
 
 mod delayed;
 mod desk;
@@ -35,7 +35,7 @@ use std::thread::{self, JoinHandle};
 
 /// Maximum of attempts to choose a port that is free for both UDP and TCP.
 const PORT_TRIES_MAX: usize = 32;
-/// Requests for counters that wait for a thread; another request waits for one of these.
+/// Capacity for requests for counters; a further request waits.
 const REQUESTS_MAX: usize = 4;
 
 /// One address to serve.
@@ -48,7 +48,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Behaves alike to all queries.
+    /// Creates a service with the same behaviour for all queries.
     pub fn new(address: SocketAddr, behaviour: Behaviour) -> Self {
         Self { address, script: Arc::new(behaviour.into()) }
     }
@@ -61,7 +61,7 @@ pub struct Options {
     pub services: Vec<Service>,
     /// One thread for each of these cores; empty: one on any core.
     pub cores: Vec<usize>,
-    /// Determines faults and delays.
+    /// Seed of faults and delays.
     pub seed: u64,
     /// Connections go through TLS.
     pub tls: Option<tls::Server>,
@@ -76,7 +76,7 @@ pub struct Counts {
     pub unanswerable: u64,
     /// Responses handed to the kernel, forged ones included.
     pub responses: u64,
-    /// Responses that the kernel did not take, or for which too many waited already.
+    /// Responses that the kernel did not take, or beyond the maximum of waiting ones.
     pub dropped: u64,
     /// Queries that the script left unanswered.
     pub silenced: u64,
@@ -112,7 +112,7 @@ pub struct Seen {
     pub sources: Sources,
 }
 
-/// An upstream that runs. Dropping it stops it.
+/// A running upstream. Dropping it stops it.
 pub struct Upstream {
     addresses: Vec<SocketAddr>,
     stopping: Arc<AtomicBool>,
@@ -134,7 +134,7 @@ impl Upstream {
     /// Binds all sockets and starts to serve them.
     ///
     /// # Errors
-    /// An address cannot be bound, a core is not there, or no descriptor or thread is left.
+    /// An address cannot be bound, a core does not exist, or no descriptor or thread is left.
     pub fn start(options: &Options) -> io::Result<Self> {
         let known = cpu::cores();
         if let Some(core) = options.cores.iter().find(|core| !known.contains(core)) {
@@ -156,7 +156,7 @@ impl Upstream {
         for part in 0..parts {
             let bindings = addresses.iter().map(|&address| bind(address, parts > 1));
             let bindings = bindings.collect::<io::Result<Vec<_>>>()?;
-            // The ports that the kernel has chosen for the first thread are those of all.
+            // All threads use the ports that the kernel has chosen for the first one.
             addresses = bindings.iter().map(|binding| binding.address).collect();
             upstream.spawn(options, part, bindings, clock)?;
         }
@@ -192,13 +192,13 @@ impl Upstream {
         &self.addresses
     }
 
-    /// Returns the counters of each address so far, in their order.
+    /// Returns the current counters of each address, in the order of the services.
     pub fn so_far(&self) -> Vec<live::SoFar> {
         live::sum(&self.live)
     }
 
-    /// Returns the counters of each address, in their order, after all datagrams that have arrived
-    /// are answered.
+    /// Returns the counters of each address, in the order of the services, after all datagrams that
+    /// have arrived are answered.
     ///
     /// # Errors
     /// A thread has ended: it could not be pinned to its core, or polling failed.
@@ -213,7 +213,8 @@ impl Upstream {
         Ok(self.so_far())
     }
 
-    /// Stops, once what has arrived is answered; what each address has seen, in their order.
+    /// Stops after all queries that have arrived are answered; returns the counters and sources of
+    /// each address, in the order of the services.
     ///
     /// # Errors
     /// A thread could not be pinned to its core, or polling failed.
@@ -245,12 +246,12 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        // Callers that want the outcome call `stop`.
+        // Callers that need the outcome call `stop`.
         let _ = self.finish();
     }
 }
 
-/// The sockets of both transports on `asked`, with one port.
+/// Binds sockets of both transports on `asked`, with one port.
 fn bind(asked: SocketAddr, shared: bool) -> io::Result<Binding> {
     let mut tries = if asked.port() == 0 { PORT_TRIES_MAX } else { 1 };
     loop {

@@ -1,8 +1,8 @@
-//! The connections that an upstream's clients have opened.
+//! The connections from an upstream's clients.
 //!
 //! Each is served one read a turn, so that a busy one cannot starve the others. A client that does
-//! not read its responses is not read either. A response that was delayed finds its connection by
-//! slot and serial number, or is dropped.
+//! not read its responses is not read from either. A delayed response finds its connection by slot
+//! and serial number, or is dropped.
 
 use super::delayed::{Delayed, Recipient};
 use super::desk::{Desk, Fate, RESPONSE_ROOM};
@@ -14,7 +14,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Registry, Token};
 use std::io;
 
-/// Connections at once; more are closed as they come.
+/// Maximum number of connections; more are closed at once.
 const PEERS_MAX: usize = 16_384;
 
 struct Peer {
@@ -37,13 +37,15 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// None yet; their tokens begin with `first_token`, and they speak `tls` if there is such.
+    /// Creates an empty set; its tokens begin with `first_token`, and connections use `tls` if
+    /// given.
     pub(super) fn new(first_token: usize, tls: Option<Server>) -> Self {
         let (slots, free, ready) = (Vec::new(), Vec::new(), Vec::new());
         Self { slots, free, ready, accepted: 0, first_token, tls }
     }
 
-    /// Accepts all who wait at the listener of endpoint number `endpoint`; returns how many.
+    /// Accepts all waiting clients at the listener of endpoint number `endpoint`; returns their
+    /// number.
     pub(super) fn accept(
         &mut self,
         endpoint: usize,
@@ -51,11 +53,11 @@ impl Peers {
         registry: &Registry,
     ) -> u64 {
         let before = self.accepted;
-        // An error is of the connection that came, or there is no other.
+        // An error concerns one connection only, or means that there is no other.
         while let Ok((socket, _)) = listener.accept() {
             // A connection that has failed already ends like any other.
             let _ = socket.set_nodelay(true);
-            // One that is not admitted is closed here, which its client notices.
+            // A connection that is not admitted is closed here.
             let _ = self.admit(endpoint, socket, registry);
         }
         self.accepted - before
@@ -80,7 +82,7 @@ impl Peers {
         Ok(())
     }
 
-    /// An event has come.
+    /// Handles an event.
     pub(super) fn note(&mut self, token: Token) {
         let Some(slot) = token.0.checked_sub(self.first_token) else { return };
         if let Some(Some(peer)) = self.slots.get_mut(slot)
@@ -90,12 +92,12 @@ impl Peers {
         }
     }
 
-    /// Returns true if there may be something to read at once.
+    /// Returns true if a connection may have input.
     pub(super) fn is_busy(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// One read from each that is ready, and the responses to it.
+    /// Reads once from each connection with input, and sends the responses.
     pub(super) fn turn(
         &mut self,
         endpoints: &mut [Endpoint],
@@ -115,13 +117,13 @@ impl Peers {
         });
     }
 
-    /// Sends a response that has waited; returns its connection's endpoint, if that is not gone.
+    /// Sends a delayed response; returns its connection's endpoint, if the connection still exists.
     pub(super) fn send(&mut self, slot: usize, serial: u64, response: &[u8]) -> Option<usize> {
         let peer = self.slots[slot].as_mut().filter(|peer| peer.serial == serial)?;
         peer.stream.push(response);
         let endpoint = peer.endpoint;
         if peer.stream.flush().is_err() {
-            // The next read from it notices, and closes it.
+            // The next read from it notices the error, and closes it.
             self.note(Token(self.first_token + slot));
         }
         Some(endpoint)
@@ -130,7 +132,7 @@ impl Peers {
 
 impl Peer {
     /// # Errors
-    /// The connection is over.
+    /// The connection has ended.
     fn turn(
         &mut self,
         slot: usize,

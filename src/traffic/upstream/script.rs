@@ -1,8 +1,8 @@
-//! Behaviour of the upstream: for all names, and different for some of them.
+//! Behaviour of the upstream: by default, and for particular names.
 //!
-//! A [`Script`] is a list of rules, the first of which that fits a name decides. Its [`Conduct`]
-//! says with which probability which fault replaces the answer, after what delay, and whether
-//! forged responses go ahead. Pure: chance is an argument.
+//! A [`Script`] is a list of rules; the first one that matches a name decides. Its [`Conduct`] has
+//! the probabilities of faults that replace the answer, the delay, and the number of forged
+//! responses sent ahead. Pure: randomness is an argument.
 
 use crate::moment::Moment;
 use crate::traffic::answer::Behaviour;
@@ -14,19 +14,19 @@ use std::time::Duration;
 /// Delay of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Delay {
-    /// Not at all.
+    /// No delay.
     #[default]
     None,
-    /// Always as long.
+    /// A constant delay.
     Fixed(Duration),
-    /// Anything from one to the other, equally likely.
+    /// Uniformly distributed between the two.
     Uniform(Duration, Duration),
     /// Exponentially distributed, with this mean.
     Exponential(Duration),
 }
 
 impl Delay {
-    /// A delay by this chance.
+    /// Draws a delay.
     pub fn draw(self, random: &mut ChaCha8Rng) -> Duration {
         match self {
             Self::None => Duration::ZERO,
@@ -37,7 +37,7 @@ impl Delay {
     }
 }
 
-/// Within (0, 1]: its logarithm is finite.
+/// Returns a number within (0, 1]: its logarithm is finite.
 fn unit(random: &mut ChaCha8Rng) -> f64 {
     ((random.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
@@ -49,11 +49,11 @@ pub enum Act {
     Answer,
     /// No response.
     Silence,
-    /// A header, the question, and TC.
+    /// Only the header with TC and the question.
     Truncate,
-    /// The answer has another id.
+    /// The answer with another ID.
     WrongId,
-    /// The answer is to another question.
+    /// The answer with another question.
     WrongQuestion,
     /// Random octets.
     Garbage,
@@ -75,7 +75,7 @@ pub struct Conduct {
 }
 
 impl Conduct {
-    /// Returns true if every query is answered at once, with nothing left to chance.
+    /// Returns true if every query is answered at once and without randomness.
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
     }
@@ -90,14 +90,14 @@ impl Conduct {
 /// Names that a rule is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
-    /// Only this name, in wire form and small letters.
+    /// Only this name, in wire form and lower case.
     Exactly(Vec<u8>),
     /// All names below this one.
     Below(Vec<u8>),
 }
 
 impl Pattern {
-    /// Returns true if it fits `name`, in wire form.
+    /// Returns true if it matches `name`, in wire form.
     pub fn fits(&self, name: &[u8]) -> bool {
         match self {
             Self::Exactly(own) => name.eq_ignore_ascii_case(own),
@@ -115,15 +115,15 @@ impl Pattern {
     }
 }
 
-/// Everything about an upstream's behaviour.
+/// The whole behaviour of an upstream.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Script {
-    /// For particular names; the first that fits decides.
+    /// Rules for particular names; the first match decides.
     pub rules: Vec<(Pattern, Conduct)>,
     /// For all other names.
     pub default: Conduct,
-    /// Time from the first query to a silence, and its length; responses that would have been sent
-    /// meanwhile is sent at the end.
+    /// Time from the first query to a stall, and its length; responses due during the stall are
+    /// sent at its end.
     pub stall: Option<(Duration, Duration)>,
     /// Names with records of their own; the answers to all others are derived from the name.
     pub zones: Option<Zones>,
@@ -155,8 +155,8 @@ impl Script {
         self.rules.is_empty() && self.default.is_plain() && untimed
     }
 
-    /// Returns the instant at which a response that is ready `at` may leave; the first query came
-    /// at `first`.
+    /// Returns the time at which a response that is ready `at` may be sent; `first` is the time of
+    /// the first query.
     pub fn release(&self, at: Moment, first: Moment) -> Moment {
         let Some((after, length)) = self.stall else { return at };
         let begin = first.plus(after);

@@ -1,8 +1,8 @@
-//! The loop of one upstream thread.
+//! The event loop of one upstream thread.
 //!
-//! Each endpoint (one address, both transports) is served one batch a turn, and so are the
-//! connections to it ([`Peers`]). Delayed responses are sent when they are due. Nothing is
-//! allocated per query.
+//! Each endpoint (one address, both transports) is served one batch a turn, and so are its
+//! connections ([`Peers`]). Delayed responses are sent when they are due. Nothing is allocated per
+//! query.
 
 use super::delayed::{Delayed, Recipient};
 use super::desk::{Desk, RESPONSE_ROOM};
@@ -21,16 +21,17 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Datagrams a call: what a burst of one turn of a forwarder brings at most.
+/// Datagrams per call: the maximum burst of one turn of a forwarder.
 const BATCH: usize = 64;
-/// A query longer than this is cut; none that means anything is.
+/// Maximum length of a query; longer ones are cut, and none of those is meaningful.
 const QUERY_LEN_MAX: usize = 4096;
-/// Events a call of `epoll_wait`; more wait for the next.
+/// Events per call of `epoll_wait`; more wait for the next.
 const EVENTS: usize = 256;
-/// Batches taken from a socket before it stops: a full buffer holds fewer, and a client that goes
-/// on sending shall not hold it up.
+/// Maximum number of batches taken from a socket at the stop: a full buffer holds fewer, and a
+/// client that goes on sending must not delay the stop.
 const DRAIN_TURNS_MAX: usize = 1024;
-/// Time before a delayed response is due in which its thread busy-waits: waking up takes time.
+/// Time before a delayed response is due in which its thread busy-waits, because waking up takes
+/// time.
 const SPIN: Duration = Duration::from_micros(50);
 
 /// One thread's state.
@@ -49,7 +50,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Watches the sockets.
+    /// Creates the thread's state and watches the sockets.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -75,7 +76,7 @@ impl Server {
         Ok(Self { poll, timer, endpoints, peers, desk, delayed, clock, live, requests })
     }
 
-    /// Returns the waker of the thread; there is one.
+    /// Returns the waker of the thread; call it only once.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -83,7 +84,7 @@ impl Server {
         Waker::new(self.poll.registry(), Token(2 * self.endpoints.len()))
     }
 
-    /// Returns the published counters of each endpoint, in their order.
+    /// Returns the published counters of each endpoint, in order.
     pub(super) fn live(&self) -> Arc<[Live]> {
         Arc::clone(&self.live)
     }
@@ -108,7 +109,7 @@ impl Server {
             while let Ok(request) = self.requests.try_recv() {
                 self.drain(&mut batch, &mut replies);
                 self.publish();
-                // An upstream that is dropped meanwhile reads no counters.
+                // The requester may have been dropped meanwhile.
                 let _ = request.send(());
             }
             self.publish();
@@ -141,10 +142,10 @@ impl Server {
         }
     }
 
-    /// Sleeps until something comes or is due.
+    /// Sleeps until the next event or deadline.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        // Readiness is reported once: a socket that is still ready must not wait for more to
-        // arrive.
+        // Readiness is reported once: a socket that is still ready must not wait for another
+        // datagram.
         let mut awake =
             self.peers.is_busy() || self.endpoints.iter().any(|endpoint| endpoint.ready);
         if let Some(due) = self.delayed.next().filter(|_| !awake) {
@@ -187,7 +188,7 @@ impl Server {
                     replies.buffer()[..response.len()].copy_from_slice(response);
                     replies.commit(response.len(), 0, &peer, local);
                     let Endpoint { socket, seen, .. } = &mut endpoints[usize::from(endpoint)];
-                    // Those of one endpoint mostly follow each other.
+                    // Responses of one endpoint mostly follow each other.
                     let same = matches!(delayed.peek(now), Some(next) if next == endpoint);
                     if !same || replies.is_full() {
                         flush(replies, socket, &mut seen.counts);

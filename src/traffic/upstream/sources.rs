@@ -1,10 +1,10 @@
 //! Sources of queries to an upstream: ports and IDs.
 //!
-//! A forger must guess both (RFC 5452). For each port it is kept how many queries came from it, and
-//! the first and the last moment; of ids, how often each value of either octet occurred. From that
-//! follows what a resolver's owner wants to know: how many ports it uses, how long it stays on one,
-//! and whether its ids are as even as chance would make them. Ports are not told apart by address.
-//! Pure; sized once.
+//! An attacker must guess both (RFC 5452). For each port the number of queries and the first and
+//! last time are kept; for IDs, the frequency of each value of either octet. From that follow the
+//! facts of interest about a resolver: the number of its ports, the time it uses each, and whether
+//! its IDs are as even as chance would make them. Ports of different addresses are not
+//! distinguished. Pure; sized once.
 
 use crate::moment::Moment;
 use crate::traffic::chi_square::ChiSquare;
@@ -15,8 +15,8 @@ const PORTS: usize = 65_536;
 /// Values of an octet.
 const OCTETS: usize = 256;
 
-/// A port that was silent for longer is a new socket: a forwarder that rotates through a pool comes
-/// round sooner.
+/// Silence after which a port counts as a new socket: a forwarder that rotates through a pool
+/// returns to a port sooner.
 const FLOW_GAP: Duration = Duration::from_secs(5);
 
 /// Use of one port.
@@ -24,9 +24,9 @@ const FLOW_GAP: Duration = Duration::from_secs(5);
 pub struct PortUse {
     /// Number of queries.
     pub queries: u64,
-    /// The first of them.
+    /// Time of the first query.
     pub first: Moment,
-    /// The last of them.
+    /// Time of the last query.
     pub last: Moment,
 }
 
@@ -63,23 +63,23 @@ impl Default for Sources {
 pub struct Entropy {
     /// Number of ports.
     pub ports: usize,
-    /// Queries from the port that sent most of them.
+    /// Queries from the busiest port.
     pub busiest: u64,
-    /// Queries from the middle one of all ports.
+    /// Median of the queries per port.
     pub median: u64,
-    /// For how long the middle one of all ports was used.
+    /// Median of the times for which ports were used.
     pub life_median: Duration,
-    /// For how long any was.
+    /// Maximum of these times.
     pub life_max: Duration,
-    /// The first octet of ids.
+    /// Test of the first octet of IDs.
     pub high: Option<ChiSquare>,
-    /// The second.
+    /// Test of the second octet.
     pub low: Option<ChiSquare>,
 }
 
 impl Sources {
-    /// A query with this id came from this port. Whether it begins a flow: the port is new, or it
-    /// was silent for as long as a flow is remembered.
+    /// Records a query with this ID from this port. Returns true if it begins a flow: the port is
+    /// new, or was silent for longer than [`FLOW_GAP`].
     pub fn note(&mut self, port: u16, id: u16, now: Moment) -> bool {
         let port = &mut self.ports[usize::from(port)];
         let begins = port.queries == 0 || now.since(port.last) > FLOW_GAP;
@@ -95,7 +95,7 @@ impl Sources {
         begins
     }
 
-    /// Adds what another thread has seen.
+    /// Adds the sources of another thread.
     pub fn absorb(&mut self, other: &Self) {
         for (mine, theirs) in self.ports.iter_mut().zip(&other.ports) {
             *mine = match (mine.queries, theirs.queries) {
@@ -114,12 +114,12 @@ impl Sources {
         self.low.iter_mut().zip(&other.low).for_each(add);
     }
 
-    /// Number of ports that were seen.
+    /// Returns the number of ports in use.
     pub fn port_count(&self) -> u64 {
         self.port_count
     }
 
-    /// The ports that were seen, ascending.
+    /// Returns the ports in use, ascending.
     pub fn ports(&self) -> impl Iterator<Item = (u16, PortUse)> {
         let numbered = self.ports.iter().zip(0u16..=u16::MAX);
         numbered.filter(|(port, _)| port.queries > 0).map(|(port, number)| (number, *port))

@@ -1,9 +1,9 @@
 //! Queries, recorded or generated.
 //!
-//! A [`Source`] describes them and is shared by all threads; a [`Workload`] is one thread's part
-//! of it and writes one query after the other into a caller's buffer. [`Recorded`] queries are
-//! packets already, so that a run copies and never parses. [`names`] generates names, [`style`]
-//! writes queries. Pure; nothing is allocated per query.
+//! A [`Source`] describes them and is shared by all threads; a [`Workload`] is one thread's part of
+//! it and writes one query after the other into a caller's buffer. [`Recorded`] queries are packets
+//! already, so that a run copies and never parses. [`names`] generates names, [`style`] writes
+//! queries. Pure; nothing is allocated per query.
 
 pub mod names;
 pub mod style;
@@ -24,7 +24,7 @@ pub struct Recorded {
     entries: Vec<Entry>,
     /// Number of clients.
     pub clients: u32,
-    /// Packets of the capture that are not among them.
+    /// Number of packets in the capture that were left out.
     pub left_out: u64,
 }
 
@@ -33,7 +33,7 @@ struct Entry {
     start: usize,
     length: u16,
     client: u32,
-    /// Since the first query of the file.
+    /// Time since the first query of the file.
     instant: Duration,
 }
 
@@ -56,12 +56,12 @@ impl Recorded {
         self.entries.len()
     }
 
-    /// There are none.
+    /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The query with this number.
+    /// Returns the query with this number.
     pub fn packet(&self, number: usize) -> &[u8] {
         let Entry { start, length, .. } = self.entries[number];
         &self.bytes[start..start + usize::from(length)]
@@ -77,11 +77,11 @@ impl Recorded {
 /// Source of queries.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// Names are made up.
+    /// Names are generated.
     Made {
         /// Distribution of names.
         names: Names,
-        /// The share of queries for names that were asked before; the others are new.
+        /// The share of queries for names that were queried before; the others are new.
         hit_ratio: Option<f64>,
         /// Suffix of all names, in wire form.
         zone: Vec<u8>,
@@ -95,7 +95,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Queries for names of `demo.example.` that have never been asked for: three in four for A,
+    /// Queries for names of `demo.example.` that were never queried before: three in four for A,
     /// the others for AAAA.
     pub fn unique() -> Self {
         Self::Made {
@@ -107,7 +107,7 @@ impl Source {
         }
     }
 
-    /// Room for its longest query.
+    /// Returns the length of its longest query.
     pub fn length_max(&self) -> usize {
         match self {
             Self::Made { zone, style, .. } => names::ROOM + zone.len() + style.room(),
@@ -127,14 +127,14 @@ pub struct Workload {
     /// The number of the next query, among those of all parts.
     next: u64,
     parts: u64,
-    /// No query has this number or a higher one.
+    /// Number of queries of all parts.
     limit: u64,
     random_case: bool,
 }
 
 impl Workload {
-    /// Every `parts`-th query of `source`, beginning with number `part`, up to `limit` queries of
-    /// all parts together. Letter case is drawn anew with each query if `random_case`.
+    /// Takes every `parts`-th query of `source`, beginning with number `part`, up to `limit`
+    /// queries of all parts together. `random_case`: each query has random letter case.
     pub fn new(
         source: Source,
         seed: u64,
@@ -173,12 +173,12 @@ impl Workload {
         recorded.origin((self.next % recorded.len() as u64) as usize).1
     }
 
-    /// Leaves the next query out.
+    /// Skips the next query.
     pub fn skip(&mut self) {
         self.next += self.parts;
     }
 
-    /// Randomness for ids.
+    /// Draws randomness for IDs.
     pub fn draw(&mut self) -> u64 {
         self.random.next_u64()
     }

@@ -1,34 +1,34 @@
-//! Names that are made up.
+//! Generated names.
 //!
 //! A name is `q<number>.<label>.<zone>`, the number in base32 and the label drawn from the seed:
 //! runs with different seeds share no name. Numbers are new every time, or drawn from a population
-//! of a fixed size, uniformly or by Zipf's law; or a mix of both with a chosen share of repeats.
-//! In a mix the first numbers asked become the population and a repeat names one of those asked
-//! already, so the share holds from the first query on and nothing need be warmed up. Pure.
+//! of a fixed size, uniformly or by Zipf's law; or a mix of both with a given share of repeats. In
+//! a mix the first numbers become the population and a repeat takes one of those queried already,
+//! so the share holds from the first query on without a warm-up. Pure.
 
 use super::zipf::Zipf;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// RFC 4648 §6 in small letters: five bits a digit, and no digit needs escaping in a name.
+/// RFC 4648 §6 in lower case: five bits a digit, and no digit needs escaping in a name.
 const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-/// Enough for any `u64`.
+/// Digits of the largest `u64`.
 const DIGITS_MAX: usize = 13;
-/// Two runs have different labels but once in 2⁴⁰.
+/// Length of the label: two runs have the same one once in 2⁴⁰.
 const LABEL_LEN: usize = 8;
-/// Room for a name without its zone.
+/// Maximum length of a name without its zone.
 pub const ROOM: usize = 1 + 1 + DIGITS_MAX + 1 + LABEL_LEN;
-/// Bytes of the longest zone: the name as a whole must not exceed 255.
+/// Maximum length of the zone: the name as a whole must not exceed 255 bytes.
 pub const ZONE_LEN_MAX: usize = 255 - ROOM;
 
 /// Distribution of names' numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Names {
-    /// Each a new one.
+    /// A new number each time.
     Unique,
-    /// Any of this number, all equally likely.
+    /// One of this number, all equally likely.
     Uniform(u64),
-    /// Any of a number, some far likelier than others.
+    /// One of a population by Zipf's law, some far likelier than others.
     Zipf(Zipf),
 }
 
@@ -43,14 +43,14 @@ impl Names {
     }
 }
 
-/// Makes one part's names.
+/// Generates one part's names.
 pub struct NameMaker {
     names: Names,
     /// The share of repeats as a threshold for 64-bit draws.
     repeats_below: Option<u64>,
-    /// `q`, digits, label and zone; the digits are written anew for each name.
+    /// `q`, digits, label and zone; the digits are rewritten for each name.
     name: Vec<u8>,
-    /// The label and what follows, to be appended to the digits.
+    /// The label and the zone, to be appended to the digits.
     tail: Vec<u8>,
     /// New numbers made by this part.
     made: u64,
@@ -59,7 +59,7 @@ pub struct NameMaker {
 }
 
 impl NameMaker {
-    /// The names of part `part` of `parts`, which share a seed.
+    /// Creates the names of part `part` of `parts`, which share a seed.
     pub fn new(
         names: Names,
         hit_ratio: Option<f64>,
@@ -76,7 +76,7 @@ impl NameMaker {
         Self { names, repeats_below, name, tail, made: 0, part, parts }
     }
 
-    /// The next name, in wire form.
+    /// Returns the next name, in wire form.
     pub fn next(&mut self, random: &mut ChaCha8Rng) -> &[u8] {
         let number = match self.repeats_below {
             Some(threshold) if self.made > 0 && random.next_u64() < threshold => {
@@ -104,12 +104,12 @@ impl NameMaker {
         number
     }
 
-    /// A number that this part has asked before, of its share of the population.
+    /// Draws a number that this part has used before, from its share of the population.
     fn repeated(&self, random: &mut ChaCha8Rng) -> u64 {
         let share = self.names.count().map_or(self.made, |count| count.div_ceil(self.parts));
         let asked = share.min(self.made).max(1);
         let rank = match self.names {
-            // A rank that is not asked yet stands for one that is.
+            // A rank that was not used yet is mapped to one that was.
             Names::Zipf(zipf) => zipf.draw(random) / self.parts % asked,
             _ => below(asked, random),
         };
@@ -117,12 +117,13 @@ impl NameMaker {
     }
 }
 
-/// A number below `count`, all but equally likely: the bias is `count` in 2⁶⁴.
+/// Draws a number below `count`, all but equally likely: the bias is `count` in 2⁶⁴.
 fn below(count: u64, random: &mut ChaCha8Rng) -> u64 {
     ((u128::from(random.next_u64()) * u128::from(count)) >> 64) as u64
 }
 
-/// Fills `digits` with the lowest digits of `value`; returns how many of them matter, at least one.
+/// Fills `digits` with the lowest digits of `value`; returns the number of significant ones, at
+/// least one.
 fn base32(value: u64, digits: &mut [u8]) -> usize {
     let mut rest = value;
     for digit in digits.iter_mut().rev() {

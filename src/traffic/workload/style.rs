@@ -1,8 +1,8 @@
 //! Style of a query: header, question, OPT record.
 //!
-//! A [`Style`] is what all queries of a run have in common; [`TypeShares`] draws the type of each.
-//! Only letters of names change case: length octets and what follows the name are left alone.
-//! Pure; writes into a caller's buffer.
+//! A [`Style`] has the common settings of all queries of a run; [`TypeShares`] draws the type of
+//! each. Only letters of names change case: length octets and the bytes after the name are left
+//! alone. Pure; writes into a caller's buffer.
 
 use crate::traffic::wire::{CLASS_IN, HEADER_LEN, RD, TYPE_A, TYPE_OPT, Writer};
 use rand_chacha::ChaCha8Rng;
@@ -14,32 +14,32 @@ const OPTION_SUBNET: u16 = 8;
 /// The DO bit in an OPT record (RFC 3225).
 const DNSSEC_OK: u8 = 0x80;
 
-/// A client's network, as RFC 7871 sends it.
+/// Client subnet (RFC 7871).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subnet {
     /// Address; bits beyond the prefix are not sent.
     pub address: IpAddr,
     /// Length of the prefix.
     pub prefix: u8,
-    /// Each query draws these bits anew: a different client each time.
+    /// Each query has random bits here: a different client each time.
     pub random: bool,
 }
 
 /// Settings of all queries of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
-    /// Recursion is desired.
+    /// The RD bit is set.
     pub recursion: bool,
-    /// There is an OPT record that offers this UDP size.
+    /// UDP size in the OPT record; `None`: no OPT record.
     pub edns: Option<u16>,
-    /// The DO bit is set; without an OPT record there is none.
+    /// The DO bit is set, if there is an OPT record.
     pub dnssec_ok: bool,
     /// Client subnet.
     pub subnet: Option<Subnet>,
 }
 
 impl Default for Style {
-    /// Recursion desired, EDNS with 1,232 bytes (RFC 9715 §3.1).
+    /// RD, and EDNS with 1,232 bytes (RFC 9715 §3.1).
     fn default() -> Self {
         let edns = Some(crate::traffic::wire::PAYLOAD_LEN);
         Self { recursion: true, edns, dnssec_ok: false, subnet: None }
@@ -47,7 +47,7 @@ impl Default for Style {
 }
 
 impl Style {
-    /// Room for everything but the name.
+    /// Returns the length of a query without its name.
     pub fn room(&self) -> usize {
         HEADER_LEN + 4 + 11 + 4 + 4 + 16
     }
@@ -99,7 +99,7 @@ impl Style {
     }
 }
 
-/// Turns each letter of the query's name into a capital or a small one, by chance.
+/// Sets the case of each letter of the query's name at random.
 pub fn mix_case(query: &mut [u8], random: &mut ChaCha8Rng) {
     let (mut at, mut bits, mut left) = (HEADER_LEN, 0u64, 0);
     while let Some(&label @ 1..=63) = query.get(at) {
@@ -115,22 +115,22 @@ pub fn mix_case(query: &mut [u8], random: &mut ChaCha8Rng) {
     }
 }
 
-/// Types, and how often each is asked for.
+/// Types, and the share of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TypeShares {
-    /// The sum of the weights up to each type, and the type.
+    /// Cumulative weights, each with its type.
     steps: Vec<(u64, u16)>,
 }
 
 impl Default for TypeShares {
-    /// Addresses of IPv4 only.
+    /// Type A only.
     fn default() -> Self {
         Self { steps: vec![(1, TYPE_A)] }
     }
 }
 
 impl TypeShares {
-    /// From types and their weights; `None` if no weight is above zero.
+    /// Creates the shares from types and weights; `None` if no weight is above zero.
     pub fn new(shares: &[(u16, u32)]) -> Option<Self> {
         let mut sum = 0;
         let weighted = shares.iter().filter(|(_, weight)| *weight > 0);
@@ -143,7 +143,7 @@ impl TypeShares {
         (!steps.is_empty()).then_some(Self { steps })
     }
 
-    /// The type that this draw falls upon.
+    /// Returns the type for this draw.
     pub fn pick(&self, draw: u32) -> u16 {
         let &(sum, last) = self.steps.last().expect("there is a type");
         if self.steps.len() == 1 {

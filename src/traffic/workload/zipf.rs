@@ -17,12 +17,12 @@ pub struct Zipf {
     low: f64,
     /// The integral from 1 to `count` + 1/2.
     high: f64,
-    /// Closer to its rank than this, a draw need not be compared.
+    /// Distance to its rank below which a draw is accepted without a comparison.
     near: f64,
 }
 
 impl Zipf {
-    /// Over `count` ranks, at least one, with an exponent of at least zero.
+    /// Creates a distribution over `count` ranks, at least one, with an exponent of at least zero.
     pub fn new(count: u64, exponent: f64) -> Self {
         let mut zipf =
             Self { count: count.max(1) as f64, exponent, low: 0.0, high: 0.0, near: 0.0 };
@@ -37,7 +37,7 @@ impl Zipf {
         self.count as u64
     }
 
-    /// A rank below [`Zipf::count`].
+    /// Draws a rank below [`Zipf::count`].
     pub fn draw(&self, random: &mut ChaCha8Rng) -> u64 {
         loop {
             let unit = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
@@ -54,7 +54,7 @@ impl Zipf {
         (-self.exponent * x.ln()).exp()
     }
 
-    /// The integral of the weight from 1 to `x`; exact too where the exponent is one.
+    /// Returns the integral of the weight from 1 to `x`; exact also for an exponent of one.
     fn integral(&self, x: f64) -> f64 {
         let log = x.ln();
         log * expm1_ratio((1.0 - self.exponent) * log)
@@ -62,7 +62,7 @@ impl Zipf {
 
     /// Returns the argument at which the integral is `level`.
     fn inverse(&self, level: f64) -> f64 {
-        // Rounding may lead beyond where the logarithm is defined.
+        // Rounding may leave the domain of the logarithm.
         let scaled = (level * (1.0 - self.exponent)).max(-1.0);
         (level * ln1p_ratio(scaled)).exp()
     }
