@@ -1,8 +1,8 @@
-//! Two servers, asked in turn: what one does in terms of the other.
+//! Comparison of two servers, measured in turn.
 //!
-//! Rounds alternate, A B A B, so that whatever else the host does falls on both. Each pair of
-//! rounds gives a ratio, and the ratios a mean with its interval ([`crate::stats`]): a difference
-//! that the interval does not exclude is none. Pure.
+//! Rounds alternate, A B A B, so that other load on the host affects both. Each pair of rounds
+//! gives a ratio, and the ratios a mean with its confidence interval ([`crate::stats`]): if the
+//! interval contains 1, there is no significant difference. Pure.
 
 use crate::stats::Interval;
 use onward::traffic::tally::Tally;
@@ -11,20 +11,20 @@ use std::time::Duration;
 /// Figures of a round that are compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figures {
-    /// Answers a second.
+    /// Answers per second.
     pub rate: f64,
     /// The median latency, in seconds.
     pub p50: f64,
-    /// Within which 99 % of the answers came, in seconds.
+    /// The 99th percentile of latency, in seconds.
     pub p99: f64,
-    /// Queries without a good answer, of all.
+    /// Share of queries without a good answer.
     pub loss: f64,
     /// Processor time of the server for each answer, in seconds, if its processes are known.
     pub cpu: Option<f64>,
 }
 
 impl Figures {
-    /// Of a round, in which the server's processes used so much processor time.
+    /// Returns the figures of a round in which the server's processes used this processor time.
     pub fn of(tally: &Tally, cpu: Option<Duration>) -> Self {
         let counts = &tally.counts;
         let at = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1e9;
@@ -48,11 +48,11 @@ pub struct Comparison {
     pub a: f64,
     /// Mean of the second server.
     pub b: f64,
-    /// The second in terms of the first, if there are enough rounds and no figure is nought.
+    /// The second divided by the first, if there are enough rounds and no figure is zero.
     pub ratio: Option<Interval>,
 }
 
-/// All figures of pairs of rounds.
+/// Compares all figures of pairs of rounds.
 pub fn compare(rounds: &[(Figures, Figures)]) -> Vec<Comparison> {
     type Pick = fn(&Figures) -> Option<f64>;
     let figures: [(&'static str, Pick); 5] = [

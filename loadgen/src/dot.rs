@@ -1,8 +1,8 @@
-//! DNS over TLS: certificates for servers of our own, and how clients know a server.
+//! DNS over TLS: certificates of our own servers, and verification of servers by clients.
 //!
-//! An upstream makes an authority and a certificate each time it starts and keeps neither; whoever
-//! is to believe it is given the authority's certificate in a file. Sessions themselves are the
-//! forwarder's, whose room `tls` has nothing to do with its engine.
+//! An upstream makes an authority and a certificate at each start and keeps neither; a client that
+//! should trust it gets the authority's certificate in a file. The sessions are those of the
+//! forwarder's module `tls`, which is independent of its engine.
 
 use onward::config::{ClientTls, Pem, ServerTls};
 use onward::tls::Server;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// The name that certificates are for, besides addresses.
 pub const NAME: &str = "localhost";
 
-/// A server for `addresses` and [`NAME`], and the certificate of the authority that says so.
+/// Creates a server for `addresses` and [`NAME`]; returns it and its authority's certificate.
 ///
 /// # Errors
 /// There is no randomness.
@@ -27,7 +27,7 @@ pub fn server(addresses: &[IpAddr]) -> io::Result<(Server, String)> {
 
 fn identity(addresses: &[IpAddr]) -> Result<(ServerTls, String), rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
-    // Of another name than what it issues: OpenSSL takes that for self-signed otherwise.
+    // A name other than that of the certificate, otherwise OpenSSL takes that for self-signed.
     params.distinguished_name.push(DnType::CommonName, "loadgen's authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -49,8 +49,8 @@ fn identity(addresses: &[IpAddr]) -> Result<(ServerTls, String), rcgen::Error> {
     Ok((tls, authority.pem()))
 }
 
-/// Verification of a server by `name`, or else by its address, with the authorities in `file`, or
-/// else those that the system trusts.
+/// Returns the settings that verify a server by `name`, or else by its address, with the
+/// authorities in `file`, or else the system's.
 ///
 /// # Errors
 /// The file cannot be read.

@@ -1,7 +1,7 @@
 //! The program `loadgen`.
 //!
-//! Everything is in the library, so that tests and benches can reach it; [`loadgen::cli`] reads
-//! what was typed.
+//! Everything is in the library, so that tests and benches can reach it; [`loadgen::cli`] parses
+//! the command line.
 
 use std::process::ExitCode;
 

@@ -1,25 +1,25 @@
 //! Resources of processes, read from /proc: CPU time and peak memory.
 //!
 //! The scheduler counts processor time in nanoseconds for each thread that is alive (`schedstat`);
-//! `stat` counts it in ticks of ten milliseconds for the whole process, threads that have ended
-//! included. Whichever says more is nearer to the truth. Children that have ended and were waited
-//! for are in their parent's `stat` only.
+//! `stat` counts it in ticks of ten milliseconds for the whole process, including ended threads.
+//! The larger value is used, because it is nearer to the truth. Ended children that were waited for
+//! are in their parent's `stat` only.
 
 use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// A tick of `stat`: Linux counts for programs in hundredths of a second on every platform.
+/// A tick of `stat`: Linux counts in hundredths of a second on every platform.
 const TICK: Duration = Duration::from_millis(10);
-/// Processes of one family that are looked at: a program that forks without end is not followed.
+/// Maximum number of processes of one family: a program that forks without end is not followed.
 const FAMILY_MAX: usize = 4_096;
 
 /// Resources of a process and its children up to now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Of all threads, in user mode and in the kernel, children that have ended included.
+    /// Time of all threads, in user mode and in the kernel, including ended children.
     pub processor: Duration,
-    /// The most memory that each of those alive has had resident, in bytes, added up.
+    /// Sum of the peak resident memory of each living process, in bytes.
     pub memory_peak: u64,
 }
 
@@ -48,7 +48,7 @@ pub fn usage(pid: u32) -> io::Result<Usage> {
     Ok(sum)
 }
 
-/// The processor time that the process `pid` has used up to now, without its children.
+/// Returns the processor time of the process `pid`, without its children.
 ///
 /// # Errors
 /// There is no such process.
@@ -62,11 +62,11 @@ pub fn processor_time(pid: u32) -> io::Result<Duration> {
         let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
         sum += schedstat(&text).unwrap_or_default();
     }
-    // Threads that have ended are in the second only, and the ticks it is rounded to are coarse.
+    // Ended threads are in the second value only, whose ticks are coarse.
     Ok(sum.max(ticks(&stat, OWN).unwrap_or_default()))
 }
 
-/// Every process of this host, and its parent.
+/// Returns every process of this host, and its parent.
 fn parents() -> Vec<(u32, u32)> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -77,36 +77,36 @@ fn parents() -> Vec<(u32, u32)> {
     numbers.filter_map(pair).collect()
 }
 
-/// The most that was resident at once.
+/// Returns the peak resident memory in bytes.
 fn memory_peak(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     high_water(&status).unwrap_or(0)
 }
 
-/// `VmHWM`, which is told in kibibytes.
+/// Returns `VmHWM` in bytes; the file has kibibytes.
 fn high_water(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// The first number: nanoseconds on a processor.
+/// Returns the first number: nanoseconds on a processor.
 fn schedstat(text: &str) -> Option<Duration> {
     text.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
-/// Places of fields of `stat` behind the name: the parent, the process's own times, and those of
+/// Indexes of fields of `stat` after the name: the parent, the process's own times, and those of
 /// children that it has waited for. Each pair is user mode and kernel.
 const PARENT: usize = 1;
 const OWN: usize = 11;
 const ENDED_CHILDREN: usize = 13;
 
-/// The fields behind the name, which may contain anything.
+/// Returns the fields after the name, which may contain any characters.
 fn fields(stat: &str) -> Option<impl Iterator<Item = &str>> {
     let (_, fields) = stat.rsplit_once(')')?;
     Some(fields.split_ascii_whitespace())
 }
 
-/// A pair of times.
+/// Returns the sum of a pair of times.
 fn ticks(stat: &str, place: usize) -> Option<Duration> {
     let mut fields = fields(stat)?.skip(place);
     let mut next = || fields.next()?.parse::<u32>().ok();

@@ -1,4 +1,4 @@
-//! A script as it is written: a pattern and what is done with its names, a line each.
+//! Parsing of scripts: a pattern and the behaviour for its names, a line each.
 //!
 //! ```text
 //! # comment
@@ -16,7 +16,7 @@ use onward::traffic::upstream::script::{Act, Conduct, Delay, Pattern, Script};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The words for faults.
+/// The keywords of faults.
 const FAULTS: [(&str, Act); 10] = [
     ("loss", Act::Silence),
     ("truncate", Act::Truncate),
@@ -30,7 +30,7 @@ const FAULTS: [(&str, Act); 10] = [
     ("lie", Act::Lie),
 ];
 
-/// A whole script; see `loadgen upstream --help` for the words.
+/// Parses a whole script; see `loadgen upstream --help` for the keywords.
 ///
 /// # Errors
 /// A line has an unknown word.
@@ -52,7 +52,7 @@ pub fn script(text: &str) -> Result<Script, BadInput> {
     Ok(script)
 }
 
-/// The words of one conduct.
+/// Parses one conduct.
 ///
 /// # Errors
 /// A word is unknown.
@@ -60,7 +60,7 @@ pub fn conduct(text: &str) -> Result<Conduct, BadInput> {
     conduct_of(&mut Words::new(text, 1))
 }
 
-/// `3s+1s`: after three seconds, for one.
+/// Parses a stall: `3s+1s` is after three seconds, for one.
 ///
 /// # Errors
 /// The text has another form.
@@ -72,7 +72,7 @@ pub fn stall(text: &str) -> Result<(Duration, Duration), BadInput> {
     Ok((units::duration(after).map_err(bad)?, units::duration(length).map_err(bad)?))
 }
 
-/// A name, all names below one, or `None` for all names.
+/// Parses a name, a wildcard for all names below one, or `*` for all names, which is `None`.
 fn pattern(word: &str) -> Result<Option<Pattern>, String> {
     let (zone, below) = match word.strip_prefix("*.") {
         _ if word == "*" => return Ok(None),
@@ -93,7 +93,7 @@ fn conduct_of(words: &mut Words<'_>) -> Result<Conduct, BadInput> {
     Ok(conduct)
 }
 
-/// Adds what one word says.
+/// Adds the setting of one word.
 fn put(conduct: &mut Conduct, word: &str) -> Result<(), String> {
     match word.split_once('=').unwrap_or((word, "")) {
         ("silent", "") => conduct.faults.push((Act::Silence, 1.0)),
@@ -119,7 +119,7 @@ fn put(conduct: &mut Conduct, word: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// `5ms`, `1ms..10ms` or `exp:5ms`.
+/// Parses a delay: `5ms`, `1ms..10ms` or `exp:5ms`.
 fn delay(value: &str) -> Result<Delay, String> {
     if let Some(mean) = value.strip_prefix("exp:") {
         return Ok(Delay::Exponential(units::duration(mean)?));

@@ -1,27 +1,26 @@
 //! The search for the highest rate that a server sustains.
 //!
-//! A [`Search`] says which rate to try next and is told whether it held. It doubles until a rate
-//! fails, halves the interval (on a logarithmic scale) until its ends are as close as asked for,
-//! and then tries the best rate again and again: a rate counts only if every repeat holds, and one
-//! that fails sends the search a step down. Pure: who tries is somebody else, so it is tested
-//! against made-up servers.
+//! A [`Search`] proposes the next rate and is told the result. It doubles the rate until one fails,
+//! halves the interval (on a logarithmic scale) down to the requested precision, and then repeats
+//! the best rate: a rate counts only if every repeat holds, and one that fails lowers the rate by a
+//! step. Pure: the caller runs the trials, so tests use made-up servers.
 
 use onward::traffic::tally::Tally;
 use std::time::Duration;
 
-/// Below this rate there is nothing to find.
+/// Minimum rate of the search.
 const RATE_MIN: f64 = 1.0;
 /// Factor by which a failed repeat lowers the rate.
 const STEP_DOWN: f64 = 0.95;
-/// The share of queries that may leave late before the client, not the server, is what is measured.
+/// Share of late queries from which on the trial measures the client and not the server.
 const BEHIND_SHARE_MAX: f64 = 0.05;
 
 /// Limits of a rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// The share of queries without a good answer.
+    /// Maximum share of queries without a good answer.
     pub loss_max: f64,
-    /// The time within which 99 % of the answers must come.
+    /// Maximum of the 99th percentile of latency.
     pub p99_max: Option<Duration>,
 }
 
@@ -30,16 +29,16 @@ pub struct Limits {
 pub enum Verdict {
     /// Within the limits.
     Held,
-    /// Too many queries got no good answer.
+    /// Too many queries without a good answer.
     Lost,
-    /// Too many answers came too late.
+    /// Too many late answers.
     Slow,
-    /// The client could not keep its schedule: nothing is known of the server.
+    /// The client could not keep its schedule: the result says nothing about the server.
     Behind,
 }
 
 impl Limits {
-    /// Returns true if a trial kept them; `refused` are answers with a bad response code.
+    /// Judges a trial by the limits; `refused` are answers with a bad response code.
     pub fn judge(&self, tally: &Tally, refused: u64) -> Verdict {
         let counts = &tally.counts;
         let due = (counts.sent + counts.unsent).max(1) as f64;
@@ -63,21 +62,21 @@ impl Limits {
 pub struct Found {
     /// The highest rate that held in every repeat.
     pub rate: f64,
-    /// The lowest that did not, if one was tried.
+    /// The lowest rate that failed, with the reason, if any did.
     pub failed: Option<(f64, Verdict)>,
     /// Number of trials in a row that passed.
     pub repeats: u32,
 }
 
 impl Found {
-    /// With 95 % confidence the rate holds at least with this probability: were it lower, so many
-    /// successes in a row would come by chance less than once in twenty times.
+    /// Returns the probability, at 95 % confidence, with which the rate holds at least: with a
+    /// lower one, a series of successes this long would happen less than once in twenty times.
     pub fn probability_min(&self) -> f64 {
         0.05f64.powf(1.0 / f64::from(self.repeats))
     }
 }
 
-/// A search that goes on.
+/// A search in progress.
 #[derive(Clone, Debug)]
 pub struct Search {
     /// The rate being tried.
@@ -94,7 +93,8 @@ pub struct Search {
 }
 
 impl Search {
-    /// From `start` up to `rate_max`, to a `precision` of 0.02 for 2 %, with so many repeats.
+    /// Creates a search from `start` up to `rate_max`, to a `precision` of 0.02 for 2 %, with this
+    /// number of `repeats`.
     pub fn new(start: f64, rate_max: f64, precision: f64, repeats: u32) -> Self {
         Self {
             rate: start.min(rate_max),
@@ -108,12 +108,12 @@ impl Search {
         }
     }
 
-    /// The rate to try next; `None` when the search is over.
+    /// Returns the rate to try next; `None` when the search is over.
     pub fn next(&self) -> Option<f64> {
         (!self.over).then_some(self.rate)
     }
 
-    /// The rate that was to be tried held or did not.
+    /// Records the result of the trial at that rate.
     pub fn note(&mut self, verdict: Verdict) {
         let held = verdict == Verdict::Held;
         if let Some(count) = self.confirmed {
@@ -140,7 +140,7 @@ impl Search {
         self.over = self.rate < RATE_MIN;
     }
 
-    /// Chooses the next rate from what is known.
+    /// Chooses the next rate within the interval.
     fn narrow(&mut self) {
         match (self.held, self.failed) {
             (Some(held), None) if held >= self.rate_max => self.confirm(held),
@@ -157,7 +157,7 @@ impl Search {
         }
     }
 
-    /// The trial that found the rate is the first of the repeats.
+    /// Begins the repeats at the found rate; its first trial counts as one.
     fn confirm(&mut self, rate: f64) {
         self.rate = rate;
         self.confirmed = Some(1);
@@ -177,7 +177,7 @@ mod tests {
     use crate::report::tests::sample;
     use std::time::Duration;
 
-    /// Searches against a server that answers as `holds` says; what was found, and the trials.
+    /// Searches against a server that answers as `holds` says; returns the result and the trials.
     fn search(rate_max: f64, mut holds: impl FnMut(f64) -> bool) -> (Option<Found>, u32) {
         let mut search = Search::new(1_000.0, rate_max, 0.02, 5);
         let mut trials = 0;
@@ -213,7 +213,7 @@ mod tests {
         let mut draw = 1u32;
         let (found, _) = search(1e6, |rate| {
             draw = draw.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            // Always below 10,000, in half of the trials up to 12,000.
+            // Always holds below 10,000, and in half of the trials up to 12,000.
             rate <= 10_000.0 || (rate <= 12_000.0 && draw >> 31 == 0)
         });
         let rate = found.unwrap().rate;

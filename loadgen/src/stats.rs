@@ -1,8 +1,8 @@
-//! The statistics that reports need: the bounds within which a mean lies ([`Interval`]).
+//! Statistics for reports: confidence intervals of means ([`Interval`]).
 //!
 //! Approximations are named, with their error. Pure.
 
-/// A mean and the bounds within which the true one lies with 95 % confidence.
+/// A mean and its bounds at 95 % confidence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     /// The lower bound.
@@ -14,7 +14,8 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Of the mean of `values`, by Student's distribution; `None` of fewer than two.
+    /// Returns the interval of the mean of `values`, by Student's distribution; `None` of fewer
+    /// than two.
     pub fn of(values: &[f64]) -> Option<Self> {
         if values.len() < 2 {
             return None;
@@ -27,7 +28,7 @@ impl Interval {
         Some(Self { low: mean - half, mean, high: mean + half })
     }
 
-    /// Of the geometric mean of `values`, all above zero: the mean of ratios.
+    /// Returns the interval of the geometric mean of `values`, all above zero: the mean of ratios.
     pub fn of_ratios(values: &[f64]) -> Option<Self> {
         let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();
         let Self { low, mean, high } = Self::of(&logs)?;
@@ -35,7 +36,7 @@ impl Interval {
     }
 }
 
-/// The quantile of Student's distribution that leaves 2.5 % above it.
+/// Returns the quantile of Student's distribution with 2.5 % above it.
 fn student(freedom: usize) -> f64 {
     const TABLE: [f64; 10] =
         [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];

@@ -1,7 +1,7 @@
-//! Words as people write them: durations, shares, rates, and the words of a line.
+//! Parsing of durations, shares and rates, and of a line into words.
 //!
-//! Each reader says in a sentence what is wrong; whoever has the line adds where. [`Words`] cuts a
-//! line into words and knows the column of each. Pure.
+//! Each parser returns the mistake as a sentence; the caller, which knows the line, adds the place.
+//! [`Words`] cuts a line into words and knows the column of each. Pure.
 
 use crate::workload::BadInput;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use std::time::Duration;
 /// The units of time, the longest names first.
 const UNITS: [(&str, f64); 5] = [("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("m", 60.0), ("s", 1.0)];
 
-/// A duration with its unit: `100us`, `5ms`, `1.5s`, `2m`.
+/// Parses a duration with its unit: `100us`, `5ms`, `1.5s`, `2m`.
 ///
 /// # Errors
-/// The text is not one.
+/// The text is malformed.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("`{text}` is no duration: write 100us, 5ms, 1.5s or 2m");
     let unit = UNITS.iter().find(|(name, _)| text.ends_with(name)).ok_or_else(bad)?;
@@ -20,10 +20,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit.1).map_err(|_| bad())
 }
 
-/// A share: `10%` or `0.1`.
+/// Parses a share: `10%` or `0.1`.
 ///
 /// # Errors
-/// The text is not a share, or not between nought and the whole.
+/// The text is not a share, or not between zero and one.
 pub fn share(text: &str) -> Result<f64, String> {
     let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
     let share = number.parse::<f64>().ok().map(|number| number / whole);
@@ -32,10 +32,10 @@ pub fn share(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("`{text}` is no share: write 10% or 0.1"))
 }
 
-/// A rate in queries a second: `50000`, `50k`, `1.5M`.
+/// Parses a rate in queries per second: `50000`, `50k`, `1.5M`.
 ///
 /// # Errors
-/// The text is not one.
+/// The text is malformed.
 pub fn rate(text: &str) -> Result<f64, String> {
     let thousands = |suffix: char| text.strip_suffix(suffix);
     let (number, factor) = match (thousands('k'), thousands('M')) {
@@ -48,7 +48,7 @@ pub fn rate(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("`{text}` is no rate: write 50000, 50k or 1.5M queries a second"))
 }
 
-/// The words of a line, which knows its number.
+/// The words of a line, with its number.
 pub struct Words<'a> {
     line: &'a str,
     rest: &'a str,
@@ -56,18 +56,18 @@ pub struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    /// The words of `line`, which has this number.
+    /// Splits `line`, which has this number.
     pub fn new(line: &'a str, number: usize) -> Self {
         Self { line, rest: line, number }
     }
 
-    /// An error about `word`, one of the line's.
+    /// Returns an error about `word`, one of the line's.
     pub fn bad(&self, word: &str, text: String) -> BadInput {
         let column = word.as_ptr() as usize - self.line.as_ptr() as usize + 1;
         BadInput { line: self.number, column, text }
     }
 
-    /// An error about what is missing at the end of the line.
+    /// Returns an error about a missing word at the end of the line.
     pub fn missing(&self, text: String) -> BadInput {
         BadInput { line: self.number, column: self.line.trim_end().len() + 1, text }
     }

@@ -1,7 +1,7 @@
 //! Zone files, read by the `domain` crate into the records that an upstream answers with. Pure.
 //!
-//! One file is one zone or several; there must be an SOA record, from which the apex is known.
-//! Errors have the line and the column.
+//! One file has one zone or several; an SOA record marks the apex of each. Errors have line and
+//! column.
 
 use crate::workload::BadInput;
 use domain::base::ToName;
@@ -10,7 +10,7 @@ use domain::base::rdata::ComposeRecordData;
 use domain::zonefile::inplace::{Entry, Zonefile};
 use onward::traffic::zone::Zones;
 
-/// Reads a zone file, which must have an `$ORIGIN` or names that end in a dot.
+/// Parses a zone file, which must have an `$ORIGIN` or names that end in a dot.
 ///
 /// # Errors
 /// An entry cannot be read, or there is no SOA record.
@@ -18,7 +18,7 @@ pub fn parse(text: &[u8]) -> Result<Zones, BadInput> {
     let mut file = Zonefile::new();
     file.set_default_class(Class::IN);
     file.extend_from_slice(text);
-    // The last line may lack its end.
+    // The last line may have no line break.
     file.extend_from_slice(b"\n");
     let mut zones = Zones::default();
     loop {
@@ -43,7 +43,7 @@ pub fn parse(text: &[u8]) -> Result<Zones, BadInput> {
     Ok(zones)
 }
 
-/// An error of the reader, which begins with its place.
+/// Converts an error of the parser, which begins with its place.
 fn place(error: &str) -> BadInput {
     let mut parts = error.splitn(3, ':');
     let mut number = || parts.next().and_then(|part| part.trim().parse().ok()).unwrap_or(1);
@@ -71,7 +71,7 @@ mod tests {
         query
     }
 
-    /// Response code, answers and authorities.
+    /// Returns response code, and numbers of answers and authorities.
     fn ask(zones: &Zones, name: &str, rtype: u8) -> Option<(u8, usize, usize)> {
         let query = query(name, rtype);
         let mut buffer = [0; 1_000];

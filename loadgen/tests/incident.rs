@@ -1,8 +1,8 @@
 //! The incident, replayed quickly, on real network namespaces and the kernel's own conntrack.
 //!
-//! The test needs root, the tools of the lab and the program onward, and is skipped aloud where
-//! one of them is missing. The load is modest and latency is not judged here: a host that runs
-//! tests beside has none worth measuring. Shares, losses and what is left behind are.
+//! The test needs root, the tools of the lab and the program onward, and is skipped with a message
+//! if one of them is missing. The load is modest and latency is not judged, because it is
+//! meaningless on a host that runs other tests. Shares, losses and the clean-up are judged.
 
 mod kit;
 
@@ -11,7 +11,7 @@ use loadgen::incident::lab;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// Namespaces of this process, or of one that it started.
+/// Returns the namespaces created by the process `of`.
 fn namespaces(of: u32) -> Vec<String> {
     let output = Command::new("ip").args(["netns", "list"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -19,7 +19,7 @@ fn namespaces(of: u32) -> Vec<String> {
     text.lines().filter(|line| line.starts_with(&prefix)).map(Into::into).collect()
 }
 
-/// Returns true if the lab can be built here; says so if it cannot.
+/// Returns true if the lab can be built here; otherwise prints the reason.
 fn is_possible() -> bool {
     let onward = Path::new(env!("CARGO_BIN_EXE_loadgen")).with_file_name("onward");
     let missing = lab::missing()
@@ -58,7 +58,7 @@ fn a_starved_backend_gets_its_share_back_with_max_age_and_only_then() {
         assert!(number(0, backend, "share_after").is_infinite(), "{output:?}");
         for course in [1, 2] {
             // From a second after max_age on. The program itself judges more closely, within three
-            // standard deviations of what 2,048 ports draw by chance; this is eight of them.
+            // standard deviations of random shares of 2,048 ports; this is eight of them.
             let part = number(course, backend, "part_of_share_from_then");
             assert!((0.7..1.3).contains(&part), "course {course}, {backend}: {part}\n{output:?}");
         }

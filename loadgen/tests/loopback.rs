@@ -1,8 +1,8 @@
-//! Client and upstream over real sockets: every fault is counted as what it is.
+//! Client and upstream over real sockets: every fault is counted as its kind.
 //!
-//! Nothing is asserted about how fast this host is, save that a stall made on purpose shows. Counts
-//! are exact where the script leaves nothing to chance; a query that the host itself delays beyond
-//! its time-out would be one that a test must not lose, so time-outs are long.
+//! Nothing is asserted about the speed of this host, except that a stall made on purpose shows.
+//! Counts are exact if the script has no randomness; time-outs are long, because a query delayed
+//! beyond its time-out by the host itself would break them.
 
 mod kit;
 
@@ -24,7 +24,7 @@ use std::time::Duration;
 
 const STREAMS: Transport = Transport::Streams { queries: None, pipeline: 64 };
 
-/// Every query that left is accounted for.
+/// Checks that every sent query is accounted for.
 fn check_conservation(counts: &Counts) {
     assert_eq!(counts.sent, counts.answered + counts.failed(), "{counts:?}");
 }
@@ -58,7 +58,7 @@ fn every_query_of_every_schedule_leaves_and_is_answered() {
     }
     let seen = upstream.stop().unwrap();
     assert_eq!(seen[0].counts.queries, expected);
-    // The kernel draws each run's ports anew, so that one may be drawn twice.
+    // The kernel draws each run's ports anew, so a port may be drawn twice.
     let ports = seen[0].sources.entropy().ports;
     assert!((80..=6 * 16).contains(&ports), "{ports} ports of six times sixteen sockets");
 }
@@ -102,7 +102,7 @@ fn without_verifying_response_codes_are_counted_and_content_is_not_judged() {
 fn spoofed_answers_neither_end_a_query_nor_hide_its_answer() {
     let (upstream, server) = upstream("spoof=5", "");
     let counts = run(&options(server, 1_000.0, 200)).counts;
-    // A forgery that guesses the id is wrong, which happens once in thousands.
+    // A forged response that guesses the ID counts as wrong, which happens once in thousands.
     assert!(counts.answered >= counts.sent - 2, "{counts:?}");
     assert_eq!(upstream.stop().unwrap()[0].counts.spoofed, 5 * counts.sent);
     let odd = counts.stray + counts.mismatched + counts.late + counts.duplicate + counts.wrong;
@@ -129,7 +129,7 @@ fn late_answers_are_told_from_strangers() {
     options.timeout = Duration::from_millis(50);
     let counts = run(&options).counts;
     assert_eq!((counts.timed_out, counts.answered), (counts.sent, 0), "{counts:?}");
-    // Those of the last queries come when nobody listens any longer.
+    // The late responses of the last queries come after the client has ended.
     assert!(counts.late > counts.sent / 2 && counts.stray == 0, "{counts:?}");
 }
 
@@ -142,7 +142,7 @@ fn connections_carry_queries_side_by_side_or_one_each() {
         let mut options = options(server, 2_000.0, 200);
         options.timeout = Duration::from_secs(20);
         (options.transport, options.sockets) = (transport, 8);
-        // The schedule is no part of this: eight places may be too few for it.
+        // A closed loop, because eight slots may be too few for the schedule.
         options.load = Load::Closed { outstanding: 8, duration: None };
         options.limit = Some(400);
         let counts = run(&options).counts;
@@ -188,7 +188,7 @@ fn a_connection_that_breaks_loses_its_queries_and_is_opened_anew() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = listener.local_addr().unwrap();
     let closing = std::thread::spawn(move || {
-        // The first three connections are closed as soon as they come; then nobody listens.
+        // The first three connections are closed as soon as they come; then the listener is closed.
         (0..3).for_each(|_| drop(listener.accept().unwrap()));
     });
     let mut options = options(server, 500.0, 300);
@@ -265,8 +265,8 @@ fn a_capture_is_replayed_at_its_own_pace_from_a_socket_for_each_client() {
 
 #[test]
 fn an_open_loop_shows_the_whole_stall_and_dnsperf_does_not() {
-    // The longest that a query of an open loop waits is the stall; five queries a millisecond
-    // share it evenly, so one in four waits for more than half of it.
+    // The longest wait of a query in an open loop is the stall; five queries per millisecond share
+    // it evenly, so one in four waits for more than half of it.
     let (_upstream, server) = upstream("", "300ms+1s");
     let mut options = options(server, 500.0, 2_000);
     options.timeout = Duration::from_secs(20);
@@ -293,11 +293,11 @@ fn an_open_loop_shows_the_whole_stall_and_dnsperf_does_not() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let average = text.split("Average Latency (s):").nth(1).unwrap();
     let average: f64 = average.split_whitespace().next().unwrap().parse().unwrap();
-    // Its twenty outstanding queries wait for the stall, and those that it did not send do not.
+    // Its twenty outstanding queries wait for the stall; the queries that it did not send do not.
     assert!(average < waited / 3.0, "dnsperf shows {average} s of {waited} s: {text}");
 }
 
-/// Four hundred queries as text, for names that are treated in five ways.
+/// Returns four hundred queries as text, for names that the script treats in five ways.
 fn queries() -> String {
     let query = |number: usize| {
         let zone = ["good", "bad", "no", "gone", "not"][number % 97 % 5];
@@ -405,8 +405,8 @@ fn a_closed_loop_asks_again_as_soon_as_it_was_answered() {
     options.load = Load::Closed { outstanding: 1, duration: None };
     let tally = run(&options);
     assert_eq!(tally.counts.answered, 200);
-    // Of a loop that sleeps for ten milliseconds between an answer and the next query, none is so
-    // fast.
+    // A loop that sleeps for ten milliseconds between an answer and the next query would have no
+    // query this fast.
     let latency = tally.latency.value_at_quantile(0.25);
     assert!(latency < 9_000_000, "{latency} ns");
 }
@@ -415,8 +415,8 @@ fn a_closed_loop_asks_again_as_soon_as_it_was_answered() {
 fn a_query_leaves_within_twenty_microseconds_of_its_instant() {
     let (_upstream, server) = upstream("", "");
     let tally = run(&options(server, 1_000.0, 500));
-    // A quarter of them at least: what this host does beside takes a thread's core now and then,
-    // and a thread that slept until the instant would be late every time.
+    // At least a quarter of them: other work on this host takes a thread's core now and then, while
+    // a thread that slept until the send time would always be late.
     let lag = tally.lag.value_at_quantile(0.25);
     assert!(lag <= 20_000, "{lag} ns");
 }

@@ -1,7 +1,7 @@
-//! The package: built from the programs of these tests, linted, and lived through once.
+//! The package: built from the programs of these tests, linted, installed, upgraded and purged once.
 //!
-//! The programs are those of the tests and not of a release, which changes their size and nothing
-//! else here. Needs root, dpkg-deb and lintian; what is missing is said aloud and skipped.
+//! The programs are those of the tests and not of a release, which changes only their size. Needs
+//! root, dpkg-deb and lintian; missing requirements are reported and the test is skipped.
 
 mod kit;
 
@@ -36,7 +36,7 @@ fn succeeds(output: &Output) -> String {
     said
 }
 
-/// The package, in a directory of the test's own.
+/// Builds the package in a directory of the test's own.
 fn build(test: &str) -> Option<PathBuf> {
     let ready = is_installed("dpkg-deb") && is_installed("strip");
     let binaries = binaries().filter(|_| ready)?;

@@ -1,4 +1,4 @@
-//! The program as people start it: exit codes, files, signals, and what it says about bad input.
+//! The program as a user starts it: exit codes, files, signals, and messages about bad input.
 //!
 //! Each test ends by itself: runs by their schedule, the upstream by a signal or when it is
 //! dropped.
@@ -102,7 +102,7 @@ fn bad_files_are_told_with_their_place_and_bad_usage_is_two() {
     }
 }
 
-/// A program that is ended when it is dropped, however the test ends.
+/// A program that is killed when it is dropped, however the test ends.
 struct Running(Child);
 
 impl Running {
@@ -118,7 +118,7 @@ impl Running {
         assert!(Command::new("kill").args(["-s", "INT", &id]).status().unwrap().success());
     }
 
-    /// The exit code, and the rest of the output.
+    /// Returns the exit code, and the rest of the output.
     fn end(mut self) -> (Option<i32>, String) {
         let mut output = String::new();
         let stdout = self.0.stdout.take().unwrap();
@@ -129,7 +129,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // An error means that it has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -183,7 +183,7 @@ fn an_upstream_tells_who_asked() {
 
 #[test]
 fn openssl_takes_the_certificate_that_an_upstream_makes() {
-    // Its authority must have another name than it, which not everybody asks for.
+    // The authority must have another name than the server, which only some clients check.
     if !is_installed("openssl") {
         return;
     }
@@ -227,7 +227,7 @@ fn the_highest_rate_is_found() {
     let trials = told["trials"].as_array().unwrap();
     assert!(trials.len() >= 3, "{told}");
     let found = &told["found"];
-    // A host that is busy enough makes the client fall behind, and it says so.
+    // A busy host makes the client fall behind, which the verdict shows.
     let behind = trials.iter().any(|trial| trial["verdict"] != "passed");
     assert!(found["rate"] == 400.0 || behind, "{told}");
     let (_upstream, silent) = upstream("silent", "");

@@ -1,6 +1,6 @@
 //! Options of all commands that send queries: the route to the server, and the queries.
 //!
-//! Words become [`Options`] here, and files are read; whoever asks gets neither.
+//! Command-line words become [`Options`] here, and files are read; the client sees neither.
 
 use super::invalid;
 use crate::units;
@@ -27,7 +27,7 @@ use std::time::Duration;
 /// Default number of names.
 const POPULATION: u64 = 10_000;
 
-/// Sockets for the clients of a capture: with more clients, some share one.
+/// Maximum number of sockets for the clients of a capture: with more clients, some share one.
 const CLIENTS_MAX: usize = 4_096;
 
 /// Options of queries.
@@ -155,7 +155,7 @@ pub struct Asking {
     pub verify_zone: Option<PathBuf>,
 }
 
-/// One address or several in a row.
+/// A list of source addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sources(Vec<IpAddr>);
 
@@ -163,12 +163,12 @@ pub struct Sources(Vec<IpAddr>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone(Vec<u8>);
 
-/// The UDP size offered, if any.
+/// The advertised UDP size; `None`: no EDNS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edns(Option<u16>);
 
 impl Asking {
-    /// Returns the client's options for asking `servers` in this way.
+    /// Returns the client's options for queries to `servers`.
     ///
     /// # Errors
     /// A file cannot be read, or there is no randomness for a seed.
@@ -294,7 +294,7 @@ fn describe(names: Names) -> String {
     }
 }
 
-/// Reads a file, and tells its name with whatever is wrong with it.
+/// Reads a file with `read`; errors name the file.
 pub(super) fn read_file<T>(
     path: &Path,
     read: impl Fn(&[u8]) -> Result<T, BadInput>,
@@ -304,7 +304,7 @@ pub(super) fn read_file<T>(
     read(&bytes).map_err(|error| invalid(format!("{}:{error}", path.display())))
 }
 
-/// An address with or without a port; without, that of DNS.
+/// Parses an address with or without a port; the default is that of DNS.
 pub(super) fn server(text: &str) -> Result<SocketAddr, String> {
     let bare = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
     text.parse()

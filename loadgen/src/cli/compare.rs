@@ -1,6 +1,6 @@
-//! `loadgen compare`: two servers, asked in turn.
+//! `loadgen compare`: two servers, measured in turn.
 //!
-//! The command runs the rounds and prints what [`crate::compare`] makes of them.
+//! The command runs the rounds and prints the comparison of [`crate::compare`].
 
 use super::asking::{Asking, server};
 use super::run::{length_of, next_run};
@@ -66,7 +66,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Asks both in turn and reports.
+/// Measures both in turn and reports.
 pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let signals = Signals::block()?;
     let length = length_of(arguments.seconds)?;
@@ -105,7 +105,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     Ok(exit_code(&Vec::from_iter(faults)))
 }
 
-/// The processor time of some processes, if there are any.
+/// Returns the processor time of some processes, if there are any.
 fn used(pids: &[u32]) -> io::Result<Option<Duration>> {
     if pids.is_empty() {
         return Ok(None);
@@ -137,7 +137,7 @@ fn text(comparisons: &[Comparison]) -> String {
     aligned(&rows)
 }
 
-/// Nanoseconds, where a microsecond is much.
+/// Formats nanoseconds with enough digits for a few microseconds.
 fn nanos(nanos: u64) -> String {
     if nanos < 100_000 { format!("{:.2} µs", nanos as f64 / 1e3) } else { short(nanos) }
 }

@@ -1,7 +1,6 @@
 //! `loadgen find-max`: the highest rate that a server sustains within limits.
 //!
-//! The command runs the trials that [`crate::search`] asks for and tells of each; it decides
-//! nothing.
+//! The command runs the trials proposed by [`crate::search`] and prints each; it decides nothing.
 
 use super::asking::{Asking, server};
 use super::run::{length_of, next_run};
@@ -64,7 +63,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Searches, tells of each trial, and reports.
+/// Searches, prints each trial, and reports.
 pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let signals = Signals::block()?;
     let length = length_of(arguments.seconds)?;
@@ -104,7 +103,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     Ok(exit_code(&Vec::from_iter(faults)))
 }
 
-/// A line about a trial.
+/// Formats the line about a trial.
 fn trial(rate: f64, tally: &onward::traffic::tally::Tally, verdict: Verdict) -> String {
     let counts = &tally.counts;
     format!(

@@ -1,7 +1,7 @@
-//! `loadgen incident`: replays the incident, reports, and says whether `max_age` cures it.
+//! `loadgen incident`: replays the incident, reports, and judges whether `max_age` cures it.
 //!
-//! The command makes a plan of its arguments, reports requirements that this host lacks, and writes
-//! the reports; [`crate::incident`] does the work.
+//! The command makes a plan from its arguments, reports requirements that this host lacks, and
+//! writes the reports; [`crate::incident`] does the work.
 
 use super::{exit_code, invalid};
 use crate::incident::course::Forwarder;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Time when the first backend fails: the forwarder has all its flows by then.
+/// Time when the first backend fails: the forwarder has opened all its flows by then.
 const AT: Duration = Duration::from_secs(15);
 const AT_QUICK: Duration = Duration::from_secs(4);
 /// Default duration of the outage.
@@ -103,7 +103,7 @@ pub(super) struct Arguments {
     svg: Option<PathBuf>,
 }
 
-/// Plays it and reports.
+/// Runs the courses and reports.
 pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let plan = arguments.plan();
     if let Some(fault) = plan.fault() {
@@ -112,7 +112,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     if let Some(missing) = lab::missing() {
         return Err(invalid(missing));
     }
-    // Blocked before any thread starts, which inherits that.
+    // Blocked before any thread starts, so that all threads inherit the mask.
     let signals = Signals::block()?;
     limits::raise_open_files()?;
     let forwarder = arguments.forwarder()?;
@@ -136,7 +136,7 @@ impl Arguments {
         };
         let (at, outage) = (of(self.at, AT, AT_QUICK), of(self.outage, OUTAGE, OUTAGE_QUICK));
         let max_age = of(self.max_age, MAX_AGE, MAX_AGE_QUICK);
-        // Time to see that a share stays, half a life each, and two lives for what was added.
+        // Time to see that a share stays: half a life each, and two lives for the added backend.
         let added = whole(at + outage + max_age * 3 / 2 + Duration::from_secs(1));
         Plan {
             backends: self.backends,
@@ -211,7 +211,7 @@ impl Arguments {
     }
 }
 
-/// Rounded up to whole seconds, which is what is plotted.
+/// Rounds up to whole seconds, the resolution of the plots.
 fn whole(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_millis().div_ceil(1_000) as u64)
 }

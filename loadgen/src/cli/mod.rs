@@ -1,8 +1,8 @@
 //! Command line: the five commands and their options.
 //!
-//! Arguments are read here and turned into the options of the rooms that do the work; nothing here
-//! asks or answers anybody. [`asking`] is what the commands that ask have in common. A bad file is
-//! told with its name, line and column; the exit code of bad usage is 2.
+//! Arguments are parsed here into the options of the modules that do the work; nothing here sends
+//! or answers queries. [`asking`] has the common options of the commands that send queries. An
+//! error in a file has its name, line and column; the exit code of bad usage is 2.
 
 pub mod asking;
 mod compare;
@@ -59,7 +59,7 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Does what was typed.
+/// Runs the command.
 pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run::main(&arguments),
@@ -74,12 +74,12 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// An error that is the fault of whoever typed.
+/// Returns an error of bad usage.
 fn invalid(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text.into())
 }
 
-/// Success, or the failure that sentences on standard error explain.
+/// Returns success, or failure after printing the sentences in `faults` to standard error.
 fn exit_code(faults: &[String]) -> ExitCode {
     faults.iter().for_each(|fault| eprintln!("loadgen: {fault}"));
     if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

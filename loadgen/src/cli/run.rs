@@ -1,4 +1,4 @@
-//! `loadgen run`: asks once, as planned, and reports.
+//! `loadgen run`: one run as planned, and its report.
 //!
 //! The command waits for the run and for signals, prints the progress, and writes the reports.
 
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// Default duration of a run.
 const LENGTH: Duration = Duration::from_secs(10);
-/// A stretch is no shorter: fewer answers have no percentiles worth the name.
+/// Minimum length of an interval, because percentiles of fewer answers are meaningless.
 const STRETCH_MIN: Duration = Duration::from_millis(10);
 /// Interval of checks for the end of the run.
 const LOOK: Duration = Duration::from_millis(20);
@@ -126,9 +126,9 @@ impl From<Spacing> for Arrivals {
     }
 }
 
-/// Asks and reports.
+/// Runs and reports.
 pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
-    // Blocked before any thread starts, which inherits that.
+    // Blocked before any thread starts, so that all threads inherit the mask.
     let signals = Signals::block()?;
     let load = arguments.load()?;
     let mut options = arguments.asking.options(&arguments.server, load)?;
@@ -182,8 +182,8 @@ pub(super) fn length_of(seconds: f64) -> io::Result<Duration> {
     length.map_err(|_| invalid("--seconds is a number above 0"))
 }
 
-/// One of several runs, told of by who wants them: with names that no cache knows from the last.
-/// `None`: it was ended before its time.
+/// Runs one of several runs, with names that no cache knows from the last one. `None`: it was
+/// interrupted.
 pub(super) fn next_run(options: &mut Options, signals: &Signals) -> io::Result<Option<Tally>> {
     options.seed = options.seed.wrapping_add(1);
     let run = client::run(options)?;
@@ -192,14 +192,14 @@ pub(super) fn next_run(options: &mut Options, signals: &Signals) -> io::Result<O
     Ok((!interrupted).then_some(tally))
 }
 
-/// Waits for the end of `run` and tells how it is going; whether it was ended before its time.
+/// Waits for the end of `run` and prints the progress; returns whether it was interrupted.
 fn watch(run: &Run, signals: &Signals, quiet: bool) -> io::Result<bool> {
     let mut interrupted = false;
     let terminal = io::stderr().is_terminal();
     let every = if terminal { TELL_TERMINAL } else { TELL_FILE };
     let mut last = (Duration::ZERO, Counts::default());
     while !run.is_over() {
-        // A second signal has it wait no longer for what is outstanding.
+        // A second signal also ends the wait for outstanding queries.
         if signals.wait(Some(LOOK))? == Some(Signal::Stop) {
             run.stop();
             interrupted = true;
@@ -300,7 +300,7 @@ fn describe(load: &Load) -> String {
     }
 }
 
-/// A constant rate, a ramp, or steps.
+/// Parses a constant rate, a ramp, or steps.
 fn shape(text: &str) -> Result<Shape, String> {
     if let Some((from, to)) = text.split_once("..") {
         return Ok(Shape::Ramp { from: units::rate(from)?, to: units::rate(to)? });

@@ -1,4 +1,4 @@
-//! `loadgen upstream`: answers by a script until it is told to stop, and prints who asked.
+//! `loadgen upstream`: answers by a script until a signal, and prints the sources of queries.
 //!
 //! The command reads the script and waits for a signal; [`onward::traffic::upstream`] does the
 //! work.
@@ -43,7 +43,7 @@ Examples:
   loadgen upstream --listen 127.0.0.1:5301 --stall 3s+1s
   loadgen upstream --listen 127.0.0.1:5301 --zone example.zone --script upstream.script --ports";
 
-/// Minimum interval of the counters that are printed.
+/// Minimum interval of printed counters.
 const TELL_MIN: Duration = Duration::from_millis(10);
 
 /// Options of `loadgen upstream`.
@@ -89,7 +89,7 @@ pub(super) struct Arguments {
 
 /// Answers until a signal comes.
 pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
-    // Blocked before any thread starts, which inherits that.
+    // Blocked before any thread starts, so that all threads inherit the mask.
     let signals = Signals::block()?;
     let seed = arguments.seed.map_or_else(onward::traffic::fresh_seed, Ok)?;
     let script = Arc::new(arguments.script()?);
@@ -121,7 +121,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints what has been seen, every so often, until a signal says stop.
+/// Prints the counters at the interval `every`, until a stop signal.
 fn tell(upstream: &Upstream, signals: &Signals, every: Duration) -> io::Result<()> {
     let clock = Clock::start();
     let mut next = clock.now().plus(every);

@@ -1,8 +1,8 @@
-//! One course: the lab is built, the programs run in it, what is to happen happens, and all ends.
+//! One course: the lab is built, the programs run in it, the planned events happen, and all ends.
 //!
 //! The backends are `loadgen upstream`, the load is `loadgen run`, both this program again, and the
-//! forwarder is any. Whoever leaves this file by whatever way has ended all of them and removed
-//! the namespaces: each is owned by a value that does so when it is dropped.
+//! forwarder is any. Every way out of this file, errors included, ends all of them and removes the
+//! namespaces: each is owned by a value that does so when it is dropped.
 
 use super::lab::{FORWARDER, Lab};
 use super::measure::{Second, Told, seconds};
@@ -19,33 +19,33 @@ use std::time::Duration;
 
 /// Interval of the backends' counters.
 const TELL: &str = "200ms";
-/// The same, and the time to write it.
+/// Interval of the backends' counters, and the time to write them.
 const TELL_WAIT: Duration = Duration::from_millis(500);
-/// Within so long a program is there, or it does not work.
+/// Maximum time for a program to start.
 const START_MAX: Duration = Duration::from_secs(20);
 /// Time of the load client from its start to its first query: its own head start, and the start of
-/// a program. Seconds are longer by far.
+/// the program. Negligible compared with seconds.
 const HEAD_START: Duration = Duration::from_millis(30);
 /// Response timeout, and the time after it that the client may need to end.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const END_MAX: Duration = Duration::from_secs(20);
 /// Interval of checks whether a program has ended.
 const LOOK: Duration = Duration::from_millis(50);
-/// Bytes of the end of a program's output that are shown when it failed.
+/// Maximum bytes of a failed program's output that are shown, from its end.
 const SAID_MAX: usize = 2_000;
 
 /// Forwarder under test.
 #[derive(Clone, Debug)]
 pub struct Forwarder {
-    /// The program and its arguments; `{corefile}` stands for the path of what it is told.
+    /// The program and its arguments; `{corefile}` is replaced by the path of its Corefile.
     pub command: Vec<String>,
-    /// The forwarder is onward, whose Corefile has additional options.
+    /// The forwarder is onward, whose Corefile gets additional options.
     pub own: bool,
 }
 
 /// Parameters of all courses.
 pub struct Stage<'a> {
-    /// Course of events.
+    /// The planned events.
     pub plan: &'a Plan,
     /// Forwarder under test.
     pub forwarder: &'a Forwarder,
@@ -55,13 +55,13 @@ pub struct Stage<'a> {
     pub signals: &'a Signals,
 }
 
-/// A program that runs, and does not when this is dropped.
+/// A running program, killed when this is dropped.
 struct Running {
     child: Child,
     said: PathBuf,
 }
 
-/// The programs that serve, and what the backends tell.
+/// The serving programs, and the counters that the backends print.
 struct Servers {
     backends: Running,
     first: Told,
@@ -109,7 +109,7 @@ impl Stage<'_> {
         seconds(&told, &report, origin, plan.length).map_err(io::Error::other)
     }
 
-    /// Returns the changes of the backends with their instants.
+    /// Returns the changes of the backends with their times.
     fn events<'l>(&'l self, lab: &'l Lab) -> [(Duration, Act<'l>); 4] {
         let plan = self.plan;
         let all: Vec<usize> = (1..=plan.backends).collect();
@@ -117,7 +117,8 @@ impl Stage<'_> {
         let more: Vec<usize> = (1..=plan.backends + 1).collect();
         [
             (plan.at, Box::new(move || lab.fail(first, plan.fault))),
-            // Out of the map first: what is forgotten must not draw it again.
+            // First removed from the map, so that flows forgotten by conntrack cannot draw it
+            // again.
             (
                 plan.at + plan.notice,
                 Box::new(move || lab.serve(&healthy).and_then(|()| lab.forget(first))),
@@ -130,7 +131,7 @@ impl Stage<'_> {
         ]
     }
 
-    /// Starts the backends and the forwarder, and waits until a query gets its answer.
+    /// Starts the backends and the forwarder, and waits until a query is answered.
     fn serve(&self, lab: &Lab, course: Course) -> io::Result<Servers> {
         let own = std::env::current_exe()?.display().to_string();
         let mut command = lab.backends_command(&own);
@@ -161,7 +162,7 @@ impl Stage<'_> {
         Ok(Servers { backends, first, told, forwarder })
     }
 
-    /// Starts the load, or asks once if there is to be no report.
+    /// Starts the load, or a single query if there is no `report`.
     fn client(&self, lab: &Lab, report: Option<&Path>) -> io::Result<Running> {
         let own = std::env::current_exe()?.display().to_string();
         let mut command = lab.client_command(&own);
@@ -182,7 +183,7 @@ impl Stage<'_> {
     fn start(&self, command: &mut Command, name: &str, course: Course) -> io::Result<Running> {
         let said = self.directory.join(format!("{name}-{}.log", course.key()));
         let log = File::create(&said)?;
-        // What the backends print is read; the forwarder's output goes where its errors go.
+        // The backends' output is read; the forwarder's goes to the same file as its errors.
         if name == "forwarder" {
             command.stdout(log.try_clone()?);
         }
@@ -190,7 +191,7 @@ impl Stage<'_> {
         Ok(Running { child, said })
     }
 
-    /// Waits, unless a signal says stop.
+    /// Waits, unless a stop signal comes.
     fn pause(&self, length: Duration) -> io::Result<()> {
         if self.signals.wait(Some(length))? == Some(Signal::Stop) {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
@@ -199,7 +200,7 @@ impl Stage<'_> {
     }
 }
 
-/// Reads what the backends tell, by a thread of its own, until they end.
+/// Reads the backends' counters on a thread of its own, until they end.
 fn listen(backends: &mut Child) -> io::Result<Receiver<Told>> {
     let output = backends.stdout.take().expect("it was asked for");
     let (sender, receiver) = mpsc::channel();
@@ -215,7 +216,7 @@ fn listen(backends: &mut Child) -> io::Result<Receiver<Told>> {
 }
 
 impl Running {
-    /// An error if it has ended.
+    /// Returns an error if the program has ended.
     fn check(&mut self, name: &str) -> io::Result<()> {
         let ended: Option<ExitStatus> = self.child.try_wait()?;
         ended.map_or(Ok(()), |_| Err(self.failed(name)))
@@ -231,7 +232,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // An error means that it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,29 +1,29 @@
-//! Judgement of a course: consequences of its seconds, compared with the claims. Pure.
+//! Judgement of a course: its seconds compared with the claims. Pure.
 //!
-//! A backend has its share back when it sees its part of the queries, within a tenth. Which
-//! backend a flow draws is chance, so with few flows the shares are uneven for that reason alone:
-//! three standard deviations of it are allowed, where that is more than a tenth. Latency is
-//! compared between the seconds in which flows were replaced and all others, by the median of
-//! their 99th percentiles; where the others differ more among themselves, by their upper quartile,
-//! because that is what the host makes of an equal load. Everything allowed is told.
+//! A backend has its share back when it gets its part of the queries, within a tenth. The backend
+//! of a flow is drawn at random, so with few flows the shares are uneven for that reason alone:
+//! three standard deviations are allowed, if that is more than a tenth. Latency is compared between
+//! the seconds in which flows were replaced and all others, by the median of their 99th
+//! percentiles; if the others vary more among themselves, by their upper quartile, because that
+//! variation is the host's own. The report states every tolerance.
 
 use super::measure::Second;
 use super::plan::{Course, MARGIN, Plan, Transport};
 use std::time::Duration;
 
-/// A share is back within so much of the fair one.
+/// Tolerance of a share, as a part of the fair one.
 const TOLERANCE: f64 = 0.1;
-/// Standard deviations of chance that are allowed.
+/// Tolerated standard deviations of random shares.
 const DEVIATIONS: f64 = 3.0;
-/// A starved backend sees less than this part of its share.
+/// Part of its share below which a backend counts as starved.
 const STARVED: f64 = 0.2;
-/// With `distrust`, a backend that is back where it failed should have its share within this.
+/// Time in which a recovered backend should have its share with `distrust`.
 const DISTRUST_LIMIT: Duration = Duration::from_secs(3);
-/// The slowest hundredth may take so much longer when flows are replaced.
+/// Tolerated factor of the 99th percentile while flows are replaced.
 const SLOWER: f64 = 1.1;
-/// In a second in which so many of all flows begin, flows are being replaced.
+/// Share of all flows that begin in a second from which on flows count as being replaced.
 const REPLACED: f64 = 0.01;
-/// Fewer seconds of a kind have no median worth the name.
+/// Minimum number of seconds of a kind, because a median of fewer is meaningless.
 const SECONDS_MIN: usize = 3;
 
 /// Result for a claim, with its numbers.
@@ -33,46 +33,46 @@ pub struct Finding {
     pub claim: String,
     /// The measurement.
     pub seen: String,
-    /// True if that is what was promised; `None`: it is shown and not judged, as the text says.
+    /// True if the claim holds; `None`: it is shown and not judged, with the reason in the text.
     pub holds: Option<bool>,
 }
 
 /// Shares of a backend after an event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Regained {
-    /// Time from the event until it has its share, if ever.
+    /// Time from the event until the backend has its share, if ever.
     pub after: Option<Duration>,
     /// Part of its fair share, from the time when it was due to the next event.
     pub part: f64,
-    /// The largest part that it had in any second after the event.
+    /// The largest part of its share in any second after the event.
     pub most: f64,
 }
 
-/// Latency of the slowest hundredth in seconds.
+/// The 99th percentile of latency by second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Slowest {
-    /// The median second in which flows were replaced.
+    /// Median of the seconds in which flows were replaced.
     pub replacing: f64,
-    /// The median of the other seconds.
+    /// Median of the other seconds.
     pub resting: f64,
-    /// The upper quartile of those.
+    /// Upper quartile of the other seconds.
     pub resting_high: f64,
 }
 
-/// The numbers of a course and what they say.
+/// The numbers of a course and the findings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     /// Maximum deviation of a backend from its fair share.
     pub tolerance: f64,
     /// The backend that failed, after its recovery.
     pub recovered: Regained,
-    /// The one that was added.
+    /// The backend that was added.
     pub added: Regained,
-    /// Queries without a good answer before the backend had recovered, and since.
+    /// Queries without a good answer before the backend's recovery, and since.
     pub lost: (u64, u64),
     /// Answers later than 100 ms, before and since.
     pub slow: (u64, u64),
-    /// The most flows that began in a second after the recovery.
+    /// Maximum number of flows that began in a second after the recovery.
     pub flows_most: f64,
     /// Latency, if there are enough seconds of both kinds.
     pub slowest: Option<Slowest>,
@@ -80,7 +80,7 @@ pub struct Judged {
     pub findings: Vec<Finding>,
 }
 
-/// Judges a course by what was promised for it.
+/// Judges a course by its claims.
 pub fn judge(plan: &Plan, course: Course, seconds: &[Second]) -> Judged {
     let since = next_second(plan.recovery());
     let (before, after) = seconds.split_at(since.min(seconds.len()));
@@ -106,14 +106,14 @@ pub fn judge(plan: &Plan, course: Course, seconds: &[Second]) -> Judged {
     judged
 }
 
-/// Returns the allowed distance of a share from the fair one, as a part of it, when one of all
-/// backends is drawn for each flow.
+/// Returns the tolerance of a share, as a part of the fair one, when a random backend is drawn for
+/// each flow.
 fn tolerance(plan: &Plan) -> f64 {
     let others = plan.backends as f64;
     TOLERANCE.max(DEVIATIONS * (others / plan.flows as f64).sqrt())
 }
 
-/// The first second that lies wholly behind this instant.
+/// Returns the first second that lies wholly after this time.
 fn next_second(instant: Duration) -> usize {
     instant.as_secs_f64().ceil() as usize
 }
@@ -152,7 +152,7 @@ impl Event {
     }
 }
 
-/// Latency when flows are replaced and when they are not.
+/// Compares latency when flows are replaced and when they are not.
 fn slowest(plan: &Plan, seconds: &[Second]) -> Option<Slowest> {
     let least = (plan.flows as f64 * REPLACED).max(1.0) - 0.5;
     let of = |replacing: bool| {
@@ -178,8 +178,8 @@ fn findings(plan: &Plan, course: Course, judged: &Judged) -> Vec<Finding> {
         holds: Some(judged.lost.1 == 0),
     };
     if course == Course::Distrusting {
-        // A recovery that tracking hides is met by renewing all flows again and again, which so
-        // many connections are spared: their time is shown.
+        // A recovery that conntrack hides makes `distrust` replace all flows again and again, but
+        // not the many connections of this transport: their time is shown only.
         let name = "the backend that failed";
         let back = regains(name, judged.recovered, DISTRUST_LIMIT, judged.tolerance);
         let holds = back.holds.filter(|_| plan.transport == Transport::Udp);
@@ -249,7 +249,7 @@ fn latency(slowest: Option<Slowest>) -> Finding {
     }
 }
 
-/// A part as people read it.
+/// Formats a part as a percentage.
 fn percent(part: f64) -> String {
     format!("{:.1} %", part * 100.0)
 }

@@ -8,10 +8,10 @@
 //! ```
 //!
 //! Its rules treat a flow as a ClusterIP does: the first packet draws a backend, conntrack keeps
-//! it. A backend that is not ready is taken out of the map and its entries are flushed; one that is
-//! ready again is put into the map, and flows that exist stay where they are. Everything happens in
-//! the two namespaces, whose names no other process uses; dropping the lab removes them. What runs
-//! inside is started by `ip netns exec`, so nothing here changes its own namespace.
+//! it. A backend that is not ready is removed from the map and its entries are flushed; one that is
+//! ready again is put into the map, and existing flows stay where they are. Everything happens in
+//! the two namespaces, whose names no other process uses; dropping the lab removes them. Programs
+//! inside are started by `ip netns exec`, so this process stays in its own namespace.
 
 use super::nft::{self, Fault};
 use std::io::{self, Write};
@@ -20,16 +20,16 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// The virtual address, of the range that clusters use for their services.
+/// The virtual address, in the range that clusters use for their services.
 pub const VIRTUAL: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 53);
-/// The client's own address, on no link, so that answers come whichever link is down.
+/// The client's own address, on no link, so that replies arrive whichever link is down.
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 /// Address of the forwarder, on the loopback of its namespace.
 pub const FORWARDER: &str = "127.0.0.1:5300";
-/// Ports that a forwarder may use: a port that is drawn again while conntrack still knows it meets
-/// its old backend, and with fewer of them that would be what is measured.
+/// Ephemeral ports of the forwarder. With fewer of them a port would often be reused while
+/// conntrack still maps it to its old backend, and that would distort the measurement.
 const PORTS: &str = "1024 65535";
-/// The commands that are needed, and the packages of Debian that have them.
+/// The required commands, and their packages in Debian.
 const TOOLS: [(&str, &str); 3] =
     [("ip", "iproute2"), ("nft", "nftables"), ("conntrack", "conntrack")];
 /// Directories of tools besides those in PATH.
@@ -54,7 +54,7 @@ pub fn missing() -> Option<String> {
     Some(format!("not installed: {commands}. On Debian: apt-get install {packages}"))
 }
 
-/// The second number behind `Uid:` is the effective user's.
+/// Returns the second number after `Uid:`, the effective user.
 fn effective_user(status: &str) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_ascii_whitespace().nth(1)?.parse().ok()
@@ -68,11 +68,11 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes namespaces with `count` backends, of which none is behind the virtual address yet.
-    /// Conntrack forgets a silent flow after `memory`. `name` tells labs of one process apart.
+    /// Creates namespaces with `count` backends, none of which is behind the virtual address yet.
+    /// Conntrack forgets a silent flow after `memory`. `name` distinguishes labs of one process.
     ///
     /// # Errors
-    /// A command failed: what it said. What had been made by then is removed.
+    /// A command failed, with its output. The parts created so far are removed.
     pub fn build(count: usize, memory: Duration, name: &str) -> io::Result<Self> {
         let prefix = format!("incident-{}-{name}", std::process::id());
         let (client, backends) = (format!("{prefix}-client"), format!("{prefix}-backends"));
@@ -97,7 +97,7 @@ impl Lab {
         let links = (1..=self.count).map(|number| {
             format!("ip address add 10.77.{number}.1/30 dev c{number}\nip link set c{number} up\n")
         });
-        // A packet that is translated is routed anew; no other finds anybody there.
+        // Translated packets are routed anew; nothing listens on the virtual address itself.
         format!(
             "ip link set lo up\n{}ip address add {CLIENT}/32 dev lo\n\
              ip route add {VIRTUAL}/32 dev lo src {CLIENT}\n\
@@ -135,8 +135,8 @@ impl Lab {
         self.rules(&self.client, &nft::service(SocketAddr::from((VIRTUAL, 53)), &addresses))
     }
 
-    /// Forgets the datagram flows that are pinned to a backend, as is done for one that is not
-    /// ready. Connections are left to end by themselves, as they are there.
+    /// Flushes the UDP flows of a backend from conntrack, as clusters do for one that is not ready.
+    /// TCP connections are left to end by themselves, as in clusters.
     ///
     /// # Errors
     /// `conntrack` failed.
@@ -147,7 +147,7 @@ impl Lab {
             .args(["netns", "exec", &self.client, &conntrack, "-D", "-p", "udp"])
             .args(["--reply-src", &address])
             .output()?;
-        // It also fails when there was nothing to forget, and says so.
+        // It also fails, with a message, when there was nothing to flush.
         let said = String::from_utf8_lossy(&outcome.stderr);
         if outcome.status.success() || said.contains("0 flow entries") {
             return Ok(());
@@ -155,7 +155,7 @@ impl Lab {
         Err(io::Error::other(format!("conntrack: {}", said.trim())))
     }
 
-    /// Disturbs a backend.
+    /// Makes a backend fail.
     ///
     /// # Errors
     /// A command failed.
@@ -166,7 +166,7 @@ impl Lab {
         }
     }
 
-    /// Ends what [`Self::fail`] began.
+    /// Ends a failure begun by [`Self::fail`].
     ///
     /// # Errors
     /// A command failed.
@@ -178,12 +178,12 @@ impl Lab {
         self.rules(&self.backends, nft::FAULT_END)
     }
 
-    /// A command that runs where the forwarder and its clients are.
+    /// Returns a command that runs in the namespace of the forwarder and its clients.
     pub fn client_command(&self, program: &str) -> Command {
         inside(&self.client, program)
     }
 
-    /// A command that runs where the backends are.
+    /// Returns a command that runs in the namespace of the backends.
     pub fn backends_command(&self, program: &str) -> Command {
         inside(&self.backends, program)
     }
@@ -196,7 +196,7 @@ impl Lab {
         run(self.backends_command("sh").args(["-e", "-c", script]))
     }
 
-    /// Hands rules to `nft`, which takes all of them or none.
+    /// Passes rules to `nft`, which applies all of them or none.
     fn rules(&self, namespace: &str, rules: &str) -> io::Result<()> {
         let mut command = inside(namespace, &tool("nft"));
         command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
@@ -209,8 +209,8 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for namespace in [&self.client, &self.backends] {
-            // With it go its links, its rules and its conntrack entries. It may not be there if
-            // the lab was not finished.
+            // This also removes its links, its rules and its conntrack entries. It may not exist if
+            // the lab was not completed.
             let _ = Command::new(tool("ip")).args(["netns", "del", namespace]).output();
         }
     }
@@ -222,13 +222,13 @@ fn backend(number: usize) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(10, 77, third, 2), 53))
 }
 
-/// Answers leave by the link that the query came by.
+/// Returns the command for a route that sends replies over the link of the query.
 fn way_back(number: usize) -> String {
     let table = 100 + number;
     format!("ip route replace default via 10.77.{number}.1 dev b{number} table {table}\n")
 }
 
-/// A tool by the place where it is, for a PATH that lacks the places of administrators.
+/// Returns the path of a tool, because PATH may lack the directories of administrators.
 fn tool(name: &str) -> String {
     let found = PLACES.iter().map(|place| Path::new(place).join(name)).find(|path| path.is_file());
     found.map_or_else(|| name.to_owned(), |path| path.display().to_string())

@@ -1,9 +1,9 @@
 //! Measurements of a course, second by second. Pure.
 //!
-//! The backends tell a few times a second what they have seen since they started, by the calendar;
-//! the load client tells what became of the queries of each second. A [`Second`] has both, on one
-//! axis, which begins when the client does: what a backend had seen at the turn of a second lies
-//! on the line between the two times it told.
+//! The backends print their counters since the start a few times a second, with wall-clock times;
+//! the load client reports the outcome of the queries of each second. A [`Second`] has both, on one
+//! time axis, which begins with the client: a backend's counters at the turn of a second are
+//! interpolated between the two nearest reports.
 
 use serde_json::Value;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// A line of `loadgen upstream --tell`; `None` if it is none.
+    /// Parses a line of `loadgen upstream --tell`; `None` if it is none.
     pub fn parse(line: &str) -> Option<Self> {
         let line: Value = serde_json::from_str(line).ok()?;
         let backends = line["addresses"].as_array()?.iter().map(|backend| {
@@ -39,17 +39,17 @@ impl Told {
 pub struct Second {
     /// Queries that each backend saw.
     pub queries: Vec<f64>,
-    /// Flows that began, at all backends.
+    /// New flows, at all backends.
     pub flows: f64,
-    /// Queries that were to leave, and left.
+    /// Number of queries scheduled in it and sent.
     pub sent: u64,
     /// Number of queries without a good answer.
     pub lost: u64,
     /// Number of queries answered after more than 100 ms.
     pub slow: u64,
-    /// Latency in seconds of half of the answers.
+    /// Median latency in seconds.
     pub p50: Option<f64>,
-    /// Latency in seconds of 99 % of them.
+    /// The 99th percentile of latency in seconds.
     pub p99: Option<f64>,
 }
 
@@ -59,17 +59,17 @@ impl Second {
         self.queries.iter().sum()
     }
 
-    /// The part of it that a backend saw; none if there was too little.
+    /// Returns the part of all queries that a backend saw; `None` if there were too few.
     pub fn share(&self, backend: usize) -> Option<f64> {
         let total = self.total();
         (total >= 1.0).then(|| self.queries[backend] / total)
     }
 }
 
-/// Puts both on one axis of `length`, which began at `origin` by the calendar.
+/// Puts both on one time axis of `length`, which began at the wall-clock time `origin`.
 ///
 /// # Errors
-/// The client's report is not one, or the backends did not tell enough.
+/// The client's report is malformed, or the backends did not report enough.
 pub fn seconds(
     told: &[Told],
     client: &Value,
@@ -98,8 +98,7 @@ pub fn seconds(
     Ok(rows.collect())
 }
 
-/// Returns what had been seen at `instant`, on the line between the two times it was told; `None`
-/// outside.
+/// Returns the counters at `instant`, interpolated between the two nearest reports; `None` outside.
 fn at(told: &[Told], instant: f64) -> Option<Vec<Seen>> {
     let next = told.iter().position(|told| told.at >= instant)?;
     let (before, after) = (told.get(next.checked_sub(1)?)?, &told[next]);
@@ -129,7 +128,7 @@ mod tests {
 
     #[test]
     fn both_sides_stand_on_one_axis() {
-        // The client began at 100.5; what the backends had seen then lies between two times.
+        // The client began at 100.5; the backends' counters then lie between two reports.
         let told = [
             told(100.0, [0, 0], 4),
             told(101.0, [100, 0], 4),

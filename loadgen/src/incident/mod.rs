@@ -1,13 +1,13 @@
 //! The incident, replayed: a backend behind a virtual address starves after an outage, or does not.
 //!
-//! A forwarder asks a virtual address; connection tracking pins each of its source ports to one of
-//! several backends. One backend fails for seconds and is back, and later another is added. A
-//! forwarder that goes on using its ports, busy as they are, asks neither of them again: no new
-//! port is tried. `max_age` ends that. [`run`] plays a [`plan`] once for each [`plan::Course`] in a
-//! [`lab`] of network namespaces, on the kernel's own DNAT and conntrack; [`measure`] brings
-//! what backends and client saw onto one axis, [`judge`] holds it against what was promised, and
-//! [`report`] tells it. `course` owns the programs, `nft` has the rules. Plan, rules, measures,
-//! judgement and reports are pure.
+//! A forwarder queries a virtual address; connection tracking pins each of its source ports to one
+//! of several backends. One backend fails for seconds and recovers, and later another is added. A
+//! forwarder that keeps its busy ports sends queries to neither of them, because no new port is
+//! used. `max_age` ends that. [`run`] plays a [`plan`] once for each [`plan::Course`] in a [`lab`]
+//! of network namespaces, with the kernel's own DNAT and conntrack; [`measure`] brings the counters
+//! of backends and client onto one time axis, [`judge`] compares them with the claims, and
+//! [`report`] prints the result. `course` owns the programs, `nft` has the rules. Plan, rules,
+//! measures, judgement and reports are pure.
 
 pub mod course;
 pub mod judge;
@@ -46,16 +46,16 @@ pub struct Played {
 /// All courses that were run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incident {
-    /// Course of events in each of them.
+    /// The planned events of each course.
     pub plan: Plan,
-    /// The command, the host, the forwarder: what a reader wants to know besides.
+    /// Command, host, forwarder and other settings for the reader.
     pub settings: Vec<(&'static str, String)>,
-    /// In the order in which they ran.
+    /// Courses in the order in which they ran.
     pub played: Vec<Played>,
 }
 
 impl Incident {
-    /// Returns the promises that were not kept, a sentence each.
+    /// Returns the claims that do not hold, a sentence each.
     pub fn faults(&self) -> Vec<String> {
         let of = |played: &Played| {
             let name = played.course.name(self.plan.max_age);
@@ -67,11 +67,11 @@ impl Incident {
     }
 }
 
-/// Plays `plan` once for each of `courses`; `tell` hears how it is going.
+/// Plays `plan` once for each of `courses`; `tell` gets the progress.
 ///
 /// # Errors
-/// `Interrupted`: a signal came. Otherwise a lab could not be built, or a program failed. Nothing
-/// is left of the labs in any case.
+/// `Interrupted`: a signal came. Otherwise a lab could not be built, or a program failed. The labs
+/// are removed in any case.
 pub fn run(
     plan: &Plan,
     courses: &[Course],
@@ -93,7 +93,7 @@ pub fn run(
     Ok(Incident { plan: plan.clone(), settings: Vec::new(), played })
 }
 
-/// The day by the calendar, `YYYY-MM-DD`.
+/// Returns the current date, `YYYY-MM-DD`.
 pub fn today() -> String {
     let days = Clock::calendar().as_secs() / DAY.as_secs();
     let (year, month, day) = log::date(days);
@@ -102,13 +102,13 @@ pub fn today() -> String {
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A directory for what the programs read and write. Dropping it removes it.
+/// A directory for the programs' files. Dropping it removes it.
 struct Directory(PathBuf);
 
 impl Directory {
     fn make() -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("incident-{}", std::process::id()));
-        // Whoever made one of this name before must not choose what is written where.
+        // Fails if it exists: another user who created it could redirect the files.
         std::fs::create_dir(&path)?;
         Ok(Self(path))
     }

@@ -1,7 +1,7 @@
-//! The rules that the lab hands to `nft`, as text. Pure.
+//! The rules of the lab for `nft`, as text. Pure.
 //!
-//! One table translates the virtual address, another disturbs backends. Each text is one
-//! transaction: a flow finds the rules of before or of after, never half of them.
+//! One table translates the virtual address, another makes backends fail. Each text is one
+//! transaction: a packet meets either the old or the new rules, never half of them.
 
 use clap::ValueEnum;
 use std::fmt::Write;
@@ -30,7 +30,7 @@ table ip service {
 }
 ";
 
-/// Input of the backends' namespace.
+/// Input chain of the backends' namespace.
 pub(super) const FAULT_SETUP: &str = "\
 table ip fault {
     chain input {
@@ -39,10 +39,11 @@ table ip fault {
 }
 ";
 
-/// No backend is disturbed.
+/// Rules for no failure.
 pub(super) const FAULT_END: &str = "flush chain ip fault input\n";
 
-/// New flows to `virtual_address` draw one of `backends`; without any they go nowhere.
+/// Returns the rules by which new flows to `virtual_address` draw one of `backends`; without
+/// backends they are dropped.
 pub(super) fn service(virtual_address: SocketAddr, backends: &[SocketAddr]) -> String {
     let mut rules = String::from("flush chain ip service translate\n");
     let (count, port) = (backends.len(), virtual_address.port());
@@ -58,7 +59,7 @@ pub(super) fn service(virtual_address: SocketAddr, backends: &[SocketAddr]) -> S
     rules
 }
 
-/// The rules by which `backend` fails; none if it fails by its link.
+/// Returns the rules by which `backend` fails; `None` if its link fails.
 pub(super) fn fault(fault: Fault, backend: IpAddr) -> Option<String> {
     let rule = |verdict: &str| format!("add rule ip fault input ip daddr {backend} {verdict}\n");
     match fault {

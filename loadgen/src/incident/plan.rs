@@ -2,8 +2,8 @@
 //! Pure.
 //!
 //! Seconds are counted from the first query of the load. The forwarder of a course gets a Corefile
-//! of its own; onward's has the options that make flows many enough for shares to mean something,
-//! another forwarder's has only what the language has everywhere.
+//! of its own; onward's has options for enough flows to make shares meaningful, another forwarder's
+//! has only common options.
 
 use super::lab::{FORWARDER, VIRTUAL};
 use super::nft::Fault;
@@ -22,9 +22,9 @@ pub enum Transport {
 /// Events and their times.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Backends at the start; one more is added later.
+    /// Number of backends at the start; one more is added later.
     pub backends: usize,
-    /// Queries a second.
+    /// Queries per second.
     pub rate: f64,
     /// Failure mode of the first backend.
     pub fault: Fault,
@@ -40,24 +40,24 @@ pub struct Plan {
     pub length: Duration,
     /// The age limit of the courses that have one.
     pub max_age: Duration,
-    /// Flows that the forwarder keeps.
+    /// Number of flows that the forwarder keeps.
     pub flows: usize,
-    /// Between the forwarder and the backends.
+    /// Transport between the forwarder and the backends.
     pub transport: Transport,
 }
 
 impl Plan {
-    /// Returns the instant at which the failed backend is in the map again.
+    /// Returns the time at which the failed backend is in the map again.
     pub fn recovery(&self) -> Duration {
         self.at + self.outage
     }
 
-    /// Returns the instant from which it should have its share again.
+    /// Returns the time from which it should have its share again.
     pub fn recovered(&self) -> Duration {
         self.recovery() + self.max_age + MARGIN
     }
 
-    /// Returns the instant from which the added backend should have its share.
+    /// Returns the time from which the added backend should have its share.
     pub fn settled(&self) -> Duration {
         self.added + self.max_age + MARGIN
     }
@@ -85,23 +85,23 @@ impl Plan {
     }
 }
 
-/// A share is back within so much more than `max_age`.
+/// Maximum time beyond `max_age` until a share is back.
 pub const MARGIN: Duration = Duration::from_secs(1);
-/// The third octet of their addresses numbers them.
+/// Maximum number of backends: the third octet of their addresses is their number.
 const BACKENDS_MAX: usize = 64;
 /// The shortest age limit.
 const MAX_AGE_MIN: Duration = Duration::from_secs(3);
 
-/// One way of setting the forwarder.
+/// One configuration of the forwarder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Course {
     /// No `max_age`.
     Unlimited,
     /// With `max_age`.
     Limited,
-    /// With `max_age`, and no jitter: a word that only onward knows.
+    /// With `max_age`, and no jitter, an option of onward's only.
     WithoutJitter,
-    /// No `max_age`, but `distrust`, which only onward knows; without it in the others.
+    /// No `max_age`, but `distrust`, an option of onward's only; the other courses are without it.
     Distrusting,
 }
 
@@ -127,7 +127,7 @@ impl Course {
         }
     }
 
-    /// Returns the forwarder's configuration. `own`: it is onward, which has options of its own.
+    /// Returns the forwarder's configuration. `own`: it is onward, with options of its own.
     pub fn corefile(self, plan: &Plan, own: bool) -> String {
         let (host, port) = FORWARDER.split_once(':').expect("it has a port");
         let mut text = format!(
@@ -158,10 +158,11 @@ impl Course {
     }
 }
 
-/// The reference's, where `max_age` is not shorter: no flow of a steady load is idle for so long.
+/// Default `expire` of the reference, unless `max_age` is shorter: no flow of a steady load is idle
+/// for so long.
 const EXPIRE: Duration = Duration::from_secs(10);
 
-/// A duration as a Corefile has it.
+/// Formats a duration for a Corefile.
 pub fn seconds(duration: Duration) -> String {
     match duration.subsec_millis() {
         0 => format!("{}s", duration.as_secs()),

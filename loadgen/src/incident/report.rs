@@ -1,8 +1,8 @@
-//! Reports of an incident: tables, a page, a picture and JSON. Pure.
+//! Reports of an incident: tables, an HTML page, an SVG picture and JSON. Pure.
 //!
-//! The page needs nothing from elsewhere; the picture is the page's first plot of each course, one
-//! below the other, and has its own style sheet so that it can stand in a README. Instants at
-//! which something happened are upright lines in every plot.
+//! The page is self-contained; the picture has the page's first plot of each course, one below the
+//! other, and its own style sheet so that it can be used in a README. Events are vertical lines in
+//! every plot.
 
 use super::judge::{Judged, Regained};
 use super::measure::Second;
@@ -14,17 +14,17 @@ use serde_json::{Map, Value, json};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// The style sheet of all pages, and what is only here.
+/// The common style sheet, and additional rules.
 const STYLE: &str = concat!(include_str!("../report/page.css"), include_str!("incident.css"));
-/// Classes of the curves of backends; there may be more of those.
+/// Classes of the curves of backends, reused if there are more backends.
 const CLASSES: [&str; 6] = ["one", "two", "three", "four", "five", "six"];
-/// The size of a plot in the picture, and what stands above each.
+/// The size of a plot in the picture, and of the heading above each.
 const PLOT: (usize, usize) = (760, 288);
 const ABOVE: usize = 30;
 /// Height of the legend.
 const LEGEND: usize = 36;
 
-/// Tables and findings.
+/// Returns tables and findings.
 pub fn text(incident: &Incident) -> String {
     let mut text = String::from("Replay of an incident\n");
     for (name, value) in &incident.settings {
@@ -79,7 +79,7 @@ fn after(regained: Regained) -> String {
     regained.after.map_or("never".into(), |after| format!("{:.1} s", after.as_secs_f64()))
 }
 
-/// Before the recovery, and since.
+/// Formats the values before the recovery, and since.
 fn both((before, since): (u64, u64)) -> String {
     format!("{}, {}", grouped(before), grouped(since))
 }
@@ -88,7 +88,7 @@ fn micros(seconds: f64) -> String {
     format!("{:.0} µs", seconds * 1e6)
 }
 
-/// The page.
+/// Returns the page.
 pub fn html(incident: &Incident) -> String {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -170,7 +170,7 @@ fn keys(incident: &Incident) -> String {
     format!("<ul class=\"keys\">\n{keys}</ul>\n")
 }
 
-/// Queries that each backend saw, by second.
+/// Returns the plot of queries per backend, by second.
 fn queries(incident: &Incident, played: &Played) -> Plot {
     let most = peak(&played.seconds, |second| second.queries.iter().copied().fold(0.0, f64::max));
     let per_second = |value: f64| format!("{}/s", grouped(value.round() as u64));
@@ -192,7 +192,7 @@ fn queries(incident: &Incident, played: &Played) -> Plot {
     )
 }
 
-/// Flows that began, by second.
+/// Returns the plot of new flows, by second.
 fn flows(incident: &Incident, played: &Played) -> Plot {
     let most = peak(&played.seconds, |second| second.flows).max(1.0);
     let axis = Axis::linear(most, |value| format!("{}/s", grouped(value.round() as u64)));
@@ -201,7 +201,7 @@ fn flows(incident: &Incident, played: &Played) -> Plot {
     plot(incident, played, "New connections", axis, most, one, hint)
 }
 
-/// Latency by second.
+/// Returns the plot of latency by second.
 fn latency(incident: &Incident, played: &Played) -> Plot {
     let micros = |value: Option<f64>| value.map(|seconds| (seconds * 1e6).max(1.0));
     let most = peak(&played.seconds, |second| micros(second.p99).unwrap_or(1.0));
@@ -234,7 +234,7 @@ fn plot(
     let plan = &incident.plan;
     let length = played.seconds.len() as f64;
     let events = [plan.at, plan.recovery(), plan.added].map(|event| event.as_secs_f64());
-    // Twice the highest value is above the plot, and cut off there.
+    // Twice the highest value is above the plot, and is cut off.
     let upright = |at: f64| [(at, Some(0.0)), (at, Some(2.0 * most)), (at, None)];
     let mut all =
         vec![Curve { class: "event", points: events.into_iter().flat_map(upright).collect() }];
@@ -265,7 +265,7 @@ fn peak(seconds: &[Second], value: impl Fn(&Second) -> f64) -> f64 {
     seconds.iter().map(value).fold(1.0, f64::max)
 }
 
-/// Microseconds as a tick names them.
+/// Formats microseconds for a tick.
 fn span(micros: f64) -> String {
     match micros {
         m if m < 999.5 => format!("{m:.0} µs"),
@@ -274,7 +274,7 @@ fn span(micros: f64) -> String {
     }
 }
 
-/// The picture: queries by backend, a plot for each course.
+/// Returns the picture: queries by backend, a plot for each course.
 pub fn svg(incident: &Incident) -> String {
     let (width, height) = PLOT;
     let block = ABOVE + height;
@@ -313,7 +313,7 @@ pub fn svg(incident: &Incident) -> String {
     picture
 }
 
-/// The object.
+/// Returns the JSON object.
 pub fn json(incident: &Incident) -> String {
     let plan = &incident.plan;
     let settings: Map<String, Value> =
@@ -378,7 +378,7 @@ fn course(played: &Played, max_age: Duration) -> Value {
     })
 }
 
-/// To thousandths: what lies behind comes of drawing a line between two counts.
+/// Rounds to thousandths: further digits only come from interpolation.
 fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
@@ -391,7 +391,7 @@ mod tests {
     use crate::incident::plan::{Course, Plan};
     use crate::incident::{Incident, Played, judge};
 
-    /// A forwarder that no limit would have helped: the first backend never comes back.
+    /// A forwarder that no age limit would have helped: the first backend never comes back.
     fn incident() -> Incident {
         let plan: Plan = plan();
         let second = |number: u64| Second {

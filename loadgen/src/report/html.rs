@@ -1,8 +1,8 @@
-//! A run as a page.
+//! A run as an HTML page.
 //!
-//! One file that needs nothing else: style sheet and plots are in it, there is no script, and it
-//! follows the reader's choice of light or dark. Curves differ in dashes as well as in colour, and
-//! the numbers stand in tables beside the plots. Pure.
+//! One self-contained file: style sheet and plots are in it, there is no script, and it follows the
+//! reader's choice of light or dark. Curves differ in dashes as well as in colour, and the numbers
+//! are also in tables beside the plots. Pure.
 
 use super::plot::{Axis, Curve, Plot, escaped};
 use super::{Outcome, behind, faults, rcode_name};
@@ -27,7 +27,7 @@ const PERCENTILES: [(f64, &str); 7] = [
     (0.999999, "99.9999 %"),
 ];
 
-/// The page.
+/// Returns the page.
 pub fn outcome(outcome: &Outcome) -> String {
     let tally = &outcome.tally;
     let width = tally.series.width.as_secs_f64();
@@ -100,7 +100,7 @@ fn quantile_text(latency: &Histogram<u64>, quantile: f64) -> String {
     short(if quantile < 1.0 { latency.value_at_quantile(quantile) } else { latency.max() })
 }
 
-/// A headline, a plot and what its curves are.
+/// Adds a headline, a plot and its legend.
 fn put_plot(page: &mut String, note: &str, plot: &Plot, keys: &[&str]) {
     let _ = writeln!(page, "<h2>{}</h2>\n<p class=\"soft\">{note}</p>", escaped(&plot.title));
     if !keys.is_empty() {
@@ -118,7 +118,7 @@ fn put_plot(page: &mut String, note: &str, plot: &Plot, keys: &[&str]) {
     let _ = write!(page, "<figure>\n{svg}<figcaption>{label}</figcaption>\n</figure>\n");
 }
 
-/// Time on the axis at the bottom, up to the end of the stretches.
+/// Returns the time axis, up to the end of the intervals.
 fn time_axis(stretches: &[Stretch], width: f64) -> Axis {
     Axis::time(stretches.len() as f64 * width, |value| {
         let text = format!("{value:.2}");
@@ -126,7 +126,7 @@ fn time_axis(stretches: &[Stretch], width: f64) -> Axis {
     })
 }
 
-/// Returns the value of `tell` for each stretch, with its time.
+/// Returns the value of `tell` for each interval, with its time.
 fn hints(
     stretches: &[Stretch],
     width: f64,
@@ -140,7 +140,7 @@ fn hints(
     numbered.map(hint).collect()
 }
 
-/// A curve through the middles of the stretches.
+/// Returns a curve through the middles of the intervals.
 fn curve(
     class: &'static str,
     stretches: &[Stretch],
@@ -205,7 +205,7 @@ fn put_latencies(page: &mut String, outcome: &Outcome, stretches: &[Stretch], wi
 fn put_percentiles(page: &mut String, outcome: &Outcome) {
     let latency = &outcome.tally.latency;
     let nines = |quantile: f64| -(1.0 - quantile).log10();
-    // The curve ends where a single answer is.
+    // The curve ends at the percentile of a single answer.
     let last = (latency.len().max(10) as f64).log10();
     let shown = PERCENTILES.iter().filter(|(quantile, _)| nines(*quantile) <= last);
     let ticks = shown.map(|(quantile, name)| (nines(*quantile), (*name).to_owned()));
@@ -249,7 +249,7 @@ fn put_percentiles(page: &mut String, outcome: &Outcome) {
     page.push_str("</tbody></table></div>\n");
 }
 
-/// A rate as a tick names it.
+/// Formats a rate for a tick.
 fn short_rate(rate: f64) -> String {
     let (value, unit) = match rate {
         r if r < 1e3 => (r, ""),
@@ -260,7 +260,7 @@ fn short_rate(rate: f64) -> String {
     format!("{}{unit}/s", text.strip_suffix(".0").unwrap_or(&text))
 }
 
-/// Nanoseconds as a tick names them.
+/// Formats nanoseconds for a tick.
 fn span(nanos: f64) -> String {
     let (value, unit) = match nanos {
         n if n < 999_500.0 => (n / 1e3, "µs"),

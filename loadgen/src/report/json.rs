@@ -1,15 +1,15 @@
-//! A run for machines.
+//! A run as JSON.
 //!
-//! One object: settings, counts, rates in queries a second, latencies and lags in seconds, and the
-//! run by time. Names are those of [`onward::traffic::tally`]; new ones may be added, none changes
-//! its meaning. Pure.
+//! One object: settings, counts, rates in queries per second, latencies and lags in seconds, and
+//! the run by time. Names are those of [`onward::traffic::tally`]; new ones may be added, none
+//! changes its meaning. Pure.
 
 use super::{Outcome, faults, rcode_name};
 use hdrhistogram::Histogram;
 use onward::traffic::tally::Counts;
 use serde_json::{Map, Value, json};
 
-/// The run as an object, with a line break at its end.
+/// Returns the run as an object, with a line break at its end.
 pub fn outcome(outcome: &Outcome) -> String {
     let tally = &outcome.tally;
     let settings: Map<String, Value> =
@@ -52,7 +52,7 @@ pub fn outcome(outcome: &Outcome) -> String {
     format!("{value:#}\n")
 }
 
-/// Counts as an object.
+/// Returns the counts as an object.
 pub fn counts(counts: &Counts) -> Value {
     let codes = counts.rcodes.iter().zip(0u8..).filter(|(count, _)| **count > 0);
     let rcodes: Map<String, Value> =
@@ -80,7 +80,7 @@ pub fn counts(counts: &Counts) -> Value {
     })
 }
 
-/// Quantiles in seconds; nothing if nothing was recorded.
+/// Returns quantiles in seconds; null if nothing was recorded.
 pub fn quantiles(histogram: &Histogram<u64>) -> Value {
     if histogram.is_empty() {
         return Value::Null;
@@ -98,12 +98,12 @@ pub fn quantiles(histogram: &Histogram<u64>) -> Value {
     })
 }
 
-/// To picoseconds, for what takes few nanoseconds.
+/// Rounds to picoseconds, for values of few nanoseconds.
 fn rounded_to_picos(value: f64) -> f64 {
     (value * 1e12).round() / 1e12
 }
 
-/// To nanoseconds: what lies behind is noise of the arithmetic.
+/// Rounds to nanoseconds: further digits are noise of the arithmetic.
 fn rounded(value: f64) -> f64 {
     (value * 1e9).round() / 1e9
 }

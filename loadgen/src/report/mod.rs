@@ -1,9 +1,9 @@
 //! Reports of a run, for people and machines.
 //!
-//! An [`Outcome`] is everything that is told about a run; [`text`] prints it to a terminal,
-//! [`json`] to machines, [`percentiles`] as an HDR percentile file, [`html`] as a page with plots.
-//! [`faults`] is the one place that decides whether a run did what was asked. All pure: the same
-//! outcome makes the same report.
+//! An [`Outcome`] has all reported facts of a run; [`text`] prints it for a terminal, [`json`] for
+//! programs, [`percentiles`] as an HDR percentile file, [`html`] as a page with plots. [`faults`]
+//! is the one place that decides whether a run succeeded. All pure: the same outcome makes the same
+//! report.
 
 pub mod html;
 pub mod json;
@@ -17,24 +17,24 @@ use domain::base::iana::Rcode;
 use onward::traffic::report::grouped;
 use onward::traffic::tally::{LATE, Tally};
 
-/// The share of queries that may leave late before a run has not followed its schedule: what a busy
-/// host takes from a thread now and then is told, and is no failure.
+/// Share of late queries above which a run has not followed its schedule. Smaller delays on a busy
+/// host are reported, and are no failure.
 const BEHIND_SHARE_MAX: f64 = 0.05;
 
-/// A run that has ended.
+/// A finished run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Settings of the run: a name and a value each.
     pub settings: Vec<(&'static str, String)>,
-    /// Queries left on a schedule, not when answers had come.
+    /// Queries were sent on a schedule (open loop), independent of answers.
     pub open: bool,
-    /// Queries that the schedule had, if it was open and had an end.
+    /// Number of scheduled queries, if the loop was open and had an end.
     pub planned: Option<u64>,
-    /// Somebody ended it before its time.
+    /// The run was interrupted.
     pub interrupted: bool,
-    /// The share of queries that may go without a good answer.
+    /// Allowed share of queries without a good answer.
     pub loss_allowed: f64,
-    /// Response codes that are good answers.
+    /// Response codes of good answers.
     pub rcodes_good: Vec<u8>,
     /// Counters.
     pub tally: Tally,
@@ -44,20 +44,20 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Answers whose response code is none of the good ones.
+    /// Returns the number of answers with a bad response code.
     pub fn refused(&self) -> u64 {
         let codes = self.tally.counts.rcodes.iter().zip(0u8..);
         codes.filter(|(_, code)| !self.rcodes_good.contains(code)).map(|(count, _)| count).sum()
     }
 
-    /// Processor time of the server for each answer, in seconds, if it is known.
+    /// Returns the processor time of the server for each answer, in seconds, if it is known.
     pub fn cost(&self) -> Option<f64> {
         let answered = self.tally.counts.answered;
         let server = self.server.filter(|_| answered > 0)?;
         Some(server.processor.as_secs_f64() / answered as f64)
     }
 
-    /// The share of the queries that were to leave which left more than [`LATE`] late or never.
+    /// Returns the share of due queries that were sent more than [`LATE`] late or never.
     pub fn behind(&self) -> f64 {
         let counts = &self.tally.counts;
         let due = counts.sent + counts.unsent;
@@ -116,7 +116,7 @@ pub fn behind(outcome: &Outcome) -> String {
     )
 }
 
-/// The name of a response code.
+/// Returns the name of a response code.
 pub fn rcode_name(code: u8) -> String {
     Rcode::checked_from_int(code).map_or_else(|| format!("RCODE{code}"), |rcode| rcode.to_string())
 }
@@ -130,8 +130,8 @@ pub(crate) mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    /// Holds a report against the one that was agreed upon, in `loadgen/tests/golden`. With
-    /// `GOLDEN=write` in the environment it is agreed upon from now on: look at the difference.
+    /// Compares a report with its golden file in `loadgen/tests/golden`. With `GOLDEN=write` in the
+    /// environment it replaces the file: review the difference.
     pub(crate) fn agrees(file: &str, report: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
         if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
@@ -141,9 +141,9 @@ pub(crate) mod tests {
         assert!(agreed == report, "{file} would now be:\n{report}");
     }
 
-    /// A run that anybody can follow: a query a millisecond for two seconds, answered after 200 µs
-    /// and more, save that the server stalls from the first second for 300 ms and then answers all
-    /// at once, and that every 250th query is lost.
+    /// A simple run: a query per millisecond for two seconds, answered after 200 µs and more,
+    /// except that the server stalls after the first second for 300 ms and then answers all at
+    /// once, and that every 250th query is lost.
     pub(crate) fn sample() -> Outcome {
         let mut tally = Tally::new(Duration::from_millis(50), Duration::from_secs(2));
         for number in 0..2_000u64 {

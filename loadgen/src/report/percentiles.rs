@@ -1,7 +1,7 @@
 //! Latencies as an HDR percentile file.
 //!
-//! The format that HdrHistogram's own tools write and plot: value in milliseconds, percentile,
-//! count up to there, and the inverse of what is left. Pure.
+//! The format of HdrHistogram's own tools: value in milliseconds, percentile, cumulative count, and
+//! the inverse of the rest. Pure.
 
 use hdrhistogram::Histogram;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use std::fmt::Write;
 /// Rows for each halving of the distance to 100 %.
 const TICKS: u32 = 5;
 
-/// The file's text for latencies in nanoseconds.
+/// Returns the file's text for latencies in nanoseconds.
 pub fn outcome(latency: &Histogram<u64>) -> String {
     let mut text = String::from("       Value     Percentile TotalCount 1/(1-Percentile)\n\n");
     let mut total = 0;

@@ -1,13 +1,13 @@
 //! Plots as inline SVG.
 //!
 //! A [`Plot`] has two axes, each linear or logarithmic, and curves or bars in it; [`Plot::svg`]
-//! draws it in units of its own, scaled by whoever shows it. Colours, widths and letters are the
-//! style sheet's, by class; what a place in the plot means is told in a `<title>`, which browsers
-//! show without any script. Pure.
+//! draws it in units of its own, to be scaled by the page. Colours, widths and fonts come from the
+//! style sheet, by class; tooltips are `<title>` elements, which browsers show without a script.
+//! Pure.
 
 use std::fmt::Write;
 
-/// The size of a plot in its own units, and what is left for the labels on each side.
+/// The size of a plot in its own units, and the margins for the labels.
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 288.0;
 const LEFT: f64 = 92.0;
@@ -25,7 +25,7 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    /// From nought to at least `high`, with about five ticks that `label` names.
+    /// Creates an axis from zero to at least `high`, with about five ticks named by `label`.
     pub(crate) fn linear(high: f64, label: impl Fn(f64) -> String) -> Self {
         let high = if high > 0.0 { high } else { 1.0 };
         let power = 10f64.powf((high / 4.0).log10().floor());
@@ -37,7 +37,7 @@ impl Axis {
         Self { low: 0.0, high: count * step, logarithmic: false, ticks }
     }
 
-    /// The same, ending at `high` exactly: for time.
+    /// Creates an axis that ends at `high` exactly: for time.
     pub(crate) fn time(high: f64, label: impl Fn(f64) -> String) -> Self {
         let mut axis = Self::linear(high, label);
         axis.high = if high > 0.0 { high } else { 1.0 };
@@ -45,7 +45,7 @@ impl Axis {
         axis
     }
 
-    /// Logarithmic, from at most `low` to at least `high`, both above nought.
+    /// Creates a logarithmic axis, from at most `low` to at least `high`, both above zero.
     pub(crate) fn logarithmic(low: f64, high: f64, label: impl Fn(f64) -> String) -> Self {
         let low = 10f64.powf(low.log10().floor());
         let decades = (high.log10() - 1e-9).ceil().max(low.log10() + 1.0) - low.log10();
@@ -57,7 +57,7 @@ impl Axis {
         Self { low, high: last, logarithmic: true, ticks }
     }
 
-    /// With these ticks and nothing else.
+    /// Creates an axis with exactly these ticks.
     pub(crate) fn of_ticks(high: f64, ticks: Vec<(f64, String)>) -> Self {
         Self { low: 0.0, high, logarithmic: false, ticks }
     }
@@ -73,7 +73,7 @@ impl Axis {
     }
 }
 
-/// A curve; where it has no value it is broken.
+/// A curve, interrupted at missing values.
 pub(crate) struct Curve {
     /// Class in the style sheet.
     pub(crate) class: &'static str,
@@ -85,22 +85,22 @@ pub(crate) struct Curve {
 pub(crate) struct Plot {
     /// Title, also for screen readers.
     pub(crate) title: String,
-    /// The axis at the bottom.
+    /// The horizontal axis.
     pub(crate) x: Axis,
-    /// The axis to the left.
+    /// The vertical axis.
     pub(crate) y: Axis,
     /// Label of the horizontal axis.
     pub(crate) x_label: &'static str,
     /// Curves, the last on top.
     pub(crate) curves: Vec<Curve>,
-    /// Bars from nought: where each begins and ends, and its height.
+    /// Bars from zero: begin, end and height of each.
     pub(crate) bars: Vec<(f64, f64, f64)>,
     /// Text for each interval of the horizontal axis.
     pub(crate) hints: Vec<(f64, f64, String)>,
 }
 
 impl Plot {
-    /// The drawing.
+    /// Draws the plot.
     pub(crate) fn svg(&self) -> String {
         let mut svg = format!(
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
@@ -184,7 +184,7 @@ impl Plot {
             let step = if drawing { 'L' } else { 'M' };
             let _ = write!(path, "{step}{x:.1} {y:.1}");
             if alone(i) {
-                // A point between two gaps would be no line.
+                // A point between two gaps would be invisible.
                 path.push_str("h0.1");
             }
             drawing = true;
@@ -202,7 +202,7 @@ impl Plot {
     }
 }
 
-/// Text as it may stand in an element or an attribute.
+/// Escapes text for an element or an attribute.
 pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {

@@ -1,4 +1,4 @@
-//! A run as text: the line that tells how it is going, and the tables at its end.
+//! A run as text: the progress line, and the tables at the end.
 //!
 //! Pure. Tables are those of [`onward::traffic::report`], so that the demonstration and this
 //! program look alike.
@@ -9,7 +9,7 @@ use onward::traffic::report::{aligned, grouped, header, line, short};
 use onward::traffic::tally::Counts;
 use std::time::Duration;
 
-/// Returns the progress of a run: since the start, and since the `last` look.
+/// Returns the progress line: values since the start, and since the `last` one.
 pub fn progress(elapsed: Duration, counts: &Counts, last: (Duration, Counts)) -> String {
     let seconds = elapsed.saturating_sub(last.0).as_secs_f64().max(1e-9);
     let rate = |now: u64, then: u64| grouped(((now - then) as f64 / seconds).round() as u64);
@@ -24,7 +24,7 @@ pub fn progress(elapsed: Duration, counts: &Counts, last: (Duration, Counts)) ->
     )
 }
 
-/// Everything about a run.
+/// Returns all tables of a run.
 pub fn outcome(outcome: &Outcome) -> String {
     let tally = &outcome.tally;
     let counts = &tally.counts;
@@ -84,7 +84,7 @@ fn rcodes(counts: &Counts) -> String {
     if codes.is_empty() { String::new() } else { format!("  {}\n", codes.join(", ")) }
 }
 
-/// The quantiles that tables have.
+/// Returns the quantiles in tables.
 fn quantiles(histogram: &Histogram<u64>) -> impl Iterator<Item = String> {
     let at = |quantile| histogram.value_at_quantile(quantile);
     let values = [at(0.5), at(0.9), at(0.99), at(0.999), histogram.max()];

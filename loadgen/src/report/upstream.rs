@@ -1,7 +1,7 @@
 //! Report of an upstream: its counters, and the source ports and IDs of its clients.
 //!
-//! Pure. The ports and the evenness of ids are what a forger has to guess (RFC 5452): few ports,
-//! ports kept for long and uneven ids make that easy.
+//! Pure. An attacker must guess port and ID of a query (RFC 5452): few ports, ports kept for long
+//! and uneven IDs make that easy.
 
 use onward::traffic::chi_square::ChiSquare;
 use onward::traffic::report::{aligned, grouped, header, line};
@@ -12,10 +12,10 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Below this probability ids are called uneven: chance alone does it once in a thousand runs.
+/// Probability below which IDs are called uneven: chance alone does it once in a thousand runs.
 const P_MIN: f64 = 0.001;
 
-/// Tables; with `ports`, each port too.
+/// Returns the tables; with `ports`, each port too.
 pub fn text(seen: &[Seen], ports: bool) -> String {
     let mut counted = vec![header([
         "upstream",
@@ -80,7 +80,7 @@ fn evenness(square: Option<ChiSquare>) -> String {
     }
 }
 
-/// The same for machines.
+/// Returns the report as JSON.
 pub fn json(seen: &[Seen]) -> String {
     let square = |square: Option<ChiSquare>| {
         square.map(|ChiSquare { statistic, freedom, p }| {
@@ -112,7 +112,7 @@ pub fn json(seen: &[Seen]) -> String {
     format!("{:#}\n", Value::from(seen.iter().map(one).collect::<Vec<_>>()))
 }
 
-/// Returns the counters of each address so far, in one line.
+/// Returns the current counters of each address, in one line.
 pub fn so_far(calendar: Duration, addresses: &[SocketAddr], seen: &[SoFar]) -> String {
     let one = |(address, seen): (&SocketAddr, &SoFar)| {
         let SoFar { queries, flows, .. } = seen;

@@ -1,11 +1,11 @@
 //! Queries from captures: classic pcap and pcapng.
 //!
-//! Little of a capture matters: of each packet its time, and if it is a whole UDP
-//! datagram to a port of DNS with a query in it, who sent it and what it says. So this reads the
-//! two containers and the few headers itself; a crate for all of it would be larger than this file.
-//! Other packets are left out and counted; a file that is cut or no capture is told with
-//! the number of its block and the byte in the file. A client is an address: stubs change their
-//! port with each query. Pure.
+//! Only a few facts of a capture matter: the time of each packet, and for a whole UDP datagram with
+//! a query to the DNS port, its sender and payload. So this parses the two containers and the few
+//! headers itself; a crate for all of it would be larger than this file. Other packets are left out
+//! and counted; an error about a file that is truncated or no capture has the number of the block
+//! and the byte in the file. A client is an address, because stubs change their port with each
+//! query. Pure.
 
 use super::BadInput;
 use onward::traffic::wire::{HEADER_LEN, QR, u16_at};
@@ -21,10 +21,10 @@ const LINK_RAW: [u16; 5] = [12, 14, 101, 228, 229];
 const LINK_SLL: u16 = 113;
 const LINK_SLL2: u16 = 276;
 
-/// The queries to `port` in the capture `bytes`.
+/// Reads the queries to `port` in the capture `bytes`.
 ///
 /// # Errors
-/// The file is no capture, or cut, or has no query.
+/// The file is no capture, or truncated, or has no query.
 pub fn read(bytes: &[u8], port: u16) -> Result<Recorded, BadInput> {
     let mut taker = Taker { port, ..Taker::default() };
     let magic = bytes.first_chunk::<4>().copied().unwrap_or_default();
@@ -66,7 +66,7 @@ impl Order {
     }
 }
 
-/// A file header, and packets each behind a header of their own.
+/// Reads a classic file: a file header, and packets, each after a header of its own.
 fn classic(bytes: &[u8], big: bool, unit: u32, taker: &mut Taker) -> Result<(), BadInput> {
     const FILE_HEADER: usize = 24;
     const RECORD_HEADER: usize = 16;
@@ -98,7 +98,7 @@ struct Interface {
     ticks_a_second: u64,
 }
 
-/// Sections of blocks, each behind its kind and its length.
+/// Reads pcapng: sections of blocks, each after its type and its length.
 fn next_generation(bytes: &[u8], taker: &mut Taker) -> Result<(), BadInput> {
     const SECTION: u32 = 0x0a0d_0d0a;
     const INTERFACE: u32 = 1;
@@ -152,7 +152,7 @@ fn since_epoch(ticks: u64, ticks_a_second: u64) -> Duration {
     Duration::from_secs(ticks / ticks_a_second) + Duration::from_nanos(rest as u64)
 }
 
-/// An interface description; its option `if_tsresol` says how fine its time is.
+/// Reads an interface description; its option `if_tsresol` is the resolution of its time.
 fn interface(order: Order, body: &[u8]) -> Option<Interface> {
     const RESOLUTION: u16 = 9;
     let link = order.u16(body, 0)?;
@@ -173,7 +173,7 @@ fn interface(order: Order, body: &[u8]) -> Option<Interface> {
     Some(Interface { link, ticks_a_second })
 }
 
-/// Takes the queries out of packets.
+/// Extracts the queries from packets.
 #[derive(Default)]
 struct Taker {
     port: u16,
@@ -184,7 +184,7 @@ struct Taker {
 }
 
 impl Taker {
-    /// Looks at a packet that came at `time`, since the epoch.
+    /// Takes a packet captured at `time`, since the epoch.
     fn take(&mut self, link: u16, packet: &[u8], is_whole: bool, time: Duration) {
         let found = network(link, packet).and_then(datagram);
         let query = found.filter(|(_, port, query)| {
@@ -204,13 +204,13 @@ impl Taker {
     }
 }
 
-/// The IP packet in a frame of this link layer.
+/// Returns the IP packet in a frame of this link layer.
 fn network(link: u16, frame: &[u8]) -> Option<&[u8]> {
     match link {
         LINK_NULL => frame.get(4..),
         LINK_ETHERNET => {
             let mut at = 12;
-            // VLAN tags, one in another.
+            // VLAN tags, possibly nested.
             while matches!(u16_at(frame, at)?, 0x8100 | 0x88a8) {
                 at += 4;
             }
@@ -239,7 +239,7 @@ fn datagram(packet: &[u8]) -> Option<(IpAddr, u16, &[u8])> {
             let source: [u8; 16] = *packet.get(8..)?.first_chunk()?;
             let (mut next, mut at) = (*packet.get(6)?, 40);
             let end = at + usize::from(u16_at(packet, 4)?);
-            // Hop-by-hop options, routing and destination options: eight bytes and more.
+            // Hop-by-hop options, routing and destination options: at least eight bytes each.
             while matches!(next, 0 | 43 | 60) {
                 next = *packet.get(at)?;
                 at += 8 + 8 * usize::from(*packet.get(at + 1)?);

@@ -1,17 +1,17 @@
 //! Query files in dnsperf's binary format: messages one after the other, as on a TCP connection.
 //!
-//! Each is preceded by its length in two bytes (RFC 1035 §4.2.2) and is sent as it is, but for its
-//! id. What cannot be read is told with the number of the record and the byte within it. Pure.
+//! Each is preceded by its length in two bytes (RFC 1035 §4.2.2) and is sent unchanged except for
+//! its ID. Errors have the number of the record and the byte within it. Pure.
 
 use super::BadInput;
 use onward::traffic::wire::HEADER_LEN;
 use onward::traffic::workload::Recorded;
 use std::time::Duration;
 
-/// The queries of `bytes`.
+/// Reads the queries of `bytes`.
 ///
 /// # Errors
-/// A message is shorter than a header, the last one is cut short, or there is none.
+/// A message is shorter than a header, the last one is truncated, or there is none.
 pub fn read(bytes: &[u8]) -> Result<Recorded, BadInput> {
     let mut recorded = Recorded::default();
     let mut rest = bytes;

@@ -1,9 +1,8 @@
 //! Query files in dnsperf's text format: a name and a type a line.
 //!
-//! `example.com AAAA`, blanks or tabs between the two. Empty lines and those that begin with `;`
-//! are left out. Names are absolute with or without the last dot, and may contain escapes
-//! (RFC 1035 §5.1); types are mnemonics or `TYPE65`. What cannot be read is told with line and
-//! column. Pure.
+//! `example.com AAAA`, with blanks or tabs between the two. Empty lines and those that begin with
+//! `;` are skipped. Names are absolute with or without the last dot, and may contain escapes (RFC
+//! 1035 §5.1); types are mnemonics or `TYPE65`. Errors have line and column. Pure.
 
 use super::BadInput;
 use crate::units::Words;
@@ -16,10 +15,10 @@ use rand_chacha::rand_core::SeedableRng;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Room for any query of a file.
+/// Maximum length of a query of a file.
 const QUERY_LEN_MAX: usize = 512;
 
-/// The queries of `text`, written in `style`.
+/// Reads the queries of `text`, and writes them in `style`.
 ///
 /// # Errors
 /// A line is not a name and a type, or there is no query at all.

@@ -1,4 +1,4 @@
-//! Helpers of the tests over real sockets: upstreams, runs and other people's programs.
+//! Helpers of the tests over real sockets: upstreams, runs and third-party programs.
 //!
 //! Everything is on loopback, on ports that the kernel chooses, and ends by itself: a run by its
 //! schedule and its time-out, a program when it is dropped.
@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An upstream on one address that behaves as `words` say, and `stall`, if that is not empty.
+/// Starts an upstream on one address with this behaviour and `stall`, if that is not empty.
 pub(crate) fn upstream(words: &str, stall: &str) -> (Upstream, SocketAddr) {
     let mut script = Script::default();
     script.default = loadgen::script::conduct(words).unwrap();
@@ -33,12 +33,12 @@ pub(crate) fn upstream(words: &str, stall: &str) -> (Upstream, SocketAddr) {
     scripted(script)
 }
 
-/// An upstream on one address with this script.
+/// Starts an upstream on one address with this script.
 pub(crate) fn scripted(script: Script) -> (Upstream, SocketAddr) {
     over(script, None)
 }
 
-/// The same, whose connections go through TLS if that is given.
+/// Starts an upstream on one address, with connections over TLS if that is given.
 pub(crate) fn over(script: Script, tls: Option<Server>) -> (Upstream, SocketAddr) {
     let address = "127.0.0.1:0".parse().unwrap();
     let services = vec![Service { address, script: Arc::new(script) }];
@@ -48,7 +48,7 @@ pub(crate) fn over(script: Script, tls: Option<Server>) -> (Upstream, SocketAddr
     (upstream, address)
 }
 
-/// New names every time.
+/// Returns a source of new names.
 pub(crate) fn unique() -> Source {
     Source::Made {
         names: Names::Unique,
@@ -59,8 +59,8 @@ pub(crate) fn unique() -> Source {
     }
 }
 
-/// Queries at an even rate for so many milliseconds, every answer verified, none waited for longer
-/// than 500 ms.
+/// Options for queries at an even rate for this number of milliseconds, every answer verified, with
+/// a time-out of 500 ms.
 pub(crate) fn options(server: SocketAddr, rate: f64, millis: u64) -> Options {
     let load = Load::Open(Plan::constant(rate, Duration::from_millis(millis)));
     let mut options = Options::new(vec![server], unique(), load, 1);
@@ -74,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Tally {
     client::run(options).unwrap().join().unwrap()
 }
 
-/// An empty directory of this name for a test's files.
+/// Creates an empty directory of this name for a test's files.
 pub(crate) fn directory(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("loadgen").join(name);
     let _ = std::fs::remove_dir_all(&path);

@@ -1,6 +1,6 @@
 //! Captures written byte by byte, and read.
 //!
-//! Both containers in both byte orders, each link layer, and what must be left out or refused.
+//! Both containers in both byte orders, each link layer, and packets that are left out or refused.
 
 use super::read;
 use proptest::prelude::{any, proptest};
@@ -27,7 +27,7 @@ fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
     datagram
 }
 
-/// The same over IPv6, behind a header of hop-by-hop options.
+/// The same over IPv6, after a header of hop-by-hop options.
 fn ipv6(payload: &[u8]) -> Vec<u8> {
     let datagram = udp(53, payload);
     let mut packet = vec![0x60, 0, 0, 0];
@@ -40,7 +40,7 @@ fn ipv6(payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// A packet behind the header of a link layer.
+/// A packet after the header of a link layer.
 fn framed(link: u16, packet: &[u8]) -> Vec<u8> {
     let rtype: [u8; 2] = if packet[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
     let header: Vec<u8> = match link {
@@ -68,7 +68,7 @@ impl Writer {
     }
 }
 
-/// Packets with their times in nanoseconds, in a classic file.
+/// A classic file of packets with their times in nanoseconds.
 fn classic(big: bool, fine: bool, link: u16, packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
     let mut file = Writer { big, bytes: Vec::new() };
     file.u32(if fine { 0xa1b2_3c4d } else { 0xa1b2_c3d4 });
@@ -90,7 +90,7 @@ fn classic(big: bool, fine: bool, link: u16, packets: &[(u64, Vec<u8>)]) -> Vec<
     file.bytes
 }
 
-/// The same in a file of the next generation, whose time has `resolution`.
+/// A pcapng file of packets, whose time has `resolution`.
 fn next_generation(big: bool, resolution: u8, packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
     let mut file = Writer { big, bytes: Vec::new() };
     for field in [0x0a0d_0d0a, 28, 0x1a2b_3c4d] {
@@ -116,7 +116,7 @@ fn next_generation(big: bool, resolution: u8, packets: &[(u64, Vec<u8>)]) -> Vec
         file.u16(field);
     }
     file.u32(32);
-    // Statistics, which are of no interest.
+    // A statistics block, which is ignored.
     for field in [5, 12, 12] {
         file.u32(field);
     }
