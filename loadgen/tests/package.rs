@@ -1,4 +1,4 @@
-//! The package: built from the programs of these tests, linted, installed, upgraded and purged once.
+//! The package: built from these tests' programs, linted, installed, upgraded and purged once.
 //!
 //! The programs are those of the tests and not of a release, which changes only their size. Needs
 //! root, dpkg-deb and lintian; missing requirements are reported and the test is skipped.
