@@ -5,8 +5,8 @@
 //! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`dot`]), idle state
 //! ([`idle`]), process lifecycle ([`life`]), files and resolvers that never respond ([`blocked`]),
 //! HTTP endpoints ([`pages`]), outages ([`outages`]), privileges ([`confinement`]), files for a
-//! host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]), and zones in a directory
-//! ([`zones`]).
+//! host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]), zones in a directory
+//! ([`zones`]), and answers compared with those of nsd and named ([`differential`]).
 
 mod anycast;
 mod blocked;
@@ -17,6 +17,7 @@ mod cli;
 mod confinement;
 #[path = "../common/dead.rs"]
 mod dead;
+mod differential;
 mod dnstap;
 mod doctor;
 mod dot;
