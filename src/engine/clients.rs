@@ -7,7 +7,6 @@
 //! Connections with one limit are queued in the order of their last activity; at the maximum, the
 //! one inactive for longest is closed, unless it waits for an answer (RFC 7766 §6.2.3, §10). The
 //! listener sets the limits. Sockets and bytes belong to the shell.
-//! and bytes are the shell's.
 
 use super::key::{ConnectionKey, Key};
 use super::list::{Link, List};

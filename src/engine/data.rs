@@ -1,10 +1,10 @@
-//! Data that changes while a configuration holds: numbered slots, each with a snapshot.
+//! Data that changes between reloads: numbered slots, each with a snapshot.
 //!
-//! A snapshot is immutable and shared by all workers; a slot is filled whole, between two turns.
-//! Stages keep a slot's number and look into it with each query. A new snapshot comes from a
-//! loader, which keeps the old one until the last worker has let go of it, so that none of them
-//! frees a million records. Until the first one comes, a table holds what the configuration says,
-//! and zones are names without records.
+//! A snapshot is immutable and shared by all workers; a slot is replaced as a whole, between two
+//! turns. Stages keep a slot's number and read it with each query. A loader builds new snapshots
+//! and keeps the old one until the last worker has released it, so that no worker frees a million
+//! records. Before that, a table holds the lines of the configuration, and zones are names without
+//! records.
 
 use super::authority::table::{ZoneEntry, ZoneTable};
 use super::hosts::{Builder, Table};
@@ -22,7 +22,7 @@ pub enum Contents {
 }
 
 impl Contents {
-    /// Returns true if anybody else has it.
+    /// Returns true if there are other references to it.
     pub fn is_shared(&self) -> bool {
         match self {
             Self::Hosts(table) => Arc::strong_count(table) > 1,
@@ -31,16 +31,16 @@ impl Contents {
     }
 }
 
-/// The snapshots that one worker works by.
+/// Snapshots of one worker.
 pub struct Data {
-    /// For each of the configuration's sources of `hosts`.
+    /// One for each of the configuration's sources of `hosts`.
     hosts: Vec<Arc<Table>>,
-    /// For each of its sources of zones.
+    /// One for each of its sources of zones.
     zones: Vec<Arc<ZoneTable>>,
 }
 
 impl Data {
-    /// Without anything but what `config` says itself. `hasher` is keyed.
+    /// Initial contents: only the lines of `config`. `hasher` is keyed.
     pub fn new(config: &Config, hasher: &RandomState) -> Self {
         let own = config.hosts_sources().into_iter().map(|source| {
             let mut builder = Builder::new(hasher.clone(), source.reverse, 0);
@@ -59,8 +59,8 @@ impl Data {
         Self { hosts: own.collect(), zones: zones.collect() }
     }
 
-    /// Fills a slot; one that is not the configuration's stays as it is not. Slots of hosts come
-    /// first.
+    /// Replaces the contents of a slot; ignores a slot that the configuration does not have. Slots
+    /// of hosts come first.
     pub fn set(&mut self, slot: usize, contents: Contents) {
         match contents {
             Contents::Hosts(table) => {
@@ -82,7 +82,7 @@ impl Data {
         &self.hosts[slot]
     }
 
-    /// Returns the zones in a slot, counted among those of zones.
+    /// Returns the zones in a slot, numbered among the slots of zones.
     pub fn zones(&self, slot: usize) -> &ZoneTable {
         &self.zones[slot]
     }

@@ -1,9 +1,9 @@
-//! Queries that got an error of our own, on their way to whoever logs them.
+//! Records of queries that were answered with an error of our own, for the log.
 //!
-//! Where a server block has `errors`, each such query leaves a record of fixed size, and the shell
-//! draws it at the end of the turn. Nothing is formatted here, and the queue is bounded: a record
-//! that finds no room is lost, which the caller counts. What an upstream said, be it SERVFAIL, is
-//! an answer and leaves none; nor does what a cache remembers.
+//! Where a server block has `errors`, each such query leaves a record of fixed size, which the
+//! shell takes at the end of the turn. Nothing is formatted here, and the queue is bounded: a
+//! record that finds no room is lost, and the caller counts it. An upstream's response, even
+//! SERVFAIL, is an answer and leaves no record, nor does a cached failure.
 
 use super::key::Transport;
 use super::message::Rcode;
@@ -12,9 +12,9 @@ use crate::config::Config;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-/// Records that wait to be drawn at most: several batches of queries, and the time-outs of a turn.
+/// Maximum number of queued records: several batches of queries, and the time-outs of a turn.
 pub const QUEUE_MAX: usize = 1_024;
-/// Bytes of a name in wire format.
+/// Maximum length of a name in wire format.
 const NAME_LEN_MAX: usize = 255;
 
 /// Operation on a connection that failed.
@@ -22,24 +22,24 @@ const NAME_LEN_MAX: usize = 255;
 pub enum Operation {
     /// Opening a connection.
     Dial,
-    /// A response was waited for.
+    /// Waiting for a response.
     Read,
-    /// A query was being sent.
+    /// Sending a query.
     Write,
 }
 
 /// Cause of a connection's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing came in time.
+    /// No response in time.
     TimedOut,
-    /// The other end closed it.
+    /// The peer closed the connection.
     Closed,
-    /// The system's error of this number.
+    /// System error with this number.
     System(i32),
     /// The TLS handshake failed.
     Tls(TlsFault),
-    /// Nobody can say.
+    /// The cause is unknown.
     Unknown,
 }
 
@@ -47,9 +47,9 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 #[repr(usize)]
 pub enum TlsFault {
-    /// The other end's certificate is for another name.
+    /// The peer's certificate is for another name.
     WrongName,
-    /// Nobody who is trusted has issued it.
+    /// The issuer of the certificate is not trusted.
     UnknownIssuer,
     /// The certificate has expired.
     Expired,
@@ -57,7 +57,7 @@ pub enum TlsFault {
     NotYetValid,
     /// The key does not match any pin.
     WrongKey,
-    /// There is none, or it cannot be verified for another reason.
+    /// There is no certificate, or it cannot be verified for another reason.
     Certificate,
     /// The peer does not speak TLS.
     NotTls,
@@ -72,8 +72,8 @@ pub enum TlsFault {
 }
 
 impl TlsFault {
-    /// Returns true if it is who the other end is, and so will be the same the next time. That has
-    /// cost a whole handshake and its signatures.
+    /// Returns true if the fault is in the peer's identity, so that the next handshake will fail as
+    /// well. Such a handshake has cost all its signatures.
     pub fn is_of_identity(self) -> bool {
         self <= Self::Certificate
     }
@@ -97,7 +97,7 @@ pub const TLS_FAULT_NAMES: [&str; TLS_FAULTS] = [
 ];
 
 impl TlsFault {
-    /// In words for an operator.
+    /// Returns the fault in words for an operator.
     pub fn text(self) -> &'static str {
         match self {
             Self::WrongName => {
@@ -125,19 +125,19 @@ pub enum Reason {
     Attempt(Operation, Fault),
     /// The upstream had no connection left for the query.
     NoConnection,
-    /// All upstreams are down, and none is to be tried.
+    /// All upstreams are down, and `failfast` is set.
     NoHealthyUpstream,
-    /// Nobody forwards it.
+    /// No stanza forwards the name.
     NobodyForwards,
-    /// As many as may be are under way in this stanza, as numbered over all server blocks.
+    /// `max_concurrent` of this stanza, as numbered over all server blocks, is reached.
     TooManyConcurrent(u32),
-    /// As many as can be are outstanding.
+    /// The maximum of outstanding queries is reached.
     Overloaded,
     /// The server block has a forwarding loop.
     Looping,
-    /// A rule of `rewrite` made no name of its name.
+    /// A rule of `rewrite` made an invalid name.
     NotRewritten,
-    /// The options that rules of `rewrite edns0` make have no room in a query.
+    /// The options made by rules of `rewrite edns0` do not fit in a query.
     OptionsTooLong,
 }
 
@@ -167,14 +167,14 @@ pub struct QueryError {
     pub reason: Reason,
     /// Last upstream and its transport, if they explain the error.
     pub upstream: Option<(SocketAddr, Transport)>,
-    /// The type that was asked for.
+    /// QTYPE.
     pub rtype: u16,
     name_len: u8,
     name: [u8; NAME_LEN_MAX],
 }
 
 impl QueryError {
-    /// Of a query for `name`, in wire format.
+    /// The error of a query for `name`, in wire format.
     pub fn new(
         block: usize,
         name: &[u8],
@@ -188,22 +188,22 @@ impl QueryError {
         Self { block, rcode, reason, upstream, rtype, name_len, name: bytes }
     }
 
-    /// The name that was asked for, in wire format and as its client spelt it.
+    /// QNAME in wire format, as its client spelt it.
     pub fn name(&self) -> &[u8] {
         &self.name[..usize::from(self.name_len)]
     }
 }
 
-/// The records of one worker that are still to be drawn.
+/// Queued records of one worker.
 #[derive(Debug, Default)]
 pub struct Errors {
-    /// Of each server block: whether its errors are logged.
+    /// True for each server block whose errors are logged.
     wanted: Vec<bool>,
     queue: VecDeque<QueryError>,
 }
 
 impl Errors {
-    /// Of what `config` wants. Room for records is reserved where one can come.
+    /// The queue for `config`. Room for records is reserved if a block logs errors.
     pub fn new(config: &Config) -> Self {
         let wanted: Vec<_> =
             config.blocks.iter().map(|block| block.stages.errors.is_some()).collect();
@@ -211,7 +211,7 @@ impl Errors {
         Self { wanted, queue: VecDeque::with_capacity(room) }
     }
 
-    /// Goes by `new`, which has no records and is left with what holds no longer.
+    /// Adopts the settings of `new`, which has no records and is left with the old ones.
     pub fn reload(&mut self, new: &mut Self) {
         std::mem::swap(&mut self.wanted, &mut new.wanted);
         if self.queue.capacity() < new.queue.capacity() {
@@ -225,7 +225,7 @@ impl Errors {
         self.wanted.get(block).is_some_and(|wanted| *wanted)
     }
 
-    /// Queues a record. False: there is no room, it is lost.
+    /// Queues a record. Returns false if there is no room, so that it is lost.
     pub fn push(&mut self, error: QueryError) -> bool {
         let has_room = self.queue.len() < QUEUE_MAX;
         if has_room {
@@ -234,12 +234,12 @@ impl Errors {
         has_room
     }
 
-    /// The next record.
+    /// Returns the next record.
     pub fn pop(&mut self) -> Option<QueryError> {
         self.queue.pop_front()
     }
 
-    /// The bytes that are reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         self.wanted.capacity() + self.queue.capacity() * size_of::<QueryError>()
     }
@@ -251,7 +251,7 @@ mod tests {
     use crate::engine::message::Rcode;
 
     #[test]
-    fn records_come_in_their_order_and_what_finds_no_room_is_lost() {
+    fn records_keep_their_order_and_are_lost_without_room() {
         let mut errors = Errors::default();
         let outcome = (Rcode::ServFail, Reason::Overloaded);
         let error = |rtype: usize| QueryError::new(0, b"\x01a\0", rtype as u16, outcome, None);

@@ -1,23 +1,22 @@
-//! Messages in a stream: each behind its length in two bytes (RFC 1035 §4.2.2).
+//! Messages on a connection, each with its length in two bytes (RFC 1035 §4.2.2).
 //!
-//! [`Inbox`] takes bytes as they come, in any pieces, and gives back whole messages; [`Outbox`]
-//! takes messages and gives back bytes as the stream can carry them. Both hold what a bound
-//! allows and no more, start small and grow only for what really comes, so thousands of quiet
-//! streams cost little and a hostile one costs its bound. Neither knows of sockets: the caller
-//! lends them to `read` and `write`.
+//! [`Inbox`] takes received bytes, in any pieces, and returns whole messages; [`Outbox`] takes
+//! messages and returns the bytes to send. Both are bounded, start small and grow only with their
+//! contents, so thousands of idle connections cost little and a hostile one costs its bound.
+//! Neither uses sockets: the caller does `read` and `write`.
 
-/// Bytes of the length.
+/// Length of the prefix.
 const PREFIX_LEN: usize = 2;
-/// Room that a stream begins with: a few ordinary queries or answers.
+/// Initial size of a buffer: a few ordinary queries or answers.
 const ROOM_FIRST: usize = 1024;
 
-/// Bytes that came, not all of them whole messages yet.
+/// Received bytes, including incomplete messages.
 #[derive(Debug, Default)]
 pub struct Inbox {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    /// Bytes still to come of a message whose beginning was taken: they are passed over.
+    /// Number of bytes to skip of a message whose beginning was taken.
     passing: usize,
 }
 
@@ -26,7 +25,7 @@ pub struct Inbox {
 pub struct TooLong;
 
 impl Inbox {
-    /// The bytes that an inbox of messages of at most `len_max` bytes can come to hold.
+    /// Maximum memory of an inbox of messages of at most `len_max` bytes.
     pub fn bytes_max(len_max: usize) -> usize {
         let mut room = ROOM_FIRST;
         while room < PREFIX_LEN + len_max {
@@ -35,7 +34,7 @@ impl Inbox {
         room
     }
 
-    /// Room to read into, never empty.
+    /// Returns the buffer to read into, never empty.
     pub fn room(&mut self) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -51,16 +50,16 @@ impl Inbox {
         &mut self.bytes[self.end..]
     }
 
-    /// The first `count` bytes of the room have been filled.
+    /// Records that the first `count` bytes of the buffer were filled.
     pub fn filled(&mut self, count: usize) {
         self.end += count;
         debug_assert!(self.end <= self.bytes.len(), "filled more than there was room for");
     }
 
-    /// The next whole message, if there is one.
+    /// Returns the next whole message, if there is one.
     ///
     /// # Errors
-    /// The next message is longer than `len_max`: the stream is of no more use.
+    /// The next message is longer than `len_max`, so the connection is useless.
     pub fn next(&mut self, len_max: usize) -> Result<Option<&[u8]>, TooLong> {
         let waiting = &self.bytes[self.start..self.end];
         let Some(prefix) = waiting.first_chunk::<PREFIX_LEN>() else { return Ok(None) };
@@ -76,8 +75,8 @@ impl Inbox {
         Ok(Some(&self.bytes[message..message + len]))
     }
 
-    /// The next message, if there is one, and whether it was cut: of one longer than `len_max` the
-    /// first `len_max` bytes are returned, and the rest is passed over as it comes.
+    /// Returns the next message, if there is one, and true if it was cut: of a message longer than
+    /// `len_max` the first `len_max` bytes are returned, and the rest is skipped as it arrives.
     pub fn next_or_beginning(&mut self, len_max: usize) -> Option<(&[u8], bool)> {
         let passed = self.passing.min(self.end - self.start);
         self.start += passed;
@@ -95,32 +94,32 @@ impl Inbox {
         Some((&self.bytes[message..message + len], len < whole))
     }
 
-    /// Part of a message has come, and the rest has not.
+    /// Returns true if the rest of a message is missing.
     pub fn is_within_message(&self) -> bool {
         self.start < self.end || self.passing > 0
     }
 }
 
-/// Bytes to go, of whole messages.
+/// Bytes of whole messages to send.
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
     start: usize,
 }
 
-/// The other end reads too slowly: what waits has reached its bound.
+/// The peer reads too slowly, so the queue has reached its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
 impl Outbox {
-    /// The bytes that an outbox can come to hold that is given messages of at most `len_max` bytes
-    /// while no more than `waiting_max` wait: a vector that grows doubles.
+    /// Maximum memory of an outbox of messages of at most `len_max` bytes that are only added while
+    /// no more than `waiting_max` bytes wait: a vector grows by doubling.
     pub fn bytes_max(len_max: usize, waiting_max: usize) -> usize {
         2 * (waiting_max + PREFIX_LEN + len_max)
     }
 
-    /// Has `write` put a message of at most `len_max` bytes into the buffer it is lent, and
-    /// queues as many as it returns.
+    /// Lets `write` fill a buffer with a message of at most `len_max` bytes, and queues as many as
+    /// it returns.
     ///
     /// # Errors
     /// More than `waiting_max` bytes wait already; `write` was not called.
@@ -146,12 +145,12 @@ impl Outbox {
         Ok(())
     }
 
-    /// Returns the next bytes to write; empty when nothing waits.
+    /// Returns the next bytes to write; empty if there are none.
     pub fn waiting(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
-    /// The first `count` bytes that waited have been written.
+    /// Removes the first `count` bytes, because they were written.
     pub fn written(&mut self, count: usize) {
         self.start += count;
         debug_assert!(self.start <= self.bytes.len(), "wrote more than waited");
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_message_beyond_the_bound_the_beginning_is_taken_and_the_next_is_whole() {
+    fn of_a_message_beyond_the_bound_only_the_beginning_is_returned() {
         let stream = [&[0, 9][..], b"too long!", &[0, 4], b"next", &[0, 5], b"again"].concat();
         for split in 0..=stream.len() {
             let (mut inbox, mut messages) = (Inbox::default(), Vec::new());
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_in_pieces_goes_on_where_it_stopped() {
+    fn writing_in_pieces_continues_where_it_stopped() {
         let stream = stream();
         for piece in 1..stream.len() {
             let mut outbox = Outbox { bytes: stream.clone(), start: 0 };

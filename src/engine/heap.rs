@@ -1,15 +1,15 @@
-//! An intrusive priority queue: the earliest first, and members leave from anywhere.
+//! Intrusive priority queue: the earliest member first, removal from any place.
 //!
-//! Connections retire at their age limit, which jitter puts out of dialling order, and most leave
-//! earlier for other reasons. A binary heap over slots whose members know their own place gives
-//! both in logarithmic time, with no stale entries that would pile up under churn. As with
+//! Connections retire at their age limit, which jitter puts out of dialling order, and most are
+//! closed earlier for other reasons. A binary heap over slots whose members know their own place
+//! does both in logarithmic time, without stale entries that would accumulate. As with
 //! [`super::list`], each call lends the slab.
 
 use crate::moment::Moment;
 
 /// Operations of a member of a heap.
 pub trait Aging {
-    /// Returns its due instant, which must not change while it is in the heap.
+    /// Returns the due time, which must not change while the member is in the heap.
     fn due(&self) -> Moment;
     /// Place in the heap; `None` if it is in none.
     fn place(&mut self) -> &mut Option<u32>;
@@ -22,7 +22,7 @@ pub struct Heap {
 }
 
 impl Heap {
-    /// Room for `capacity` slots, so that pushing never allocates.
+    /// An empty heap with room for `capacity` slots, so that pushing never allocates.
     pub fn with_capacity(capacity: usize) -> Self {
         Self { slots: Vec::with_capacity(capacity) }
     }
@@ -32,12 +32,12 @@ impl Heap {
         self.slots.reserve_exact(capacity.saturating_sub(self.slots.len()));
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         self.slots.capacity() * size_of::<u32>()
     }
 
-    /// The slot that is due first.
+    /// Returns the slot that is due first.
     pub fn first(&self) -> Option<u32> {
         self.slots.first().copied()
     }
@@ -48,7 +48,7 @@ impl Heap {
         self.rise(slab, self.slots.len() - 1);
     }
 
-    /// Takes `slot` out; does nothing if it is not in the heap.
+    /// Removes `slot`; does nothing if it is not in the heap.
     pub fn remove<T: Aging>(&mut self, slab: &mut [T], slot: u32) {
         let Some(place) = slab[slot as usize].place().take() else { return };
         let place = place as usize;
@@ -60,7 +60,7 @@ impl Heap {
         }
     }
 
-    /// Moves the slot at `place` up to where it belongs; returns its place.
+    /// Moves the slot at `place` up to its place in the order; returns that place.
     fn rise<T: Aging>(&mut self, slab: &mut [T], mut place: usize) -> usize {
         let slot = self.slots[place];
         let due = slab[slot as usize].due();
@@ -76,7 +76,7 @@ impl Heap {
         place
     }
 
-    /// Moves the slot at `place` down to where it belongs.
+    /// Moves the slot at `place` down to its place in the order.
     fn sink<T: Aging>(&mut self, slab: &mut [T], mut place: usize) {
         let slot = self.slots[place];
         let due = slab[slot as usize].due();

@@ -1,29 +1,29 @@
 //! Histograms of durations and sizes: counts in fixed buckets. PURE.
 //!
-//! [`Latency`] has four buckets for each doubling, fine enough for percentiles, and laid out so
-//! that every fourth edge is one of the reference's (0.25 ms times a power of two): both views come
-//! from the same counts. [`Sizes`] has the reference's buckets. An edge belongs to the bucket below
-//! it, as `le` has it. Adding is an index and an increment, and nothing is allocated.
+//! [`Latency`] has four buckets for each doubling, fine enough for percentiles, and every fourth
+//! edge is one of the reference's (0.25 ms times a power of two), so that both views come from the
+//! same counts. [`Sizes`] has the reference's buckets. An edge belongs to the bucket below it, as
+//! with `le`. Adding is an index and an increment, without allocation.
 
 use crate::moment::nanos;
 use std::time::Duration;
 
-/// The finest distinction: a sixteenth of a quarter of a millisecond.
+/// Width of the smallest bucket: a sixteenth of a quarter of a millisecond.
 const UNIT_NANOS: u64 = 15_625;
-/// Buckets for each doubling.
+/// Number of buckets for each doubling.
 const STEPS: usize = 4;
 /// The first bucket whose edge is one of the reference's, 0.25 ms.
 const FIRST_EDGE: usize = 11;
-/// The reference's edges: 0.25 ms times 2^0 to 2^15.
+/// Number of the reference's edges: 0.25 ms times 2^0 to 2^15.
 pub const EDGES: usize = 16;
-/// The last bucket has no upper edge.
+/// Number of buckets; the last has no upper edge.
 const BUCKETS: usize = FIRST_EDGE + STEPS * (EDGES - 1) + 2;
 
 /// Durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latency {
     counts: [u64; BUCKETS],
-    /// Of all durations, in nanoseconds; wraps after 584 years.
+    /// Sum of all durations, in nanoseconds; wraps after 584 years.
     sum_nanos: u64,
 }
 
@@ -34,7 +34,7 @@ impl Default for Latency {
 }
 
 impl Latency {
-    /// Counts one.
+    /// Counts one duration.
     #[inline]
     pub fn add(&mut self, took: Duration) {
         let took = nanos(took);
@@ -42,7 +42,7 @@ impl Latency {
         self.sum_nanos = self.sum_nanos.wrapping_add(took);
     }
 
-    /// Counts what another has counted.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         add_each(&mut self.counts, &other.counts);
         self.sum_nanos = self.sum_nanos.wrapping_add(other.sum_nanos);
@@ -63,12 +63,12 @@ impl Latency {
         self.counts.iter().sum()
     }
 
-    /// All together, in seconds.
+    /// Sum in seconds.
     pub fn sum_seconds(&self) -> f64 {
         self.sum_nanos as f64 / 1e9
     }
 
-    /// Returns the numbers of those up to each of the reference's edges.
+    /// Returns the number of values up to each of the reference's edges.
     pub fn cumulative(&self) -> [u64; EDGES] {
         let mut sums = [0; EDGES];
         let mut sum = 0;
@@ -81,8 +81,8 @@ impl Latency {
         sums
     }
 
-    /// The duration that a part of them, 0 to 1, did not exceed: to a fifth of itself, by the
-    /// middle of its bucket. Zero when there are none.
+    /// Returns the quantile `part`, 0 to 1, as the middle of its bucket: accurate to a fifth. Zero
+    /// if there are no values.
     pub fn quantile(&self, part: f64) -> Duration {
         let total = self.count();
         let wanted = (total as f64 * part).ceil().max(1.0) as u64;
@@ -97,7 +97,7 @@ impl Latency {
     }
 }
 
-/// The bucket that a duration belongs to.
+/// Index of a duration's bucket.
 fn bucket(nanos: u64) -> usize {
     let above = nanos.saturating_sub(1) / UNIT_NANOS;
     if above < STEPS as u64 {
@@ -122,7 +122,7 @@ pub fn edge_seconds(place: usize) -> f64 {
     0.00025 * (1u32 << place) as f64
 }
 
-/// Durations in the reference's buckets alone: where there are many of them.
+/// Durations in the reference's buckets only, to save memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Coarse {
     counts: [u64; EDGES],
@@ -131,7 +131,7 @@ pub struct Coarse {
 }
 
 impl Coarse {
-    /// Counts one.
+    /// Counts one duration.
     #[inline]
     pub fn add(&mut self, took: Duration) {
         let took = nanos(took);
@@ -140,7 +140,7 @@ impl Coarse {
         self.sum_nanos = self.sum_nanos.wrapping_add(took);
     }
 
-    /// Counts what another has counted.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         add_each(&mut self.counts, &other.counts);
         self.beyond += other.beyond;
@@ -152,12 +152,12 @@ impl Coarse {
         self.counts.iter().sum::<u64>() + self.beyond
     }
 
-    /// All together, in seconds.
+    /// Sum in seconds.
     pub fn sum_seconds(&self) -> f64 {
         self.sum_nanos as f64 / 1e9
     }
 
-    /// Returns the numbers of those up to each of the reference's edges.
+    /// Returns the number of values up to each of the reference's edges.
     pub fn cumulative(&self) -> [u64; EDGES] {
         running_sums(self.counts)
     }
@@ -176,7 +176,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Counts one of so many bytes.
+    /// Counts a message of `bytes` bytes.
     #[inline]
     pub fn add(&mut self, bytes: usize) {
         let place = SIZES.partition_point(|edge| usize::from(*edge) < bytes);
@@ -184,7 +184,7 @@ impl Sizes {
         self.sum += bytes as u64;
     }
 
-    /// Counts what another has counted.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         add_each(&mut self.counts, &other.counts);
         self.beyond += other.beyond;
@@ -196,12 +196,12 @@ impl Sizes {
         self.counts.iter().sum::<u64>() + self.beyond
     }
 
-    /// All bytes together.
+    /// Sum in bytes.
     pub fn sum(&self) -> u64 {
         self.sum
     }
 
-    /// Returns the numbers of those with up to each of [`SIZES`] bytes.
+    /// Returns the number of values up to each of [`SIZES`].
     pub fn cumulative(&self) -> [u64; SIZES.len()] {
         running_sums(self.counts)
     }
@@ -214,7 +214,7 @@ fn running_sums<const N: usize>(mut counts: [u64; N]) -> [u64; N] {
     counts
 }
 
-/// Adds each of `other` to its own counterpart.
+/// Adds each element of `other` to the same element of `own`.
 pub fn add_each(own: &mut [u64], other: &[u64]) {
     for (own, other) in own.iter_mut().zip(other) {
         *own += other;
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_since_is_the_difference_and_a_sum_has_both() {
+    fn differences_and_sums_of_histograms() {
         let mut early = Latency::default();
         early.add(Duration::from_millis(1));
         let mut late = early;

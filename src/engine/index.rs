@@ -1,49 +1,48 @@
-//! A hash index over the slots of a slab.
+//! Hash index over the slots of a slab.
 //!
-//! It stores no keys: the slab's members hold them, and the caller compares. Open addressing with
-//! linear probing at a load of at most one half, and removal by moving back what a hole would
-//! hide, so that there are no tombstones. Only the front of its memory is in use, as much as there
-//! are slots for: a few lines that stay in the cache, where the whole would cost a look into memory
-//! each time. When that part doubles all entries move, at most a few ten thousand; an index of more
-//! is in use as a whole. The memory is there from the start ([`Index::new`]), or it grows with that
-//! part ([`Index::growing`]). Hashes come from outside and are keyed there; those of strangers'
-//! names must be.
+//! It stores no keys: they are in the slab, and the caller compares. Open addressing with linear
+//! probing at a load of at most one half; removal moves entries back into the hole, so that there
+//! are no tombstones. Only the front of its memory is in use, in proportion to the slots: a few
+//! lines that stay in the cache, whereas the whole would cost a memory access each time. When that
+//! part doubles all entries move, at most a few ten thousand; a larger index is in use as a whole.
+//! The memory is reserved at the start ([`Index::new`]), or it grows with that part
+//! ([`Index::growing`]). The caller keys the hashes where strangers choose the names.
 
 use super::memory::{GROWN_MIN, place_of, prefetch};
 use crate::sys::memory::prefer_huge_pages;
 
-/// A hash and the slot behind it plus one; zero: vacant. So a new index is nothing but zeros, which
-/// the kernel has at hand without anybody touching them.
+/// A hash and its slot plus one; zero: vacant. So a new index consists of zeroed pages, which the
+/// kernel provides on first access.
 type Entry = (u32, u32);
 
-/// No smaller part of an elastic index is in use.
+/// Minimum size of the part in use of an elastic index.
 const SIZE_MIN: usize = 512;
-/// The part in use becomes a quarter of itself when so small a part of it is taken.
+/// The part in use shrinks to a quarter if less than one in this many entries is occupied.
 const SPARSE: usize = 16;
 
-/// An index of more entries is in use as a whole: to move so many would be a pause.
+/// Maximum size of an elastic index; moving more entries would be a pause.
 const SIZE_ELASTIC_MAX: usize = 65_536;
-/// A growing index that will be larger than that gets its full size when it is larger than this:
-/// each entry that moves may meet a page that the kernel is still to give.
+/// A growing index that exceeds that in the end gets its full size beyond this one, because each
+/// entry that moves may hit a page that the kernel has to provide.
 const SIZE_MOVED_MAX: usize = 8_192;
 
 /// Slots by hash.
 pub struct Index {
     entries: Box<[Entry]>,
-    /// The number of entries in use, a power of two, less one.
+    /// Number of entries in use, a power of two, less one.
     mask: usize,
-    /// The part in use does not become smaller than this.
+    /// Minimum size of the part in use.
     least: usize,
-    /// Entries that there can be at most.
+    /// Maximum number of entries.
     size_max: usize,
     len: usize,
     slots_max: usize,
-    /// Where entries are while the part in use is made larger or smaller.
+    /// Buffer for entries while the part in use is resized.
     moving: Vec<Entry>,
 }
 
 impl Index {
-    /// Room for `slots_max` slots.
+    /// An index with reserved memory for `slots_max` slots.
     pub fn new(slots_max: usize) -> Self {
         let size = (slots_max.max(1) * 2).next_power_of_two();
         let (least, moving_max) =
@@ -52,7 +51,7 @@ impl Index {
         Self { entries, mask: least - 1, least, size_max: size, len: 0, slots_max, moving }
     }
 
-    /// The same, with hardly any memory before there are slots in it.
+    /// The same, almost without memory before slots are added.
     pub fn growing(slots_max: usize) -> Self {
         let size_max = (slots_max.max(1) * 2).next_power_of_two();
         let least = if size_max > SIZE_ELASTIC_MAX { size_max } else { size_max.min(SIZE_MIN) };
@@ -61,23 +60,23 @@ impl Index {
         Self { entries, mask: size - 1, least, size_max, len: 0, slots_max, moving: Vec::new() }
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         size_of_val(&*self.entries) + self.moving.capacity() * size_of::<Entry>()
     }
 
-    /// The bytes that it can come to reserve.
+    /// Returns the maximum of reserved memory in bytes.
     pub fn reserved_max(&self) -> usize {
         let moving = if self.size_max > SIZE_ELASTIC_MAX { 0 } else { self.slots_max };
         (self.size_max + moving) * size_of::<Entry>()
     }
 
-    /// The slot with this hash that `is_it` recognises.
+    /// Returns the slot with this hash for which `is_it` returns true.
     pub fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         self.probe(hash, is_it).ok()
     }
 
-    /// The same, or else the vacant place where its entry would stand.
+    /// Returns the same slot, or the vacant place for its entry.
     #[inline]
     fn probe(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Result<u32, usize> {
         let mut place = hash as usize & self.mask;
@@ -91,7 +90,7 @@ impl Index {
         }
     }
 
-    /// Has the processor fetch where `hash` would be.
+    /// Prefetches the entry of `hash`.
     pub fn prefetch(&self, hash: u32) {
         prefetch(&self.entries[hash as usize & self.mask]);
     }
@@ -99,12 +98,12 @@ impl Index {
     /// Adds `slot` under `hash`.
     ///
     /// # Panics
-    /// Beyond the capacity it was made with: the slab is bounded by the same number.
+    /// Beyond its capacity, which is that of the slab.
     pub fn insert(&mut self, hash: u32, slot: u32) {
         self.insert_new(hash, slot, |_| false);
     }
 
-    /// The same, unless `is_it` recognises a slot that is there under this hash. Whether it was
+    /// The same, unless `is_it` returns true for a slot under this hash. Returns true if it was
     /// added.
     ///
     /// # Panics
@@ -121,7 +120,7 @@ impl Index {
         true
     }
 
-    /// Has twice as many entries in use, or all that there can be.
+    /// Doubles the part in use, or extends it to the maximum.
     #[cold]
     fn enlarge(&mut self) {
         let doubled = 2 * (self.mask + 1);
@@ -140,12 +139,12 @@ impl Index {
             }
         }
         if size > self.least {
-            // It may become smaller again.
+            // The part in use may shrink again.
             self.moving = Vec::with_capacity(self.slots_max.min(size / 2));
         }
     }
 
-    /// Has `size` entries in use from now on, of those that there are.
+    /// Changes the part in use to `size` entries, within the existing memory.
     #[cold]
     fn resize(&mut self, size: usize) {
         let mut moving = std::mem::take(&mut self.moving);
@@ -160,7 +159,7 @@ impl Index {
         self.moving = moving;
     }
 
-    /// Removes `slot`, which was added under `hash`; does nothing if it is not here.
+    /// Removes `slot`, which was added under `hash`; does nothing if it is absent.
     pub fn remove(&mut self, hash: u32, slot: u32) {
         let mut hole = hash as usize & self.mask;
         while self.entries[hole].1 != slot + 1 {
@@ -169,7 +168,7 @@ impl Index {
             }
             hole = (hole + 1) & self.mask;
         }
-        // Whoever would no longer be reached from its own place across the hole moves into it.
+        // An entry that would be unreachable from its home place across the hole moves into it.
         let mut place = hole;
         loop {
             place = (place + 1) & self.mask;
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_and_shrinks_with_what_is_in_it() {
+    fn the_index_grows_and_shrinks_with_its_contents() {
         let hash = |slot: u32| slot.wrapping_mul(0x9e37_79b1);
         let mut index = Index::new(20_000);
         let reserved = index.reserved();
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_growing_one_begins_small_and_never_moves_many() {
+    fn a_growing_index_begins_small_and_never_moves_many_entries() {
         let hash = |slot: u32| slot.wrapping_mul(0x9e37_79b1);
         for (slots, largest_move) in [(1, 0), (500, 512), (20_000, 32_768), (300_000, 8_192)] {
             let mut index = Index::growing(slots as usize);

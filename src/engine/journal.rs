@@ -1,13 +1,12 @@
-//! What queries leave behind for whoever logs them: pages of records.
+//! Records of queries for `log` and `dnstap`, collected in pages.
 //!
-//! Where a server block has `log` or `dnstap`, the forwarder puts a record on the open page for
-//! each thing that is to be told; the names and messages that belong to it lie behind one another
-//! in the page's bytes. The shell takes a page that is half full, or whose first record has waited
-//! for [`PAGE_AGE_MAX`], in exchange for an empty one. If there is none, records go on to be put on
-//! the page that is open, and what finds no room there is lost and counted. Whether a query is
-//! told at all is decided here, too, so one that is not costs next to nothing: its name against
-//! the rules of `log`, of which the first that has the name is the only one considered, and then
-//! the reply's kind ([`kinds`]) against that rule's classes.
+//! The forwarder adds a record to the open page for each event; its name and message are appended
+//! to the page's bytes. The shell takes a page that is half full, or whose first record has waited
+//! for [`PAGE_AGE_MAX`], in exchange for an empty one. Without an empty one the open page stays in
+//! use, and records that find no room are lost and counted. The decision to log a query is made
+//! here, too, so a query without a record costs almost nothing: its name is matched against the
+//! rules of `log`, of which only the first that matches counts, and then the reply's kind
+//! ([`kinds`]) against that rule's classes.
 
 pub mod kinds;
 
@@ -22,110 +21,110 @@ use ahash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// Records of a page: at half of them it is time to hand it on, so this is twice a batch that is
-/// worth a wake-up of whoever takes it.
+/// Maximum number of records of a page. A page is taken at half of them, so this is twice a batch
+/// that is worth a wake-up of the logger.
 pub const RECORDS_MAX: usize = 1_024;
-/// Bytes of names and messages of a page: of so many records with long names, or of 200 queries
-/// with their answers whole.
+/// Maximum length of names and messages of a page: those of all records with long names, or of 200
+/// queries with their whole answers.
 pub const BYTES_MAX: usize = 256 * 1_024;
-/// How long a record waits on a page that does not fill.
+/// Maximum time that a record waits on a page that does not fill.
 pub const PAGE_AGE_MAX: Duration = Duration::from_millis(20);
 
-/// What a record tells.
+/// Event of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A query has ended, which this rule of its block's `log` wants to be told.
+    /// A query has ended that matches this rule of its block's `log`.
     Ended(u16),
-    /// A client has asked.
+    /// A client has sent a query.
     ClientQuery,
-    /// An upstream is asked.
+    /// A query is sent to an upstream.
     ForwarderQuery,
-    /// An upstream has answered.
+    /// An upstream has responded.
     ForwarderResponse,
-    /// A client is answered.
+    /// A client gets a reply.
     ClientResponse,
 }
 
-/// Where a record's name or message lies in its page's bytes.
+/// Position of a record's name or message in its page's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     start: u32,
     len: u16,
 }
 
-/// The reply to a query, as far as it is told.
+/// Logged fields of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replied {
     /// The header's second word.
     pub flags: u16,
     /// The response code of 12 bits.
     pub rcode: u16,
-    /// The reply's length.
+    /// Length of the reply.
     pub size: u16,
 }
 
-/// Who asked, and what.
+/// Logged fields of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoggedQuery {
-    /// Who; `None`: nobody but us.
+    /// Address of the client; `None`: the query is our own.
     pub peer: Option<SocketAddr>,
-    /// The address that was asked.
+    /// Destination address.
     pub local: IpAddr,
-    /// How.
+    /// Transport of the query.
     pub transport: Transport,
     /// Time of arrival.
     pub since: Moment,
-    /// The query's length.
+    /// Length of the query.
     pub size: u16,
-    /// Its id, flags and EDNS.
+    /// Id, flags and EDNS.
     pub asked: Asked,
-    /// The type that it asks for.
+    /// QTYPE.
     pub rtype: u16,
-    /// The class.
+    /// QCLASS.
     pub class: u16,
 }
 
 /// Values of labels for a query that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Labels {
-    /// The upstream that was asked last, if one was.
+    /// Last upstream, if there was one.
     pub upstream: Option<SocketAddr>,
     /// Outcome of the reply.
     pub outcome: kinds::ResponseType,
 }
 
-/// One thing that is told.
+/// Record of one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// What.
+    /// Event.
     pub event: Event,
-    /// Of a query in this server block.
+    /// Number of the server block.
     pub block: u32,
-    /// Time when
+    /// Time of the event.
     pub at: Moment,
-    /// Of this query.
+    /// The query.
     pub asking: LoggedQuery,
-    /// The upstream, how and when it was asked, if it is about one.
+    /// Upstream, transport and time of the attempt, for events of upstreams.
     pub upstream: Option<(SocketAddr, Transport, Moment)>,
     /// The reply, if there is one.
     pub reply: Option<Replied>,
     /// Values of labels, if a format reads them and the query has ended.
     pub labels: Option<Labels>,
-    /// The name that was asked for, in wire format.
+    /// QNAME in wire format.
     pub name: Span,
-    /// The message that it is about; empty where nobody wants it.
+    /// The message; empty if it is not logged.
     pub message: Span,
 }
 
-/// Records, and what belongs to them. Its memory is reserved once.
+/// Records with their bytes. The memory is reserved once.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// In the order in which things happened.
+    /// Records in the order of the events.
     pub records: Vec<Record>,
     bytes: Vec<u8>,
-    /// Lines of the log that found no room since the page before.
+    /// Number of lines of the query log that were lost since the page before.
     pub log_lost: u64,
-    /// The same of `dnstap`.
+    /// Number of messages of `dnstap` that were lost.
     pub tap_lost: u64,
 }
 
@@ -136,13 +135,13 @@ impl Page {
         Self { records, bytes, ..Self::default() }
     }
 
-    /// Returns the bytes at `span`, which is of one of the records.
+    /// Returns the bytes at `span`, which belongs to one of the records.
     pub fn bytes(&self, span: Span) -> &[u8] {
         let start = span.start as usize;
         &self.bytes[start..start + usize::from(span.len)]
     }
 
-    /// Puts a record on it, with its name and message. False: there is no room, it is lost.
+    /// Adds a record with its name and message. Returns false if there is no room and it is lost.
     pub fn push(&mut self, mut record: Record, name: &[u8], message: &[u8]) -> bool {
         let is_long = self.bytes.len() + name.len() + message.len() > self.bytes.capacity();
         if is_long || self.records.len() == self.records.capacity() {
@@ -164,14 +163,14 @@ impl Page {
         span
     }
 
-    /// Nothing is on it any more.
+    /// Removes all contents.
     pub fn clear(&mut self) {
         self.records.clear();
         self.bytes.clear();
         (self.log_lost, self.tap_lost) = (0, 0);
     }
 
-    /// Returns true if anything is told by it.
+    /// Returns true if the page has neither records nor counts of lost ones.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.log_lost == 0 && self.tap_lost == 0
     }
@@ -181,7 +180,7 @@ impl Page {
             || 2 * self.bytes.len() >= self.bytes.capacity()
     }
 
-    /// The bytes that one has reserved.
+    /// Returns the reserved memory of a page in bytes.
     pub const fn reserved() -> usize {
         RECORDS_MAX * size_of::<Record>() + BYTES_MAX
     }
@@ -209,29 +208,29 @@ impl Rule {
     }
 }
 
-/// What of a server block's queries is told.
+/// Logging settings of a server block.
 #[derive(Default)]
 struct Wishes {
     rules: Vec<Rule>,
-    /// Somebody is sent what is said, the messages themselves too.
+    /// Set if `dnstap` is used; true: with the whole messages.
     taps: Option<bool>,
-    /// Somebody reads labels.
+    /// True if a format reads labels.
     labels: bool,
 }
 
-/// The open page of one worker, and what is to be put on it.
+/// Open page of one worker, and the settings of its server blocks.
 #[derive(Default)]
 pub struct Journal {
-    /// True if a server block wants anything told.
+    /// True for each server block with `log` or `dnstap`.
     wanted: Vec<bool>,
     wishes: Vec<Wishes>,
-    /// The addresses of the shell's listeners.
+    /// Addresses of the shell's listeners.
     locals: Vec<IpAddr>,
     page: Page,
 }
 
 impl Journal {
-    /// Of what `config` wants, in which the shell's listeners have these numbers.
+    /// The journal for `config`. `listeners`: number in the configuration of each of the shell's.
     pub fn new(config: &Config, listeners: &[Option<usize>], hasher: &RandomState) -> Self {
         let blocks = config.blocks.iter().map(|block| &block.stages);
         let wishes = blocks.map(|stages| Wishes {
@@ -251,7 +250,7 @@ impl Journal {
         Self { wanted, wishes, locals, page }
     }
 
-    /// Goes by `new`, whose page is empty and which is left with what holds no longer.
+    /// Adopts the settings of `new`, whose page is empty and which is left with the old ones.
     pub fn reload(&mut self, new: &mut Self) {
         std::mem::swap(&mut self.wanted, &mut new.wanted);
         std::mem::swap(&mut self.wishes, &mut new.wishes);
@@ -261,24 +260,24 @@ impl Journal {
         }
     }
 
-    /// Returns true if anything of this server block's queries is told.
+    /// Returns true if this server block has `log` or `dnstap`.
     #[inline]
     pub fn wants(&self, block: usize) -> bool {
         self.wanted.get(block).is_some_and(|wanted| *wanted)
     }
 
-    /// Returns true if somebody is sent what is said in this server block; true: with the messages.
+    /// Returns the `dnstap` setting of this server block; true: with the whole messages.
     pub fn taps(&self, block: usize) -> Option<bool> {
         self.wishes.get(block)?.taps
     }
 
-    /// Returns true if somebody reads labels of queries of this server block.
+    /// Returns true if a format of this server block reads labels.
     pub fn reads_labels(&self, block: usize) -> bool {
         self.wishes.get(block).is_some_and(|wishes| wishes.labels)
     }
 
-    /// Returns the rule of this server block's `log` for `name`, and the kinds of replies it
-    /// wants.
+    /// Returns the rule of this server block's `log` for `name`, and the kinds of replies that it
+    /// logs.
     pub fn rule(&self, block: usize, name: &[u8]) -> Option<(u16, u8)> {
         let rules = &self.wishes.get(block)?.rules;
         let mut folded = None;
@@ -289,43 +288,43 @@ impl Journal {
         Some((number as u16, rules[number].kinds))
     }
 
-    /// The address of the shell's listener with this number.
+    /// Returns the address of the shell's listener with this number.
     pub fn local(&self, listener: u16) -> IpAddr {
         self.locals.get(usize::from(listener)).copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into())
     }
 
-    /// Puts a record on the page. False: it is lost.
+    /// Adds a record to the page. Returns false if it is lost.
     pub fn push(&mut self, record: Record, name: &[u8], message: &[u8]) -> bool {
         debug_assert!(name.len() <= NAME_LEN_MAX);
         self.page.push(record, name, message)
     }
 
-    /// Returns the instant at which the page should be taken; in the past if it is half full.
+    /// Returns the time at which the page should be taken; in the past if it is half full.
     pub fn due(&self) -> Option<Moment> {
         let first = self.page.records.first()?;
         Some(if self.page.is_half_full() { Moment::ZERO } else { first.at.plus(PAGE_AGE_MAX) })
     }
 
-    /// Takes the page in exchange for one that is empty, or puts it back.
+    /// Exchanges the page for an empty one, or puts it back.
     pub fn swap(&mut self, page: &mut Page) {
         std::mem::swap(&mut self.page, page);
     }
 
-    /// The bytes that are reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         let page = reserved(&self.page.records) + self.page.bytes.capacity();
         page + reserved(&self.wishes) + self.wanted.capacity() + reserved(&self.locals)
     }
 }
 
-/// Returns true if a format of `log` or `dnstap` has a label.
+/// Returns true if a format of `log` or `dnstap` reads a label.
 fn reads_labels(stages: &Stages) -> bool {
     let formats = stages.log.iter().map(|rule| &rule.format);
     let extras = stages.dnstap.iter().filter_map(|tap| tap.extra.as_ref());
     formats.chain(extras).any(|format| format.contains("{/"))
 }
 
-/// Returns true if anything is told under `config`: then there are pages.
+/// Returns true if `config` needs pages.
 pub fn is_kept(config: &Config) -> bool {
     let wants = |block: &crate::config::ServerBlock| {
         !block.stages.log.is_empty() || !block.stages.dnstap.is_empty()
@@ -333,7 +332,7 @@ pub fn is_kept(config: &Config) -> bool {
     config.blocks.iter().any(wants)
 }
 
-/// A reply that we wrote, with this response code of 12 bits, as it is told.
+/// Returns the logged fields of a reply of ours with this response code of 12 bits.
 pub fn replied(reply: &[u8], rcode: u16) -> Replied {
     Replied { flags: u16_at(reply, 2).unwrap_or(0), rcode, size: reply.len() as u16 }
 }

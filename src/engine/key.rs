@@ -1,36 +1,35 @@
-//! Keys with generations: a slot's number and how often it was given out.
+//! Keys with generations: the number of a slot and the generation of its contents.
 //!
-//! A slot of a slab is used again and again. A key held by somebody else (the shell's event
-//! token, a queued send, a timer) must miss once its slot serves another, so every use of a slot
-//! has its own generation and a key matches only its own.
+//! Slots of a slab are reused. A key held elsewhere (the shell's event token, a queued send, a
+//! timer) must not match after its slot was reused, so each use of a slot has its own generation.
 
-/// Where something lives in a slab, and which of the slot's tenants it was.
+/// Slot of a slab, with the generation of its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The slot.
     pub index: u32,
-    /// The slot's use. Wraps after four thousand million, long after any key was forgotten.
+    /// Generation of the slot. Wraps after 2^32 uses, long after any key was forgotten.
     pub generation: u32,
 }
 
-/// How messages travel.
+/// Transport of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
-    /// A datagram each.
+    /// One message per datagram.
     #[default]
     Udp,
-    /// Many on a connection, each behind its length.
+    /// Many messages on a connection, each with its length.
     Tcp,
 }
 
-/// On what a query goes upstream, which decides what its OPT says.
+/// Kind of path to an upstream, which determines the options of the OPT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// A datagram.
     Datagram,
-    /// A connection in the clear.
+    /// An unencrypted connection.
     Tcp,
-    /// A connection whose bytes nobody else reads, though everybody sees how many they are.
+    /// An encrypted connection, where only the lengths of messages are visible.
     Secure,
 }
 
@@ -49,35 +48,35 @@ impl Way {
 pub struct PoolId(u32);
 
 impl PoolId {
-    /// Pools of an upstream: one per transport.
+    /// Number of pools per upstream: one per transport.
     const PER_UPSTREAM: u32 = 2;
 
-    /// The pool of connections to `upstream` over `transport`.
+    /// Returns the pool of connections to `upstream` over `transport`.
     pub fn new(upstream: usize, transport: Transport) -> Self {
         Self(Self::PER_UPSTREAM * upstream as u32 + transport as u32)
     }
 
-    /// The pools of `upstream`, in the order of their indices.
+    /// Returns the pools of `upstream`, in the order of their indices.
     pub fn of_upstream(upstream: usize) -> [Self; Self::PER_UPSTREAM as usize] {
         [Transport::Udp, Transport::Tcp].map(|transport| Self::new(upstream, transport))
     }
 
-    /// The pools that so many upstreams have: the length of tables of pools.
+    /// Returns the number of pools of `upstreams` upstreams: the length of tables of pools.
     pub fn count(upstreams: usize) -> usize {
         Self::new(upstreams, Transport::Udp).index()
     }
 
-    /// The pool with this place in tables of pools.
+    /// Returns the pool with this index in tables of pools.
     pub fn from_index(index: usize) -> Self {
         Self(index as u32)
     }
 
-    /// The place in tables of pools.
+    /// Returns the index in tables of pools.
     pub fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// The number of the upstream.
+    /// Returns the number of the upstream.
     pub fn upstream(self) -> usize {
         (self.0 / Self::PER_UPSTREAM) as usize
     }
@@ -91,7 +90,7 @@ impl PoolId {
     }
 }
 
-/// What the keeper wakes a worker for.
+/// Reason for which the keeper wakes a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sweep {
     /// A pool with connections to close.
@@ -105,7 +104,7 @@ pub enum Sweep {
 pub struct ConnectionId(pub Key);
 
 impl ConnectionId {
-    /// The slot, for tables kept beside the slab.
+    /// Returns the slot, for tables beside the slab.
     pub fn index(self) -> usize {
         self.0.index as usize
     }
@@ -120,7 +119,7 @@ pub struct ExchangeKey(pub Key);
 pub struct ConnectionKey(pub Key);
 
 impl ConnectionKey {
-    /// The slot, for tables kept beside this one.
+    /// Returns the slot, for tables beside the slab.
     pub fn index(self) -> usize {
         self.0.index as usize
     }

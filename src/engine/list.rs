@@ -1,10 +1,10 @@
-//! Intrusive lists: queues whose members leave from anywhere in constant time.
+//! Intrusive lists: queues with removal from any place in constant time.
 //!
 //! A query's deadline, a pool's idle connections, a connection's outstanding queries: all are
-//! first-in first-out, and all lose members from their middle when an answer comes. The links lie
-//! in the members themselves, so nothing is allocated and a member is found by its slot. A list
-//! does not know its slab: each call lends it, with a function that finds the right link in a
-//! member (one member is on several lists at once).
+//! first-in first-out, and all lose members in the middle when an answer comes. The links are in
+//! the members, so nothing is allocated and a member is found by its slot. A list has no reference
+//! to its slab: each call lends it, with a function that selects the link in a member, because one
+//! member is on several lists.
 
 /// No slot.
 pub const NONE: u32 = u32::MAX;
@@ -47,23 +47,23 @@ impl List {
         self.len as usize
     }
 
-    /// Returns true if there is none.
+    /// Returns true if there is no member.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The slot that has been here longest.
+    /// Returns the slot that was added first.
     pub fn front(&self) -> Option<u32> {
         (self.front != NONE).then_some(self.front)
     }
 
-    /// The slot that came next after `slot`, which is on the list.
+    /// Returns the slot that was added next after `slot`, which is on the list.
     pub fn after<T>(&self, slab: &[T], slot: u32, link: impl Fn(&T) -> &Link) -> Option<u32> {
         let behind = link(&slab[slot as usize]).behind;
         (behind != NONE).then_some(behind)
     }
 
-    /// The slots, those here longest first.
+    /// The slots in the order of the list.
     pub fn iter<'a, T>(
         &self,
         slab: &'a [T],
@@ -75,7 +75,7 @@ impl List {
         })
     }
 
-    /// Adds `slot` behind all others. It must not be on this list.
+    /// Adds `slot` at the end. It must not be on this list.
     pub fn push_back<T>(&mut self, slab: &mut [T], slot: u32, link: impl Fn(&mut T) -> &mut Link) {
         let back = std::mem::replace(&mut self.back, slot);
         let place = link(&mut slab[slot as usize]);
@@ -88,7 +88,7 @@ impl List {
         self.len += 1;
     }
 
-    /// Adds `slot` before all others. It must not be on this list.
+    /// Adds `slot` at the front. It must not be on this list.
     pub fn push_front<T>(&mut self, slab: &mut [T], slot: u32, link: impl Fn(&mut T) -> &mut Link) {
         let front = std::mem::replace(&mut self.front, slot);
         let place = link(&mut slab[slot as usize]);
@@ -101,7 +101,7 @@ impl List {
         self.len += 1;
     }
 
-    /// Takes `slot` out; does nothing if it is not on the list.
+    /// Removes `slot`; does nothing if it is not on the list.
     pub fn remove<T>(&mut self, slab: &mut [T], slot: u32, link: impl Fn(&mut T) -> &mut Link) {
         let place = std::mem::replace(link(&mut slab[slot as usize]), Link::OFF);
         if !place.on_list {

@@ -1,51 +1,50 @@
 //! Memory of the engine's tables: how much they have reserved, and how tables grow.
 //!
-//! Each table tells what it holds, beside its own fields, and a test compares the sums with what an
-//! allocator counts. Most tables are reserved at the start. Those of caches grow ([`grow`]),
-//! because there may be thousands of caches and most of them stay small. Reserved memory is not
-//! used memory: the kernel gives a page when it is first written to, and tables fill from their
-//! beginning.
+//! Each table counts its own memory, and a test compares the sums with the allocator. Most tables
+//! are reserved at the start. Those of caches grow ([`grow`]), because there may be thousands of
+//! caches and most stay small. Reserved memory is not used memory: the kernel provides a page on
+//! the first write, and tables fill from their beginning.
 
 use crate::sys::memory::prefer_huge_pages;
 pub use crate::sys::memory::prefetch;
 use std::collections::HashMap;
 
-/// Elements of a growing table that has any.
+/// Initial number of elements of a growing table.
 pub const GROWN_MIN: usize = 16;
-/// Bytes of the largest table that is copied to another place; what would be larger is reserved at
-/// its full size. So no growth takes longer than a copy of this, and large tables never move.
+/// Maximum size in bytes of a table that is copied when it grows; a larger one is reserved at its
+/// full size. So no growth takes longer than such a copy, and large tables never move.
 const COPIED_MAX: usize = 256 << 10;
 
-/// What one worker's engine has reserved, in bytes.
+/// Reserved memory of one worker's engine, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineMemory {
-    /// Outstanding queries and the clients who wait for them.
+    /// Outstanding queries and their waiting clients.
     pub exchanges: usize,
     /// The pools and their connections.
     pub pools: usize,
-    /// The caches of server blocks, as they are now.
+    /// Caches of server blocks at their present size.
     pub caches: usize,
-    /// The same when all of them are full.
+    /// The same if all of them are full.
     pub caches_max: usize,
-    /// Zones, stanzas and the names that they except.
+    /// Zones, stanzas and their excepted names.
     pub routes: usize,
-    /// What a turn hands to the shell.
+    /// Queues to the shell.
     pub queues: usize,
-    /// Additional bytes that parked queries can come to reserve; zero where nothing is parked.
+    /// Maximum of additional bytes for parked queries; zero if no query can be parked.
     pub parked_max: usize,
 }
 
-/// Bytes behind a vector.
+/// Memory of a vector's elements, in bytes.
 pub fn reserved<T>(table: &Vec<T>) -> usize {
     table.capacity() * size_of::<T>()
 }
 
-/// The bytes that `table` and what its boxes hold have reserved.
+/// Memory of a vector of boxes and their contents, in bytes.
 pub fn reserved_boxes<T>(table: &Vec<Box<T>>) -> usize {
     reserved(table) + table.len() * size_of::<T>()
 }
 
-/// Where a table lies: its address and its bytes, for who knows about pages.
+/// Address and length in bytes of a table, for page settings.
 pub type Place = (usize, usize);
 
 /// Returns the memory of the elements of a slice.
@@ -58,11 +57,11 @@ pub fn place_of_vec<T>(table: &Vec<T>) -> Place {
     (table.as_ptr().addr(), reserved(table))
 }
 
-/// Makes room in a full table that may have `max` elements: twice the room it has, or all of it
-/// where twice would be much to copy.
+/// Makes room in a full table of at most `max` elements: doubles it, or reserves the maximum if the
+/// copy would be large.
 ///
 /// # Panics
-/// When the table has `max` elements already.
+/// If the table has `max` elements already.
 #[cold]
 pub fn grow<T>(table: &mut Vec<T>, max: usize) {
     assert!(table.len() < max, "a table does not grow beyond its bound");
@@ -74,14 +73,14 @@ pub fn grow<T>(table: &mut Vec<T>, max: usize) {
     }
 }
 
-/// Elements of a table after its growth from `before`.
+/// Number of elements of a table after its growth from `before`.
 fn grown(before: usize, element_bytes: usize, max: usize) -> usize {
     let doubled = (2 * before).max(GROWN_MIN);
     if doubled * element_bytes > COPIED_MAX { max } else { doubled.min(max) }
 }
 
-/// Bytes behind a map, as the standard library lays it out: a byte of control for each bucket, of
-/// which an eighth stays free, and a group of them more.
+/// Memory of a map in the layout of the standard library: a control byte for each bucket, of which
+/// an eighth stays free, and an additional group of them.
 pub fn reserved_map<K, V, S>(map: &HashMap<K, V, S>) -> usize {
     const GROUP: usize = 16;
     match map.capacity() {
@@ -99,7 +98,7 @@ mod tests {
     use std::collections::HashMap;
 
     #[test]
-    fn a_table_doubles_until_that_would_be_much_to_copy() {
+    fn a_table_doubles_until_the_copy_would_be_large() {
         let rooms = |max: usize| {
             let mut table = Vec::<[u64; 8]>::new();
             let mut rooms = Vec::new();

@@ -1,18 +1,17 @@
-//! The engine: every decision about a query, and nothing else. PURE.
+//! The engine: all decisions about queries. PURE.
 //!
-//! No socket, clock, thread, log or unsafe: packets, time and randomness come in as arguments,
-//! and what comes out are replies in the caller's buffers and keys of connections to send on,
-//! dial or close. So whole outages run in virtual time, in a test, in milliseconds.
-//! [`forwarder`] is the one place that branches; it owns the rest, each of which has one
-//! invariant: [`message`] (bytes), [`zones`] and [`routes`] (routing), [`chain`] and [`stages`]
-//! (what happens besides forwarding), [`tsig`] (signatures of messages), [`policy`] (order),
-//! [`pool`] (connections), [`exchange`] (outstanding queries), [`cache`] (answers that are
-//! remembered), [`health`] (who is down),
-//! [`data`], [`hosts`] and [`authority`] (what loaders have loaded), [`errors`] and [`journal`]
-//! (what is to be logged), [`stats`] and [`tally`] (counters), and under them the containers
-//! [`key`], [`list`], [`heap`], [`index`], [`histogram`] and [`sketch`], and [`memory`], which says
-//! how large they are. [`shell`] is the contract with the one who moves the packets: what a shell
-//! has to do, and the loop that has it done at the end of a turn.
+//! No socket, clock, thread, log or unsafe: packets, time and randomness are arguments, and the
+//! results are replies in the caller's buffers and keys of connections to send on, dial or close.
+//! So whole outages run in virtual time, in a test, in milliseconds. [`forwarder`] is the one place
+//! that branches; it owns the rest, each of which has one invariant: [`message`] (bytes), [`zones`]
+//! and [`routes`] (routing), [`chain`] and [`stages`] (directives besides `forward`), [`tsig`]
+//! (signatures of messages), [`policy`] (order of upstreams), [`pool`] (connections), [`exchange`]
+//! (outstanding queries), [`cache`] (stored answers), [`health`] (health state of upstreams),
+//! [`data`], [`hosts`] and [`authority`] (data from loaders), [`errors`] and [`journal`] (logging),
+//! [`stats`] and [`tally`] (counters), and under them the containers [`key`], [`list`], [`heap`],
+//! [`index`], [`histogram`] and [`sketch`], and [`memory`], which counts their sizes. [`shell`] is
+//! the contract with the code that moves packets: its duties, and the loop that carries out an
+//! engine's decisions at the end of a turn.
 
 pub mod authority;
 pub mod cache;

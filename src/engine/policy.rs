@@ -1,13 +1,13 @@
-//! In which order a query tries the upstreams of its stanza.
+//! Order in which a query tries the upstreams of its stanza.
 //!
-//! A query carries its progress in a [`Tour`]: a bit for each upstream tried in this pass, and
-//! the one that was first. A pass tries each once; the next begins with the same first one, so
-//! that two upstreams are always tried in turn. Nothing is allocated and nothing is shuffled:
-//! picking uniformly among the untried is a uniform permutation.
+//! A query carries its progress in a [`Tour`]: a bit for each upstream tried in this pass, and the
+//! first one. A pass tries each once; the next begins with the same first one, so that two
+//! upstreams are always tried in turn. Nothing is allocated and nothing is shuffled: a uniform
+//! choice among the untried gives a uniform permutation.
 
 use crate::config::Policy;
 
-/// One query's way through its upstreams.
+/// Progress of one query through its upstreams.
 #[derive(Clone, Copy, Debug)]
 pub struct Tour {
     tried: u64,
@@ -15,22 +15,23 @@ pub struct Tour {
     begun: bool,
 }
 
-/// One stanza's memory between queries.
+/// State of one stanza between queries.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rotation {
     turn: u32,
 }
 
 impl Tour {
-    /// None tried yet.
+    /// No upstream tried yet.
     pub const NEW: Self = Self { tried: 0, first: 0, begun: false };
 
-    /// The one with this number was tried, and was the first.
+    /// A tour that began with upstream number `first`.
     pub fn begun_with(first: usize) -> Self {
         Self { tried: 1 << first, first: first as u8, begun: true }
     }
 
-    /// The next upstream to try, of `count` (1 to 64). `random` gives a uniform number each call.
+    /// Returns the next upstream to try, of `count` (1 to 64). `random` gives a uniform number per
+    /// call.
     pub fn next(
         &mut self,
         policy: Policy,
@@ -69,12 +70,12 @@ impl Tour {
     }
 }
 
-/// A number below `bound` from a uniform one.
+/// Returns a number below `bound` from a uniform one.
 fn below(bound: u32, random: u32) -> u32 {
     ((u64::from(random) * u64::from(bound)) >> 32) as u32
 }
 
-/// The position of the `n`-th set bit.
+/// Returns the position of the `n`-th set bit.
 fn nth_set(mut bits: u64, n: u32) -> u32 {
     for _ in 0..n {
         bits &= bits - 1;
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn sequential_is_the_lists_order_over_and_over() {
+    fn sequential_repeats_the_order_of_the_list() {
         let order = tour(Policy::Sequential, 3, &mut Rotation::default(), 7);
         assert_eq!(order, [0, 1, 2, 0, 1, 2, 0]);
     }

@@ -1,8 +1,8 @@
-//! Routing of questions: listener and name to server block, and within it to a stanza.
+//! Routing of questions: from listener and name to a server block and its stanza.
 //!
-//! The longest matching zone wins, and of a block's `forward` stanzas the first whose FROM and
-//! `except` match, in the order written. Built once from the configuration; the only thing that
-//! changes afterwards is whose turn it is among a stanza's upstreams.
+//! The longest matching zone wins, and the first of the block's `forward` stanzas whose FROM and
+//! `except` match, in the order written. Built once from the configuration; only the rotation among
+//! a stanza's upstreams changes afterwards.
 
 use super::key::Transport;
 use super::memory::reserved;
@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Maximum of attempts per query and upstream without a configured limit (RFC 9520 §3.1): upstreams
 /// that refuse at once would otherwise get queries as fast as they refuse.
 const ATTEMPTS_EACH: u32 = 3;
-/// Attempts per query at most, whatever the configuration says.
+/// Maximum of failed attempts per query, whatever the configuration.
 const FAILURES_MAX: u32 = 64;
 
 /// Address of a listener that is no longer configured.
@@ -30,7 +30,7 @@ const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)
 pub struct Stanza {
     from: Box<[u8]>,
     except: Zones<()>,
-    /// In which order its upstreams are tried.
+    /// Order in which its upstreams are tried.
     pub policy: Policy,
     /// Next upstream in turn.
     pub rotation: Rotation,
@@ -38,7 +38,7 @@ pub struct Stanza {
     block: Option<usize>,
     /// Numbers of the upstreams, over all stanzas.
     pub upstreams: Range<usize>,
-    /// Attempts that may end in an error before the query does.
+    /// Maximum number of failed attempts of a query.
     pub failures_max: u32,
     /// Index of the attempts' time-out in [`Routes::timeouts`].
     pub timeout_class: u32,
@@ -46,11 +46,11 @@ pub struct Stanza {
     pub failover: Rcodes,
     /// Responses with these codes hand the query to the next stanza.
     pub next: Rcodes,
-    /// So does NOERROR without any answer record.
+    /// NOERROR without an answer record does the same.
     pub next_on_nodata: bool,
     /// Reply with SERVFAIL at once when all upstreams are down.
     pub failfast: bool,
-    /// Clients who wait for its answers.
+    /// Number of clients that wait for its answers.
     pub under_way: u32,
     under_way_max: u32,
     force_tcp: bool,
@@ -58,14 +58,14 @@ pub struct Stanza {
     pub prefer_udp: bool,
 }
 
-/// Target of `next`.
+/// Result of a search for the stanza after `next`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextStanza {
-    /// To this stanza.
+    /// Number of the next stanza.
     Stanza(usize),
-    /// The stanza is the last of its block: nothing follows.
+    /// The stanza is the last of its block.
     End,
-    /// Stanzas follow, but none of them wants the name.
+    /// Stanzas follow, but none of them handles the name.
     Nowhere,
 }
 
@@ -78,7 +78,7 @@ pub struct ZoneMatch {
 }
 
 impl ZoneMatch {
-    /// Nobody's, and not counted.
+    /// No server block, and not counted.
     pub const NOWHERE: Self = Self { block: None, label_set: NOWHERE };
 
     /// Number of the server block; `None`: no server block.
@@ -89,32 +89,33 @@ impl ZoneMatch {
 
 /// One listener.
 struct Listening {
-    /// None where a block has a view: then all of them are among those.
+    /// Zones of blocks; empty if one has a view, because then all are among the views.
     zones: Zones<ZoneMatch>,
-    /// The blocks of a listener with a view, and where each is served.
+    /// Blocks of a listener with a view, and the match for each.
     views: Option<Box<(Views, Vec<ZoneMatch>)>>,
     /// Classes other than IN are served.
     any_class: bool,
-    /// Some of its server blocks answer zones themselves.
+    /// Some of its server blocks have own zones.
     has_own_zones: bool,
-    /// Of what no zone wants.
+    /// Match for questions outside all zones.
     nobody: ZoneMatch,
-    /// The address that it is configured with.
+    /// Configured address.
     local: SocketAddr,
 }
 
 /// All listeners, server blocks and stanzas.
 pub struct Routes {
     listeners: Vec<Listening>,
-    /// For each server block: its stanzas.
+    /// Stanzas of each server block.
     blocks: Vec<Range<usize>>,
     stanzas: Vec<Stanza>,
     timeouts: Vec<Duration>,
 }
 
 impl Routes {
-    /// As `config` says. `listeners`: for each of the shell's, which of the configuration's it is;
-    /// nobody is served on the others. `label_sets`: those of the configuration. `hasher` is keyed.
+    /// Builds the routes of `config`. `listeners`: number in the configuration of each of the
+    /// shell's listeners; the others serve no block. `label_sets`: those of the configuration.
+    /// `hasher` is keyed.
     pub fn new(
         config: &Config,
         listeners: &[Option<usize>],
@@ -160,7 +161,7 @@ impl Routes {
         Self { listeners: listeners.collect(), blocks, stanzas, timeouts }
     }
 
-    /// The bytes that all tables have reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         let zones = self.listeners.iter().map(|listener| {
             let views = listener.views.as_ref();
@@ -175,32 +176,32 @@ impl Routes {
         lists + zones + stanzas + reserved(&self.timeouts)
     }
 
-    /// The address that `listener` is configured with.
+    /// Returns the configured address of `listener`.
     pub fn local(&self, listener: u16) -> SocketAddr {
         self.listeners[usize::from(listener)].local
     }
 
-    /// The distinct lengths of attempts.
+    /// Returns the distinct time-outs of attempts.
     pub fn timeouts(&self) -> &[Duration] {
         &self.timeouts
     }
 
-    /// The stanza with this number.
+    /// Returns the stanza with this number.
     pub fn stanza(&mut self, number: usize) -> &mut Stanza {
         &mut self.stanzas[number]
     }
 
-    /// The server block of stanza number `stanza`, unless that is [`Routes::nowhere`].
+    /// Returns the server block of a stanza, unless that is [`Routes::nowhere`].
     pub fn block_of(&self, stanza: usize) -> Option<usize> {
         self.stanzas[stanza].block
     }
 
-    /// The stanza of what no other wants any more: it has no upstream.
+    /// Returns the stanza without upstreams, for questions that no other stanza handles.
     pub fn nowhere(&self) -> usize {
         self.stanzas.len() - 1
     }
 
-    /// The stanza that follows number `stanza` in its block and wants `name`.
+    /// Returns the next stanza in the block of number `stanza` that handles `name`.
     pub fn after(&self, stanza: usize, name: &LowercaseName) -> NextStanza {
         let end = self.stanzas[stanza].block.map_or(0, |block| self.blocks[block].end);
         let mut following = stanza + 1..end;
@@ -211,8 +212,8 @@ impl Routes {
         wanted.map_or(NextStanza::Nowhere, NextStanza::Stanza)
     }
 
-    /// Returns the place of a question that came in on `listener`. `facts` is asked only where
-    /// there are views. Every query is looked up here, so it is inlined whatever else calls it.
+    /// Returns the server block and label of a question on `listener`. `facts` is only called if
+    /// there are views. Every query is looked up here, so it is always inlined.
     #[inline(always)]
     pub fn zone_match<'a>(
         &self,
@@ -226,23 +227,24 @@ impl Routes {
         let Listening { zones, any_class, has_own_zones, .. } = listening;
         let zone_match = match rtype {
             _ if class != class::IN && !any_class => None,
-            // The names below a zone of ours are its own, and only its own name is its parent's.
+            // Names below one of our zones belong to it; only its apex belongs to its parent for
+            // DS.
             rtype::DS if *has_own_zones => zones.parents(name),
             rtype::DS => zones.topmost(name),
             _ => zones.longest(name),
         };
-        // Where there are views, there is nothing among the zones.
+        // With views the zones are empty.
         zone_match.unwrap_or_else(|| listening.choose(facts))
     }
 
-    /// The number of the stanza of `block` that handles `name`.
+    /// Returns the number of the stanza of `block` that handles `name`.
     pub fn stanza_in(&self, block: usize, name: &LowercaseName) -> Option<usize> {
         self.blocks[block].clone().find(|stanza| self.stanzas[*stanza].handles(name))
     }
 }
 
 impl Listening {
-    /// Returns the place of a question that is not for a zone without views.
+    /// Returns the match of a question that is in no zone without views.
     fn choose<'a>(&self, facts: impl FnOnce() -> Facts<'a>) -> ZoneMatch {
         let Some((views, matches)) = self.views.as_deref() else { return self.nobody };
         let facts = facts();
@@ -263,8 +265,7 @@ fn candidate<'a>(config: &'a Config, zone: &'a Name, block: usize) -> Candidate<
     Candidate { zone, view: block.stages.view.as_ref(), refuses }
 }
 
-/// Returns true if its listeners take questions of every class; the others take those about the
-/// Internet.
+/// Returns true if listeners of the block accept questions of every class; others accept class IN.
 fn serves_any_class(block: &ServerBlock) -> bool {
     !block.forwards.is_empty() || block.stages.chaos.is_some()
 }
@@ -297,7 +298,7 @@ impl Stanza {
         }
     }
 
-    /// Without a name or an upstream; `next`: the number that an upstream would have.
+    /// The stanza without a name or an upstream; `next`: number of the next upstream.
     fn of_nobody(next: usize, hasher: &RandomState) -> Self {
         Self {
             from: Box::default(),
@@ -319,7 +320,7 @@ impl Stanza {
         }
     }
 
-    /// Returns true if another client may wait for it.
+    /// Returns true if another client may wait for its answers.
     pub fn has_room(&self) -> bool {
         self.under_way < self.under_way_max
     }
@@ -333,14 +334,14 @@ impl Stanza {
         }
     }
 
-    /// A name at or below FROM that no `except` excludes; FROM itself is never excluded.
+    /// Returns true for a name at or below FROM that no `except` excludes; FROM is never excluded.
     fn handles(&self, name: &LowercaseName) -> bool {
         name.is_within(&self.from)
             && (name.as_bytes() == &*self.from || self.except.longest(name).is_none())
     }
 }
 
-/// The number of `timeout` among the distinct ones, of which there are few.
+/// Index of `timeout` among the distinct ones, of which there are few.
 fn class_of(timeouts: &mut Vec<Duration>, timeout: Duration) -> u32 {
     let known = timeouts.iter().position(|other| *other == timeout);
     let class = known.unwrap_or_else(|| {
@@ -368,7 +369,7 @@ mod tests {
         unreachable!("there are no views")
     }
 
-    /// The block, and in it the stanza.
+    /// Returns the numbers of the block and its stanza.
     fn find(routes: &Routes, name: &str, rtype: u16) -> Option<(usize, Option<usize>)> {
         let name = LowercaseName::new(Name::parse(name).unwrap().as_wire());
         let block = routes.zone_match(0, &name, rtype, class::IN, no_views).block()?;
@@ -392,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_other_than_in_are_for_listeners_with_a_block_that_knows_them() {
+    fn classes_other_than_in_need_a_block_that_accepts_them() {
         let name = LowercaseName::new(b"\x01a\x00");
         for (text, block) in [("bind 127.0.0.1\n any", None), ("forward . 127.0.0.1", Some(0))] {
             let routes = routes(&format!(". {{\n {text}\n}}\n"));
@@ -403,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_are_bounded_even_when_the_configuration_says_no_cap() {
+    fn attempts_are_bounded_without_a_configured_limit() {
         let cap = |text: &str| {
             let text = format!(". {{\n forward . 127.0.0.1 {{\n {text}\n}}\n}}\n");
             routes(&text).stanza(0).failures_max

@@ -1,10 +1,10 @@
-//! The contract between an engine and the shell around it. PURE.
+//! The contract between an engine and its shell. PURE.
 //!
-//! A [`Shell`] owns an engine, sockets or something that stands for them, and ways to its
-//! neighbours. It feeds the engine with packets, time and the failures of sockets, and ends each
-//! turn with [`settle`], which has it carry out all that the engine has decided. So the worker, the
-//! simulator, tests and benches share one loop and the constants of it. Everything is resolved
-//! when the program is built: no call on the way of a query is dynamic, and nothing is allocated.
+//! A [`Shell`] owns an engine, sockets or a substitute for them, and channels to its neighbours. It
+//! passes packets, time and socket errors to the engine, and ends each turn with [`settle`], which
+//! carries out the engine's decisions. So the worker, the simulator, tests and benches share one
+//! loop and its constants. All calls are resolved at compile time: none on the path of a query is
+//! dynamic, and nothing is allocated.
 
 use super::errors::{Fault, Operation};
 use super::exchange::{Client, EXCHANGES_MAX};
@@ -15,8 +15,8 @@ use super::memory::reserved;
 use crate::moment::Moment;
 use std::time::Duration;
 
-/// Bytes of a datagram that a shell reads. Larger queries are FORMERR, larger responses TC; both
-/// are beyond anything that we or sane clients advertise.
+/// Maximum length of a datagram that a shell reads. Longer queries get FORMERR, longer responses
+/// count as truncated; both exceed the sizes that we or sane clients advertise.
 pub const DATAGRAM_LEN_MAX: usize = 2_048;
 /// Delay until the next call of [`settle`] when a notice could not be delivered.
 pub const NOTICE_RETRY: Duration = Duration::from_millis(10);
@@ -26,20 +26,20 @@ pub trait Shell {
     /// The engine.
     fn engine(&mut self) -> &mut Forwarder;
 
-    /// Returns the state that [`settle`] keeps between two turns.
+    /// Returns the buffers of [`settle`].
     fn buffers(&mut self) -> &mut Buffers;
 
-    /// Opens the socket of `connection`, if it has none, though no query waits for it.
+    /// Opens the socket of `connection`, if it has none, although no query waits for it.
     ///
     /// # Errors
-    /// It cannot be opened: its queries move on.
+    /// It cannot be opened; its queries are moved.
     fn open(&mut self, now: Moment, connection: ConnectionId) -> Result<(), Fault>;
 
-    /// Sends `queries` on `connection`, the longest first, and opens its socket before if it has
-    /// none. [`Forwarder::query`] has the bytes of each, or nothing if it has ended meanwhile.
+    /// Sends `queries` on `connection`, the longest first, and opens its socket first if it has
+    /// none. [`Forwarder::query`] returns the bytes of each, or `None` if it has ended meanwhile.
     ///
     /// # Errors
-    /// The connection cannot be opened or written to: its queries move on.
+    /// The connection cannot be opened or written to; its queries are moved.
     fn send(
         &mut self,
         now: Moment,
@@ -50,41 +50,41 @@ pub trait Shell {
     /// Closes the socket of `connection`, if it has one.
     fn close(&mut self, now: Moment, connection: ConnectionId);
 
-    /// Delivers the reply to a query that found no answer.
+    /// Delivers the reply to a failed query.
     fn deliver(&mut self, now: Moment, client: &Client, reply: &[u8]);
 
-    /// Sends all replies that wait.
+    /// Sends all queued replies.
     fn flush(&mut self, _now: Moment) {}
 
     /// Delivers `notice`. Returns false if it cannot be delivered now.
     fn notice(&mut self, now: Moment, notice: &Notice) -> bool;
 }
 
-/// Buffers that [`settle`] keeps between two turns.
+/// Buffers of [`settle`] between two turns.
 #[derive(Default)]
 pub struct Buffers {
     sends: Vec<Outgoing>,
-    /// Buffer of replies to failed queries: a reply that was held back may be of any length.
+    /// Buffer for replies to failed queries: a response that was held back may have any length.
     failure: Box<[u8]>,
 }
 
 impl Buffers {
-    /// Large enough for all that an engine can decide in a turn.
+    /// Buffers for the maximum number of decisions in a turn.
     pub fn new() -> Self {
         Self { sends: Vec::with_capacity(EXCHANGES_MAX), failure: vec![0; TCP_MESSAGE_MAX].into() }
     }
 
-    /// The bytes that are reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         reserved(&self.sends) + self.failure.len()
     }
 }
 
-/// Ends a turn: has `shell` carry out all that its engine has decided. Returns false if a notice
-/// could not be delivered: then it has to be called again within [`NOTICE_RETRY`].
+/// Ends a turn: carries out all decisions of the engine. Returns false if a notice could not be
+/// delivered; then it has to be called again within [`NOTICE_RETRY`].
 pub fn settle<S: Shell>(shell: &mut S, now: Moment) -> bool {
     let mut delivered = true;
-    // The engine's bound on attempts ends it.
+    // The engine's limit on attempts ends this loop.
     loop {
         while let Some(connection) = shell.engine().next_dial() {
             if let Err(fault) = shell.open(now, connection) {
@@ -109,10 +109,10 @@ pub fn settle<S: Shell>(shell: &mut S, now: Moment) -> bool {
     }
 }
 
-/// Has `shell` send the queries that its engine has decided to send, in groups of one connection;
-/// the turn's batches end with that. A connection that fails has its queries moved on, so there may
-/// be more to send; the engine's bound on attempts ends that. Part of [`settle`], and for shells
-/// that send before the end of the turn.
+/// Sends the queries that the engine has decided to send, grouped by connection, and ends the
+/// turn's batches. The queries of a failed connection are moved and sent in the next round; the
+/// engine's limit on attempts ends that. Part of [`settle`]; shells that send before the end of the
+/// turn call it directly.
 pub fn send_queries<S: Shell>(shell: &mut S, now: Moment) {
     let mut sends = std::mem::take(&mut shell.buffers().sends);
     loop {

@@ -1,30 +1,30 @@
 //! Most frequent keys in fixed memory: a space-saving sketch. PURE.
 //!
-//! It remembers [`KEYS_MAX`] keys. One that is seen again counts up; a new one takes the place of
-//! the rarest and its count, so a count is never too small, and too large by [`Counted::error`] at
-//! most (Metwally, Agrawal, El Abbadi 2005, §3). What occurs in more than one of [`KEYS_MAX`] is
-//! always among them, however many others there are. Keys are strangers' bytes, bounded in length.
+//! It counts [`KEYS_MAX`] keys. A known key increments its count; a new one replaces the rarest and
+//! adds to its count, so a count is never too small, and too large by at most [`Counted::error`]
+//! (Metwally, Agrawal, El Abbadi 2005, §3). A key with more than one in [`KEYS_MAX`] occurrences is
+//! always among them. Keys are bytes from strangers, of limited length.
 //!
-//! [`Sampler`] decides who is looked at all: under load one of many, whose weight makes up for it,
-//! so the cost is bounded by the second and not by the query.
+//! [`Sampler`] selects the queries to count: under load one of many, with a weight to compensate,
+//! so the cost is bounded per second and does not grow with the number of queries.
 
 use super::index::Index;
 use crate::moment::Moment;
 use ahash::RandomState;
 use std::time::Duration;
 
-/// Keys that are remembered.
+/// Number of counted keys.
 pub const KEYS_MAX: usize = 128;
-/// Bytes of a key: a name in wire format is the longest.
+/// Maximum length of a key: a name in wire format.
 const KEY_LEN_MAX: usize = 255;
-/// Samples wanted a second.
+/// Number of samples per second.
 const SAMPLES: u64 = 1_000;
-/// Over how long the rate is measured that the next samples go by.
+/// Time over which the rate for the next samples is measured.
 const WINDOW: Duration = Duration::from_millis(200);
-/// From one sample to the next at most.
+/// Maximum distance of two samples, in queries.
 const STRIDE_MAX: u64 = 1 << 16;
 
-/// A key, and how often it was seen.
+/// A key with its count.
 #[derive(Clone, Copy)]
 pub struct Counted {
     key: [u8; KEY_LEN_MAX],
@@ -32,7 +32,7 @@ pub struct Counted {
     hash: u32,
     /// Lower bound of the count.
     pub count: u64,
-    /// By how much `count` may be too large.
+    /// Maximum excess of `count`.
     pub error: u64,
 }
 
@@ -51,12 +51,12 @@ pub struct Sketch {
 }
 
 impl Sketch {
-    /// An empty one. `hasher` is keyed.
+    /// An empty sketch. `hasher` is keyed.
     pub fn new(hasher: RandomState) -> Self {
         Self { hasher, keys: Vec::with_capacity(KEYS_MAX), places: Index::new(KEYS_MAX) }
     }
 
-    /// Counts `key`, which stands for `weight` of its kind. What is too long for a key is not.
+    /// Counts `key` with `weight`. A key that is too long is ignored.
     pub fn add(&mut self, key: &[u8], weight: u64) {
         if key.len() > KEY_LEN_MAX {
             return;
@@ -83,19 +83,19 @@ impl Sketch {
         self.keys[rarest] = newcomer;
     }
 
-    /// Returns the remembered keys, in no order.
+    /// Returns the counted keys, unordered.
     pub fn keys(&self) -> &[Counted] {
         &self.keys
     }
 
-    /// Forgets everything.
+    /// Removes all keys.
     pub fn clear(&mut self) {
         for (place, known) in self.keys.drain(..).enumerate() {
             self.places.remove(known.hash, place as u32);
         }
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         self.keys.capacity() * size_of::<Counted>() + self.places.reserved()
     }
@@ -107,7 +107,7 @@ pub struct Sampler {
     /// Number of queries until the next sample.
     left: u64,
     stride: u64,
-    /// Seen since `since`, up to the last sample.
+    /// Number of queries since `since`, up to the last sample.
     seen: u64,
     since: Moment,
 }
@@ -119,7 +119,7 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// Returns true if this one is a sample, and for how many it stands.
+    /// Returns the weight of the query if it is a sample.
     #[inline]
     pub fn next(&mut self, now: Moment) -> Option<u64> {
         self.left -= 1;
@@ -138,7 +138,7 @@ impl Sampler {
             self.stride = (rate / SAMPLES).clamp(1, STRIDE_MAX).next_power_of_two();
             (self.seen, self.since) = (0, now);
         } else if self.seen > SAMPLES * self.stride {
-            // A flood that has just begun does not have the window to itself.
+            // Reacts to a flood before the window ends.
             self.stride = (2 * self.stride).min(STRIDE_MAX);
         }
         self.left = self.stride;
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_occurs_often_is_there_however_many_others_there_are() {
+    fn frequent_keys_are_kept_however_many_others_there_are() {
         let mut sketch = sketch();
         let mut true_count = 0;
         for number in 0u32..100_000 {

@@ -1,8 +1,8 @@
 //! Counters of a worker: plain fields, incremented by the code that they count.
 //!
-//! No atomics: a worker owns its own and hands out copies when asked. Every packet that comes in
-//! ends in exactly one of `replies` by response code or `drops` by reason (or is still
-//! outstanding), so that the books can be checked.
+//! No atomics: a worker owns its counters and hands out copies. Every received packet ends in
+//! exactly one of `replies` by response code or `drops` by reason (or is still outstanding), so
+//! that the sums can be checked.
 
 use super::errors::{TLS_FAULTS, TlsFault};
 use super::histogram::{Latency, add_each};
@@ -20,14 +20,13 @@ pub enum DropReason {
     QueryTooShort,
     /// A client's packet was a response.
     QueryIsResponse,
-    /// A client's packet came from port 0, where no reply can go.
+    /// A client's packet came from port 0, to which no reply can be sent.
     QueryFromPortZero,
-    /// A stage, such as an access list, says that a client gets no reply.
+    /// A stage, such as an access list, drops the query.
     QueryDenied,
     /// The reply could not be sent: socket buffer full or peer unreachable.
     ReplyNotSent,
-    /// An upstream's packet is no response to a QUERY with one question, or a record in it cannot
-    /// be read to its end.
+    /// An upstream's packet is no response to a QUERY with one question, or has a malformed record.
     ResponseMalformed,
     /// No query with its id is outstanding on its connection: late, repeated or forged.
     ResponseUnmatched,
@@ -70,59 +69,58 @@ pub struct Stats {
     pub replies: [u64; RCODES],
     /// Packets dropped, by [`DropReason`].
     pub drops: [u64; DROP_REASONS],
-    /// Queries that joined one already on its way.
+    /// Queries that joined an outstanding one.
     pub coalesced: u64,
-    /// Queries refused with SERVFAIL because every slot was taken.
+    /// Queries refused with SERVFAIL because the maximum was outstanding.
     pub overloaded: u64,
     /// Queries refused because their stanza's `max_concurrent` was reached.
     pub concurrent_rejects: u64,
-    /// Times that a query found all upstreams of its stanza down.
+    /// Number of queries that found all upstreams of their stanza down.
     pub all_down: u64,
-    /// Connections that clients opened.
+    /// Connections opened by clients.
     pub connections: u64,
-    /// Connections of clients that were closed at once: all places, or all of their address, taken.
+    /// Client connections closed at once, because the maximum in total or per address was reached.
     pub connections_refused: u64,
-    /// Handshakes with clients, over TLS.
+    /// TLS handshakes with clients.
     pub handshakes: Handshakes,
-    /// Errors of queries that were to be logged and found no room on their way.
+    /// Records of query errors that were lost before they were logged.
     pub errors_lost: u64,
-    /// Lines of the query log that found no room on their way.
+    /// Lines of the query log that were lost.
     pub log_lost: u64,
-    /// Messages for `dnstap` that found none.
+    /// Messages for `dnstap` that were lost.
     pub tap_lost: u64,
     /// Counters of the stages of server blocks.
     pub stages: StageStats,
-    /// Signed queries of clients where `tsig` is for them, in the order of
-    /// [`TSIG_RESULT_NAMES`].
+    /// Signed queries of clients in blocks with `tsig`, in the order of [`TSIG_RESULT_NAMES`].
     pub tsig: [u64; TSIG_RESULTS],
-    /// Queries that needed the answers to others.
+    /// Queries that waited for the answers to other queries.
     pub parked: ParkedStats,
-    /// From queries to their replies, of all that were understood.
+    /// Time from queries to their replies, of all well-formed queries.
     pub latency: Latency,
-    /// Times that the worker panicked and was started afresh.
+    /// Number of panics after which the worker was restarted.
     pub panics: u64,
-    /// By upstream, in the order of the configuration.
+    /// Counters by upstream, in the order of the configuration.
     pub upstreams: Vec<UpstreamStats>,
-    /// By cache, in the order of the server blocks that have one.
+    /// Counters by cache, in the order of the server blocks that have one.
     pub caches: Vec<CacheStats>,
-    /// By template, in the order of the configuration.
+    /// Counters by template, in the order of the configuration.
     pub templates: Vec<TemplateStats>,
 }
 
-/// Queries that needed the answers to others, which the server asked itself.
+/// Queries that waited for the answers to queries of this server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ParkedStats {
     /// Queries that were parked.
     pub queries: u64,
-    /// Queries that were asked for them.
+    /// Queries that this server asked for them.
     pub asked: u64,
-    /// Queries that were not, because too many led to one another.
+    /// Queries not asked because the nesting was too deep.
     pub too_deep: u64,
-    /// Queries that were not, because one of a client's had too many asked for it.
+    /// Queries not asked because too many were asked for one client's query.
     pub too_many: u64,
-    /// Queries that were not parked, because as many were as may be.
+    /// Queries not parked because the maximum was reached.
     pub full: u64,
-    /// Replies that were not kept, because all of them would have had too many bytes.
+    /// Replies not kept because their total length would exceed the maximum.
     pub too_large: u64,
 }
 
@@ -140,13 +138,13 @@ impl ParkedStats {
 /// Counters of one stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageCounts {
-    /// Looked at, and let through.
+    /// Queries let through.
     pub passed: u64,
-    /// Answered.
+    /// Queries answered.
     pub answered: u64,
-    /// Refused, or failed.
+    /// Queries refused or failed.
     pub refused: u64,
-    /// Dropped without a reply.
+    /// Queries dropped without a reply.
     pub dropped: u64,
 }
 
@@ -160,13 +158,13 @@ macro_rules! stage_stats {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct StageStats {
             $($(
-                #[doc = concat!("What `", $name, "` did.")]
+                #[doc = concat!("Counters of `", $name, "`.")]
                 pub $module: StageCounts,
             )?)*
         }
 
         impl StageStats {
-            /// Each with its name.
+            /// Counters of each stage with its name.
             pub fn named(&self) -> Vec<(&'static str, StageCounts)> {
                 vec![$($(($name, self.$module),)?)*]
             }
@@ -186,47 +184,47 @@ pub struct UpstreamStats {
     pub sent: u64,
     /// Responses that ended an exchange.
     pub answered: u64,
-    /// Attempts that nobody answered in time.
+    /// Attempts that timed out.
     pub timed_out: u64,
     /// Attempts whose connection failed (refused, unreachable, could not be opened).
     pub failed: u64,
-    /// Responses that refused EDNS, after which the query went out again without it.
+    /// Responses that refused EDNS, after which the query was repeated without it.
     pub edns_refused: u64,
     /// Errors without a question.
     pub bare_errors: u64,
-    /// From attempts to the responses that were believed.
+    /// Time from attempts to their accepted responses.
     pub latency: Latency,
     /// Connections of the UDP pool.
     pub pool: PoolStats,
     /// Connections of the TCP or TLS pool.
     pub tcp: PoolStats,
-    /// Handshakes with it, over TLS.
+    /// TLS handshakes with it.
     pub handshakes: Handshakes,
 }
 
 /// TLS handshakes of one side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Handshakes {
-    /// Finished, from the first to the last of it.
+    /// Full handshakes.
     pub full: u64,
-    /// Finished by resuming an earlier session.
+    /// Handshakes that resumed an earlier session.
     pub resumed: u64,
-    /// Ended otherwise, by [`TlsFault`].
+    /// Failed handshakes, by [`TlsFault`].
     pub failed: [u64; TLS_FAULTS],
-    /// Times that one had to wait because others had taken the time there is for them.
+    /// Number of handshakes that waited because the handshake budget was used up.
     pub deferred: u64,
-    /// Durations of finished handshakes, the connection's own included.
+    /// Durations of finished handshakes, including the connect.
     pub took: Latency,
 }
 
 impl Handshakes {
-    /// Counts one that is finished.
+    /// Counts a finished handshake.
     pub fn count(&mut self, resumed: bool, took: Duration) {
         *(if resumed { &mut self.resumed } else { &mut self.full }) += 1;
         self.took.add(took);
     }
 
-    /// Counts one that is not.
+    /// Counts a failed handshake.
     pub fn fail(&mut self, fault: TlsFault) {
         self.failed[fault as usize] += 1;
     }
@@ -244,28 +242,28 @@ impl Handshakes {
 /// Counters of a pool's connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
-    /// Dialled.
+    /// Connections dialled.
     pub opened: u64,
-    /// Taken from the pool again.
+    /// Connections taken from the pool again.
     pub reused: u64,
     /// Batches that shared a busy connection because the pool was at its limit.
     pub shared: u64,
-    /// Closed for having been idle for `expire`.
+    /// Closed after being idle for `expire`.
     pub expired: u64,
-    /// Closed for having reached `max_age`.
+    /// Closed at the age of `max_age`.
     pub aged: u64,
-    /// Closed because the pool was larger than it needed to be, or `max_idle_conns` was reached.
+    /// Closed because the pool was larger than needed, or `max_idle_conns` was reached.
     pub surplus: u64,
     /// Closed because a query on it timed out or its socket failed.
     pub broken: u64,
-    /// Closed though usable, so that others take their place: distrusted, or for balance.
+    /// Closed although usable, to be replaced: distrusted, or for balance.
     pub renewed: u64,
-    /// Queries that were stuck behind others on a connection and were asked again on another.
+    /// Queries that were stuck behind others on a connection and were moved to another.
     pub moved: u64,
-    /// Times that a query was stuck and could not be: no other connection, or enough was asked
-    /// again.
+    /// Number of stuck queries that were not moved: no other connection, or too many repeated
+    /// already.
     pub unmoved: u64,
-    /// Queries that were asked again at no cost because their connection ended behind an answer.
+    /// Queries repeated at no cost because their connection was closed behind an answer.
     pub asked_again: u64,
     /// Connections dialled while the upstream was known to close them after a few answers.
     pub limited: u64,
@@ -289,11 +287,11 @@ pub enum Reason {
     Silent,
     /// The socket failed, or the upstream closed the connection.
     Failed,
-    /// Nothing is to be sent any more.
+    /// The pools were stopped.
     Stopped,
-    /// Others like it failed, so it may lead to where too many do.
+    /// Others failed, so it may lead to a failed backend.
     Distrusted,
-    /// `rebalance`: it was old.
+    /// Renewed by `rebalance` because of its age.
     Rebalanced,
 }
 
@@ -311,20 +309,20 @@ pub const REASON_NAMES: [&str; REASONS] = [
     "distrust",
     "rebalance",
 ];
-/// Up to how many seconds old connections were that are counted together.
+/// Upper edges of the classes of age, in seconds.
 pub const AGES: [u32; 11] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600];
 
 /// Ages of connections when they were closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ages {
-    /// By [`AGES`], and those that were older.
+    /// Number by [`AGES`], and of older ones.
     pub counts: [u64; AGES.len() + 1],
-    /// All together, in milliseconds.
+    /// Sum in milliseconds.
     pub sum_ms: u64,
 }
 
 impl Ages {
-    /// Counts one.
+    /// Counts one connection.
     pub fn add(&mut self, age: Duration) {
         let place = AGES.partition_point(|edge| Duration::from_secs((*edge).into()) < age);
         self.counts[place] += 1;
@@ -337,26 +335,26 @@ impl Ages {
     }
 }
 
-/// One cache's counters. What it was asked for is hits and misses together.
+/// Counters of one cache. Its lookups are hits and misses together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
     /// Questions looked up.
     pub requests: u64,
-    /// Replies from it, by class: answers and denials. Stale ones count.
+    /// Replies from the cache, by class: answers and denials. Stale ones count.
     pub hits: [u64; 2],
-    /// Replies from it after they had expired.
+    /// Stale replies from the cache.
     pub stale: u64,
-    /// Refreshes begun before or after an answer expired while the client was served.
+    /// Refreshes begun while the client was served, before or after the answer expired.
     pub refreshes: u64,
     /// Responses stored, by class.
     pub stored: [u64; 2],
-    /// Usable answers that had to go because there was no room, by class.
+    /// Usable answers evicted for lack of room, by class.
     pub evicted: [u64; 2],
-    /// Answers that had expired when they went.
+    /// Answers that had expired when they were removed.
     pub expired: u64,
-    /// Answers that are stored now, by class; those that have expired are among them.
+    /// Stored answers, by class; expired ones count.
     pub entries: [u64; 2],
-    /// Bytes that they take.
+    /// Length of the stored answers in bytes.
     pub bytes: u64,
 }
 
@@ -386,7 +384,7 @@ impl Stats {
         self.drops[reason as usize] += 1;
     }
 
-    /// Adds another's counters, those of an earlier engine with the same upstreams or of another
+    /// Adds another's counters: those of an earlier engine with the same upstreams or of another
     /// worker.
     pub fn add(&mut self, other: &Self) {
         self.queries += other.queries;
@@ -423,19 +421,19 @@ impl Stats {
         }
     }
 
-    /// Packets dropped for `reason`.
+    /// Returns the number of packets dropped for `reason`.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.drops[reason as usize]
     }
 
-    /// Replies of every kind.
+    /// Returns the number of all replies.
     pub fn replied(&self) -> u64 {
         self.replies.iter().sum()
     }
 }
 
 impl StageCounts {
-    /// Counts what was made of a query, and returns it.
+    /// Counts a stage's decision about a query, and returns it.
     pub fn count(&mut self, step: Step) -> Step {
         *match step {
             Step::Continue | Step::Park => &mut self.passed,

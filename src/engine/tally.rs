@@ -1,11 +1,11 @@
 //! Counters of queries and replies by server block, zone and address. PURE.
 //!
-//! A [`LabelSet`] is a zone at a listener; queries that no zone there wants have one of their own.
-//! Only server blocks with `prometheus` have label sets, and only so many of them: a configuration
-//! of a million zones must not become a million series, so what is beyond [`LABEL_SETS_MAX`] shares
-//! the last. Beside them stands how long each upstream took, by response code. All is plain fields:
-//! a worker bumps its own and hands out copies. What a number means is told by [`LabelSet`], and
-//! what was counted goes along when a new configuration gives the same label set another number.
+//! A [`LabelSet`] is a zone at a listener; queries outside all zones of a listener have one of
+//! their own. Only server blocks with `prometheus` have label sets, and their number is limited: a
+//! million zones must not become a million series, so those beyond [`LABEL_SETS_MAX`] share the
+//! last. The response times of each upstream, by response code, are here as well. All are plain
+//! fields of a worker, which hands out copies. A reload that renumbers label sets moves their
+//! counters.
 
 use super::histogram::{Coarse, Latency, Sizes, add_each};
 use super::key::Transport;
@@ -19,25 +19,24 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// LabelSets that are counted apart. At two kilobytes each, all of them take two megabytes a
+/// Maximum number of separate label sets. At two kilobytes each, all of them take two megabytes per
 /// worker.
 pub const LABEL_SETS_MAX: usize = 1_024;
-/// Nothing is counted here.
+/// No label set: nothing is counted.
 pub const NOWHERE: u32 = u32::MAX;
 
-/// The types that are counted apart, in the order of their numbers here; the rest is the last. A,
-/// AAAA, CNAME, DNSKEY, DS, MX, NSEC, NSEC3, NS, PTR, RRSIG, SOA, SRV, TXT, HTTPS, SVCB and those
-/// that are only asked for: IXFR, AXFR, ANY.
+/// Types with separate counters, in the order of their numbers here; all others share the last. A,
+/// AAAA, CNAME, DNSKEY, DS, MX, NSEC, NSEC3, NS, PTR, RRSIG, SOA, SRV, TXT, HTTPS, SVCB and the
+/// query types IXFR, AXFR, ANY.
 pub const RTYPES: [u16; 19] =
     [1, 28, 5, 48, 43, 15, 47, 50, 2, 12, 46, 6, 33, 16, 65, 64, 251, 252, 255];
 
 /// A zone at a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LabelSet {
-    /// The address that is asked, and whether over TLS; `None`: all label sets that are not counted
-    /// apart.
+    /// Address of the listener, and true for TLS; `None`: all label sets beyond the maximum.
     pub server: Option<(SocketAddr, bool)>,
-    /// The zone; `None`: what no zone wants.
+    /// The zone; `None`: queries outside all zones.
     pub zone: Option<Name>,
     /// Number of the server block.
     pub block: Option<usize>,
@@ -46,23 +45,24 @@ pub struct LabelSet {
 }
 
 impl LabelSet {
-    /// The labels, by which it is found again after a reload; blocks have other numbers then.
+    /// Returns the labels, which identify it after a reload; block numbers may change.
     fn key(&self) -> (&Option<(SocketAddr, bool)>, &Option<Name>, &str) {
         (&self.server, &self.zone, &self.view)
     }
 }
 
-/// The numbers of a configuration's label sets.
+/// Numbers of a configuration's label sets.
 #[derive(Clone, Debug, Default)]
 pub struct LabelSets {
     /// Labels of each number.
     pub label_sets: Vec<LabelSet>,
-    /// Of each of the configuration's listeners: what no zone wants, and each zone.
+    /// For each listener of the configuration: the number for queries outside all zones, and by
+    /// zone.
     numbers: Vec<(u32, Vec<u32>)>,
 }
 
 impl LabelSets {
-    /// LabelSets of `config`: none unless a block has `prometheus`.
+    /// Label sets of `config`: none unless a block has `prometheus`.
     pub fn of(config: &Config) -> Self {
         let mut all = Self::default();
         if !config.is_measured() {
@@ -85,12 +85,12 @@ impl LabelSets {
         all
     }
 
-    /// The number of what no zone at this one of the configuration's listeners wants.
+    /// Returns the number for queries outside all zones of this listener of the configuration.
     pub fn dropped(&self, listener: usize) -> u32 {
         self.numbers.get(listener).map_or(NOWHERE, |numbers| numbers.0)
     }
 
-    /// The number of this one of the listener's zones.
+    /// Returns the number for this zone of the listener.
     pub fn zone(&self, listener: usize, zone: usize) -> u32 {
         self.numbers.get(listener).map_or(NOWHERE, |numbers| numbers.1[zone])
     }
@@ -105,12 +105,12 @@ impl LabelSets {
     }
 }
 
-/// Facts about a query when it is counted.
+/// Counted properties of a query.
 #[derive(Clone, Copy, Debug)]
 pub struct CountedQuery {
     /// Transport of the query.
     pub transport: Transport,
-    /// From an IPv6 address.
+    /// True if the client has an IPv6 address.
     pub is_ipv6: bool,
     /// QTYPE.
     pub rtype: u16,
@@ -120,23 +120,23 @@ pub struct CountedQuery {
     pub len: usize,
 }
 
-/// Outcome of a query.
+/// Counted properties of a query's outcome.
 #[derive(Clone, Copy, Debug)]
 pub struct CountedReply {
     /// Transport of the query.
     pub transport: Transport,
-    /// From its arrival to its reply.
+    /// Time from the query's arrival to its reply.
     pub took: Duration,
-    /// The reply's response code, of 12 bits.
+    /// Response code of the reply, of 12 bits.
     pub rcode: u16,
-    /// The reply's bytes; none if there is no reply.
+    /// Length of the reply; zero if there is no reply.
     pub len: usize,
-    /// The block's chain had an answer: it is no error of ours.
+    /// True if the chain answered, false if the reply is an error of our own.
     pub answered: bool,
 }
 
 impl CountedReply {
-    /// The query was dropped on purpose.
+    /// Outcome of a query that was dropped on purpose.
     pub fn unanswered(transport: Transport) -> Self {
         Self { transport, took: Duration::ZERO, rcode: 0, len: 0, answered: false }
     }
@@ -145,28 +145,28 @@ impl CountedReply {
 /// The counters of one label set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Queries by transport, family (IPv4 first) and place in [`RTYPES`].
+    /// Queries by transport, address family (IPv4 first) and place in [`RTYPES`].
     pub requests: [[[u64; RTYPES.len() + 1]; 2]; 2],
     /// Queries that want DNSSEC records.
     pub dnssec_ok: u64,
-    /// Of queries, by transport.
+    /// Sizes of queries, by transport.
     pub request_sizes: [Sizes; 2],
-    /// Of replies, by transport.
+    /// Sizes of replies, by transport.
     pub response_sizes: [Sizes; 2],
-    /// From queries to their replies.
+    /// Time from queries to their replies.
     pub durations: Latency,
     /// Counters of access lists.
     pub acl: StageCounts,
-    /// Replies with addresses that `dns64` has made.
+    /// Replies with addresses synthesised by `dns64`.
     pub translated: u64,
     /// Replies of the chain, by response code.
     pub answered: [u64; RCODES],
-    /// Replies that are errors of ours, and queries dropped on purpose (code 0).
+    /// Replies that are errors of our own, and queries dropped on purpose (code 0).
     pub failed: [u64; RCODES],
 }
 
 impl Tally {
-    /// Counts what another has counted.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         let requests = self.requests.as_flattened_mut().as_flattened_mut();
         let others = other.requests.as_flattened().as_flattened();
@@ -192,22 +192,22 @@ pub type Answers = [Coarse; RCODES];
 pub struct Tallies {
     /// Labels of the numbers of [`Tallies::counts`].
     pub label_sets: Vec<LabelSet>,
-    /// Of each label set, in boxes: a reload gives them other numbers.
+    /// Counters by label set; boxed, because a reload renumbers them.
     pub counts: Vec<Box<Tally>>,
-    /// Of each upstream, in boxes as well; empty where no block has `prometheus`.
+    /// Response times by upstream, boxed as well; empty if no block has `prometheus`.
     pub upstreams: Vec<Box<Answers>>,
 }
 
-/// The places of label sets in [`Tallies::counts`], by their labels.
+/// Places of label sets in [`Tallies::counts`], by their labels.
 #[derive(Debug)]
 pub struct LabelPlaces {
     hasher: RandomState,
-    /// By the hash of the labels.
+    /// Places by the hash of the labels.
     places: HashMap<u64, usize, RandomState>,
 }
 
 impl LabelPlaces {
-    /// Places in `label_sets`. `hasher` is keyed.
+    /// Builds the places in `label_sets`. `hasher` is keyed.
     pub fn new(label_sets: &LabelSets, hasher: &RandomState) -> Self {
         let hash = |label_set| hash_of(hasher, label_set);
         let mut places = HashMap::with_hasher(hasher.clone());
@@ -215,7 +215,7 @@ impl LabelPlaces {
         Self { hasher: hasher.clone(), places }
     }
 
-    /// The place in `label_sets` of the one with the same labels as `label_set`.
+    /// Returns the place in `label_sets` of the one with the same labels as `label_set`.
     fn find(&self, label_set: &LabelSet, label_sets: &[LabelSet]) -> Option<usize> {
         let place = *self.places.get(&hash_of(&self.hasher, label_set))?;
         (label_sets[place].key() == label_set.key()).then_some(place)
@@ -227,7 +227,7 @@ fn hash_of(hasher: &RandomState, label_set: &LabelSet) -> u64 {
 }
 
 impl Tallies {
-    /// For `config`, whose label sets are `label_sets`.
+    /// Empty counters for `config`, whose label sets are `label_sets`.
     pub fn new(config: &Config, label_sets: &LabelSets) -> Self {
         let upstreams = if config.is_measured() { config.upstreams().count() } else { 0 };
         Self {
@@ -237,9 +237,9 @@ impl Tallies {
         }
     }
 
-    /// Goes on with the label sets and upstreams of `new`, which is left with the old ones.
-    /// `places`: of the label sets of `new`. `stays`: for each of its upstreams the number that it
-    /// had, if it had one.
+    /// Adopts the label sets and upstreams of `new`, which is left with the old ones. `places`:
+    /// those of the label sets of `new`. `stays`: the old number of each of its upstreams, if it
+    /// had one.
     pub fn reload(&mut self, new: &mut Self, places: &LabelPlaces, stays: &[Option<usize>]) {
         for (label_set, counted) in self.label_sets.iter().zip(&mut self.counts) {
             if let Some(place) = places.find(label_set, &new.label_sets) {
@@ -254,7 +254,7 @@ impl Tallies {
         std::mem::swap(self, new);
     }
 
-    /// A query has come.
+    /// Counts a received query.
     #[inline]
     pub fn ask(&mut self, label_set: u32, asking: &CountedQuery) {
         let Some(tally) = self.counts.get_mut(label_set as usize) else { return };
@@ -264,7 +264,7 @@ impl Tallies {
         tally.request_sizes[way].add(asking.len);
     }
 
-    /// A query has ended.
+    /// Counts the end of a query.
     #[inline]
     pub fn end(&mut self, label_set: u32, outcome: &CountedReply) {
         let Some(tally) = self.counts.get_mut(label_set as usize) else { return };
@@ -274,7 +274,7 @@ impl Tallies {
         tally.response_sizes[way(outcome.transport)].add(outcome.len);
     }
 
-    /// An access list has had its say, if it has: its counters were `before` and are `after`.
+    /// Counts the decision of an access list, if its counters changed from `before` to `after`.
     #[inline]
     pub fn acl(&mut self, label_set: u32, before: &StageCounts, after: &StageCounts) {
         if before != after
@@ -284,14 +284,14 @@ impl Tallies {
         }
     }
 
-    /// Addresses were made for a reply, if they `were`.
+    /// Counts a reply with synthesised addresses, if they `were`.
     pub fn translated(&mut self, label_set: u32, were: bool) {
         if let Some(tally) = self.counts.get_mut(label_set as usize) {
             tally.translated += u64::from(were);
         }
     }
 
-    /// An upstream has answered.
+    /// Counts an upstream's response.
     #[inline]
     pub fn upstream(&mut self, upstream: usize, rcode: u16, took: Duration) {
         if let Some(answers) = self.upstreams.get_mut(upstream) {
@@ -299,7 +299,7 @@ impl Tallies {
         }
     }
 
-    /// Counts what another has counted, who has the same label sets and upstreams.
+    /// Adds the counts of `other`, which has the same label sets and upstreams.
     pub fn merge(&mut self, other: &Self) {
         if self.label_sets.is_empty() && self.upstreams.is_empty() {
             *self = other.clone();
@@ -315,7 +315,7 @@ impl Tallies {
         }
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         self.label_sets.capacity() * size_of::<LabelSet>()
             + reserved_boxes(&self.counts)
@@ -330,10 +330,10 @@ fn way(transport: Transport) -> usize {
     }
 }
 
-/// The place of a type in [`RTYPES`], or behind them.
+/// Index of a type in [`RTYPES`], or their number.
 fn place_of(asked: u16) -> usize {
     match asked {
-        // Most of all queries.
+        // The majority of queries.
         rtype::A => 0,
         rtype::AAAA => 1,
         _ => RTYPES.iter().position(|known| *known == asked).unwrap_or(RTYPES.len()),

@@ -1,11 +1,11 @@
-//! Transaction signatures (RFC 8945): records that prove who sent a message. PURE.
+//! Transaction signatures (RFC 8945), which authenticate the sender of a message. PURE.
 //!
-//! [`Signature`] is the TSIG record of a message; [`Keys`] are those of a server block and the
-//! names that they are for, and verify requests with them; [`Signer`] signs what one side of a
-//! transaction sends, the first message and those that follow, and verifies what the other side
-//! sends. Time by the calendar is an argument. `mac` computes: the crates `hmac`, `sha1` and
-//! `sha2` of RustCrypto have all five algorithms and a comparison in constant time, and nothing
-//! else in them; `ring` has no SHA-224, and `domain` builds its signatures on `ring`.
+//! [`Signature`] is the TSIG record of a message; [`Keys`] are those of a server block with their
+//! names, and verify requests; [`Signer`] signs the messages of one side of a transaction, the
+//! first and those that follow, and verifies those of the other side. Calendar time is an argument.
+//! `mac` uses the crates `hmac`, `sha1` and `sha2` of RustCrypto, which have all five algorithms
+//! and a comparison in constant time, and nothing else; `ring` has no SHA-224, and `domain` builds
+//! its signatures on `ring`.
 
 mod keys;
 mod mac;
@@ -18,13 +18,13 @@ pub use keys::{Failure, Keys};
 use mac::{Mac, MacBytes};
 use std::sync::Arc;
 
-/// Seconds by which the clocks of both sides may differ, of messages of ours.
+/// Fudge of our messages: allowed difference of the clocks in seconds.
 pub const FUDGE: u16 = 300;
 /// Offset of the number of additional records in a header.
 const ADDITIONALS: usize = 10;
-/// Bytes of a TSIG record besides its names, its MAC and its other data.
+/// Length of a TSIG record without its names, its MAC and its other data.
 const FIXED_LEN: usize = 10 + 6 + 2 + 2 + 2 + 2 + 2;
-/// Messages without a signature between two that have one (RFC 8945 §5.3.1).
+/// Maximum number of unsigned messages between two signed ones (RFC 8945 §5.3.1).
 const UNSIGNED_MAX: u32 = 99;
 
 /// Errors of a transaction (RFC 8945 §3).
@@ -37,7 +37,7 @@ pub enum TsigError {
     BadKey = 17,
     /// The message is too old or too new.
     BadTime = 18,
-    /// The MAC is right, and shorter than it may be.
+    /// The MAC is right, but truncated too much.
     BadTrunc = 22,
 }
 
@@ -50,9 +50,9 @@ pub struct Signature<'a> {
     pub key: WireName,
     /// Name of the algorithm, in lower case.
     pub algorithm: WireName,
-    /// Time of the signature by the calendar, in seconds since 1970.
+    /// Calendar time of the signature, in seconds since 1970.
     pub time: u64,
-    /// Seconds by which the clocks may differ.
+    /// Allowed difference of the clocks in seconds.
     pub fudge: u16,
     /// The MAC.
     pub mac: &'a [u8],
@@ -64,26 +64,26 @@ pub struct Signature<'a> {
     pub other: &'a [u8],
 }
 
-/// The message has a TSIG that is broken or at a place where none may be (RFC 8945 §5.1).
+/// The message has a TSIG that is malformed or misplaced (RFC 8945 §5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
 impl<'a> Signature<'a> {
-    /// The TSIG of a message with one question.
+    /// Returns the TSIG of a message with one question.
     ///
     /// # Errors
-    /// The records cannot be read to their end, or a TSIG is not the last one of them, is not the
-    /// only one or is broken.
+    /// The records are malformed, or a TSIG is not the last one of them, is not the only one or is
+    /// malformed.
     pub fn find(packet: &'a [u8]) -> Result<Option<Self>, Malformed> {
         let place = Question::parse(packet).ok_or(Malformed)?.end();
         let count = |word: usize| u16_at(packet, 2 * word).unwrap_or(0);
         Self::find_behind(packet, place, [count(3), count(4), count(5)])
     }
 
-    /// The same of a message that may have no question.
+    /// The same for a message that may have no question.
     ///
     /// # Errors
-    /// As of [`Signature::find`].
+    /// As for [`Signature::find`].
     pub fn find_in_reply(packet: &'a [u8]) -> Result<Option<Self>, Malformed> {
         let count = |word: usize| u16_at(packet, 2 * word).unwrap_or(0);
         if count(2) == 0 {
@@ -139,8 +139,8 @@ impl<'a> Signature<'a> {
         rest.is_empty().then_some(read)
     }
 
-    /// Writes the message as it was before it was signed into `out`, which is as long, under the
-    /// ID `id`; returns its length.
+    /// Writes the unsigned message into `out`, which is as long as `packet`, with the ID `id`;
+    /// returns its length.
     pub fn strip(&self, packet: &[u8], id: u16, out: &mut [u8]) -> usize {
         out[..self.start].copy_from_slice(&packet[..self.start]);
         let additionals = u16_at(packet, ADDITIONALS).unwrap_or(1);
@@ -149,13 +149,13 @@ impl<'a> Signature<'a> {
         self.start
     }
 
-    /// The algorithm, if it is one that is known here.
+    /// Returns the algorithm, if it is supported.
     fn algorithm(&self) -> Option<TsigAlgorithm> {
         let known = TsigAlgorithm::ALL.into_iter();
         known.into_iter().find(|known| name_of(*known).as_bytes() == self.algorithm.as_bytes())
     }
 
-    /// Adds what is signed of a message to `mac`: the message as it was, and the record's fields.
+    /// Adds the signed parts to `mac`: the original message, and the record's fields.
     fn digest(&self, packet: &[u8], mac: &mut Mac, timers_only: bool) {
         let mut head = [0; HEADER_LEN];
         head.copy_from_slice(&packet[..HEADER_LEN]);
@@ -203,7 +203,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Appends the record to a message of `len` bytes; `None` if it has no room.
+    /// Appends the record to a message of `len` bytes; returns `None` if there is no room.
     fn append(&self, message: &mut [u8], len: usize, mac: &[u8], id: u16) -> Option<usize> {
         let data_len = self.algorithm.len() + FIXED_LEN - 10 + mac.len() + self.other.len();
         let additionals = u16_at(message, ADDITIONALS)?.checked_add(1)?;
@@ -233,25 +233,25 @@ impl Fields<'_> {
     }
 }
 
-/// One side of a transaction, after the message that was signed last.
+/// One side of a transaction, after the last signed message.
 #[derive(Clone)]
 pub struct Signer {
     key: Arc<TsigKey>,
     algorithm: TsigAlgorithm,
-    /// The MAC of the message before; none before a request.
+    /// MAC of the previous message; empty before a request.
     prior: MacBytes,
-    /// The message before was no request, so of further ones only the time is signed.
+    /// The previous message was no request, so only the time of further ones is signed.
     follows: bool,
     /// Fudge of messages.
     fudge: u16,
-    /// Messages of the other side since the last signature.
+    /// Number of messages of the other side since the last signature.
     unsigned: u32,
-    /// A MAC in the making that covers messages of the other side without a signature.
+    /// Incomplete MAC that covers unsigned messages of the other side.
     pending: Option<Box<Mac>>,
 }
 
 impl Signer {
-    /// For a request of ours.
+    /// Signer for a request of ours.
     pub fn of_request(key: Arc<TsigKey>) -> Self {
         let algorithm = key.algorithm;
         Self::after(key, algorithm, MacBytes::default())
@@ -262,12 +262,12 @@ impl Signer {
         Self { key, algorithm, prior, follows, fudge, unsigned, pending }
     }
 
-    /// The key.
+    /// Returns the key.
     pub fn key(&self) -> &Arc<TsigKey> {
         &self.key
     }
 
-    /// Bytes that a signature takes.
+    /// Returns the length of a signature.
     pub fn room(&self) -> usize {
         let names = self.key.name.as_wire().len() + name_of(self.algorithm).as_bytes().len();
         names + FIXED_LEN + Mac::len_of(self.algorithm)
@@ -301,7 +301,7 @@ impl Signer {
         Some(signed)
     }
 
-    /// A MAC that covers the message before.
+    /// Begins a MAC that covers the previous one.
     fn begin(&self) -> Mac {
         let mut mac = Mac::new(self.algorithm, &self.key.secret);
         let prior = self.prior.as_bytes();
@@ -315,7 +315,7 @@ impl Signer {
     /// Verifies a message of the other side, which answers a request of ours, at `now`.
     ///
     /// # Errors
-    /// [`Unproven`]: it may be anybody's.
+    /// [`Unproven`]: the message is not authentic.
     pub fn verify(&mut self, packet: &[u8], now: u64) -> Result<(), Unproven> {
         let mut mac = match self.pending.take() {
             Some(mac) => *mac,
@@ -360,20 +360,20 @@ impl Signer {
     }
 }
 
-/// Reason why a message is not believed.
+/// Reason why a message is not authentic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unproven {
-    /// It has no signature.
+    /// No signature.
     Unsigned,
-    /// Its signature cannot be read.
+    /// Malformed signature.
     Malformed,
-    /// It is signed with another key.
+    /// Signed with another key.
     OtherKey,
-    /// Its MAC is wrong.
+    /// Wrong MAC.
     WrongMac,
-    /// It is too old or too new.
+    /// Signed too early or too late.
     WrongTime,
-    /// The other side refuses our signature with this error.
+    /// The other side refused our signature with this error.
     Refused(u16),
 }
 
@@ -393,7 +393,7 @@ impl std::fmt::Display for Unproven {
     }
 }
 
-/// Cuts the reply of `len` bytes down to its question and its OPT, with TC set, so that a signature
+/// Reduces the reply of `len` bytes to its question and its OPT, with TC set, so that a signature
 /// has room (RFC 8945 §5.3); returns its length.
 pub fn truncate(reply: &mut [u8], len: usize) -> usize {
     let Some(question) = Question::parse(&reply[..len]) else { return len };
@@ -422,13 +422,13 @@ pub fn truncate(reply: &mut [u8], len: usize) -> usize {
     end
 }
 
-/// A name in lower case, in which names are signed.
+/// Returns a name in lower case, the form in which names are signed.
 fn lower(name: &[u8]) -> WireName {
     let folded = LowercaseName::new(name);
     WireName::new(folded.as_bytes())
 }
 
-/// The name of an algorithm in wire format.
+/// Returns the name of an algorithm in wire format.
 fn name_of(algorithm: TsigAlgorithm) -> WireName {
     let text = algorithm.name().as_bytes();
     let mut wire = [0; 16];

@@ -1,16 +1,15 @@
-//! Domain names to values, found by the longest name at or above the one asked for.
+//! Map from domain names to values, found by the longest name at or above the QNAME.
 //!
-//! Routing a query to its server block and telling whether `except` excludes it are the same
-//! question. Names are compared in wire format and folded to lower case beforehand, so a suffix
-//! of the bytes at a label's start is an ancestor. A look-up hashes no ancestor with more labels
-//! than the deepest name here: its cost follows the labels of what is configured and asked, and
-//! not the number of names.
+//! Routing a query to its server block and the check of `except` are the same lookup. Names are
+//! compared in wire format and in lower case, so the bytes from a label's start on are an ancestor.
+//! A lookup hashes no ancestor with more labels than the deepest name here: its cost depends on the
+//! numbers of labels, not of names.
 
 use super::memory::reserved_map;
 use crate::config::Name;
 use std::collections::HashMap;
 
-/// A query's name, folded.
+/// A query's name in lower case.
 #[derive(Clone, Copy)]
 pub struct LowercaseName {
     bytes: [u8; 255],
@@ -23,14 +22,14 @@ impl LowercaseName {
     /// The root.
     pub const ROOT: Self = Self { bytes: [0; 255], len: 1, count: 0 };
 
-    /// Folds a name that [`super::message::Question::parse`] accepted.
+    /// Lower-cases a name that [`super::message::Question::parse`] accepted.
     pub fn new(name: &[u8]) -> Self {
         let mut folded = Self::ROOT;
         folded.fold(name);
         folded
     }
 
-    /// The same, in place of the name that was here.
+    /// Replaces the name by `name` in lower case.
     pub fn fold(&mut self, name: &[u8]) {
         let bytes = &mut self.bytes[..name.len()];
         bytes.copy_from_slice(name);
@@ -38,23 +37,23 @@ impl LowercaseName {
         (self.len, self.count) = (name.len() as u8, label_count(bytes) as u8);
     }
 
-    /// The name in lower case.
+    /// Returns the name in lower case.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// The ancestor with `labels` labels (at most as many as the name has); 0 is the root.
+    /// Returns the ancestor with `labels` labels (at most as many as the name has); 0 is the root.
     fn ancestor(&self, labels: usize) -> &[u8] {
         let name = self.as_bytes();
         if labels == 0 {
-            // What most blocks and stanzas are for: nothing to be walked.
+            // The zone of most blocks and stanzas, without a walk.
             return &name[name.len() - 1..];
         }
         let above = usize::from(self.count) - labels;
         (0..above).fold(name, |rest, _| &rest[1 + usize::from(rest[0])..])
     }
 
-    /// Returns true if the name is `ancestor` or lies below it.
+    /// Returns true if the name is at or below `ancestor`.
     pub fn is_within(&self, ancestor: &[u8]) -> bool {
         let labels = label_count(ancestor);
         labels <= usize::from(self.count) && self.ancestor(labels) == ancestor
@@ -68,8 +67,8 @@ pub struct Zones<T> {
 }
 
 impl<T: Copy> Zones<T> {
-    /// The map of `entries`; of equal names the first counts. `hasher` is keyed, because the
-    /// names that are looked up come from strangers.
+    /// Builds the map of `entries`; the first of equal names counts. `hasher` is keyed, because
+    /// strangers choose the names that are looked up.
     pub fn new<'a>(
         hasher: ahash::RandomState,
         entries: impl IntoIterator<Item = (&'a Name, T)>,
@@ -83,12 +82,12 @@ impl<T: Copy> Zones<T> {
         zones
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the reserved memory in bytes.
     pub fn reserved(&self) -> usize {
         reserved_map(&self.values) + self.values.keys().map(|name| name.len()).sum::<usize>()
     }
 
-    /// The values of the name's ancestors and itself, the longest first.
+    /// The values of the name and its ancestors with their numbers of labels, the longest first.
     pub fn matches<'a>(&'a self, name: &'a LowercaseName) -> impl Iterator<Item = (usize, T)> {
         let deepest = usize::from(name.count).min(self.labels_max);
         let mut rest = name.ancestor(deepest);
@@ -99,21 +98,21 @@ impl<T: Copy> Zones<T> {
         })
     }
 
-    /// The value of the longest name that is `name` or above it.
+    /// Returns the value of the longest name at or above `name`.
     #[inline(always)]
     pub fn longest(&self, name: &LowercaseName) -> Option<T> {
         self.matches(name).next().map(|(_, value)| value)
     }
 
-    /// The value of the longest such name; where that is `name` itself, what [`Zones::topmost`]
-    /// has.
+    /// Returns the value of the longest such name; if that is `name` itself, that of
+    /// [`Zones::topmost`].
     pub fn parents(&self, name: &LowercaseName) -> Option<T> {
         let (labels, value) = self.matches(name).next()?;
         if labels == usize::from(name.count) { self.topmost(name) } else { Some(value) }
     }
 
-    /// The value of the shortest such name but the root, or else the root's: where a DS query
-    /// goes, which belongs to the parent's side of a zone cut.
+    /// Returns the value of the shortest such name except the root, otherwise the root's: the
+    /// target of a DS query, which belongs to the parent's side of a zone cut.
     pub fn topmost(&self, name: &LowercaseName) -> Option<T> {
         let mut found = None;
         for (labels, value) in self.matches(name) {
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn no_zone_no_value() {
+    fn without_a_zone_there_is_no_value() {
         let zones = zones(&["org", "a.example.org"]);
         assert_eq!(zones.longest(&folded("com")), None);
         assert_eq!(zones.longest(&folded(".")), None);

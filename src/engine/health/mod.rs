@@ -1,14 +1,13 @@
 //! Health state of upstreams, and how it is determined. PURE.
 //!
-//! A worker whose exchange with an upstream fails says so; the keeper then probes that upstream,
-//! once for all workers, until it answers. [`HealthStates`] is all that the two share: for each
-//! upstream a byte and until when it is asked without EDNS, written rarely and read by every query,
-//! and a byte for each server block whose queries may go in a circle. [`schedule`] says when one
-//! upstream is probed and when it counts as down, [`query`] is what a probe asks. Sockets and time
-//! are the keeper's.
+//! A worker reports a failed exchange with an upstream; the keeper then probes that upstream, once
+//! for all workers, until it answers. [`HealthStates`] is all that they share: for each upstream a
+//! byte and a time until which it is asked without EDNS, written rarely and read by every query,
+//! and a byte for each server block with a forwarding loop. [`schedule`] decides when one upstream
+//! is probed and when it is down, [`query`] is the probe's query. Sockets and time belong to the
+//! keeper.
 //!
-//! Nothing is probed as long as all is well: only a failed exchange begins it, and only probes
-//! change a verdict.
+//! No upstream is probed before an exchange fails, and only probes change the health state.
 
 pub mod query;
 pub mod schedule;
@@ -22,11 +21,11 @@ use std::time::Duration;
 /// long enough to make the repeated test cheap, short enough to use EDNS soon after a repair.
 pub const PLAIN_FOR: Duration = Duration::from_secs(900);
 
-/// Probes fail: queries go elsewhere.
+/// Probes fail, so queries go to other upstreams.
 const DOWN: u8 = 1;
 /// The keeper probes until the upstream answers.
 const PROBING: u8 = 2;
-/// A worker has told the keeper, or is about to.
+/// A worker has reported a failure to the keeper, or is about to.
 const REPORTED: u8 = 4;
 /// `max_fails 0`: never probed and never down.
 const UNCHECKED: u8 = 8;
@@ -36,43 +35,42 @@ const UNCHECKED: u8 = 8;
 pub enum Quirk {
     /// The upstream refuses EDNS.
     NoEdns,
-    /// Errors of the upstream have no question section.
+    /// Errors from the upstream have no question section.
     BareError,
 }
 
-/// An upstream that answers oddly.
+/// Unusual behaviour of one upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remark {
     /// Number of the upstream, in the order of the configuration.
     pub upstream: usize,
     /// The behaviour.
     pub quirk: Quirk,
-    /// The response code that was seen.
+    /// The observed response code.
     pub rcode: u16,
 }
 
 /// Health state of each upstream, written by the keeper and read by all workers.
 ///
-/// Each byte stands for itself and nothing else is published through it, so no ordering between
-/// threads is needed.
+/// Each byte is independent and publishes no other data, so no ordering between threads is needed.
 #[derive(Debug)]
 pub struct HealthStates {
     upstreams: Box<[AtomicU8]>,
-    /// Of each upstream: probes that have failed.
+    /// Number of failed probes for each upstream.
     failures: Box<[AtomicU64]>,
-    /// Of each upstream: until when it is asked without EDNS, in nanoseconds.
+    /// Time for each upstream, in nanoseconds, until which it is asked without EDNS.
     plain_until: Box<[AtomicU64]>,
-    /// Of each upstream: until when no more is told of its errors without a question.
+    /// Time for each upstream until which its errors without a question are not reported again.
     told_until: Box<[AtomicU64]>,
-    /// Of each server block: whether its queries go in a circle.
+    /// True for each server block with a forwarding loop.
     loops: Box<[AtomicBool]>,
     /// Random part of the names of loop probes; zero: not yet chosen.
     nonce: AtomicU64,
 }
 
 impl HealthStates {
-    /// All upstreams of `config`, numbered in its order, and none of them down. Equal addresses
-    /// in two stanzas are two upstreams.
+    /// State of all upstreams of `config`, numbered in its order, none of them down. Equal
+    /// addresses in two stanzas are two upstreams.
     pub fn new(config: &Config) -> Self {
         let state = |forward: &Forward| if forward.health.max_fails == 0 { UNCHECKED } else { 0 };
         let states = config.upstreams().map(|(forward, _)| state(forward));
@@ -89,13 +87,14 @@ impl HealthStates {
         self.load(upstream) & DOWN != 0
     }
 
-    /// Returns true if the keeper is finding out.
+    /// Returns true if the keeper is probing it.
     pub fn is_probing(&self, upstream: usize) -> bool {
         self.load(upstream) & PROBING != 0
     }
 
-    /// An exchange with `upstream` failed. True: the keeper is to be told, by this caller. False
-    /// when it knows or does not care, so a dead upstream costs one message and not one a query.
+    /// Reports a failed exchange with `upstream`. Returns true if this caller has to notify the
+    /// keeper, false if that was done or is unnecessary, so a dead upstream costs one message, not
+    /// one per query.
     #[must_use]
     pub fn report(&self, upstream: usize) -> bool {
         let known = DOWN | PROBING | REPORTED | UNCHECKED;
@@ -103,14 +102,13 @@ impl HealthStates {
             && self.upstreams[upstream].fetch_or(REPORTED, Ordering::Relaxed) & known == 0
     }
 
-    /// The keeper could not be told what [`HealthStates::report`] asked for: the next failed
-    /// exchange says it again.
+    /// Withdraws a report that could not be delivered, so that the next failed exchange repeats it.
     pub fn take_back(&self, upstream: usize) {
         self.upstreams[upstream].fetch_and(!REPORTED, Ordering::Relaxed);
     }
 
-    /// Reports that a worker may have taken to its grave are to be made again. For the keeper,
-    /// when one has panicked.
+    /// Withdraws all reports, because a worker that has panicked may have lost some. Called by the
+    /// keeper.
     pub fn forget_reports(&self) {
         (0..self.upstreams.len()).for_each(|upstream| self.take_back(upstream));
     }
@@ -121,7 +119,7 @@ impl HealthStates {
         self.upstreams[upstream].store(state, Ordering::Relaxed);
     }
 
-    /// So many probes of `upstream` have failed. For the keeper, who counts them.
+    /// Sets the number of failed probes of `upstream`. Called by the keeper, which counts them.
     pub fn set_failures(&self, upstream: usize, failures: u64) {
         self.failures[upstream].store(failures, Ordering::Relaxed);
     }
@@ -131,21 +129,21 @@ impl HealthStates {
         self.failures[upstream].load(Ordering::Relaxed)
     }
 
-    /// Returns true if `upstream` is asked without EDNS, since it refused that a while ago.
+    /// Returns true if `upstream` is asked without EDNS, because it refused that recently.
     #[inline]
     pub fn is_asked_plainly(&self, upstream: usize, now: Moment) -> bool {
         self.plain_until[upstream].load(Ordering::Relaxed) > now.as_nanos()
     }
 
-    /// `upstream` has answered without EDNS what it refused with it: for [`PLAIN_FOR`] it is asked
-    /// without. Returns whether that is news.
+    /// Records that `upstream` answered without EDNS a query that it had refused with it: for
+    /// [`PLAIN_FOR`] it is asked without. Returns true if that is new.
     #[must_use]
     pub fn note_no_edns(&self, upstream: usize, now: Moment) -> bool {
         extend(&self.plain_until[upstream], now)
     }
 
-    /// Takes over from `old`, where this upstream has the number `before`, what is known of its
-    /// EDNS and of its errors without a question.
+    /// Copies from `old`, where this upstream has the number `before`, the state of its EDNS and of
+    /// its errors without a question.
     pub fn take_over(&self, upstream: usize, old: &Self, before: usize) {
         let pairs = [
             (&self.plain_until[upstream], &old.plain_until[before]),
@@ -156,15 +154,15 @@ impl HealthStates {
         }
     }
 
-    /// `upstream` has answered with an error that has no question. Returns whether that is news.
+    /// Records that `upstream` sent an error without a question. Returns true if that is new.
     #[must_use]
     pub fn note_bare_error(&self, upstream: usize, now: Moment) -> bool {
         self.told_until[upstream].load(Ordering::Relaxed) <= now.as_nanos()
             && extend(&self.told_until[upstream], now)
     }
 
-    /// The number that the probes for loops are named by: the first that any worker proposes.
-    /// Also whether that is this one, who is then to send them.
+    /// Returns the number in the names of loop probes, which is the first that any worker proposes,
+    /// and true if it is `proposed`, so that this worker sends the probes.
     pub fn agree_on(&self, proposed: u64) -> (u64, bool) {
         let proposed = proposed.max(1);
         let any = Ordering::Relaxed;
@@ -174,13 +172,13 @@ impl HealthStates {
         }
     }
 
-    /// A query of `block` has gone in a circle; returns whether that is news.
+    /// Records a forwarding loop of `block`. Returns true if that is new.
     #[must_use]
     pub fn note_loop(&self, block: usize) -> bool {
         !self.loops[block].swap(true, Ordering::Relaxed)
     }
 
-    /// Returns true if queries of `block` go in a circle.
+    /// Returns true if `block` has a forwarding loop.
     pub fn is_looping(&self, block: usize) -> bool {
         self.loops[block].load(Ordering::Relaxed)
     }
@@ -190,7 +188,7 @@ impl HealthStates {
     }
 }
 
-/// Sets `until` to [`PLAIN_FOR`] from now; returns whether it had passed.
+/// Sets `until` to [`PLAIN_FOR`] from now; returns true if it had passed.
 fn extend(until: &AtomicU64, now: Moment) -> bool {
     until.swap(now.plus(PLAIN_FOR).as_nanos(), Ordering::Relaxed) <= now.as_nanos()
 }
@@ -210,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn all_are_up_at_first_and_each_has_its_own_verdict() {
+    fn all_are_up_at_first_and_each_has_its_own_state() {
         let health_states = health_states();
         health_states.set(1, true, true);
         let down: Vec<_> = (0..5).map(|upstream| health_states.is_down(upstream)).collect();
@@ -233,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_without_edns_is_told_once_and_asked_with_it_again_after_a_while() {
+    fn an_upstream_without_edns_is_reported_once_and_asked_with_it_again_later() {
         let health_states = health_states();
         let begin = Moment::ZERO.plus(PLAIN_FOR);
         assert!(!health_states.is_asked_plainly(0, Moment::ZERO));
@@ -262,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_that_did_not_arrive_is_made_again() {
+    fn a_report_that_was_not_delivered_is_repeated() {
         let health_states = health_states();
         assert!(health_states.report(0));
         health_states.take_back(0);

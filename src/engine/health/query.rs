@@ -1,10 +1,9 @@
-//! Query of a health check, and the test of its answer.
+//! Query of a health check, and the check of its response.
 //!
-//! The question is `DOMAIN NS IN`, with EDNS as long as queries go with it, because a server that
-//! drops what has an OPT answers nobody. Any response to it will do, whatever its response code: a
-//! server that refuses is alive. It must carry our id and question, unless it is an error that has
-//! none, because a probe that believed anything could be told by a stranger that a dead upstream
-//! lives.
+//! The question is `DOMAIN NS IN`, with EDNS as long as other queries use it, because some servers
+//! drop queries with an OPT. Any response is accepted, whatever its response code: a server that
+//! refuses is alive. It must have our id and question, unless it is an error without one; otherwise
+//! a forged packet could make a dead upstream appear alive.
 
 use crate::config::HealthCheck;
 use crate::engine::message::opt::opt_record;
@@ -14,7 +13,7 @@ use crate::engine::message::{HEADER_LEN, UDP_PAYLOAD_MAX, flags, id, put_u16};
 /// Type NS, class IN (RFC 1035 §3.2).
 const NS_IN: [u8; 4] = [0, 2, 0, 1];
 
-/// One upstream's probe. Only the id, and whether it has an OPT, change from one to the next.
+/// Probe of one upstream. Only the id and the OPT change from one to the next.
 #[derive(Clone, Debug)]
 pub struct ProbeQuery {
     bytes: Vec<u8>,
@@ -23,7 +22,7 @@ pub struct ProbeQuery {
 }
 
 impl ProbeQuery {
-    /// The query that `check` asks for.
+    /// Builds the query of `check`.
     pub fn new(check: &HealthCheck) -> Self {
         let mut bytes = vec![0; HEADER_LEN];
         put_u16(&mut bytes, 2, if check.recursion_desired { flags::RD } else { 0 });
@@ -43,12 +42,12 @@ impl ProbeQuery {
         }
     }
 
-    /// The next probe's id, which nobody should be able to predict.
+    /// Sets the id of the next probe, which must be unpredictable.
     pub fn set_id(&mut self, id: u16) {
         put_u16(&mut self.bytes, 0, id);
     }
 
-    /// The message.
+    /// Returns the message.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn it_asks_for_the_name_servers_of_the_domain() {
+    fn the_probe_asks_for_the_name_servers_of_the_domain() {
         for (name, recursion_desired) in [(".", true), ("a.test", false)] {
             let query = query(name, recursion_desired);
             let message = Message::from_octets(query.as_bytes()).unwrap();
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn it_has_an_opt_if_it_is_told_to() {
+    fn the_probe_has_an_opt_if_edns_is_set() {
         let mut query = query("a.test", true);
         let plain = query.as_bytes().to_vec();
         query.set_edns(true);
@@ -144,11 +143,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_our_whole_answer_is_none() {
+    fn a_changed_or_truncated_answer_is_rejected() {
         let query = query("a.test", true);
         let right = answer(&query, Rcode::NOERROR);
         assert!(!query.is_answered_by(query.as_bytes()), "QR=0");
-        // The id, QR, the question's count, name and type, and the answer's count.
+        // Id, QR, number of questions, name and type, and number of answers.
         for (place, bit) in [(0, 1), (2, 0x80), (5, 2), (13, 1), (21, 1), (7, 2)] {
             let mut wrong = right.clone();
             wrong[place] ^= bit;

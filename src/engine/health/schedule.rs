@@ -1,36 +1,37 @@
 //! Schedule of the probes of one upstream, and its changes between up and down.
 //!
-//! * Idle until an exchange fails; then the first probe goes out at once.
-//! * A probe that is answered ends the probing and clears everything.
-//! * A probe that fails is followed by the next after the interval. When `max_fails` probes in a
-//!   row have failed the upstream is down. (The reference marks it down one probe later than its
-//!   `max_fails` says, by comparing with `>`; that is a defect, and is not copied.)
+//! * Idle until an exchange fails; then the first probe is sent at once.
+//! * An answered probe ends the probing and resets everything.
+//! * A failed probe is followed by the next after the interval. When `max_fails` probes in a row
+//!   have
+//! failed the upstream is down. (The reference marks it down one probe later than its `max_fails`
+//! says, by comparing with `>`; that defect is not copied.)
 //! * While it stays down the interval doubles with each probe, up to [`delay_max`], so that a dead
-//!   upstream costs next to nothing, yet is always noticed to be back within that time. A jitter
-//!   of a tenth keeps upstreams that failed together from being probed together for ever.
+//! upstream costs almost nothing, yet its recovery is always noticed within that time. A jitter of
+//! a tenth separates upstreams that failed at the same time.
 //!
-//! There is one probe at most at a time. `max_fails 0`: never probed, never down.
+//! There is at most one probe at a time. `max_fails 0`: never probed, never down.
 
 use crate::config::{HealthCheck, PROBE_INTERVAL_MIN};
 use crate::moment::{Moment, nanos};
 use std::time::Duration;
 
-/// A down upstream is probed at least this often, unless its interval is longer.
+/// Maximum delay between probes of a down upstream, unless its interval is longer.
 const DELAY_MAX: Duration = Duration::from_secs(10);
 /// Maximum of a delay, in intervals.
 const DELAY_INTERVALS_MAX: u32 = 16;
 
-/// The longest delay between two probes of an upstream with this interval, before its jitter.
+/// Maximum delay between two probes of an upstream with this interval, before its jitter.
 pub fn delay_max(interval: Duration) -> Duration {
     interval.saturating_mul(DELAY_INTERVALS_MAX).min(DELAY_MAX).max(interval)
 }
 
-/// An upstream's verdict has changed.
+/// Change of an upstream's health state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The upstream is down.
     Down {
-        /// Probes in a row that failed.
+        /// Number of probes in a row that failed.
         fails: u32,
     },
     /// The upstream answers again.
@@ -40,12 +41,12 @@ pub enum Change {
     },
 }
 
-/// Consequences of a failed probe.
+/// Result of a failed probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failed {
-    /// Time when [`Schedule::on_due`] is to be asked.
+    /// Time to call [`Schedule::on_due`].
     pub next: Moment,
-    /// True if the upstream went down with it.
+    /// Set if the upstream went down.
     pub change: Option<Change>,
 }
 
@@ -55,23 +56,23 @@ pub struct Schedule {
     max_fails: u32,
     interval: Duration,
     phase: Phase,
-    /// Probes in a row that failed.
+    /// Number of probes in a row that failed.
     fails: u32,
     down_since: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// All is well, as far as anybody knows.
+    /// No failure is known.
     Idle,
-    /// A probe is under way.
+    /// A probe is outstanding.
     Probing,
     /// A probe has failed and the next is not due.
     Waiting,
 }
 
 impl Schedule {
-    /// An upstream that is up, probed as `check` says.
+    /// Schedule of an upstream that is up, with the settings of `check`.
     pub fn new(check: &HealthCheck) -> Self {
         Self {
             max_fails: check.max_fails,
@@ -82,7 +83,7 @@ impl Schedule {
         }
     }
 
-    /// An exchange failed. True: a probe is to be sent now.
+    /// Handles a failed exchange. Returns true if a probe has to be sent now.
     #[must_use]
     pub fn on_failed_exchange(&mut self) -> bool {
         let begins = self.phase == Phase::Idle && self.max_fails > 0;
@@ -92,7 +93,7 @@ impl Schedule {
         begins
     }
 
-    /// The moment that [`Failed::next`] named has come. True: a probe is to be sent now.
+    /// Handles the time of [`Failed::next`]. Returns true if a probe has to be sent now.
     #[must_use]
     pub fn on_due(&mut self) -> bool {
         let begins = self.phase == Phase::Waiting;
@@ -102,7 +103,7 @@ impl Schedule {
         begins
     }
 
-    /// The probe was answered: there is nothing more to do until an exchange fails.
+    /// Handles an answered probe: the schedule is idle until an exchange fails.
     pub fn on_answered(&mut self, now: Moment) -> Option<Change> {
         debug_assert_eq!(self.phase, Phase::Probing, "no probe is under way");
         self.phase = Phase::Idle;
@@ -110,7 +111,7 @@ impl Schedule {
         self.down_since.take().map(|since| Change::Up { after: now.since(since) })
     }
 
-    /// The probe failed. `random` is a uniform number.
+    /// Handles a failed probe. `random` is a uniform number.
     pub fn on_unanswered(&mut self, now: Moment, random: u32) -> Failed {
         debug_assert_eq!(self.phase, Phase::Probing, "no probe is under way");
         self.phase = Phase::Waiting;
@@ -123,17 +124,18 @@ impl Schedule {
         Failed { next: now.plus(self.delay(random)), change }
     }
 
-    /// Returns true if it is down.
+    /// Returns true if the upstream is down.
     pub fn is_down(&self) -> bool {
         self.down_since.is_some()
     }
 
-    /// Returns true if it is being probed, from the failed exchange until a probe is answered.
+    /// Returns true if the upstream is being probed: from a failed exchange until an answered
+    /// probe.
     pub fn is_probing(&self) -> bool {
         self.phase != Phase::Idle
     }
 
-    /// From the probe that has just failed to the next.
+    /// Returns the delay from the probe that has just failed to the next.
     fn delay(&self, random: u32) -> Duration {
         if !self.is_down() {
             return self.interval;
@@ -144,7 +146,7 @@ impl Schedule {
     }
 }
 
-/// `delay`, a tenth longer or shorter at most.
+/// Returns `delay`, at most a tenth longer or shorter.
 fn jittered(delay: Duration, random: u32) -> Duration {
     let delay = nanos(delay);
     let part = (u128::from(delay / 5) * u128::from(random)) >> u32::BITS;

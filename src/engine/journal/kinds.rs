@@ -1,9 +1,8 @@
-//! Of which kind a reply is, as the log's filter has it: success, denial or error.
+//! Kind of a reply for the filter of `log`: success, denial or error.
 //!
-//! Read from the reply's own bytes, which we wrote; only as far as the answer depends on them. The
-//! kinds are the reference's: referrals are successes, and so is an empty reply without SOA; a
-//! denial whose name leads to an answer is an error, and so is a reply with an expired signature
-//! for a client who wants signatures.
+//! Parsed from the reply's bytes, which we wrote, as far as needed. The kinds are the reference's:
+//! a referral is a success, and so is an empty reply without SOA; NXDOMAIN with an answer is an
+//! error, and so is a reply with an invalid signature for a client that wants signatures.
 
 use crate::engine::message::query::Asked;
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, Record, rtype, u16_at, u32_at};
@@ -14,7 +13,7 @@ pub const SUCCESS: u8 = 1;
 pub const DENIAL: u8 = 2;
 /// An error, or no reply at all.
 pub const ERROR: u8 = 4;
-/// Each of them.
+/// All kinds.
 pub const ALL: u8 = SUCCESS | DENIAL | ERROR;
 
 /// Returns the numbers of answer, authority and additional records.
@@ -22,7 +21,7 @@ fn counts(reply: &[u8]) -> [u16; 3] {
     [6, 8, 10].map(|place| u16_at(reply, place).unwrap_or(0))
 }
 
-/// The records of a reply whose question has so many bytes, with the section that each is in.
+/// The records of a reply whose question has `question_len` bytes, each with its section.
 fn records(reply: &[u8], question_len: usize) -> impl Iterator<Item = (usize, Record)> {
     debug_assert!(question_len <= NAME_LEN_MAX + 4);
     let sections = (0..3).zip(counts(reply));
@@ -35,7 +34,7 @@ fn records(reply: &[u8], question_len: usize) -> impl Iterator<Item = (usize, Re
     })
 }
 
-/// Outcome of a query, as labels call it.
+/// Outcome of a query, as in labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseType {
     /// An answer, or an empty reply.
@@ -53,7 +52,7 @@ pub enum ResponseType {
 }
 
 impl ResponseType {
-    /// The kind that it is of.
+    /// Returns the kind of the reply.
     pub fn rtype(self) -> u8 {
         match self {
             Self::Answer | Self::Referral => SUCCESS,
@@ -62,7 +61,7 @@ impl ResponseType {
         }
     }
 
-    /// The name of its kind.
+    /// Returns the name of its kind.
     pub fn class_name(self) -> &'static str {
         match self.rtype() {
             SUCCESS => "success",
@@ -84,13 +83,13 @@ impl ResponseType {
     }
 }
 
-/// The kind of a reply with this code.
+/// Returns the kind of a reply with this code.
 #[cfg(test)]
 fn rtype_of(reply: &[u8], question_len: usize, asked: &Asked, rcode: u16, unix: u32) -> u8 {
     outcome_of(reply, question_len, asked, rcode, unix).rtype()
 }
 
-/// Returns the outcome of a reply with this code. `unix`: the time by the calendar, for signatures.
+/// Returns the outcome of a reply with this code. `unix`: calendar time, for signatures.
 pub fn outcome_of(
     reply: &[u8],
     question_len: usize,
@@ -127,7 +126,7 @@ pub fn outcome_of(
     }
 }
 
-/// Returns true if one of its signatures holds no more, or not yet (RFC 4034 §3.1.5).
+/// Returns true if one of its signatures is expired or not valid yet (RFC 4034 §3.1.5).
 fn has_expired(reply: &[u8], question_len: usize, unix: u32) -> bool {
     let is_before = |one: u32, other: u32| (other.wrapping_sub(one) as i32) > 0;
     records(reply, question_len).filter(|(_, record)| record.rtype == rtype::RRSIG).any(
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_reply_amounts_to_has_a_name() {
+    fn outcomes_of_replies_have_names() {
         let (a, ns, soa) = ([record(1, &[1; 4])], [record(2, &[0])], [record(6, &[0; 22])]);
         for (rcode, sections, expected) in [
             (0, [&a[..], &ns, &[]], "success NOERROR"),
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_out_of_its_time_is_an_error_for_who_wants_signatures() {
+    fn an_invalid_signature_is_an_error_for_clients_that_want_signatures() {
         let signed = |expires: u32, begins: u32| {
             let mut data = vec![0, 1, 8, 1, 0, 0, 0, 60];
             data.extend(expires.to_be_bytes());
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_ends_too_early_is_read_as_far_as_it_goes() {
+    fn a_truncated_reply_is_read_to_its_end() {
         let whole = reply(0, [&[], &[record(2, &[0]), record(6, &[0; 22])], &[]]);
         for len in 12..whole.len() {
             assert_eq!(rtype(&whole[..len], &asked(Some(true))), SUCCESS, "{len}");

@@ -1,6 +1,6 @@
-//! Pages and their bounds; which rule has a query.
+//! Pages and their bounds, and the choice of rules.
 //!
-//! Without an engine: what becomes a record, and when, is tried with one.
+//! Without an engine; the tests of the engine show which events become records.
 
 use super::kinds::{ALL, DENIAL, ERROR};
 use super::{
@@ -34,7 +34,7 @@ fn journal(directives: &str) -> Journal {
 }
 
 #[test]
-fn a_page_has_room_for_so_many_records_and_counts_what_finds_none() {
+fn a_page_has_a_maximum_of_records_and_counts_lost_ones() {
     let mut page = Page::new();
     let line = record(Event::Ended(0), Moment::ZERO);
     for number in 0..RECORDS_MAX {
@@ -54,7 +54,7 @@ fn a_page_has_room_for_so_many_records_and_counts_what_finds_none() {
 }
 
 #[test]
-fn messages_have_so_much_room_and_small_ones_still_fit_beside() {
+fn the_room_for_messages_is_limited_and_small_ones_still_fit() {
     let mut page = Page::new();
     let tap = record(Event::ClientResponse, Moment::ZERO);
     let long = vec![7; 60_000];
@@ -91,7 +91,7 @@ fn without_log_and_dnstap_nothing_is_wanted_and_nothing_reserved() {
 }
 
 #[test]
-fn the_first_rule_that_has_the_name_is_the_only_one() {
+fn only_the_first_rule_for_a_name_counts() {
     let journal = journal(
         "log a.example {\n class error\n }\n log Example m {\n class denial error\n }\n log x",
     );
@@ -111,7 +111,7 @@ fn the_first_rule_that_has_the_name_is_the_only_one() {
 }
 
 #[test]
-fn messages_are_for_blocks_where_somebody_wants_them() {
+fn messages_are_kept_for_blocks_with_full_dnstap() {
     assert_eq!(journal("dnstap /run/a").taps(0), Some(false));
     assert_eq!(journal("dnstap /run/a\n dnstap /run/b full").taps(0), Some(true));
 }

@@ -1,7 +1,7 @@
-//! The keys of a server block, and requests that are verified with them.
+//! Keys of a server block, and verification of requests.
 //!
-//! The order is that of RFC 8945 §5.2: key, MAC, time, and last whether the MAC was shortened. Each
-//! failure knows the TSIG that its reply carries.
+//! The order is that of RFC 8945 §5.2: key, MAC, time, and finally the truncation of the MAC. Each
+//! failure has the data for the TSIG of its reply.
 
 use super::mac::{Mac, MacBytes};
 use super::{FUDGE, Fields, Signature, Signer, TsigError, lower};
@@ -13,14 +13,14 @@ use ahash::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The shortest MAC that is allowed (RFC 8945 §5.2.2.1).
+/// Minimum length of a truncated MAC (RFC 8945 §5.2.2.1).
 const MAC_LEN_MIN: usize = 10;
 
-/// A request that is not believed, and what its reply carries.
+/// A request that failed verification, with the data for its reply.
 pub struct Failure {
     /// The error.
     pub error: TsigError,
-    /// Signs the reply, where the client is known.
+    /// Signer of the reply, if the client's key is known.
     signer: Option<Signer>,
     key: WireName,
     algorithm: WireName,
@@ -29,7 +29,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Appends the TSIG to the reply of `len` bytes and returns its length. `now`: in seconds
+    /// Appends the TSIG to the reply of `len` bytes and returns the new length. `now`: in seconds
     /// since 1970.
     pub fn append(&mut self, message: &mut [u8], len: usize, now: u64) -> Option<usize> {
         let error = self.error as u16;
@@ -78,7 +78,7 @@ impl Keys {
         self.require_opcode.contains(&Opcode(opcode as u8))
     }
 
-    /// The key with this name.
+    /// Returns the key with this name.
     pub fn key(&self, name: &[u8]) -> Option<&Arc<TsigKey>> {
         self.keys.get(name)
     }
@@ -87,7 +87,7 @@ impl Keys {
     /// the replies.
     ///
     /// # Errors
-    /// [`Failure`], or `None` where the MAC has a length that none has (RFC 8945 §5.2.2.1).
+    /// [`Failure`], or `None` if the MAC has an invalid length (RFC 8945 §5.2.2.1).
     pub fn verify(
         &self,
         packet: &[u8],

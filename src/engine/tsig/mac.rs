@@ -1,7 +1,7 @@
 //! Message authentication codes: HMAC (RFC 2104) with the hashes of RFC 8945 §6.
 //!
-//! One enum over the algorithms, so that what is signed is written once. MACs are compared in a
-//! time that does not depend on where they differ.
+//! One enum over the algorithms, so that there is one implementation of signing. MACs are compared
+//! in constant time.
 
 use crate::config::TsigAlgorithm;
 use hmac::digest::KeyInit;
@@ -9,10 +9,10 @@ use hmac::{Hmac, Mac as _};
 use sha1::Sha1;
 use sha2::{Sha224, Sha256, Sha384, Sha512};
 
-/// Bytes of the longest MAC.
+/// Maximum length of a MAC.
 const MAC_LEN_MAX: usize = 64;
 
-/// A MAC in the making.
+/// A MAC that is being computed.
 #[derive(Clone)]
 pub(super) enum Mac {
     Sha1(Hmac<Sha1>),
@@ -23,7 +23,7 @@ pub(super) enum Mac {
 }
 
 impl Mac {
-    /// Covers nothing yet.
+    /// Begins a MAC.
     pub(super) fn new(algorithm: TsigAlgorithm, secret: &[u8]) -> Self {
         const ANY: &str = "HMAC takes keys of any length";
         match algorithm {
@@ -35,7 +35,7 @@ impl Mac {
         }
     }
 
-    /// Bytes of a whole MAC.
+    /// Length of a whole MAC.
     pub(super) fn len_of(algorithm: TsigAlgorithm) -> usize {
         match algorithm {
             TsigAlgorithm::Sha1 => 20,
@@ -46,7 +46,7 @@ impl Mac {
         }
     }
 
-    /// Covers these bytes, too.
+    /// Adds bytes.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha1(mac) => mac.update(bytes),
@@ -57,7 +57,7 @@ impl Mac {
         }
     }
 
-    /// The MAC of all that it covers.
+    /// Returns the MAC of all bytes.
     pub(super) fn finish(self) -> MacBytes {
         match self {
             Self::Sha1(mac) => MacBytes::of(&mac.finalize().into_bytes()),
@@ -83,25 +83,25 @@ impl Default for MacBytes {
 }
 
 impl MacBytes {
-    /// At most [`MAC_LEN_MAX`] bytes.
+    /// Copies a MAC of at most [`MAC_LEN_MAX`] bytes.
     pub(super) fn of(mac: &[u8]) -> Self {
         let mut own = Self { bytes: [0; MAC_LEN_MAX], len: mac.len() as u8 };
         own.bytes[..mac.len()].copy_from_slice(mac);
         own
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len.into()]
     }
 
-    /// Returns true if this is the MAC of a message.
+    /// Returns true if `mac` is equal.
     pub(super) fn is(&self, mac: &[u8]) -> bool {
         mac.len() == usize::from(self.len) && self.begins_with(mac)
     }
 
-    /// Returns true if this is the MAC of a message, or what that was cut down to. The time that it
-    /// takes does not depend on where they differ.
+    /// Returns true if `mac` is equal or a truncated form. The time does not depend on the
+    /// difference.
     pub(super) fn begins_with(&self, mac: &[u8]) -> bool {
         let Some(own) = self.as_bytes().get(..mac.len()) else { return false };
         let differences = own.iter().zip(mac).fold(0, |all, (one, other)| all | (one ^ other));

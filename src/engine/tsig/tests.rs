@@ -1,6 +1,6 @@
-//! Both sides of transactions against each other, and messages that are cut, changed or late.
+//! Both sides of transactions against each other, and messages that are truncated, changed or late.
 //!
-//! `tests/engine/stages/tsig.rs` has another maker's client, and the ways of a reply.
+//! `tests/engine/stages/tsig.rs` has a client by another implementation, and the paths of a reply.
 
 use super::{
     Failure, Fields, Keys, Malformed, Signature, Signer, TsigError, Unproven, lower, name_of,
@@ -11,7 +11,7 @@ use crate::engine::message::u16_at;
 use ahash::RandomState;
 use std::sync::Arc;
 
-/// The time by the calendar.
+/// Calendar time.
 const NOW: u64 = 1_800_000_000;
 
 fn keys() -> Keys {
@@ -50,7 +50,7 @@ fn verify(packet: &[u8], now: u64) -> Result<Signer, Option<TsigError>> {
     verified.map_err(|failure| failure.map(|failure: Box<Failure>| failure.error))
 }
 
-/// The reply to `packet` with so many bytes of records, signed by the server.
+/// The reply to `packet` with `filler` bytes of records, signed by the server.
 fn reply(packet: &[u8], server: &mut Signer, filler: u8) -> Vec<u8> {
     let signature = Signature::find(packet).unwrap().unwrap();
     let mut message = vec![0; packet.len() + 400];
@@ -64,11 +64,11 @@ fn reply(packet: &[u8], server: &mut Signer, filler: u8) -> Vec<u8> {
 }
 
 #[test]
-fn what_one_side_signs_the_other_believes() {
+fn the_other_side_accepts_a_signature() {
     for name in [&b"\x01a\x03key\0"[..], b"\x06pinned\0"] {
         let (packet, mut client) = signed(name, NOW);
         let mut server = verify(&packet, NOW + 299).unwrap();
-        // A train of messages, each signed with the one before.
+        // A sequence of messages, each signed with the previous MAC.
         for filler in 0..3 {
             let answer = reply(&packet, &mut server, filler);
             assert_eq!(client.verify(&answer, NOW), Ok(()), "message {filler}");
@@ -90,7 +90,7 @@ fn each_changed_byte_is_noticed() {
         });
         assert!(!believed, "byte {place} of the query");
     }
-    // The ID is another after a forwarder: the original one is signed.
+    // A forwarder changes the ID: the original one is signed.
     let mut changed = packet.clone();
     changed[0] = 99;
     assert!(verify(&changed, NOW).is_ok());
@@ -125,7 +125,7 @@ fn a_tsig_is_the_last_record_and_the_only_one() {
 }
 
 #[test]
-fn unknown_keys_other_algorithms_wrong_secrets_and_late_messages_are_told_apart() {
+fn each_failure_of_verification_has_its_error() {
     let (packet, _) = signed(b"\x01a\x03key\0", NOW);
     assert_eq!(verify(&packet, NOW + 301).err(), Some(Some(TsigError::BadTime)));
     assert_eq!(verify(&packet, NOW - 301).err(), Some(Some(TsigError::BadTime)));

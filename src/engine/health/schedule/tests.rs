@@ -1,7 +1,7 @@
-//! One upstream in virtual time.
+//! Schedule of one upstream in virtual time.
 //!
-//! First each rule of the schedule by itself, then random outages: their probes must cost no more
-//! than the schedule says, and no recovery may be missed.
+//! First each rule of the schedule, then random outages: they must cause no more probes than the
+//! schedule says, and no recovery may be missed.
 
 use super::{Change, Failed, Schedule, delay_max};
 use crate::config::{HealthCheck, PROBE_INTERVAL_MIN};
@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::time::Duration;
 
-/// The random number that leaves a delay as it is.
+/// Random number that leaves a delay unchanged.
 const NO_JITTER: u32 = 1 << 31;
 
 fn schedule(max_fails: u32, interval: Duration) -> Schedule {
@@ -51,7 +51,7 @@ fn the_first_failed_exchange_begins_the_probing_and_the_others_do_nothing() {
 }
 
 #[test]
-fn an_answer_ends_the_probing_without_a_word_if_the_upstream_was_not_down() {
+fn an_answer_ends_the_probing_without_a_change_if_the_upstream_was_up() {
     let mut schedule = schedule(2, millis(500));
     assert!(schedule.on_failed_exchange());
     assert_eq!(schedule.on_unanswered(at(0), 0).change, None);
@@ -80,7 +80,7 @@ fn max_fails_failures_in_a_row_are_down_and_not_one_more() {
 }
 
 #[test]
-fn the_first_answer_brings_it_up_again() {
+fn the_first_answer_sets_the_upstream_up_again() {
     let mut schedule = schedule(1, millis(500));
     assert!(schedule.on_failed_exchange());
     let next = schedule.on_unanswered(at(1_000), NO_JITTER).next;
@@ -122,11 +122,11 @@ fn extremes_neither_wrap_nor_panic() {
     assert_eq!(schedule.on_unanswered(at(1), u32::MAX).next, Moment::FOREVER);
 }
 
-/// An upstream that is out of order now and then.
+/// An upstream with random outages.
 struct Upstream {
-    /// Time when it stops or begins to answer, in milliseconds; it answers at first and at last.
+    /// Times when it stops or begins to answer, in milliseconds; it answers at first and at last.
     turns: Vec<u64>,
-    /// How long a probe takes to fail.
+    /// Time until a probe fails.
     patience: Duration,
 }
 
@@ -164,7 +164,7 @@ proptest! {
         let bound = delay_max(interval) + delay_max(interval) / 10;
         let horizon = upstream.last_turn().plus(millis(4_000));
         while now <= horizon || schedule.is_probing() {
-            // Either a probe is due or a query is on its way, whichever comes first.
+            // A probe is due or a query is outstanding, whichever comes first.
             let query = now.plus(millis(query_gap));
             now = next.map_or(query, |next: Moment| next.min(query));
             let begins = if next == Some(now) {
@@ -173,7 +173,7 @@ proptest! {
             } else {
                 !upstream.answers(now) && schedule.on_failed_exchange()
             };
-            // Between probes the schedule names a moment; else it is idle.
+            // Between probes the schedule has a time; otherwise it is idle.
             prop_assert_eq!(schedule.is_probing(), begins || next.is_some());
             if !begins {
                 continue;
@@ -194,7 +194,7 @@ proptest! {
                 next = Some(failed.next);
             }
             prop_assert_eq!(schedule.is_down(), fails_in_a_row >= max_fails);
-            // A recovery is noticed with the probe that was scheduled before it, at the latest.
+            // A recovery is noticed at the latest with the probe that was scheduled before it.
             let latest = upstream.last_turn().plus(upstream.patience + bound);
             prop_assert!(now <= latest || !schedule.is_down());
         }

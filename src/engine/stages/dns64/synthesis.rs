@@ -3,7 +3,6 @@
 //! Addresses are embedded as in RFC 6052 §2.2. Loopback, link-local, multicast and reserved IPv4
 //! addresses are never embedded, because no NAT64 can reach them, nor private ones in the
 //! well-known prefix (§3.1). IPv4-mapped addresses (::ffff:0:0/96) do not count as IPv6 addresses.
-//! well-known prefix (§3.1). IPv4 addresses in IPv6 form (::ffff:0:0/96) are no IPv6 addresses.
 
 use crate::config::{self, Nat64Prefix};
 use crate::engine::message::join::{Joiner, owner, records};
