@@ -1,7 +1,7 @@
-//! The reader of Corefiles.
+//! Fuzz target: the Corefile reader.
 //!
-//! What is accepted can be printed and read again, what is refused is refused in words, and what
-//! is asked of files and variables has a bound.
+//! Accepted text can be printed and read again, rejected text gets an error message, and the number
+//! of accesses to files and variables is bounded.
 
 use super::fuzz;
 use super::mutate::Mutator;
@@ -11,10 +11,10 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// Questions about files and variables, whatever the text. A snippet that imports a file is
-/// expanded ten thousand times at most, a file a hundred thousand times, and read once.
+/// Maximum accesses to files and variables for any text. A snippet that imports a file is expanded
+/// at most ten thousand times, a file at most a hundred thousand times, and read once.
 const QUESTIONS_MAX: usize = 120_000;
-/// Targets that the language allows to be written out.
+/// Maximum number of upstreams of a forward that can be written out.
 const TARGETS_MAX: usize = 15;
 
 const MUTATOR: Mutator = Mutator {
@@ -58,8 +58,8 @@ const MUTATOR: Mutator = Mutator {
     ],
 };
 
-/// A host with files and variables, that counts what it is asked. No file imports itself: that
-/// ends after a hundred thousand imports, which is for another test.
+/// A host with files and variables that counts accesses. No file imports itself: that ends after a
+/// hundred thousand imports, which another test covers.
 fn host(asked: &Rc<Cell<usize>>) -> Host {
     let files = [
         ("/dir/file", "max_fails 3\n"),
@@ -123,13 +123,14 @@ fn try_one(text: &[u8]) -> bool {
     true
 }
 
-/// What is printed means the same, on a host with nothing of its own.
+/// Checks that the printed configuration has the same meaning on a host without files and
+/// variables.
 fn reads_again(mut config: Config) {
     let printed = config.to_string();
     let other = Host { interfaces: Vec::new(), ..Host::plain() };
     let (again, _) = Config::load(printed.as_bytes(), "effective", &other)
         .unwrap_or_else(|error| panic!("{error}\n{printed}"));
-    // It follows from the host, and addresses that were written hold for ever.
+    // The limit depends on the host, and addresses as printed are not resolved again.
     config.client_connections_max = again.client_connections_max;
     for forward in config.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
         forward.host_names.clear();

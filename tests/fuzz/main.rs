@@ -1,15 +1,15 @@
-//! Bytes from strangers and from tired operators: nothing panics, nothing runs away.
+//! Fuzz tests of messages and Corefiles: no panic and no unbounded work.
 //!
-//! No tool of its own and no special compiler: each target first replays the committed corpus
-//! (`tests/fuzz/TARGET/*`), then so many mutations of it, each made from its own number, so that a
-//! finding can be made again. A panic is caught and told with that number.
+//! No extra tool or compiler is needed: each target first replays the committed corpus
+//! (`tests/fuzz/TARGET/*`), then runs a number of mutations of it, each made from its own seed, so
+//! that a failure can be reproduced. A panic is caught and printed with that seed.
 //!
 //! * `FUZZ_ROUNDS=1000000 cargo test --release --test fuzz` for longer than a moment;
-//! * `FUZZ_SEED=7` for other mutations than those of every day;
+//! * `FUZZ_SEED=7` for mutations other than the default ones;
 //! * `FUZZ_SEED=7 FUZZ_ONLY=12345 cargo test --test fuzz corefile` for one mutation alone, whose
 //!   bytes are printed.
 //!
-//! An input that has found something goes into the corpus under a name that says what.
+//! An input that found a bug is added to the corpus under a descriptive name.
 
 mod corefile;
 mod message;
@@ -21,7 +21,6 @@ use rand_chacha::rand_core::SeedableRng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// Mutations of an ordinary test run.
 const ROUNDS: u64 = 20_000;
 
 fn number(variable: &str) -> Option<u64> {
@@ -38,7 +37,7 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-/// Runs `try_one` with the corpus, then with mutations of it. Returns how often it said true.
+/// Runs `try_one` on the corpus, then on mutations of it. Returns how often it returned true.
 fn fuzz(target: &str, mutator: &Mutator, try_one: impl Fn(&[u8]) -> bool) -> u64 {
     let corpus = corpus(target);
     assert!(!corpus.is_empty(), "there is no corpus");

@@ -1,7 +1,7 @@
-//! Packets and connections: views of any bytes stand or are refused, the engine lives through every
-//! packet of either side, and a connection gives the same messages however it was cut.
+//! Fuzz target: packets and TCP streams. Views accept or reject any bytes, the engine handles any
+//! packet of either side, and a stream yields the same messages for every segmentation.
 //!
-//! The corpus is hexadecimal, one packet a file, so that a reader and a diff can follow it.
+//! The corpus is hexadecimal, one packet per file, so that diffs are readable.
 
 use super::mutate::Mutator;
 use super::{corpus, fuzz};
@@ -35,7 +35,7 @@ const MUTATOR: Mutator = Mutator {
     ],
 };
 
-/// The bytes that a corpus file's hexadecimal digits stand for; a mutated one is bytes already.
+/// The bytes of a corpus file's hexadecimal digits; a mutated input is taken as raw bytes.
 fn packet(text: &[u8]) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let pairs = digits.chunks(2).map(|pair| std::str::from_utf8(pair).ok());
@@ -47,14 +47,14 @@ fn client() -> Client {
     Client { listener: 0, peer, local: None, connection: None }
 }
 
-/// An engine between a client and upstreams that say to all queries what the client has said, and
-/// whose sockets fail then.
+/// An engine whose upstreams answer each query with the client's packet, and whose sockets fail
+/// afterwards.
 struct Echo {
     engine: Forwarder,
     buffers: Buffers,
     packet: Vec<u8>,
     out: Vec<u8>,
-    /// Queries sent for the present packet.
+    /// Queries sent for the current packet.
     sent: usize,
     believed: bool,
 }
@@ -73,8 +73,8 @@ impl Echo {
         }
     }
 
-    /// Asks with `packet`, and answers what is asked upstream for the first time with `packet` too,
-    /// behind the right id. Whether there was an answer that the engine believed.
+    /// Sends `packet` as a client and answers the first upstream query with the same packet under
+    /// the right ID. Returns true if the engine accepted the answer.
     fn exchange(&mut self, packet: &[u8]) -> bool {
         (self.packet, self.sent, self.believed) = (packet.to_vec(), 0, false);
         let now = Moment::ZERO;
@@ -134,8 +134,8 @@ impl Shell for Echo {
     }
 }
 
-/// The messages of a connection that came in pieces of so many bytes; `None` behind the last: one
-/// was too long.
+/// The messages of a stream that arrives in pieces of this size; a final `None` marks a message
+/// that was too long.
 fn messages(connection: &[u8], piece: usize) -> Vec<Option<Vec<u8>>> {
     let mut inbox = Inbox::default();
     let mut all = Vec::new();

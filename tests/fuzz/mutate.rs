@@ -1,27 +1,26 @@
-//! How an input becomes another.
+//! Mutation of inputs.
 //!
-//! A few changes at a time, each of which respects some structure: tokens are spliced between
-//! inputs, separators and the target's own words are put in or taken out, runs are repeated; and
-//! now and then bytes are simply wrong. Knows no target: that says what separates and which words
-//! matter.
+//! A few changes at a time, most of them structural: tokens are spliced between inputs, separators
+//! and the target's own words are inserted or removed, runs are repeated; occasionally bytes are
+//! corrupted. Independent of the targets, which define separators and words.
 
 use rand_chacha::rand_core::Rng;
 
-/// Changes of one input at most.
+/// Maximum number of changes to one input.
 const CHANGES_MAX: usize = 6;
-/// No input becomes longer: what is found must be small enough to be read.
+/// Maximum length of an input, so that failing inputs stay readable.
 const LEN_MAX: usize = 8 * 1024;
 
-/// What makes the structure of a target's inputs.
+/// The structure of a target's inputs.
 pub(super) struct Mutator {
     /// Tokens end before and after these bytes.
     pub(super) separators: &'static [u8],
-    /// What is put in.
+    /// Words to insert.
     pub(super) words: &'static [&'static [u8]],
 }
 
 impl Mutator {
-    /// Another input, made from some of `corpus`.
+    /// A mutation of inputs from `corpus`.
     pub(super) fn mutated(&self, corpus: &[&[u8]], random: &mut impl Rng) -> Vec<u8> {
         let mut input = corpus[below(random, corpus.len())].to_vec();
         for _ in 0..=below(random, CHANGES_MAX) {
@@ -35,7 +34,7 @@ impl Mutator {
     fn change(&self, input: &mut Vec<u8>, donor: &[u8], random: &mut impl Rng) {
         let (start, end) = self.run(input, random);
         match below(random, 9) {
-            // Tokens of another input in the place of some of this one.
+            // Replace some tokens with tokens of another input.
             0 => {
                 let (from, to) = self.run(donor, random);
                 input.splice(start..end, donor[from..to].iter().copied());
@@ -53,7 +52,7 @@ impl Mutator {
                 let word = self.words[below(random, self.words.len())];
                 input.splice(start..start, word.iter().copied());
             }
-            // A separator less, or another one.
+            // Remove or replace a separator.
             6 => {
                 if let Some(byte) = input.get_mut(end) {
                     *byte = self.separators[below(random, self.separators.len())];
@@ -82,7 +81,7 @@ impl Mutator {
     }
 }
 
-/// A number from 0 to `bound`, which is not 0, that one excluded.
+/// A random number below `bound`, which is not 0.
 pub(super) fn below(random: &mut impl Rng, bound: usize) -> usize {
     (random.next_u64() % bound as u64) as usize
 }

@@ -1,8 +1,8 @@
-//! Queries in words: what a client asks, and what an upstream gets.
+//! Queries in words: those of clients, and those that upstreams receive.
 //!
-//! [`Ask`] is written to bytes, right or wrong on purpose. [`Heard`] is read from bytes by the
-//! `domain` crate and holds the engine to its manners: one question, our id and OPT, and nothing
-//! of the client's but what a scenario says.
+//! [`Ask`] is written to bytes, valid or not. [`Heard`] is parsed by the `domain` crate, which also
+//! checks the engine's rules: one question, our ID and OPT, and only those parts of the client's
+//! query that a scenario mentions.
 
 use super::common::wire::Writer;
 use super::words::{
@@ -16,7 +16,7 @@ use domain::base::opt::UnknownOptData;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-/// What a client asks.
+/// A client's query.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     pub(crate) question: Question,
@@ -33,12 +33,12 @@ pub(crate) struct Ask {
     cut: Option<usize>,
 }
 
-/// On which connection a query comes in.
+/// The connection on which a query arrives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ConnectionOf {
-    /// A new one.
+    /// A new connection.
     Own,
-    /// The one that this client opened.
+    /// The connection opened by this client.
     Client(usize),
 }
 
@@ -122,7 +122,7 @@ impl Ask {
         self.edns.as_ref().is_some_and(|edns| edns.dnssec_ok)
     }
 
-    /// The packet, with an id of the client's choice or this one.
+    /// The query's packet, with the scenario's ID or this one.
     pub(crate) fn bytes(&self, default_id: u16) -> Vec<u8> {
         let opts = if self.edns.is_some() { self.opts } else { 0 };
         let additionals = opts + u16::from(self.signed);
@@ -143,7 +143,7 @@ impl Ask {
     }
 }
 
-/// What an upstream gets.
+/// A query received by an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
     pub(crate) question: Question,
@@ -156,12 +156,12 @@ pub(crate) struct Heard {
     options: Vec<EdnsOption>,
 }
 
-/// What a scenario says of it besides.
+/// Names that a scenario gives to parts of the query.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
-    /// Its name from now on.
+    /// The query's name in later steps.
     pub(crate) query: Option<String>,
-    /// The name of our source port, or of the connection.
+    /// The name of its source port or connection.
     pub(crate) port: Option<String>,
 }
 
@@ -209,7 +209,7 @@ impl Heard {
         Ok((heard, names))
     }
 
-    /// Returns the replies that have arrived.
+    /// Parses a query that reached an upstream.
     pub(crate) fn read(arrival: &Arrival) -> Result<Self, Problem> {
         let Arrival { source, tcp, ref packet, .. } = *arrival;
         let broken = |what: &str| format!("an upstream got a query with {what}");
@@ -235,7 +235,7 @@ impl Heard {
         }
         let (rtype, class) = (question.qtype().to_int(), question.qclass().to_int());
         let name = format!("{}.", question.qname()).replace("..", ".");
-        // Every query on a connection asks how long it stays open, and no other does.
+        // Every query on a connection asks for its idle timeout, and no other query does.
         let asks = options.last() == Some(&(KEEPALIVE, Vec::new()));
         if asks != tcp {
             return Err(broken("a keepalive option missing or misplaced"));

@@ -1,8 +1,8 @@
 //! The keeper of a scenario's world: timers, sweeps and probes, without a thread or a socket.
 //!
-//! The real timer wheel, schedules and health states; only the probes' packets are imagined. What
-//! an upstream makes of probes is said by the scenario and is no part of its answers to queries,
-//! since that is how a server can look alive to one and dead to the other.
+//! Timer wheel, schedules and health states are real; only the probes' packets are simulated. The
+//! scenario sets the results of probes independently of the answers to queries, because a server
+//! can look up to one and down to the other.
 
 use super::common::Dice;
 use onward::config::Config;
@@ -16,10 +16,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a probe waits for its answer.
+/// Time limit of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What becomes of probes to an upstream.
+/// Result of probes to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     Answered,
@@ -27,12 +27,12 @@ pub(crate) enum Manner {
     Refused,
 }
 
-/// What a timer is for.
+/// Purpose of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Due {
-    /// A pool or cache is to be swept.
+    /// The next sweep of a pool or cache.
     Sweep(Sweep),
-    /// An upstream's probe has waited long enough, or the next is due.
+    /// The timeout of an upstream's probe, or the time of the next one.
     Probe(usize),
 }
 
@@ -72,36 +72,35 @@ impl Keeper {
         }
     }
 
-    /// From now on probes to `address`, or to all upstreams, fare like this.
+    /// Sets the result of future probes to `address`, or to all upstreams.
     pub(crate) fn set_manner(&mut self, address: Option<SocketAddr>, manner: Manner) {
         let is_meant = |health: &&mut Health| address.is_none_or(|it| it == health.address);
         self.upstreams.iter_mut().filter(is_meant).for_each(|health| health.manner = manner);
     }
 
-    /// Probes to `upstream` so far.
     pub(crate) fn probes(&self, upstream: usize) -> u64 {
         self.upstreams[upstream].probes
     }
 
-    /// No probe is sent any more, and none is waited for.
+    /// Stops all probes and cancels those outstanding.
     pub(crate) fn stop_probing(&mut self) {
         self.stopped = true;
         (0..self.upstreams.len()).for_each(|upstream| self.set(Due::Probe(upstream), None));
     }
 
-    /// A worker asks to be woken.
+    /// A worker requests a wake-up for a sweep.
     pub(crate) fn wake(&mut self, sweep: Sweep, at: Moment) {
         self.set(Due::Sweep(sweep), Some(at));
     }
 
-    /// A worker says that an exchange with `upstream` failed.
+    /// A worker reports a failed exchange with `upstream`.
     pub(crate) fn on_failed_exchange(&mut self, now: Moment, upstream: usize) {
         if !self.stopped && self.upstreams[upstream].schedule.on_failed_exchange() {
             self.probe(now, upstream);
         }
     }
 
-    /// The next pool or cache to sweep. Sees to the probes that are due before it.
+    /// Returns the next pool or cache to sweep, after handling the probes that are due before it.
     pub(crate) fn next_sweep(&mut self, now: Moment) -> Option<Sweep> {
         loop {
             let due = self.wheel.pop_expired(now)?;
@@ -124,7 +123,7 @@ impl Keeper {
         self.wheel.next_deadline()
     }
 
-    /// Timers that have not gone off.
+    /// Timers that have not fired.
     pub(crate) fn pending(&self) -> usize {
         self.wheel.len()
     }

@@ -1,8 +1,8 @@
-//! Plays a scenario, step by step, and says where it went another way.
+//! Runs a scenario, step by step, and reports the first deviation.
 //!
-//! Whatever reaches an upstream or a client must be spoken of before time passes, so that every
-//! moment is exact; at the end every client has its reply or is known to get none, every drop has
-//! been counted aloud, and when all deadlines have passed nothing is left.
+//! Every packet that reaches an upstream or a client must be mentioned before time passes, so that
+//! instants are exact. At the end every client has its reply or is expected to get none, every drop
+//! has been mentioned, and after all deadlines nothing is left.
 
 use super::ask::{Ask, ConnectionOf, Heard, Names};
 use super::say::{LengthMax, Lints, Said};
@@ -18,10 +18,10 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// After the last step: longer than any deadline.
+/// Jump after the last step: longer than any deadline.
 const LAST_JUMP: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Plays `script` with everything random following from `seed`. `line` is where it is.
+/// Runs `script` with all random numbers derived from `seed`. `line` tracks the current step.
 pub(crate) fn play(script: &Script, seed: u8, line: &Cell<usize>) -> Result<(), Failure> {
     let loaded = Config::load(script.corefile.as_bytes(), "Corefile", &Host::plain());
     let fail = |problem: Problem| Failure { line: line.get(), problem };
@@ -50,11 +50,11 @@ struct Player {
     /// Named source ports and connections.
     ports: HashMap<String, usize>,
     counted: Counts<Count>,
-    /// Who got the query that was spoken of last.
+    /// The upstream of the last mentioned query.
     last_upstream: Option<SocketAddr>,
 }
 
-/// A client, which asks once.
+/// A client, which sends one query.
 struct Asked {
     client: Client,
     packet: Vec<u8>,
@@ -193,7 +193,7 @@ impl Player {
         }
     }
 
-    /// Client `number`, where nobody else is.
+    /// Client `number`, at an address of its own by default.
     fn client(&self, number: usize, from: Option<SocketAddr>) -> Client {
         let ip = [198, 51, 100 + (number / 250) as u8, 1 + (number % 250) as u8];
         let peer = from.unwrap_or_else(|| (ip, 4000).into());
@@ -265,7 +265,7 @@ impl Player {
         Ok(())
     }
 
-    /// A port has one name, and a name means one port.
+    /// A port has one name, and a name stands for one port.
     fn name_port(&mut self, name: &str, port: usize) -> Result<(), Problem> {
         let known = self.ports.iter().find(|(_, other)| **other == port);
         match (known, self.ports.get(name)) {
@@ -368,7 +368,7 @@ impl Player {
         Ok(())
     }
 
-    /// Nothing has reached anybody that the scenario does not know.
+    /// Fails if an unmentioned packet has reached an upstream or a client.
     fn all_is_spoken_of(&self) -> Result<(), Problem> {
         let unspoken = self.unspoken()?;
         if unspoken.is_empty() { Ok(()) } else { Err(format!("not spoken of: {unspoken}")) }

@@ -1,13 +1,13 @@
-//! That the runner fails when it should.
+//! Tests of the runner: it must fail when a scenario does not hold.
 //!
-//! A ring of tests that cannot fail shows nothing. Each proof takes a story that holds and leaves
-//! out, or gets wrong, one thing; the runner must name the line and the reason.
+//! Each test takes a valid scenario and omits or falsifies one thing; the runner must name the line
+//! and the reason.
 
 use super::{chosen, run};
 use std::panic::catch_unwind;
 use std::path::Path;
 
-/// A story that holds.
+/// A valid scenario.
 const STORY: &str = "\
 # A query is answered.
 corefile
@@ -25,7 +25,8 @@ client 1 gets NOERROR A 10.0.0.1
 nothing happens for 1s
 ";
 
-/// The story, with `line` changed to what `becomes` says, fails there or later for this reason.
+/// Checks that the scenario fails for this reason, at or after `line`, which is replaced by
+/// `becomes`.
 #[track_caller]
 fn fails(line: &str, becomes: &str, at: usize, reason: &str) {
     assert!(STORY.contains(line), "the story has no {line}");
@@ -35,12 +36,12 @@ fn fails(line: &str, becomes: &str, at: usize, reason: &str) {
 }
 
 #[test]
-fn the_story_holds() {
+fn the_scenario_holds() {
     assert_eq!(run(STORY), Ok(()));
 }
 
 #[test]
-fn a_query_that_nobody_speaks_of_fails() {
+fn an_unmentioned_query_fails() {
     let why = "not spoken of: upstream 192.0.2.1:53 gets www.example. A";
     fails("upstream 192.0.2.1 gets www.example. A as q1\n", "", 9, why);
     let why = "after 2s already upstream 192.0.2.2:53 gets";
@@ -48,7 +49,7 @@ fn a_query_that_nobody_speaks_of_fails() {
 }
 
 #[test]
-fn a_reply_that_nobody_speaks_of_fails() {
+fn an_unmentioned_reply_fails() {
     let why = "not spoken of: client 1 gets NOERROR, answer A 10.0.0.1";
     fails("client 1 gets NOERROR A 10.0.0.1\n", "", 13, why);
     let last = "client 1 gets NOERROR A 10.0.0.1\nnothing happens for 1s\n";
@@ -56,7 +57,7 @@ fn a_reply_that_nobody_speaks_of_fails() {
 }
 
 #[test]
-fn what_does_not_happen_fails() {
+fn an_expected_event_that_does_not_happen_fails() {
     fails("after 2s", "after 1.9s", 11, "no upstream has got anything");
     fails("after 2s", "within 1.9s", 10, "nothing has happened");
     let early = "client 1 gets NOERROR A 10.0.0.1\nupstream answers q2 NOERROR A 10.0.0.1\n";
@@ -66,7 +67,7 @@ fn what_does_not_happen_fails() {
 }
 
 #[test]
-fn another_reply_than_told_fails_and_says_both() {
+fn a_different_reply_fails_and_prints_both() {
     let told = "client 1 gets NOERROR A 10.0.0.1";
     for (wrong, shown) in [
         ("client 1 gets SERVFAIL A 10.0.0.1", "expected SERVFAIL"),
@@ -84,7 +85,7 @@ fn another_reply_than_told_fails_and_says_both() {
 }
 
 #[test]
-fn another_query_than_told_fails_and_says_what_came() {
+fn a_different_query_fails_and_is_printed() {
     let gets = "upstream 192.0.2.1 gets www.example. A as q1";
     for wrong in [
         "upstream 192.0.2.2 gets www.example. A as q1",
@@ -115,7 +116,7 @@ fn a_second_reply_fails() {
 }
 
 #[test]
-fn a_dropped_packet_that_nobody_counts_fails() {
+fn an_unmentioned_dropped_packet_fails() {
     let told = "client 1 gets NOERROR A 10.0.0.1";
     let again = "client 1 gets NOERROR A 10.0.0.1\nupstream answers q2 NOERROR A 10.0.0.1";
     fails(told, again, 15, "not spoken of: 1 responses unmatched");
@@ -197,7 +198,7 @@ fn steps_that_are_repeated_fail_where_they_stand() {
 }
 
 #[test]
-fn a_scenario_that_nobody_would_play_fails() {
+fn a_file_that_would_never_run_fails() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/cases");
     let name = "time-out-then-next-upstream.scenario";
     assert_eq!(chosen(&cases, "time-out-then-n"), [name]);
@@ -208,7 +209,7 @@ fn a_scenario_that_nobody_would_play_fails() {
 }
 
 #[test]
-fn words_that_mean_nothing_fail_with_their_line() {
+fn unknown_words_fail_with_their_line() {
     let last = "nothing happens for 1s";
     for (wrong, shown) in [
         ("something happens for 1s", "`something happens for 1s` is not understood"),
@@ -235,7 +236,7 @@ fn words_that_mean_nothing_fail_with_their_line() {
 }
 
 #[test]
-fn a_scenario_says_what_it_shows_and_has_a_corefile() {
+fn a_scenario_has_a_description_and_a_corefile() {
     fails("# A query is answered.\n", "", 1, "begin with what it shows");
     fails("corefile\n", "stop\n", 1, "not `corefile`");
     fails("policy sequential", "policy sequentially", 1, "unknown policy");

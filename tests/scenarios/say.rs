@@ -1,9 +1,8 @@
-//! Responses in words: what an upstream says, and what a client is told.
+//! Responses in words: those of upstreams, and replies to clients.
 //!
-//! [`Said`] is both. An upstream's is written to bytes, with whatever [`Lints`] the scenario
-//! wants; a client's is read from bytes by the `domain` crate, and what every reply must keep (id,
-//! question as asked, RD and CD, an OPT if and only if the client sent one) is checked without a
-//! word.
+//! [`Said`] is both. An upstream's response is written to bytes, with the scenario's [`Lints`]; a
+//! client's reply is parsed by the `domain` crate, and the rules for every reply (ID, question as
+//! asked, RD and CD, an OPT if and only if the client sent one) are checked implicitly.
 
 use super::ask::Ask;
 use super::common::wire::{Writer, question_of, wire_name, word_at};
@@ -18,7 +17,7 @@ use domain::base::rdata::UnknownRecordData;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// What a message says.
+/// A message's contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Said {
     rcode: u16,
@@ -26,7 +25,7 @@ pub(crate) struct Said {
     flags: u16,
     records: Vec<Record>,
     question: bool,
-    /// `None`: as it should be.
+    /// `None` for the default.
     edns: Option<bool>,
     options: Vec<EdnsOption>,
 }
@@ -39,7 +38,7 @@ struct Record {
     data: Vec<u8>,
 }
 
-/// What is wrong or unusual about an upstream's message, on purpose.
+/// Deliberate defects and oddities of an upstream's message.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lints {
     wrong_id: bool,
@@ -54,15 +53,15 @@ pub(crate) struct Lints {
     dnssec_ok: bool,
     spelt: Option<String>,
     cut: Option<usize>,
-    /// The receive buffer did not hold all of it.
+    /// True if the message exceeds the receive buffer.
     pub(crate) beyond_buffer: bool,
-    /// It comes on the connection of this other query.
+    /// Query on whose connection the message arrives instead.
     pub(crate) connection_of: Option<String>,
-    /// Our socket is closed already.
+    /// True if our socket is closed already.
     pub(crate) to_closed_port: bool,
 }
 
-/// How long a client's reply may be.
+/// Maximum length of a client's reply.
 pub(crate) type LengthMax = Option<usize>;
 
 const FLAGS: [(&str, u16); 4] = [("aa", 0x0400), ("tc", 0x0200), ("ra", 0x0080), ("ad", 0x0020)];
@@ -73,7 +72,7 @@ const SOA: &[u8] =
     b"\x02ns\x00\x05admin\x00\0\0\0\x01\0\0\x0e\x10\0\0\x02\x58\0\x01\x51\x80\0\0\0\x3c";
 
 impl Said {
-    /// An upstream's: `RCODE [RECORDS][, WORDS]…`
+    /// Parses an upstream's response: `RCODE [RECORDS][, WORDS]…`
     pub(crate) fn by_upstream(phrase: &str) -> Result<(Self, Lints), Problem> {
         let mut odd = Lints { opts: 1, ..Lints::default() };
         let said = Self::parse(phrase, |words| {
@@ -102,7 +101,7 @@ impl Said {
         Ok((said, odd))
     }
 
-    /// A client's: `RCODE [RECORDS][, WORDS]…`
+    /// Parses a client's reply: `RCODE [RECORDS][, WORDS]…`
     pub(crate) fn to_client(phrase: &str) -> Result<(Self, LengthMax), Problem> {
         let mut length_max = None;
         let said = Self::parse(phrase, |words| {
@@ -151,7 +150,7 @@ impl Said {
         Ok(said)
     }
 
-    /// An upstream's message in answer to `query`.
+    /// The bytes of an upstream's response to `query`.
     pub(crate) fn bytes(&self, query: &[u8], odd: &Lints) -> Vec<u8> {
         let mut flags = 0x8000 | self.flags | word_at(query, 2) & 0x0110 | odd.opcode << 11;
         flags |= self.rcode & 0x000f;
@@ -180,8 +179,7 @@ impl Said {
         writer.bytes
     }
 
-    /// Returns what `reply` tells the client who sent `query`, which `ask` describes unless it was
-    /// raw.
+    /// Parses the `reply` to `query`, which `ask` describes unless it was raw.
     pub(crate) fn read(reply: &[u8], query: &[u8], ask: Option<&Ask>) -> Result<Self, Problem> {
         let broken = |what: &str| format!("a client got a reply with {what}: {}", hex(reply));
         let message = Message::from_octets(reply).map_err(|_| broken("half a header"))?;
@@ -252,7 +250,7 @@ impl Said {
         Some(())
     }
 
-    /// Fills in what goes without saying in a reply to `ask`.
+    /// Adds the defaults of a reply to `ask`.
     pub(crate) fn for_ask(mut self, ask: Option<&Ask>) -> Self {
         self.edns.get_or_insert(ask.is_some_and(|ask| ask.edns.is_some()));
         self
@@ -277,7 +275,7 @@ impl Lints {
     }
 }
 
-/// `[SECTION] TYPE DATA…` or `COUNT addresses`
+/// Parses `[SECTION] TYPE DATA…` or `COUNT addresses`.
 fn records(words: &[&str]) -> Result<Vec<Record>, Problem> {
     if let [count, "addresses"] = words {
         let address = |number: u32| Ipv4Addr::from(0x0a00_0000 + number).octets().to_vec();

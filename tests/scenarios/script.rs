@@ -1,9 +1,8 @@
-//! A scenario's text, understood before anything is played.
+//! Parser of scenarios.
 //!
-//! A scenario begins with comment lines that say what it shows, then has a `corefile` and then its
-//! steps, a line each. Blocks are indented: the Corefile, what happens `in one turn`, and what is
-//! written once `for n from 1 to 9`, where `{n}` is the number. Every mistake is told with its
-//! line.
+//! A scenario begins with comment lines about its lesson, followed by a `corefile` and the steps,
+//! one per line. Blocks are indented: the Corefile, the steps `in one turn`, and steps repeated
+//! `for n from 1 to 9`, where `{n}` is the number. Every error has its line.
 
 use super::ask::{Ask, Heard, Names};
 use super::keeper::Manner;
@@ -13,28 +12,27 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// A whole scenario.
 #[derive(Debug)]
 pub(crate) struct Script {
     pub(crate) corefile: String,
     pub(crate) lines: Vec<Line>,
 }
 
-/// A step and where it stands.
+/// A step and its line.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) number: usize,
     pub(crate) step: Step,
 }
 
-/// What went wrong, and in which line.
+/// An error and its line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) line: usize,
     pub(crate) problem: Problem,
 }
 
-/// What happens, or must have happened.
+/// An action or an expectation.
 #[derive(Debug)]
 pub(crate) enum Step {
     Asks { client: usize, ask: Box<Ask> },
@@ -62,28 +60,28 @@ pub(crate) enum Step {
     Stop,
 }
 
-/// How many there are of what, at least and at most.
+/// Expected ranges of counters.
 pub(crate) type Counts<T> = Vec<(RangeInclusive<u64>, T)>;
 
-/// Which upstream gets a query.
+/// The upstream that receives a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whom {
     This(SocketAddr),
     Any,
-    /// Not the one that the last such step found.
+    /// Any but that of the last such step.
     Another,
 }
 
-/// What becomes of dials to an upstream.
+/// Result of dials to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// A connection is connected at once.
+    /// Connections are established at once.
     Connects,
-    /// A connection's dial hears nothing.
+    /// Dials get no reply.
     DoesNotConnect,
-    /// A connection's dial is refused.
+    /// Dials are refused.
     RefusesToConnect,
-    /// No socket of either kind can be opened.
+    /// No TCP or UDP socket can be opened.
     CannotBeReached,
 }
 
@@ -104,7 +102,7 @@ pub(crate) enum PoolCount {
     Limited,
 }
 
-/// What the engine counts besides replies.
+/// Counters other than those of replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Count {
     TooShort,
@@ -153,7 +151,6 @@ pub(crate) const COUNTS: [(&str, Count); 12] = [
 ];
 
 impl Script {
-    /// Understands a scenario's text.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let fail = |line, problem: &str| Failure { line, problem: problem.into() };
         if !text.starts_with("# ") {
@@ -193,7 +190,7 @@ impl Raw {
     }
 }
 
-/// The lines of a head's block, and those behind it.
+/// The lines of a head's block, and the lines after it.
 fn split_block<'r>(head: &Raw, rest: &'r [Raw]) -> Result<(&'r [Raw], &'r [Raw]), Failure> {
     let len = rest.iter().take_while(|line| line.indent > head.indent).count();
     if len == 0 {
@@ -343,7 +340,7 @@ fn counts<T: Copy>(phrase: &str, known: &[(&str, T)]) -> Result<Counts<T>, Probl
     parts(phrase).iter().map(|part| count(part)).collect()
 }
 
-/// The text behind so many words.
+/// The text after this number of words.
 fn behind(text: &str, words: usize) -> &str {
     let mut rest = text;
     for _ in 0..words {

@@ -1,8 +1,8 @@
-//! What words mean on the wire, for both directions and both sides.
+//! Vocabulary shared by queries and responses, with conversion in both directions.
 //!
-//! A phrase is a list of words set apart by commas. This file holds what queries ([`super::ask`])
-//! and responses ([`super::say`]) share: names of types, classes and response codes, options of
-//! EDNS, durations. Whatever a word does not mean is an error that names the word.
+//! A phrase is a list of words separated by commas. This file holds the common parts of
+//! [`super::ask`] and [`super::say`]: names of types, classes and response codes, EDNS options,
+//! durations. An unknown word is an error that names the word.
 
 use domain::base::iana::{Class, Rtype};
 use std::fmt::Write as _;
@@ -10,17 +10,17 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What is wrong with a scenario, or with what happened.
+/// An error in a scenario, or a deviation from it.
 pub(crate) type Problem = String;
 
-/// EDNS options that scenarios speak of.
+/// EDNS options that scenarios can mention.
 pub(crate) const ECS: u16 = 8;
 pub(crate) const COOKIE: u16 = 10;
 pub(crate) const KEEPALIVE: u16 = 11;
 pub(crate) const PADDING: u16 = 12;
 pub(crate) const EDE: u16 = 15;
 
-/// What we advertise upstream and to clients.
+/// UDP size advertised to upstreams and clients.
 pub(crate) const OUR_SIZE: u16 = 1232;
 
 const RCODES: [(&str, u16); 12] = [
@@ -61,7 +61,7 @@ impl Question {
         Ok(Self { name: (*name).to_owned(), rtype: rtype_of(rtype)?, class: class.to_int() })
     }
 
-    /// Its bytes.
+    /// The question in wire format.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = super::common::wire::wire_name(&self.name);
         bytes.extend([self.rtype.to_be_bytes(), self.class.to_be_bytes()].concat());
@@ -127,7 +127,7 @@ pub(crate) fn duration(word: &str) -> Result<Duration, Problem> {
     Ok(Duration::from_nanos((count * nanos).round() as u64))
 }
 
-/// Pairs of hexadecimal digits.
+/// Parses pairs of hexadecimal digits.
 pub(crate) fn bytes_of(word: &str) -> Result<Vec<u8>, Problem> {
     let pair =
         |start| word.get(start..start + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
@@ -142,7 +142,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// An option of EDNS: code and value.
+/// An EDNS option: code and value.
 pub(crate) type EdnsOption = (u16, Vec<u8>);
 
 /// `ADDRESS/PREFIX` as the value of a client-subnet option.
@@ -183,7 +183,7 @@ pub(crate) fn option_words((code, value): &EdnsOption) -> String {
     }
 }
 
-/// An option that stands in a phrase, if it is one.
+/// Parses an EDNS option; `None` if the words are something else.
 pub(crate) fn option_of(words: &[&str]) -> Result<Option<EdnsOption>, Problem> {
     Ok(Some(match words {
         ["ecs", subnet_word] => subnet(subnet_word)?,
@@ -206,7 +206,7 @@ pub(crate) fn option_of(words: &[&str]) -> Result<Option<EdnsOption>, Problem> {
     }))
 }
 
-/// Options as they go into an OPT record.
+/// The options in wire format.
 pub(crate) fn options_bytes(options: &[EdnsOption]) -> Vec<u8> {
     let option = |(code, value): &EdnsOption| {
         let len = value.len() as u16;

@@ -1,8 +1,8 @@
-//! The world around the engine: time, sockets and the keeper, all of them imagined.
+//! The simulated world around the engine: time, sockets and the keeper.
 //!
-//! It does for the engine what a worker does, in the same order, with a [`Keeper`] beside it. Time
-//! moves only from one deadline to the next. What reaches an upstream or a
-//! client waits here until the scenario has spoken of it; time does not pass before.
+//! It serves the engine as a worker does, in the same order, with a [`Keeper`] beside it. Time
+//! moves only from one deadline to the next. Packets that reach an upstream or a client wait here
+//! until the scenario has mentioned them; time does not pass before.
 
 use super::keeper::{Keeper, Manner};
 use super::script::{Count, Mode};
@@ -19,18 +19,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Steps of time without any progress, or of one long wait: more mean that the engine spins.
+/// Maximum number of time steps without progress or during one wait: more mean that the engine
+/// spins.
 const STEPS_MAX: usize = 100_000;
 
 /// A query that reached an upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {
     pub(crate) upstream: SocketAddr,
-    /// Our own address, if it was chosen.
+    /// Our source address, if configured.
     pub(crate) source: Option<IpAddr>,
     pub(crate) connection: ConnectionId,
     pub(crate) tcp: bool,
-    /// Our source port, as it were: no two sockets have the same.
+    /// Our simulated source port, different for each socket.
     pub(crate) port: usize,
     pub(crate) packet: Vec<u8>,
 }
@@ -42,7 +43,7 @@ pub(crate) struct Delivery {
     pub(crate) packet: Vec<u8>,
 }
 
-/// One of our sockets to an upstream.
+/// A socket to an upstream.
 struct Socket {
     upstream: SocketAddr,
     source: Option<IpAddr>,
@@ -109,7 +110,7 @@ impl Shell for World {
         match *notice {
             Notice::Failing(upstream) => self.keeper.on_failed_exchange(now, upstream),
             Notice::Wake { sweep, at } => self.keeper.wake(sweep, at),
-            // No scenario speaks of what is logged.
+            // Scenarios do not cover logs.
             Notice::Odd(_) | Notice::Looping { .. } | Notice::Error(_) | Notice::Page => {}
         }
         true
@@ -133,7 +134,7 @@ impl World {
         }
     }
 
-    /// A client's packet comes in.
+    /// Delivers a client's packet.
     pub(crate) fn query(&mut self, client: Client, packet: &[u8], beyond_buffer: bool) {
         let mut out = [0; DATAGRAM_LEN_MAX];
         let replied = self.engine.on_query(self.now, client, packet, beyond_buffer, &mut out);
@@ -142,7 +143,7 @@ impl World {
         }
     }
 
-    /// An upstream's packet comes in.
+    /// Delivers an upstream's packet.
     pub(crate) fn response(&mut self, id: ConnectionId, packet: &[u8], beyond_buffer: bool) {
         let Some(answered) = self.engine.on_response(self.now, id, packet, beyond_buffer) else {
             return;
@@ -163,23 +164,23 @@ impl World {
         }
     }
 
-    /// The socket has failed or its connection was closed.
+    /// Reports that the socket has failed or its connection was closed.
     pub(crate) fn socket_ends(&mut self, id: ConnectionId) {
         self.engine.on_connection_failed(self.now, id);
     }
 
-    /// The engine stops: nothing is sent any more, and nobody probes.
+    /// Stops the engine: no more queries and no more probes.
     pub(crate) fn stop(&mut self) {
         self.engine.stop();
         self.keeper.stop_probing();
     }
 
-    /// Only what the scenario has begun is left to happen: upstreams that are down come back.
+    /// Ends all outages, so that upstreams that are down recover.
     pub(crate) fn heal(&mut self) {
         self.keeper.set_manner(None, Manner::Answered);
     }
 
-    /// A client opens a connection, if it may.
+    /// Accepts a client's connection, if the limits allow it.
     pub(crate) fn admit(&mut self, peer: SocketAddr) -> Option<ConnectionKey> {
         self.engine.admit(self.now, 0, peer.ip()).ok().map(|(connection, _)| connection)
     }
@@ -193,7 +194,7 @@ impl World {
         self.sockets.values().filter(is).count()
     }
 
-    /// The end of a worker's turn: all that the engine has decided is carried out.
+    /// Ends a worker's turn: carries out all that the engine has decided.
     pub(crate) fn settle(&mut self) -> Result<(), Problem> {
         for _ in 0..STEPS_MAX {
             shell::settle(self, self.now);
@@ -204,7 +205,7 @@ impl World {
         Err("the engine dials and fails without end".into())
     }
 
-    /// Time passes, at most until `until`; it stops when a packet has moved.
+    /// Advances time to `until` at most; stops when a packet has moved.
     pub(crate) fn pass(&mut self, until: Moment) -> Result<(), Problem> {
         for _ in 0..STEPS_MAX {
             let Some(next) = self.next_deadline().filter(|next| *next <= until) else {
@@ -227,14 +228,14 @@ impl World {
         Err("the engine has deadlines without end".into())
     }
 
-    /// Returns the instant at which something is due next.
+    /// Returns the next deadline.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let clients = self.engine.clients.next_deadline();
         let deadlines = [self.engine.next_deadline(), clients, self.keeper.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
-    /// Returns everything that is left although nothing more can happen.
+    /// Returns everything that is left after all deadlines.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let counts = [
             (self.engine.outstanding(), "queries outstanding"),
@@ -246,7 +247,7 @@ impl World {
         left.map(|(count, what)| format!("{count} {what}")).collect()
     }
 
-    /// Every packet of a client is answered, or counted as dropped.
+    /// Checks that every client packet is answered, or counted as dropped.
     pub(crate) fn books(&self) -> Result<(), Problem> {
         let drops = [Count::TooShort, Count::NoQuery, Count::PortZero, Count::ReplyNotSent];
         let dropped: u64 = drops.iter().map(|count| self.count(*count)).sum();
@@ -287,7 +288,7 @@ impl World {
         self.deliveries.push_back(Delivery { client, packet: packet.to_vec() });
     }
 
-    /// Sees to it that the connection has a socket. False if it cannot have one.
+    /// Opens a socket for the connection unless there is one; false if it cannot be opened.
     fn opened(&mut self, id: ConnectionId) -> bool {
         let Some(dial) = self.engine.address(id).filter(|_| !self.is_open(id)) else {
             return true;
@@ -314,7 +315,7 @@ impl World {
         }
     }
 
-    /// Decides the outcome of connections that are being opened. Returns true if there was one.
+    /// Completes pending connections. Returns true if there was one.
     fn connect(&mut self) -> bool {
         let waits = |(_, socket): &(&ConnectionId, &Socket)| !socket.connected;
         let waiting = self.sockets.iter().filter(waits);

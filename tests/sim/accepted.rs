@@ -1,7 +1,7 @@
-//! The connections that a worker has accepted from clients: reading, writing, closing.
+//! Connections that a worker has accepted from clients: reading, writing, closing.
 //!
-//! As in the program: one read for each connection and turn, no more queries than one may ask at
-//! once, and a connection whose client does not read its answers is closed.
+//! As in the program: one read per connection and turn, a limit on outstanding queries of a
+//! connection, and a connection whose client does not read its replies is closed.
 
 use super::link::{LinkId, Progress, Side, SimConnection};
 use super::net::Net;
@@ -11,19 +11,18 @@ use onward::engine::key::ConnectionKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-/// A longer query closes its connection.
+/// Maximum length of a query; a longer one closes its connection.
 const QUERY_LEN_MAX: usize = 4096;
 
 struct Slot {
     peer: SocketAddr,
     connection: SimConnection,
-    /// The client writes no more.
+    /// The client has closed its sending side.
     half_closed: bool,
-    /// It has asked as much as it may, and is read again after an answer.
+    /// The connection is at its query limit, and is read again after a reply.
     paused: bool,
 }
 
-/// The connections of a worker's clients.
 #[derive(Default)]
 pub(crate) struct Accepted {
     slots: BTreeMap<ConnectionKey, Slot>,
@@ -55,7 +54,7 @@ impl Worker {
         self.accepted.slots.insert(key, slot);
     }
 
-    /// Reads once, from a new connection perhaps, and has the engine take the queries.
+    /// Reads once, also from a new connection, and passes the queries to the engine.
     pub(super) fn read_client(&mut self, net: &mut Net, link: LinkId, peer: SocketAddr) {
         if !net.is_connected(link, Side::Acceptor) {
             self.accept(net, link, peer);
@@ -92,7 +91,7 @@ impl Worker {
         }
     }
 
-    /// Returns true if a reply can be written to the connection, which is closed if it reads too
+    /// Returns true if a reply can be written to the connection; closes it if its client reads too
     /// slowly.
     pub(super) fn has_room(&mut self, net: &mut Net, key: ConnectionKey) -> bool {
         let full = self.accepted.slots.get(&key).is_some_and(|slot| slot.connection.is_full());
@@ -112,7 +111,7 @@ impl Worker {
         slot.connection.push(reply).is_ok()
     }
 
-    /// Writes what waits to those connections that were touched, and closes those that are done.
+    /// Writes pending replies to the touched connections, and closes those that are finished.
     pub(super) fn flush_clients(&mut self, net: &mut Net) {
         for key in std::mem::take(&mut self.accepted.written) {
             let Some(slot) = self.accepted.slots.get_mut(&key) else { continue };
@@ -133,14 +132,14 @@ impl Worker {
         }
     }
 
-    /// Closes the connections that have been without activity for too long.
+    /// Closes connections at their idle timeout.
     pub(super) fn expire_clients(&mut self, net: &mut Net) {
         while let Some(key) = self.engine.clients.overdue(net.now) {
             self.drop_client(net, key);
         }
     }
 
-    /// Closes the connection; answers that come for it are dropped.
+    /// Closes the connection; later replies for it are dropped.
     fn drop_client(&mut self, net: &mut Net, key: ConnectionKey) {
         self.engine.clients.close(key);
         self.take_away(net, key);

@@ -1,9 +1,9 @@
-//! Clients: they ask in bursts, over datagrams or a connection, and check what they hear.
+//! Clients: they send bursts of queries over UDP or a connection, and check the replies.
 //!
-//! Names come from a small store, so that questions meet under way; letter case, EDNS, flags and
-//! ids are anyone's. Connections are half-closed, closed, reset or left unread now and then. A
-//! client on a connection hears each answer once; one of datagrams may hear it again when the
-//! network repeats it; on a calm day everybody hears everything.
+//! Names come from a small set, so that questions coincide; letter case, EDNS, flags and IDs are
+//! random. Connections are half-closed, closed, reset or left unread now and then. A client gets
+//! each reply on a connection once; over UDP the network may duplicate it. In a calm run every
+//! client gets every reply.
 
 use super::common::Dice;
 use super::common::wire::{Ask, random_case};
@@ -15,9 +15,9 @@ use onward::moment::Moment;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The first client's port; the others' follow.
+/// The first client's port; later clients have the next ports.
 const PORT_FIRST: u16 = 2_000;
-/// How long a client that stalls does not read.
+/// Maximum time for which a stalled client does not read.
 const STALL_MAX: Duration = Duration::from_secs(15);
 
 /// The client with this number.
@@ -25,25 +25,24 @@ pub(crate) fn address(number: usize) -> SocketAddr {
     SocketAddr::from(([198, 51, 100, 1], PORT_FIRST + number as u16))
 }
 
-/// The client with this address, which may be nobody's.
+/// The port of the client with this address, which may not exist.
 pub(crate) fn port(peer: SocketAddr) -> Port {
     Port::Client(usize::from(peer.port().wrapping_sub(PORT_FIRST)))
 }
 
-/// A query that was asked.
+/// A query that was sent.
 struct Asked {
     packet: Vec<u8>,
     heard: u32,
     nonsense: bool,
 }
 
-/// One client.
 pub(crate) struct Client {
     number: usize,
     worker: usize,
     connections: bool,
     connection: Option<SimConnection>,
-    /// Does not read before this.
+    /// The client does not read before this time.
     deaf_until: Moment,
     asked: Vec<Asked>,
     last_id: u16,
@@ -66,7 +65,7 @@ impl Client {
         }
     }
 
-    /// Asks a burst, reads what it did not want to read, and wakes again until `evening`.
+    /// Sends a burst, reads postponed replies, and schedules the next burst until `evening`.
     pub(crate) fn act(&mut self, net: &mut Net, evening: Moment) {
         self.stirs(net);
         if net.now >= evening || self.budget == 0 {
@@ -88,11 +87,11 @@ impl Client {
         net.after(pause, Event::ClientActs(self.number));
     }
 
-    /// Asks one query more, from now on and whatever the budget was.
+    /// Sends one more query, regardless of the budget.
     pub(crate) fn ask(&mut self, net: &mut Net) {
         let nonsense = net.dice.per_mille(self.behaviour.nonsense);
         let again = !self.connections && net.dice.one_in(20) && !self.asked.is_empty();
-        // Odd, so that none comes twice.
+        // An odd step, so that no ID repeats.
         self.last_id = self.last_id.wrapping_add(40_503);
         let packet = match self.asked.last().filter(|_| again) {
             Some(last) => last.packet.clone(),
@@ -104,7 +103,7 @@ impl Client {
             let dial = |net: &mut Net| net.dial(Port::Client(self.number), listener);
             let new = || SimConnection::new(dial(net), Side::Dialler);
             let connection = self.connection.get_or_insert_with(new);
-            // What cannot be sent any more is found out when the connection stirs.
+            // A failed send is noticed at the connection's next event.
             connection.send(net, &packet);
         } else {
             net.datagram(Port::Client(self.number), listener, packet.clone());
@@ -114,7 +113,7 @@ impl Client {
         }
     }
 
-    /// Ends its connection in one of the ways there are.
+    /// Ends the client's connection in a random way.
     fn leave(&mut self, net: &mut Net) {
         let Some(connection) = &mut self.connection else { return };
         match net.dice.below(3) {
@@ -126,7 +125,7 @@ impl Client {
         self.asked.clear();
     }
 
-    /// Something has come on its connection.
+    /// Handles an event of its connection.
     pub(crate) fn stirs(&mut self, net: &mut Net) {
         if net.now < self.deaf_until {
             return;
@@ -143,11 +142,11 @@ impl Client {
         }
         net.note(|| format!("client {} sees its connection closed", self.number));
         connection.close(net);
-        // Whatever was not answered there never will be.
+        // Unanswered queries of this connection stay unanswered.
         self.asked.retain(|asked| asked.heard > 0 || self.behaviour.leaves == 0);
     }
 
-    /// A reply.
+    /// Handles a reply.
     pub(crate) fn hears(&mut self, reply: &[u8]) {
         let asked = self.asked.iter_mut().find(|asked| {
             let same = question(reply) == question(&asked.packet);
@@ -160,9 +159,9 @@ impl Client {
         asked.expect("just looked").heard += 1;
     }
 
-    /// Begins anew, with other behaviour.
+    /// Starts again with a new connection and other behaviour.
     pub(crate) fn start_afresh(&mut self, net: &mut Net, behaviour: Behaviour) {
-        // It may be half-closed, or lead nowhere.
+        // The old one may be half-closed or dead.
         if let Some(connection) = self.connection.take() {
             net.reset(connection.link, Side::Dialler);
         }
@@ -171,7 +170,7 @@ impl Client {
         self.behaviour = behaviour;
     }
 
-    /// Everybody has heard everything.
+    /// Checks that every client has every reply.
     pub(crate) fn check_all_heard(&self) {
         for asked in self.asked.iter().filter(|asked| !asked.nonsense) {
             let law = "on a calm day every client hears its answer";

@@ -1,7 +1,7 @@
-//! The twin of one worker's pools: which connections there are, what is on them, and since when.
+//! Independent model of one worker's pools: open connections, their queries and ages.
 //!
-//! Known from what the shell was told to do. Whether an attempt is still on is asked of the engine
-//! (its query can be had or not); everything else is the twin's own.
+//! Derived from the engine's instructions to the shell. The model asks the engine only whether an
+//! attempt is still outstanding (its query can be fetched or not).
 
 use super::laws::{TICK, question, require};
 use super::net::MAIL_MAX;
@@ -16,10 +16,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// From the moment at which the keeper should be asked to the end of the turn that sweeps, even if
-/// its mailbox was full a few times.
+/// Maximum time from a wake-up request to the end of the sweeping turn, including a few deliveries
+/// to a full mailbox.
 const SWEEP_MAX: Duration = ms(200);
-/// No dial is waited for any longer.
+/// Upper bound of a dial's duration.
 const DIAL_MAX: Duration = Duration::from_secs(30);
 
 /// A query on a connection.
@@ -30,7 +30,7 @@ pub(crate) struct Attempt {
     pub(crate) query: Vec<u8>,
 }
 
-/// A connection that is open.
+/// An open connection.
 pub(crate) struct Connection {
     pub(crate) upstream: usize,
     pub(crate) transport: Transport,
@@ -40,13 +40,13 @@ pub(crate) struct Connection {
     idle_since: Option<Moment>,
 }
 
-/// All connections that are open.
+/// All open connections.
 pub(crate) struct Connections {
     /// The stanza of each upstream.
     stanzas: Vec<Forward>,
     sabotage: Sabotage,
     pub(crate) open: BTreeMap<ConnectionId, Connection>,
-    /// The last generation of each slot that was closed.
+    /// The last closed generation of each slot.
     closed: BTreeMap<usize, u32>,
 }
 
@@ -60,12 +60,12 @@ impl Connections {
         }
     }
 
-    /// Returns true if `upstream` was asked from `source` so far.
+    /// Returns true if `upstream` is queried from `source` under the current configuration.
     pub(crate) fn is_asked_from(&self, upstream: usize, source: Option<IpAddr>) -> bool {
         self.stanzas[upstream].source_address == source
     }
 
-    /// The stanza of each upstream from now on.
+    /// Sets the stanza of each upstream.
     pub(crate) fn reload<'a>(&mut self, stanzas: impl Iterator<Item = &'a Forward>) {
         self.stanzas = stanzas.cloned().collect();
     }
@@ -91,14 +91,14 @@ impl Connections {
         self.open.insert(id, connection);
     }
 
-    /// A connection is connected.
+    /// A connection is established.
     pub(crate) fn connected(&mut self, id: ConnectionId) {
         if let Some(connection) = self.open.get_mut(&id) {
             connection.connected = true;
         }
     }
 
-    /// The shell closes a socket, or would if it had one.
+    /// The shell closes a connection, whether or not it had a socket.
     pub(crate) fn closed(&mut self, engine: &Forwarder, id: ConnectionId) {
         self.closed.insert(id.index(), id.0.generation);
         let Some(connection) = self.open.remove(&id) else { return };
@@ -129,7 +129,7 @@ impl Connections {
         require(within, "a connection carries at most max_inflight queries", || format!("{count}"));
     }
 
-    /// Returns true if a packet on a connection has id and question of a query that is on it.
+    /// Returns true if a packet on a connection has ID and question of an outstanding query there.
     pub(crate) fn expects(&self, engine: &Forwarder, id: ConnectionId, packet: &[u8]) -> bool {
         let Some(connection) = self.open.get(&id).filter(|_| response::is_response(packet)) else {
             return false;
@@ -141,7 +141,7 @@ impl Connections {
         })
     }
 
-    /// The end of a turn.
+    /// Checks the laws at the end of a turn.
     pub(crate) fn check(&mut self, now: Moment, engine: &Forwarder, stats: &Stats) {
         let mut sizes = vec![[0; 2]; self.stanzas.len()];
         for (id, connection) in &mut self.open {
@@ -175,7 +175,7 @@ impl Connections {
     }
 }
 
-/// Returns true if an attempt's id is not free yet on its connection.
+/// Returns true if an attempt's ID is still in use on its connection.
 fn is_on(engine: &Forwarder, attempt: &Attempt) -> bool {
     awaits(engine, attempt).is_some()
 }

@@ -1,8 +1,8 @@
-//! The keeper: the timer wheel, probes, and the health states that all workers share.
+//! The keeper: the timer wheel, probes, and the health states shared by all workers.
 //!
-//! As in the program, each pool of each worker and each upstream has one timer at most, which a
-//! later request replaces; what is due becomes mail for the worker, or a probe by the engine's own
-//! schedule. Mail takes a moment, and may find a full box.
+//! As in the program, each pool of each worker and each upstream has at most one timer, which a
+//! later request replaces; a due timer becomes a message to the worker, or a probe by the engine's
+//! own schedule. Messages take a moment, and a mailbox may be full.
 
 use super::laws::require;
 use super::link::{LinkId, Side, SimConnection};
@@ -18,10 +18,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a probe waits for its answer.
+/// Time limit of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a timer is for.
+/// Purpose of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     Sweep { worker: usize, sweep: Sweep },
@@ -33,11 +33,10 @@ struct Health {
     over_tcp: bool,
     query: ProbeQuery,
     schedule: Schedule,
-    /// The number of the probe under way, and its connection if it goes over one.
+    /// The number of the outstanding probe, and its connection if it is over TCP.
     probe: Option<(u64, Option<SimConnection>)>,
 }
 
-/// The keeper.
 pub(crate) struct Keeper {
     wheel: Wheel<Due>,
     timers: BTreeMap<Due, TimerKey>,
@@ -67,14 +66,14 @@ impl Keeper {
         }
     }
 
-    /// A worker asks to be woken.
+    /// A worker requests a wake-up.
     pub(crate) fn wake_me(&mut self, net: &mut Net, worker: usize, sweep: Sweep, at: Moment) {
         if self.sabotage != Sabotage::KeeperAsleep {
             self.set(net, Due::Sweep { worker, sweep }, Some(at));
         }
     }
 
-    /// A worker says that an exchange with `upstream` failed.
+    /// A worker reports a failed exchange with `upstream`.
     pub(crate) fn exchange_failed(&mut self, net: &mut Net, upstream: usize) {
         let begins = self.upstreams[upstream].schedule.on_failed_exchange();
         if begins && self.sabotage == Sabotage::NobodyProbes {
@@ -84,7 +83,7 @@ impl Keeper {
         }
     }
 
-    /// Time has passed.
+    /// Handles due timers.
     pub(crate) fn on_time(&mut self, net: &mut Net) {
         self.wakes_at = None;
         while let Some(due) = self.wheel.pop_expired(net.now) {
@@ -126,7 +125,7 @@ impl Keeper {
         self.set(net, Due::Probe(upstream), Some(net.now.plus(PROBE_TIMEOUT)));
     }
 
-    /// A datagram has come for a probe.
+    /// Handles a datagram for a probe.
     pub(crate) fn gets(&mut self, net: &mut Net, (upstream, number): (usize, u64), packet: &[u8]) {
         let health = &mut self.upstreams[upstream];
         let current = health.probe.as_ref().is_some_and(|probe| probe.0 == number);
@@ -135,7 +134,7 @@ impl Keeper {
         }
     }
 
-    /// Something has come on a probe's connection.
+    /// Handles an event of a probe's connection.
     pub(crate) fn stirs(&mut self, net: &mut Net, probe: (usize, u64), link: LinkId) {
         let health = &mut self.upstreams[probe.0];
         let Some((_, Some(connection))) = &mut health.probe else { return };
@@ -152,7 +151,7 @@ impl Keeper {
         }
     }
 
-    /// The probe's socket has failed.
+    /// Handles a failure of the probe's socket.
     pub(crate) fn fails(&mut self, net: &mut Net, (upstream, number): (usize, u64)) {
         if self.upstreams[upstream].probe.as_ref().is_some_and(|probe| probe.0 == number) {
             self.conclude(net, upstream, false);
@@ -177,7 +176,7 @@ impl Keeper {
         self.set(net, Due::Probe(upstream), next);
     }
 
-    /// Sets the timer for `due`, instead of the one it had.
+    /// Replaces the timer for `due`.
     fn set(&mut self, net: &mut Net, due: Due, at: Option<Moment>) {
         let old = match at {
             Some(at) => self.timers.insert(due, self.wheel.insert(at, due)),
@@ -196,7 +195,7 @@ impl Keeper {
         }
     }
 
-    /// What is down is being looked after; on a calm day nothing is down.
+    /// Checks that every upstream that is down is probed, and that in a calm run none is down.
     pub(crate) fn check(&self, calm: bool) {
         for upstream in 0..self.upstreams.len() {
             let down = self.health_states.is_down(upstream);
@@ -206,7 +205,7 @@ impl Keeper {
         }
     }
 
-    /// Nothing is left to be waited for, and all upstreams are known to be well.
+    /// Checks that no timer is left and all upstreams are up.
     pub(crate) fn check_empty(&self) {
         let timers = self.wheel.len();
         require(timers == 0, "in the end nothing is left", || format!("{timers} timers"));

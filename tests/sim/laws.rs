@@ -1,10 +1,10 @@
-//! The laws: what must hold whatever happens.
+//! Laws: invariants that hold in every run.
 //!
-//! One for each worker: a twin of its engine's books, kept from what the shell sees and nothing
-//! else. Every query that comes in waits here until its reply goes out; connections and what is on
-//! them are in [`super::connections`]. A law that is broken ends the run with its name. What a
-//! reply may say rests on one convention: whatever no honest upstream would send carries the AA
-//! bit, and the right address follows from the name ([`onward::traffic::answer`]).
+//! Each worker has a model of its engine's counters, derived only from the shell's observations.
+//! Every query that arrives waits here until its reply is sent; connections and their queries are
+//! in [`super::connections`]. A violated law ends the run with its name. Replies are judged by one
+//! convention: every response that no honest upstream would send has the AA bit, and the right
+//! address follows from the name ([`onward::traffic::answer`]).
 
 use super::common::wire::word_at;
 use super::connections::Connections;
@@ -18,11 +18,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// From a deadline to the end of the turn that notices: the poll's millisecond and its delay.
+/// Maximum time from a deadline to the end of the turn that handles it: the poll's millisecond and
+/// its delay.
 pub(crate) const TICK: Duration = ms(12);
-/// How long a query may be outstanding.
+/// Maximum time for which a query is outstanding.
 const QUERY_MAX: Duration = Duration::from_secs(5);
-/// The header's AA bit: forged. With the bit that is always zero besides: broken in itself.
+/// The AA bit, mark of a forged response. Together with the reserved bit: malformed.
 pub(crate) const FORGED: u16 = 0x0400;
 pub(crate) const BROKEN: u16 = 0x0440;
 
@@ -32,7 +33,7 @@ pub(crate) fn require(holds: bool, law: &str, how: impl FnOnce() -> String) {
     assert!(holds, "broken law: {law}: {}", how());
 }
 
-/// A question's bytes as they stand in `packet`; empty if it has not exactly one that is whole.
+/// The question's bytes in `packet`; empty unless there is exactly one complete question.
 pub(crate) fn question(packet: &[u8]) -> &[u8] {
     let one = packet.len() > 12 && word_at(packet, 4) == 1;
     let mut end = 12;
@@ -42,39 +43,37 @@ pub(crate) fn question(packet: &[u8]) -> &[u8] {
     if one { packet.get(12..end + 5).unwrap_or_default() } else { &[] }
 }
 
-/// A query that waits for its reply.
+/// A query without a reply yet.
 struct Waiting {
     packet: Vec<u8>,
     number: u64,
 }
 
-/// What was counted.
+/// The model's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Books {
     pub(crate) queries: u64,
     pub(crate) replies: u64,
-    /// Replies with a right answer.
     pub(crate) right: u64,
-    /// Queries that were dropped without a word, as they should be.
+    /// Queries that were dropped silently, as required.
     pub(crate) silenced: u64,
-    /// Queries whose client was gone when the answer came.
+    /// Queries whose client had left before the reply.
     pub(crate) forgotten: u64,
-    /// Replies that were written and could not be sent; and queries to upstreams.
+    /// Replies that were written but could not be sent; the next field counts queries to upstreams.
     pub(crate) unsent: u64,
     pub(crate) unsendable: u64,
     pub(crate) believed: u64,
     pub(crate) disbelieved: u64,
-    /// New configurations.
     pub(crate) reloads: u64,
 }
 
-/// The twin of one worker's engine.
+/// The model of one worker's engine.
 pub(crate) struct Laws {
-    /// Every query must get its right answer.
+    /// True if every query must get its right answer.
     pub(crate) calm: bool,
     pub(crate) books: Books,
     pub(crate) connections: Connections,
-    /// Those who wait, in the order in which they asked.
+    /// Outstanding queries of each client, in order of arrival.
     waiting: HashMap<(SocketAddr, Option<ConnectionKey>), Vec<Waiting>>,
     since: BTreeMap<u64, Moment>,
 }
@@ -90,7 +89,7 @@ impl Laws {
         }
     }
 
-    /// The engine takes a query.
+    /// The engine receives a query.
     pub(crate) fn asked(&mut self, now: Moment, client: Client, packet: &[u8]) {
         self.books.queries += 1;
         if client.peer.port() == 0 || packet.len() < 12 || packet[2] & 0x80 != 0 {
@@ -134,7 +133,7 @@ impl Laws {
         self.judge(client, &query, reply);
     }
 
-    /// What the reply to a query that could be forwarded says.
+    /// Checks a reply to a query that could be forwarded.
     fn judge(&mut self, client: Client, query: &[u8], reply: &[u8]) {
         let (flags, answers) = (word_at(reply, 2), word_at(reply, 6));
         let words = || format!("{flags:#06x} with {answers} answers to {query:?}");
@@ -152,7 +151,7 @@ impl Laws {
         require(whole, "on a calm day nothing is cut on a connection", words);
     }
 
-    /// The engine has written a reply for a client whose connection is gone.
+    /// The engine has written a reply for a client whose connection is closed.
     pub(crate) fn replied_to_nobody(&mut self, client: Client) {
         self.books.replies += 1;
         self.books.unsent += 1;
@@ -160,19 +159,19 @@ impl Laws {
         require(waited, "a reply is written only if somebody waits", || format!("{client:?}"));
     }
 
-    /// The reply to `client` cannot be delivered: its connection is gone.
+    /// The reply to `client` cannot be delivered, because its connection is closed.
     pub(crate) fn forgot(&mut self, client: Client) {
         self.books.forgotten += 1;
         let waited = self.take(client, |_| true).is_some();
         require(waited, "a reply is forgotten only if somebody waits", || format!("{client:?}"));
     }
 
-    /// Queries that wait.
+    /// Number of outstanding queries.
     pub(crate) fn waiting(&self) -> usize {
         self.since.len()
     }
 
-    /// The end of a turn: nothing is left to be drawn, sent or closed.
+    /// Checks the laws at the end of a turn, when nothing is left to be written, sent or closed.
     pub(crate) fn check(&mut self, now: Moment, engine: &Forwarder) {
         if let Some((_, since)) = self.since.first_key_value() {
             let waited = now.since(*since);
@@ -220,7 +219,7 @@ impl Laws {
         equal("overloaded", stats.overloaded, 0);
     }
 
-    /// Takes out the first query of `client` that `is_it`.
+    /// Removes the first query of `client` for which `is_it` is true.
     fn take(&mut self, client: Client, is_it: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let key = (client.peer, client.connection);
         let group = self.waiting.get_mut(&key)?;
@@ -234,7 +233,7 @@ impl Laws {
     }
 }
 
-/// Returns true if a query can be forwarded: one whole question, and at most an OPT behind it.
+/// Returns true if a query can be forwarded: one complete question, and at most an OPT behind it.
 fn is_plain(query: &[u8]) -> bool {
     !question(query).is_empty()
         && word_at(query, 2) & 0xf800 == 0

@@ -1,9 +1,10 @@
-//! Connections: in order, whole, in segments of any length, with a window, delayed, and cut.
+//! TCP connections: ordered, reliable, in segments of any length, with a window, delays and
+//! failures.
 //!
-//! A [`Link`] is what both kernels and the wire know of a connection: what one end writes arrives
-//! at the other later and in order; a lost segment is a longer delay. An end that is closed answers
-//! bytes with a reset; a link that is dead carries nothing and tells nobody. [`Stream`] is a user
-//! of one end: whole messages in and out, by the program's own framing.
+//! A [`Link`] is the state of both kernels and the wire: bytes written at one end arrive later at
+//! the other, in order; a lost segment is a longer delay. A closed end answers bytes with a reset;
+//! a dead link carries nothing and reports nothing. [`SimConnection`] is the user of one end: whole
+//! messages, with the program's own framing.
 
 use super::net::{Event, Net, Port};
 use onward::engine::frame::{Full, Inbox, Outbox};
@@ -11,14 +12,13 @@ use onward::moment::Moment;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// A dial that takes long takes so much longer than usual at most: longer than any is waited for.
+/// Maximum extra time of a slow dial: longer than any connect timeout.
 const DIAL_LATE_MAX: Duration = Duration::from_secs(40);
-/// A lost segment is sent again after this.
+/// Retransmission timeout of a lost segment.
 const RESENT_AFTER: Duration = Duration::from_millis(300);
-/// Messages that wait for a slow reader, in bytes.
+/// Maximum bytes of messages queued for a slow reader.
 const WAITING_MAX: usize = 2 * 65_537;
 
-/// A link's number.
 pub(crate) type LinkId = usize;
 
 /// An end of a link.
@@ -28,15 +28,15 @@ pub(crate) enum Side {
     Acceptor,
 }
 
-/// What is on its way to an end.
+/// A segment on its way to an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Segment {
-    /// The dial.
+    /// The start of the handshake.
     Syn,
-    /// The dial has succeeded.
+    /// The end of the handshake.
     Accepted,
     Bytes(Vec<u8>),
-    /// There is room in the window again.
+    /// The window is open again.
     Window,
     Fin,
     Reset,
@@ -51,10 +51,10 @@ struct End {
     reset: bool,
     finished: bool,
     closed: bool,
-    /// Bytes that it wrote and that the other end has not read.
+    /// Bytes written here that the other end has not read.
     unacknowledged: usize,
     wants_window: bool,
-    /// Nothing arrives here before this.
+    /// Arrival time of the latest segment; none arrives before it.
     last: Moment,
 }
 
@@ -82,7 +82,7 @@ impl Side {
 }
 
 impl Net {
-    /// Dials.
+    /// Starts a dial.
     pub(crate) fn dial(&mut self, dialler: Port, acceptor: Port) -> LinkId {
         let narrow = self.dice.per_mille(self.weather.narrow);
         let window = if narrow { self.dice.pick(&[200, 2_000]) } else { 65_536 };
@@ -103,7 +103,7 @@ impl Net {
         self.segment(link, Side::Dialler, Segment::Accepted, Duration::ZERO);
     }
 
-    /// Returns true if the dial has succeeded, as far as this end knows.
+    /// Returns true if the dial has succeeded, as seen by this end.
     pub(crate) fn is_connected(&self, link: LinkId, side: Side) -> bool {
         self.links[link].ends[side as usize].connected
     }
@@ -113,7 +113,7 @@ impl Net {
         self.links[link].ends[side as usize].reset
     }
 
-    /// Writes as many of `bytes` as the window has room for, in segments.
+    /// Writes as many of `bytes` as the window allows, in segments.
     pub(crate) fn write(
         &mut self,
         link: LinkId,
@@ -139,7 +139,7 @@ impl Net {
         Ok(count)
     }
 
-    /// Reads what has arrived. `None`: there will be nothing more.
+    /// Reads the bytes that have arrived. `None` after the end of the connection.
     pub(crate) fn read(
         &mut self,
         link: LinkId,
@@ -147,7 +147,7 @@ impl Net {
         room: &mut [u8],
     ) -> Result<Option<usize>, WasReset> {
         let end = self.end(link, side);
-        // As kernels do it: what had come before the reset can be read.
+        // As in real kernels, data that arrived before the reset can still be read.
         if end.reset && end.unread.is_empty() {
             return Err(WasReset);
         }
@@ -164,7 +164,7 @@ impl Net {
         Ok(Some(count))
     }
 
-    /// Closes this end: with a FIN, or a reset if something is left unread here.
+    /// Closes this end: with a FIN, or with a reset if unread data is left.
     pub(crate) fn close(&mut self, link: LinkId, side: Side) {
         let end = self.end(link, side);
         if std::mem::replace(&mut end.closed, true) || end.reset {
@@ -176,7 +176,7 @@ impl Net {
         }
     }
 
-    /// This end says that it writes no more, and goes on reading.
+    /// Closes the sending side of this end, which continues to read.
     pub(crate) fn finish(&mut self, link: LinkId, side: Side) {
         if !std::mem::replace(&mut self.end(link, side).finished, true) {
             self.segment(link, side.other(), Segment::Fin, Duration::ZERO);
@@ -190,7 +190,7 @@ impl Net {
         }
     }
 
-    /// Somebody between the ends forgets the link.
+    /// Kills the link silently, as a middlebox that drops its state.
     pub(crate) fn kill_link(&mut self, link: LinkId) {
         self.links[link].dead = true;
     }
@@ -205,7 +205,7 @@ impl Net {
         self.at(at, Event::Segment { link, to, segment });
     }
 
-    /// A segment arrives at the end `to`. Whose that is, if it is news there.
+    /// Delivers a segment to the end `to`. Returns the owner of that end if it must be notified.
     pub(crate) fn arrive(&mut self, link: LinkId, to: Side, segment: Segment) -> Option<Port> {
         if self.links[link].dead {
             return None;
@@ -234,18 +234,18 @@ impl Net {
     }
 }
 
-/// What a read has led to.
+/// Result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// There may be more at once.
+    /// More data may be available.
     More,
-    /// There is nothing more for now.
+    /// No more data for now.
     Blocked,
     /// The other end has closed, or the link was reset.
     Over,
 }
 
-/// One end of a link, and whole messages.
+/// One end of a link, with message framing.
 pub(crate) struct SimConnection {
     pub(crate) link: LinkId,
     side: Side,
@@ -272,7 +272,7 @@ impl SimConnection {
         }
     }
 
-    /// Reads all there is, without a bound. False: nothing more will come.
+    /// Reads everything available, without a bound. False if no more will come.
     pub(crate) fn read_all(&mut self, net: &mut Net) -> bool {
         loop {
             match self.read(net) {
@@ -296,17 +296,17 @@ impl SimConnection {
         })
     }
 
-    /// Returns true if so much waits that no message more is taken.
+    /// Returns true if the queue of outgoing messages is full.
     pub(crate) fn is_full(&self) -> bool {
         self.outbox.waiting().len() > WAITING_MAX
     }
 
-    /// Returns true if nothing waits to go out.
+    /// Returns true if the queue of outgoing messages is empty.
     pub(crate) fn is_drained(&self) -> bool {
         self.outbox.waiting().is_empty()
     }
 
-    /// Writes what waits, as far as the link takes it; returns how many bytes that was.
+    /// Writes queued bytes as far as the window allows; returns their number.
     pub(crate) fn flush(&mut self, net: &mut Net) -> Result<usize, WasReset> {
         let mut total = 0;
         while !self.outbox.waiting().is_empty() {
@@ -320,7 +320,7 @@ impl SimConnection {
         Ok(total)
     }
 
-    /// Queues a message and writes what can be written. False: the link is of no more use.
+    /// Queues a message and writes as much as possible. False if the link is unusable.
     pub(crate) fn send(&mut self, net: &mut Net, message: &[u8]) -> bool {
         self.push(message).is_ok() && self.flush(net).is_ok()
     }

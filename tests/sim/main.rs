@@ -1,14 +1,15 @@
-//! The simulator: whole days of a forwarder in virtual time, each from one seed.
+//! The simulator: whole runs of a forwarder in virtual time, each from one seed.
 //!
 //! Clients, links, upstreams, an attacker, the keeper and the workers are nodes of a [`World`];
 //! engines, pools, health states, health schedules, framing and the timer wheel are the program's
-//! own. A seed decides everything: the configuration ([`plan`]), the weather and what happens, to
-//! the nanosecond. After every turn of every worker the [`laws`] are checked; in the evening all
-//! must come to rest, the next morning everything must work, and in the end nothing may be left.
+//! own. A seed determines everything, to the nanosecond: the configuration ([`plan`]), the
+//! network's behaviour and all events. After every turn of every worker the [`laws`] are checked;
+//! at the end of the load all must become idle, then everything must work again, and finally
+//! nothing may be left.
 //!
-//! * `cargo test --test sim`: 256 seeds.
-//! * `ONWARD_SIM_SEEDS=10000 cargo test --release --test sim`: so many.
-//! * `ONWARD_SIM_SEED=17 cargo test --test sim -- --nocapture every_seed`: that one, with its plan
+//! * `cargo test --test sim`: 256 seeds. * `ONWARD_SIM_SEEDS=10000 cargo test --release --test
+//! sim`: that many seeds. * `ONWARD_SIM_SEED=17 cargo test --test sim -- --nocapture every_seed`:
+//! that seed, with its plan and all events. A failing seed is printed with this command.
 //!   and all that happens. A seed that fails is printed with this command.
 
 mod accepted;
@@ -36,9 +37,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use world::{Tally, World};
 
-/// Seeds of an ordinary run.
+/// Seeds of a default run.
 const SEEDS: u64 = 256;
-/// Events that are printed when a seed has failed.
+/// Events printed after a failure.
 const EVENTS_PRINTED: usize = 150;
 
 fn variable(name: &str) -> Option<u64> {
@@ -69,7 +70,7 @@ fn every_seed_keeps_the_laws() {
                 Ok(one) => tally.add(&one),
                 Err(_) => {
                     failed.store(true, Ordering::Relaxed);
-                    // The same to the last bit, but with words.
+                    // The same run again, with events recorded as text.
                     let _ = catch_unwind(AssertUnwindSafe(|| run(EVENTS_PRINTED)));
                     eprintln!("seed {seed} failed. To see it again, and all of it:");
                     eprintln!("ONWARD_SIM_SEED={seed} cargo test --test sim -- --nocapture every");
@@ -87,7 +88,7 @@ fn every_seed_keeps_the_laws() {
     });
     assert!(!failed.into_inner(), "a seed failed: see above");
     let elapsed = clock.now().since(Moment::ZERO);
-    // Past the harness, which keeps what a test prints to itself.
+    // Directly to stderr, because the test harness captures prints.
     let _ = writeln!(std::io::stderr(), "{seeds} seeds in {elapsed:.1?}: {total:?}");
     if seeds >= SEEDS {
         total.check(seeds);

@@ -1,9 +1,9 @@
-//! Virtual time, and the network: what happens when.
+//! Virtual time and the network: the event queue.
 //!
-//! All that ever happens is an [`Event`] in one queue, in the order of its time; equal times keep
-//! the order in which they were scheduled, so a seed is a whole history. Datagrams are lost,
-//! delayed, duplicated and so reordered here; connections are in [`super::link`]. The last events
-//! are remembered in words, if anybody wants to read them: writing words costs more than the rest.
+//! Every event is an [`Event`] in one queue, ordered by time; equal times keep the order of
+//! scheduling, so that a seed determines the whole run. Datagrams are lost, delayed, duplicated and
+//! thereby reordered here; connections are in [`super::link`]. The last events are recorded as text
+//! on demand only, because formatting costs more than the rest.
 
 use super::common::Dice;
 use super::link::{Link, LinkId, Segment, Side};
@@ -14,30 +14,30 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
-/// How much longer than usual a late datagram takes at most: longer than most time-outs.
+/// Maximum extra delay of a late datagram: longer than most timeouts.
 const LATE_MAX: Duration = Duration::from_secs(4);
-/// Somebody between forgets a path within this time of its beginning.
+/// Maximum age at which a middlebox forgets a path.
 const PATH_LIFE_MAX: Duration = Duration::from_secs(20);
 
-/// How long mail between workers and keeper takes at most.
+/// Maximum delay of a message between workers and keeper.
 pub(crate) const MAIL_MAX: Duration = Duration::from_millis(2);
 
-/// Where datagrams and connections begin and end.
+/// Endpoints of datagrams and connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Port {
     /// A client.
     Client(usize),
-    /// A worker's sockets for clients.
+    /// A worker's client-side sockets.
     Listener(usize),
-    /// One of a worker's connections.
+    /// A worker's connection to an upstream.
     Connection(usize, ConnectionId),
-    /// The keeper's socket for a probe: the upstream, and which of its probes.
+    /// The keeper's socket for a probe: the upstream, and the number of the probe.
     Probe(usize, u64),
     /// An upstream.
     Upstream(usize),
 }
 
-/// What happens at some time.
+/// An event.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Datagram {
@@ -45,24 +45,24 @@ pub(crate) enum Event {
         to: Port,
         packet: Vec<u8>,
     },
-    /// ICMP says that nobody listens where this socket leads.
+    /// ICMP port unreachable for this socket.
     Unreachable(Port),
-    /// Something for one end of a connection.
+    /// A segment for one end of a connection.
     Segment {
         link: LinkId,
         to: Side,
         segment: Segment,
     },
-    /// Somebody between has forgotten this socket, or this connection.
+    /// A middlebox forgets this socket or connection.
     PathDies(Port),
     LinkDies(LinkId),
-    /// An upstream has thought about a query.
+    /// An upstream's answer is ready.
     Answer {
         upstream: usize,
         to: Via,
         query: Vec<u8>,
     },
-    /// A worker's request to the keeper, or the keeper's to a worker.
+    /// A worker's request to the keeper, or the keeper's message to a worker.
     Wake {
         worker: usize,
         sweep: Sweep,
@@ -75,19 +75,18 @@ pub(crate) enum Event {
         worker: usize,
         sweep: Sweep,
     },
-    /// A client asks something.
+    /// A client sends a burst.
     ClientActs(usize),
-    /// An upstream dies or returns.
+    /// An upstream goes down or recovers.
     UpstreamTurns(usize),
     SpooferActs,
-    /// The configuration is another one.
     Reload,
     KeeperWakes,
     /// A worker's poll returns.
     Turn(usize),
 }
 
-/// How a query came to an upstream, and its answer goes.
+/// Transport of a query to an upstream, and of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Via {
     Datagram(Port),
@@ -100,7 +99,7 @@ pub(crate) struct Net {
     pub(crate) dice: Dice,
     pub(crate) weather: Weather,
     pub(crate) links: Vec<Link>,
-    /// By time and number; the events themselves by number.
+    /// Ordered by time and number; the events themselves are stored by number.
     queue: BinaryHeap<Reverse<(Moment, u64)>>,
     events: BTreeMap<u64, Event>,
     scheduled: u64,
@@ -111,7 +110,7 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    /// `lines_max`: events that are remembered in words.
+    /// `lines_max` is the number of events recorded as text.
     pub(crate) fn new(dice: Dice, weather: Weather, lines_max: usize) -> Self {
         Self {
             now: Moment::ZERO,
@@ -128,26 +127,26 @@ impl Net {
         }
     }
 
-    /// Has `event` happen at `at`.
+    /// Schedules `event` at `at`.
     pub(crate) fn at(&mut self, at: Moment, event: Event) {
         self.scheduled += 1;
         self.queue.push(Reverse((at.max(self.now), self.scheduled)));
         self.events.insert(self.scheduled, event);
     }
 
-    /// Has `event` happen after `delay`.
+    /// Schedules `event` after `delay`.
     pub(crate) fn after(&mut self, delay: Duration, event: Event) {
         self.at(self.now.plus(delay), event);
     }
 
-    /// Has `event` happen when the mail comes, in the order of sending.
+    /// Schedules `event` after the delay of a message, in the order of sending.
     pub(crate) fn mail(&mut self, event: Event) {
         let delay = self.dice.time(Duration::ZERO, MAIL_MAX);
         self.last_mail = self.last_mail.max(self.now.plus(delay));
         self.at(self.last_mail, event);
     }
 
-    /// The next event that happens until `end`; time jumps to it.
+    /// Returns the next event up to `end` and moves time to it.
     pub(crate) fn next(&mut self, end: Moment) -> Option<Event> {
         let Reverse((at, number)) = *self.queue.peek().filter(|next| next.0.0 <= end)?;
         assert!(at >= self.now, "time runs backwards");
@@ -156,7 +155,7 @@ impl Net {
         self.events.remove(&number)
     }
 
-    /// Sends a datagram, which arrives, or not, or twice.
+    /// Sends a datagram, which may be lost or duplicated.
     pub(crate) fn datagram(&mut self, from: Port, to: Port, packet: Vec<u8>) {
         if self.dead_paths.contains(&from) || self.dead_paths.contains(&to) {
             return;
@@ -172,7 +171,7 @@ impl Net {
         self.after(delay, Event::Datagram { from, to, packet });
     }
 
-    /// A new socket for datagrams, whose path somebody between may forget.
+    /// Registers a new UDP socket, whose path a middlebox may forget.
     pub(crate) fn begin_path(&mut self, port: Port) {
         if self.dice.per_mille(self.weather.forgotten) {
             let life = self.dice.time(Duration::ZERO, PATH_LIFE_MAX);
@@ -180,7 +179,7 @@ impl Net {
         }
     }
 
-    /// A new connection, the same.
+    /// Registers a new connection, whose path a middlebox may forget.
     pub(crate) fn begin_link(&mut self, link: LinkId) {
         if self.dice.per_mille(self.weather.forgotten) {
             let life = self.dice.time(Duration::ZERO, PATH_LIFE_MAX);
@@ -188,7 +187,7 @@ impl Net {
         }
     }
 
-    /// Nothing passes from or to the socket any more.
+    /// Blocks all traffic of the socket.
     pub(crate) fn kill_path(&mut self, port: Port) {
         self.dead_paths.insert(port);
     }
@@ -200,7 +199,7 @@ impl Net {
         self.dice.time(Duration::ZERO, most)
     }
 
-    /// Remembers what `words` says.
+    /// Records the text of `words`.
     pub(crate) fn note(&mut self, words: impl FnOnce() -> String) {
         if self.lines_max == 0 {
             return;

@@ -1,122 +1,122 @@
-//! What follows from a seed before anything happens: configuration, weather, behaviour.
+//! Parameters of a run, derived from its seed: configuration, network and behaviour of the nodes.
 //!
 //! One seed in four is calm: nothing is lost, upstreams always answer in time and pools are large
-//! enough, so that every query must get its right answer. In all others everything may go wrong
-//! at once, and only the laws hold. Chances are so many in a thousand.
+//! enough, so that every query must get its right answer. In all others any failure may occur at
+//! any time, and only the laws hold. Probabilities are per thousand.
 
 use super::common::{Dice, upstream_address};
 use onward::config::{Config, Forward, Host};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// How the network treats what it carries.
+/// Behaviour of the network.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Weather {
-    /// Everything takes up to this long.
+    /// Maximum normal delay.
     pub(crate) delay: Duration,
     pub(crate) lost: usize,
     pub(crate) duplicated: usize,
-    /// Takes seconds.
+    /// Packets delayed by seconds.
     pub(crate) late: usize,
     pub(crate) dial_late: usize,
     pub(crate) dial_never: usize,
-    /// Connections whose window is small.
+    /// Connections with a small window.
     pub(crate) narrow: usize,
-    /// Paths and links that somebody between the ends forgets.
+    /// Paths and links that a middlebox forgets.
     pub(crate) forgotten: usize,
 }
 
-/// How often upstreams do what they should not.
+/// Frequency of faults of upstreams.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Quirks {
-    /// Answers take up to this long.
+    /// Maximum time to answer.
     pub(crate) think: Duration,
     pub(crate) slow: usize,
     pub(crate) silent: usize,
-    /// Another response code, or none of the records asked for.
+    /// Another response code, or an answer without the requested records.
     pub(crate) negative: usize,
     pub(crate) truncated: usize,
-    /// Nonsense before the answer.
+    /// Garbage before the answer.
     pub(crate) garbage: usize,
     pub(crate) long: usize,
     pub(crate) keepalive: usize,
-    /// Closes or resets the connection instead of an answer.
+    /// Connections closed or reset instead of an answer.
     pub(crate) hangs_up: usize,
-    /// Upstreams, so many in a thousand, that answer the queries of a connection in order.
+    /// Upstreams, per thousand, that answer the queries of a connection in order.
     pub(crate) in_order: usize,
-    /// Closes each connection after so many answers.
+    /// Number of answers after which each connection is closed.
     pub(crate) closes_after: Option<usize>,
-    /// Dies or returns after this time at most; `None`: never.
+    /// Maximum time between going down and recovering; `None` for never.
     pub(crate) fate: Option<Duration>,
 }
 
-/// What the forwarder's host cannot do now and then.
+/// Temporary shortages of the forwarder's host.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shortage {
-    /// A socket cannot be opened.
+    /// Failures to open a socket.
     pub(crate) socket: usize,
-    /// A socket's buffer is full.
+    /// Full socket buffers.
     pub(crate) buffer: usize,
-    /// The keeper's mailbox is full.
+    /// Full mailboxes of the keeper.
     pub(crate) keeper: usize,
-    /// A poll returns up to this long after its event.
+    /// Maximum delay of a poll after its event.
     pub(crate) turn: Duration,
 }
 
-/// What clients do.
+/// Behaviour of clients.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Behaviour {
-    /// Queries at once at most.
+    /// Maximum queries of a burst.
     pub(crate) burst: usize,
-    /// Between two bursts at most.
+    /// Maximum pause between two bursts.
     pub(crate) pause: Duration,
-    /// Queries of one client in all.
+    /// Total queries of one client.
     pub(crate) budget: usize,
     pub(crate) nonsense: usize,
-    /// Connections that are closed or reset while answers are awaited.
+    /// Connections closed or reset before their replies.
     pub(crate) leaves: usize,
-    /// Connections whose client does not read for a while.
+    /// Connections whose client stops reading for a while.
     pub(crate) stalls: usize,
 }
 
-/// What breaks on purpose, to prove that a law notices.
+/// Deliberate faults that prove that a law detects them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Sabotage {
     #[default]
     None,
     /// A reply is sent twice.
     ReplyTwice,
-    /// A reply is drawn and not sent.
+    /// A reply is written and not sent.
     ReplyLost,
-    /// A letter of the question becomes a capital, or small.
+    /// A letter of the question changes its case.
     LetterChanged,
     /// A reply goes to another port.
     WrongPeer,
     /// A reply has another id.
     WrongId,
-    /// The attacker knows the ids.
+    /// The attacker knows the IDs.
     IdsKnown,
-    /// Nobody sweeps.
+    /// The keeper never requests a sweep.
     KeeperAsleep,
-    /// Nobody tells the engine that time has passed.
+    /// The engine is not informed of passing time.
     TimeUntold,
-    /// A socket is kept open that was to be closed.
+    /// A socket is kept open that the engine has closed.
     SocketKept,
-    /// `max_age` is believed to be half of what was configured.
+    /// The model expects half of the configured `max_age`.
     YoungerThanConfigured,
-    /// `max_conns` is believed to be one less than configured.
+    /// The model expects one less than the configured `max_conns`.
     FewerThanConfigured,
-    /// All queries on a connection are seen with one id.
+    /// The model sees all queries on a connection with the same ID.
     SameIds,
-    /// A right answer does not reach the engine on a calm day.
+    /// A right answer does not reach the engine in a calm run.
     AnswerLost,
-    /// Nobody probes what is down.
+    /// Upstreams that are down are not probed.
     NobodyProbes,
-    /// With a new configuration all begins anew.
+    /// A reload replaces the engine with a new one.
     StartedAfresh,
 }
 
-/// What follows from a seed.
+/// The parameters of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -130,17 +130,16 @@ pub(crate) struct Plan {
     pub(crate) quirks: Quirks,
     pub(crate) shortage: Shortage,
     pub(crate) behaviour: Behaviour,
-    /// The attacker's sprays are this far apart at most; `None`: there is none.
+    /// Maximum interval of the attacker's sprays; `None` without an attacker.
     pub(crate) spoofer: Option<Duration>,
-    /// New configurations are this far apart at most; `None`: there is none.
+    /// Maximum interval of reloads; `None` without reloads.
     pub(crate) reloads: Option<Duration>,
-    /// How long clients ask.
+    /// Duration of the clients' load.
     pub(crate) day: Duration,
     pub(crate) sabotage: Sabotage,
 }
 
 impl Plan {
-    /// The plan of `seed`.
     pub(crate) fn new(seed: u64) -> Self {
         let dice = &mut Dice::new(seed);
         let calm = seed.is_multiple_of(4);
@@ -166,33 +165,32 @@ impl Plan {
         }
     }
 
-    /// The stanza of each upstream, as the engine numbers them.
+    /// The stanza of each upstream, in the engine's numbering.
     pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Forward> {
         self.config.upstreams().map(|(stanza, _)| stanza)
     }
 }
 
-/// Milliseconds.
 pub(crate) const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// Nothing goes wrong on the way.
+/// A network without faults.
 pub(crate) fn calm_weather() -> Weather {
     Weather { delay: ms(30), ..Weather::default() }
 }
 
-/// Right answers in time, though not only those.
+/// Upstreams that answer in time, though not always positively.
 pub(crate) fn calm_quirks() -> Quirks {
     Quirks { think: ms(20), garbage: 50, long: 50, keepalive: 50, ..Quirks::default() }
 }
 
-/// The host has enough of everything.
+/// A host without shortages.
 pub(crate) fn calm_shortage() -> Shortage {
     Shortage { turn: ms(1), ..Shortage::default() }
 }
 
-/// Zones of the names that clients ask for.
+/// Zones of the queried names.
 pub(crate) const ZONES: [&str; 3] = ["a.example", "b.example", "c.example"];
 
 fn corefile(dice: &mut Dice, calm: bool) -> String {
@@ -282,7 +280,7 @@ fn weather(dice: &mut Dice) -> Weather {
 
 fn quirks(dice: &mut Dice, calm: bool) -> Quirks {
     let quirks = if calm { calm_quirks() } else { faults(dice) };
-    // What even upstreams do that nothing is wrong with.
+    // Legal behaviour of upstreams without faults.
     let closes_after = [None, None, None, Some(1), Some(2), Some(10)];
     let (in_order, closes_after) = (dice.pick(&[0, 500, 1_000]), dice.pick(&closes_after));
     Quirks { in_order, closes_after, ..quirks }

@@ -1,16 +1,16 @@
-//! Proof that the simulator can fail: each law against something broken on purpose.
+//! Tests of the simulator: each law must detect a deliberate fault.
 //!
-//! The shell, the attacker or the keeper is corrupted, and the run must end with the law that was
-//! broken, by name. And a seed is a whole history: run twice, it is the same.
+//! The shell, the attacker or the keeper is sabotaged, and the run must end with the name of the
+//! violated law. Also, two runs of one seed are identical.
 
 use super::plan::{Plan, Sabotage};
 use super::world::World;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Seeds until the damage shows at the latest.
+/// Maximum number of seeds until the fault is detected.
 const SEEDS_MAX: u64 = 24;
 
-/// What breaks, and which law must notice.
+/// Each fault and the law that must detect it.
 const CASES: [(Sabotage, &str); 15] = [
     (Sabotage::ReplyTwice, "a reply goes to who asked, once"),
     (Sabotage::ReplyLost, "queries = replies + drops + outstanding"),
@@ -39,7 +39,7 @@ fn outcome(seed: u64, sabotage: Sabotage) -> Result<(), String> {
 }
 
 #[test]
-fn whatever_is_broken_on_purpose_is_noticed_by_its_law() {
+fn each_deliberate_fault_is_detected_by_its_law() {
     for (sabotage, law) in CASES {
         let noticed = (0..SEEDS_MAX).find_map(|seed| {
             let text = outcome(seed, sabotage).err()?;
@@ -50,7 +50,7 @@ fn whatever_is_broken_on_purpose_is_noticed_by_its_law() {
 }
 
 #[test]
-fn a_seed_is_a_whole_history() {
+fn two_runs_of_a_seed_are_identical() {
     for seed in [0, 1, 2, 3] {
         let run = || World::new(&Plan::new(seed), 0).run();
         assert_eq!(run(), run(), "seed {seed}");

@@ -1,10 +1,9 @@
-//! New configurations in the middle of the day.
+//! Reloads during a run.
 //!
-//! What may change is decided here: how upstreams are chosen and for how long they are waited for,
-//! and from which address they are asked. The last makes another upstream of the same server, so
-//! its connections are given up and what was on them goes out again; all others must keep theirs,
-//! and what they have counted. Each worker goes over at a turn of its own. HealthStates stay: they
-//! are about the servers.
+//! A reload changes the selection of upstreams, timeouts, and the source address. Another source
+//! address makes an upstream a different one, so its connections are closed and their queries are
+//! sent again; all others must keep their connections and counters. Each worker reloads at a turn
+//! of its own. Health states are kept, because they belong to the servers.
 
 use super::common::Dice;
 use super::laws::require;
@@ -17,7 +16,7 @@ use onward::engine::health::HealthStates;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-/// Another address of this host's, to ask upstreams from.
+/// Another local address, as the source of upstream queries.
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
 
 /// Schedules the next reload of all workers.
@@ -28,7 +27,7 @@ pub(crate) fn plan_next(net: &mut Net, plan: &Plan) {
     }
 }
 
-/// Returns the new configuration of `plan`.
+/// Returns a changed configuration for `plan`.
 pub(crate) fn renewed(plan: &Plan, dice: &mut Dice) -> Config {
     let mut config = plan.config.clone();
     for forward in config.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
@@ -46,7 +45,7 @@ fn stanzas(config: &Config) -> impl Iterator<Item = &Forward> {
 }
 
 impl Worker {
-    /// Goes on as `config` says.
+    /// Applies `config`.
     pub(super) fn reload(
         &mut self,
         net: &mut Net,
@@ -79,7 +78,7 @@ impl Worker {
     }
 }
 
-/// Tells all workers.
+/// Sends the reload to all workers.
 pub(crate) fn happens(
     net: &mut Net,
     plan: &Plan,

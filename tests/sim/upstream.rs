@@ -1,10 +1,10 @@
-//! Upstreams: most of what they say is right, some of it late, cut, broken, or never said.
+//! Upstreams: most of their responses are right, some are late, truncated, malformed or missing.
 //!
-//! The right address follows from the name. Some answer the queries of a connection in order, so
-//! that one that is never answered ends the connection's use; some close each after a few answers.
-//! One that is dead refuses or swallows what comes, connections as well as datagrams, until it
-//! returns. The attacker is here too, since he plays an upstream: he sees no packet and knows every
-//! socket and what is asked there, but the ids.
+//! The right address follows from the name. Some upstreams answer the queries of a connection in
+//! order, so that an unanswered query blocks the connection; some close connections after a few
+//! answers. An upstream that is down refuses or ignores datagrams and connections until it
+//! recovers. The attacker is here too, because it imitates an upstream: it sees no packet, but
+//! knows every socket and the questions on it, only not the IDs.
 
 use super::common::Dice;
 use super::common::wire::{Writer, question_of, word_at};
@@ -20,35 +20,34 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// A slow answer takes this long at most.
+/// Maximum time of a slow answer.
 const SLOW_MAX: Duration = Duration::from_secs(7);
-/// Guesses of one spray at most.
+/// Maximum guesses of one spray.
 const SPRAY_MAX: usize = 64;
 
-/// Whether it is there.
+/// State of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Well,
-    /// It takes everything and says nothing.
+    /// Receives packets and never responds.
     Silent,
-    /// Its host says that nobody is there.
+    /// Closed port: ICMP port unreachable, or a reset.
     Refusing,
 }
 
-/// One upstream.
 pub(crate) struct Upstream {
     number: usize,
     pub(crate) quirks: Quirks,
     state: State,
     connections: BTreeMap<LinkId, Accepted>,
-    /// It works on the queries of a connection one after the other.
+    /// True if the queries of a connection are answered in order.
     in_order: bool,
 }
 
-/// A connection that it has accepted.
+/// A connection that the upstream has accepted.
 struct Accepted {
     connection: SimConnection,
-    /// Time when it has answered all that came, if it answers in order.
+    /// Time when all received queries are answered, if in order.
     busy_until: Moment,
     answers: usize,
 }
@@ -59,7 +58,7 @@ impl Upstream {
         Self { number, quirks, state: State::Well, connections: BTreeMap::new(), in_order }
     }
 
-    /// It dies or returns, and so on, until the quirks are over.
+    /// Goes down or recovers, and schedules the next change.
     pub(crate) fn turn(&mut self, net: &mut Net) {
         let Some(most) = self.quirks.fate else { return };
         let states = [State::Well, State::Well, State::Silent, State::Refusing];
@@ -74,13 +73,13 @@ impl Upstream {
         net.after(delay, Event::UpstreamTurns(self.number));
     }
 
-    /// It returns for good, and does nothing odd any more.
+    /// Recovers for good, without further faults.
     pub(crate) fn recover(&mut self, quirks: Quirks) {
         self.state = State::Well;
         self.quirks = quirks;
     }
 
-    /// A datagram from a connection or a probe.
+    /// Handles a datagram of a worker or a probe.
     pub(crate) fn gets(&mut self, net: &mut Net, from: Port, packet: Vec<u8>) {
         match self.state {
             State::Well => self.think(net, Via::Datagram(from), packet),
@@ -92,7 +91,7 @@ impl Upstream {
         }
     }
 
-    /// Something has come on a connection.
+    /// Handles an event of a connection.
     pub(crate) fn stirs(&mut self, net: &mut Net, link: LinkId, segment: &Segment) {
         match self.state {
             State::Well => {}
@@ -132,7 +131,7 @@ impl Upstream {
         }
     }
 
-    /// It has thought about a query.
+    /// Sends the answer to a query, or what the faults make of it.
     pub(crate) fn answer(&mut self, net: &mut Net, to: Via, query: &[u8]) {
         if self.state != State::Well {
             return;
@@ -174,7 +173,7 @@ impl Upstream {
         }
     }
 
-    /// Returns a forged response, which is marked.
+    /// Returns a forged response with its mark.
     fn garbage(&self, net: &mut Net, query: &[u8]) -> Vec<u8> {
         let mut packet = response(query, FORGED, 0, 0, &[]);
         match net.dice.below(4) {
@@ -197,7 +196,7 @@ impl Upstream {
         }
         let padding = if net.dice.per_mille(self.quirks.long) { net.dice.below(1_000) } else { 0 };
         if datagram && net.dice.per_mille(self.quirks.truncated) {
-            // By itself, or by a host that does not read datagrams as long as that.
+            // Truncated by the server, or by the receiver's buffer.
             let itself = net.dice.one_in(2);
             return if itself {
                 negative(query, 0x0200)
@@ -221,7 +220,7 @@ fn negative(query: &[u8], flags: u16) -> Vec<u8> {
     writer.bytes
 }
 
-/// The right answer, unless `flags` mark it as forged, with a long record besides.
+/// The right answer, unless `flags` mark it as forged, with a padding record besides.
 fn response(query: &[u8], flags: u16, padding: usize, edns: usize, options: &[u8]) -> Vec<u8> {
     let flags = 0x8080 | word_at(query, 2) & 0x0110 | flags;
     let question = question_of(query);
@@ -252,7 +251,7 @@ fn response(query: &[u8], flags: u16, padding: usize, edns: usize, options: &[u8
     writer.bytes
 }
 
-/// The attacker sprays one of the workers' connections of datagrams with guesses.
+/// Sends a spray of guessed responses to a UDP connection of a worker.
 pub(crate) fn spray(net: &mut Net, sabotage: Sabotage, workers: &[Worker]) {
     let worker = net.dice.below(workers.len());
     let open = &workers[worker].laws.connections.open;
@@ -267,7 +266,7 @@ pub(crate) fn spray(net: &mut Net, sabotage: Sabotage, workers: &[Worker]) {
     for _ in 0..1 + net.dice.below(SPRAY_MAX) {
         let mut guess = response(&attempt.query, FORGED, 0, 0, &[]);
         match net.dice.below(4) {
-            // He knows the id of another question: of this one with another first letter.
+            // The attacker has the ID of another question: this one with another first letter.
             0 => guess[13] ^= 0x01,
             _ if sabotage == Sabotage::IdsKnown => {}
             _ => guess[..2].copy_from_slice(&net.dice.word().to_be_bytes()),

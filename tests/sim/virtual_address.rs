@@ -1,10 +1,10 @@
-//! A virtual address whose backends are chosen by connection tracking, once for each source port.
+//! A virtual address whose backends are chosen by connection tracking, per source port.
 //!
-//! A steady load, an engine of the program's own, backends that fall silent or refuse for a while,
-//! and links that lose evenly. What must hold: three seconds after a disturbed backend is back no
-//! query goes out on a connection older than its return, so that it has its fair share whatever
-//! `max_age` is; without `distrust` and `rebalance` it starves; and a pool that is merely lossy
-//! is not renewed for more than one query in a hundred.
+//! A steady load, one engine, backends that are silent or refuse for a while, and links with
+//! uniform loss. Laws: three seconds after a backend's recovery no query is sent on a connection
+//! older than the recovery, so that the backend gets its fair share whatever `max_age` is; without
+//! `distrust` and `rebalance` it starves; and a pool with mere loss does not replace more than one
+//! connection per hundred queries.
 
 use super::common::wire::{Ask, answer};
 use super::common::{Dice, config, stanza};
@@ -21,20 +21,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const BACKENDS: usize = 3;
-/// Steps of the simulated time.
+/// Step of the virtual time.
 const TICK: Duration = Duration::from_millis(1);
-/// From a query's leaving to its answer's coming.
+/// Time from a query to its answer.
 const ROUND_TRIP: Duration = Duration::from_millis(2);
 
-/// What a backend does with queries while it is disturbed.
+/// Behaviour of a backend during an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
     Silent,
-    /// ICMP says that the port is closed.
+    /// The port is closed: ICMP port unreachable.
     Refusing,
 }
 
-/// The first backend is disturbed.
+/// An outage of the first backend.
 #[derive(Clone, Copy, Debug)]
 struct Outage {
     from: f64,
@@ -42,7 +42,7 @@ struct Outage {
     manner: Manner,
 }
 
-/// A run.
+/// Parameters of a run.
 #[derive(Clone, Copy, Debug)]
 struct Course {
     seed: u64,
@@ -50,7 +50,7 @@ struct Course {
     spread: usize,
     distrust: bool,
     rebalance: bool,
-    /// In a thousand packets of either way.
+    /// Lost packets per thousand, in each direction.
     loss: usize,
     outage: Option<Outage>,
     seconds: f64,
@@ -73,13 +73,13 @@ impl Course {
     fn stanza(&self) -> Forward {
         let mut forward = stanza(1);
         (forward.distrust, forward.rebalance) = (self.distrust, self.rebalance);
-        // One query a connection, as under light load.
+        // One outstanding query per connection, as under light load.
         forward.sizing = Sizing { spread: self.spread, max_inflight: 1, ..forward.sizing };
         forward
     }
 }
 
-/// A query that left.
+/// A query that was sent.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     at: Moment,
@@ -87,7 +87,7 @@ struct Sent {
     backend: usize,
 }
 
-/// What comes on a connection at some moment: an answer, or that there will be none.
+/// An arrival on a connection: an answer, or `None` for an error.
 type Coming = (Moment, ConnectionId, Option<Vec<u8>>);
 
 struct Address {
@@ -95,7 +95,7 @@ struct Address {
     engine: Forwarder,
     dice: Dice,
     now: Moment,
-    /// Where each source port leads, and since when.
+    /// Backend of each source port, and the time of its assignment.
     pinned: HashMap<ConnectionId, (usize, Moment)>,
     coming: VecDeque<Coming>,
     wakes: BTreeMap<Sweep, Moment>,
@@ -236,20 +236,20 @@ impl Address {
     }
 }
 
-/// The share of queries from `from` on that went to the first backend, in thousandths.
+/// The first backend's share, per thousand, of the queries from `from` on.
 fn share(sent: &[Sent], from: f64) -> usize {
     let later = || sent.iter().filter(|sent| sent.at >= at(from));
     1_000 * later().filter(|sent| sent.backend == 0).count() / later().count()
 }
 
-/// Returns the time from `back` to the last query on a connection that is older.
+/// Returns the time from `back` to the last query on an older connection.
 fn renewed_after(sent: &[Sent], back: f64) -> Duration {
     let old = sent.iter().rfind(|sent| sent.dialled_at < at(back) && sent.at >= at(back));
     old.map_or(Duration::ZERO, |sent| sent.at.since(at(back)))
 }
 
 #[test]
-fn three_seconds_after_its_return_a_backend_meets_new_connections_alone() {
+fn three_seconds_after_its_recovery_a_backend_gets_only_new_connections() {
     for seed in 0..2 {
         for lasts in [0.3, 1.0, 3.0, 10.0, 30.0] {
             for manner in [Manner::Silent, Manner::Refusing] {
@@ -266,8 +266,8 @@ fn three_seconds_after_its_return_a_backend_meets_new_connections_alone() {
 }
 
 #[test]
-fn the_share_of_a_backend_that_is_back_is_fair_within_a_tenth() {
-    // A pool of 128 ports is uneven by chance alone.
+fn a_recovered_backends_share_is_fair_within_a_tenth() {
+    // A single pool of 128 ports is uneven by chance.
     const RUNS: u64 = 8;
     let outage = Some(Outage { from: 15.0, to: 20.0, manner: Manner::Silent });
     let run = |seed| Address::run(Course { outage, seconds: 28.0, ..Course::steady(seed) }).0;
@@ -277,7 +277,7 @@ fn the_share_of_a_backend_that_is_back_is_fair_within_a_tenth() {
 }
 
 #[test]
-fn without_distrust_a_backend_that_is_back_starves() {
+fn without_distrust_a_recovered_backend_starves() {
     let outage = Some(Outage { from: 15.0, to: 20.0, manner: Manner::Silent });
     let course = Course { outage, distrust: false, ..Course::steady(1) };
     let (sent, _) = Address::run(course);
@@ -286,11 +286,11 @@ fn without_distrust_a_backend_that_is_back_starves() {
 }
 
 #[test]
-fn rebalance_alone_feeds_a_starved_backend_as_traffic_pays_for_it() {
+fn rebalance_alone_restores_a_starved_backend_at_a_rate_bounded_by_traffic() {
     let outage = Some(Outage { from: 15.0, to: 20.0, manner: Manner::Silent });
     let alone = Course { distrust: false, rebalance: true, seconds: 70.0, ..Course::steady(1) };
     let (sent, stats) = Address::run(Course { outage, ..alone });
-    // All 128 for each 128th of a thousand queries a second, and whoever had just been renewed.
+    // All 128, one per 128 queries at a thousand a second, and those replaced recently.
     let (took, most) = (renewed_after(&sent, 20.0), Duration::from_secs(36));
     assert!(took <= most, "{took:?}, {stats:?}");
 }

@@ -1,9 +1,9 @@
-//! A worker's shell: its turn, as in the program, over simulated sockets.
+//! A worker's shell over simulated sockets: its turn, as in the program.
 //!
-//! The same order of the same calls as in the program's turn: mail, responses, queries, connections
-//! of clients, time, and then all that the engine has decided. What it is told and what it does
-//! passes by the [`Laws`], which look at everything once more when the turn ends. Upstream sockets
-//! are here; the connections of clients are in [`super::accepted`].
+//! The same calls in the same order as in the program's turn: mail, responses, queries, connections
+//! of clients, timers, and then all that the engine has decided. The [`Laws`] observe the inputs
+//! and actions, and check everything at the end of each turn. Upstream sockets are here; the
+//! connections of clients are in [`super::accepted`].
 
 use super::accepted::Accepted;
 use super::common::upstream_address;
@@ -31,7 +31,7 @@ enum Socket {
     Tcp { connection: Box<SimConnection>, connected: bool },
 }
 
-/// A socket could not be opened, or cannot be used any more.
+/// A socket that could not be opened, or is unusable.
 struct Broken;
 
 /// A worker and the network around it, as the shell of its engine.
@@ -67,7 +67,7 @@ impl Shell for Turn<'_> {
             return Ok(());
         }
         if let Some(Socket::Tcp { .. }) = self.worker.sockets.get(&id) {
-            // What had come on it is read first.
+            // Data that arrived on it is read first.
             self.worker.inputs.push(Input::Stirs(id));
             return Ok(());
         }
@@ -94,7 +94,7 @@ impl Shell for Turn<'_> {
         let event = match *notice {
             Notice::Failing(upstream) => Event::Failed { upstream },
             Notice::Wake { sweep, at } => Event::Wake { worker, sweep, at },
-            // Nobody reads them here.
+            // Ignored in the simulation.
             Notice::Odd(_) | Notice::Looping { .. } | Notice::Error(_) | Notice::Page => {
                 return true;
             }
@@ -107,24 +107,23 @@ impl Shell for Turn<'_> {
     }
 }
 
-/// What has come for a worker since its last turn, in the order in which a turn takes it.
+/// Inputs for a worker since its last turn, in the order in which a turn handles them.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// The keeper's word for a pool or cache.
+    /// The keeper's wake-up for a pool or cache.
     Sweep(Sweep),
     /// Another configuration.
     Reload(Arc<Config>, Arc<HealthStates>),
-    /// Something for a connection to an upstream.
+    /// An event of a connection to an upstream.
     Stirs(ConnectionId),
-    /// A datagram for a connection, or `None`: ICMP says that nobody is there.
+    /// A datagram on a connection; `None` for ICMP port unreachable.
     Response(ConnectionId, Option<Vec<u8>>),
     /// A client's datagram.
     Query(SocketAddr, Vec<u8>),
-    /// Something for a connection of a client, perhaps a new one.
+    /// An event of a client's connection, perhaps a new one.
     Client(LinkId, SocketAddr),
 }
 
-/// One worker.
 pub(crate) struct Worker {
     pub(super) number: usize,
     pub(crate) engine: Forwarder,
@@ -137,7 +136,7 @@ pub(crate) struct Worker {
     buffers: Buffers,
     notices_left: bool,
     turn_at: Option<Moment>,
-    /// Connections that the engine has room for.
+    /// Number of connections that the engine has room for.
     capacity: usize,
     out: Vec<u8>,
 }
@@ -175,18 +174,18 @@ impl Worker {
         }
     }
 
-    /// The engine may have room for more.
+    /// Adapts to a larger limit of connections.
     pub(super) fn make_room(&mut self) {
         self.capacity = self.engine.connections_max();
     }
 
-    /// Something has come.
+    /// Adds an input.
     pub(crate) fn gets(&mut self, net: &mut Net, input: Input) {
         self.inputs.push(input);
         self.rouse(net);
     }
 
-    /// The poll returns soon.
+    /// Lets the poll return soon.
     pub(crate) fn rouse(&mut self, net: &mut Net) {
         let delay = net.dice.time(Duration::ZERO, self.shortage.turn);
         self.turn_by(net, net.now.plus(delay));
@@ -199,14 +198,14 @@ impl Worker {
         }
     }
 
-    /// The poll returns: one turn, unless it came sooner than planned and had its turn then.
+    /// The poll returns: one turn, unless an earlier one has handled the events.
     pub(crate) fn turn(&mut self, net: &mut Net) {
         if self.turn_at.take_if(|at| *at == net.now).is_none() {
             return;
         }
         let now = net.now;
         let mut inputs = std::mem::take(&mut self.inputs);
-        // Of one kind in the order in which they came.
+        // Inputs of one kind keep their order of arrival.
         inputs.sort_by_key(Input::rank);
         let connections = inputs.partition_point(|input| !matches!(input, Input::Client(..)));
         for (place, input) in inputs.into_iter().enumerate() {
@@ -227,7 +226,7 @@ impl Worker {
         self.plan_turn(net);
     }
 
-    /// Until when the poll waits: whole milliseconds, rounded up.
+    /// Schedules the poll's timeout: whole milliseconds, rounded up.
     fn plan_turn(&mut self, net: &mut Net) {
         if !self.inputs.is_empty() {
             return self.turn_by(net, net.now.plus(Duration::from_micros(5)));
@@ -262,7 +261,7 @@ impl Worker {
         }
     }
 
-    /// The engine takes a query. False: the client's connection has no room for the reply.
+    /// Passes a query to the engine. False if the client's connection has no room for the reply.
     pub(super) fn ask(&mut self, net: &mut Net, client: Client, packet: &[u8]) -> bool {
         self.laws.asked(net.now, client, packet);
         let mut out = std::mem::take(&mut self.out);
@@ -272,11 +271,11 @@ impl Worker {
         sent
     }
 
-    /// Something has come for a connection to an upstream: that it is connected, reset, writable,
-    /// or bytes. One read, and all messages that it has completed.
+    /// Handles an event of an upstream connection: established, reset, writable, or data. One read,
+    /// and all messages completed by it.
     fn read_connection(&mut self, net: &mut Net, id: ConnectionId) {
         let Some(Socket::Tcp { connection, connected }) = self.sockets.get_mut(&id) else { return };
-        // What had come before a reset is read first.
+        // Data that arrived before a reset is read first.
         let broken = net.is_reset(connection.link, Side::Dialler) || connection.flush(net).is_err();
         let is_connected = net.is_connected(connection.link, Side::Dialler) && !broken;
         if is_connected && !std::mem::replace(connected, true) {
@@ -303,14 +302,14 @@ impl Worker {
         self.engine.on_connection_failed(net.now, id);
     }
 
-    /// The engine takes a packet that came on `id`, and whoever waits for it gets a copy.
+    /// Passes a packet on `id` to the engine, and delivers the replies.
     fn respond(&mut self, net: &mut Net, id: ConnectionId, packet: &[u8], truncated: bool) {
         let expected = self.laws.connections.expects(&self.engine, id, packet);
         let mark = packet.get(2..4).map_or(0, |word| u16::from_be_bytes([word[0], word[1]]));
         let lucky = expected && mark & BROKEN == FORGED && self.sabotage != Sabotage::IdsKnown;
         let lost = expected && self.sabotage == Sabotage::AnswerLost;
         if lucky || lost {
-            // A guess that is right in every respect is an answer: nobody could tell.
+            // A guess that is correct in every respect cannot be distinguished from an answer.
             return net.note(|| format!("{id:?} gets a lucky guess, which is taken away"));
         }
         let before = self.engine.stats_mut().drops;
@@ -337,7 +336,7 @@ impl Worker {
         self.out = out;
     }
 
-    /// A reply on its way to `client`. False: its connection is gone.
+    /// Sends a reply to `client`. False if its connection is closed.
     fn deliver(&mut self, net: &mut Net, mut client: Client, reply: &mut [u8]) -> bool {
         if client.connection.is_some_and(|key| !self.has_room(net, key)) {
             self.laws.replied_to_nobody(client);
@@ -367,7 +366,7 @@ impl Worker {
         true
     }
 
-    /// Sees to it that `id` has a socket; `None` if the engine has closed it meanwhile.
+    /// Opens a socket for `id` unless there is one; `None` if the engine has closed it meanwhile.
     fn open(&mut self, net: &mut Net, id: ConnectionId) -> Result<Option<&mut Socket>, Broken> {
         let Some(dial) = self.engine.address(id) else { return Ok(None) };
         if !self.sockets.contains_key(&id) {
@@ -445,7 +444,7 @@ impl Worker {
         self.laws.connections.closed(&self.engine, id);
     }
 
-    /// Nothing is left when nobody has asked for long.
+    /// Checks that nothing is left after a long time without queries.
     pub(crate) fn check_empty(&self) {
         let capacity = self.engine.connections_max();
         let same = capacity == self.capacity;

@@ -1,9 +1,8 @@
-//! All nodes together, and the course of a run.
+//! All nodes, and the phases of a run.
 //!
-//! A day on which clients ask and everything happens that the plan allows; an evening on which the
-//! weather clears, upstreams return and nobody asks, until nothing happens any more; a morning on
-//! which everybody asks once more, one after the other, and must get a right answer; and a last
-//! big jump of time, after which nothing may be left.
+//! A day of load with all events of the plan; an evening without faults and queries, until nothing
+//! happens any more; a morning on which every client sends one query, one after the other, and must
+//! get a right answer; and a final jump of time, after which nothing may be left.
 
 use super::client::{self, Client};
 use super::common::Dice;
@@ -21,14 +20,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// By then everything has come to rest: the latest dial, the slowest answer, the rarest probe.
+/// Time until everything is idle: the latest dial, the slowest answer, the rarest probe.
 const REST_MAX: Duration = Duration::from_secs(90);
-/// The last jump.
+/// The final jump.
 const JUMP: Duration = Duration::from_secs(3_600);
-/// Events of a run at most: more, and something goes round in circles.
+/// Maximum number of events of a run; more indicate an endless loop.
 const EVENTS_MAX: u64 = 5_000_000;
 
-/// Everybody.
+/// All nodes.
 pub(crate) struct World {
     plan: Plan,
     net: Net,
@@ -41,14 +40,14 @@ pub(crate) struct World {
     events: u64,
 }
 
-/// What happened in a run, or in many, by name: proof that they were not empty.
+/// Events of one run or many, by name: evidence that the runs were not empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally(BTreeMap<&'static str, u64>);
 
 impl World {
-    /// `lines_max`: events that are remembered in words, and printed in the end.
+    /// `lines_max` is the number of events recorded as text and printed at the end.
     pub(crate) fn new(plan: &Plan, lines_max: usize) -> Self {
-        // Others than those that made the plan.
+        // Independent of the numbers that made the plan.
         let mut dice = Dice::new(!plan.seed);
         let health_states = Arc::new(HealthStates::new(&plan.config));
         let worker = |number| Worker::new(number, plan, Arc::clone(&health_states));
@@ -93,7 +92,7 @@ impl World {
         self.tally()
     }
 
-    /// Everything that happens until `end`.
+    /// Handles all events until `end`.
     fn pass(&mut self, end: Moment) {
         while let Some(event) = self.net.next(end) {
             self.events += 1;
@@ -180,7 +179,7 @@ impl World {
         self.net.after(pause, Event::SpooferActs);
     }
 
-    /// The weather clears, upstreams return.
+    /// Ends all faults of network and upstreams.
     fn clear_up(&mut self) {
         self.net.note(|| "evening".into());
         self.net.weather = calm_weather();
@@ -190,7 +189,7 @@ impl World {
         self.workers.iter_mut().for_each(|worker| worker.shortage = calm_shortage());
     }
 
-    /// Nobody asks, until nothing happens any more.
+    /// Waits without queries until nothing happens any more.
     fn rest(&mut self) {
         let begun = self.net.now;
         while let Some(event) = self.net.next(Moment::FOREVER) {
@@ -204,7 +203,7 @@ impl World {
         self.keeper.check_empty();
     }
 
-    /// Everybody asks once more, and gets an answer.
+    /// Every client sends one more query and gets an answer.
     fn morning(&mut self) {
         self.net.note(|| "morning".into());
         let behaviour = Behaviour { nonsense: 0, leaves: 0, stalls: 0, ..self.plan.behaviour };
@@ -261,7 +260,7 @@ impl Tally {
         other.0.iter().for_each(|(what, more)| self.count(what, *more));
     }
 
-    /// A run of many seeds has seen all there is to see.
+    /// Checks that a run of many seeds has covered every kind of event.
     pub(crate) fn check(&self, seeds: u64) {
         for (what, count) in &self.0 {
             assert!(*count > seeds / 4, "hardly any {what}: {count} in {seeds} seeds");

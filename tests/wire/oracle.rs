@@ -1,4 +1,4 @@
-//! What `domain` reads in a message: the oracle.
+//! Messages as parsed by `domain`, as a reference for the views.
 //!
 //! Flat lists of plain data, so that tests compare field by field.
 
@@ -18,7 +18,7 @@ pub(crate) type Asking<'a> = (ParsedName<&'a [u8]>, u16, u16);
 pub(crate) struct Seen {
     pub(crate) section: usize,
     pub(crate) owner: Name<Vec<u8>>,
-    /// The owner has a pointer in it.
+    /// True if the owner contains a compression pointer.
     pub(crate) compressed: bool,
     pub(crate) rtype: u16,
     pub(crate) class: u16,
@@ -76,7 +76,7 @@ pub(crate) fn read(packet: &[u8]) -> Option<(Vec<Asking<'_>>, Vec<Seen>)> {
     Some((questions, seen))
 }
 
-/// Returns true if the name at the beginning of `bytes`, which is known to be whole, has a pointer.
+/// Returns true if the complete name at the beginning of `bytes` contains a pointer.
 pub(crate) fn has_pointer(bytes: &[u8]) -> bool {
     let mut place = 0;
     while bytes[place] != 0 {

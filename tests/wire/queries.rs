@@ -1,7 +1,7 @@
-//! What a client asks, and what goes upstream for it.
+//! Client queries, and the upstream queries made from them.
 //!
-//! The verdict on a packet is reached once by the view and once, in the words of its contract, from
-//! what `domain` reads.
+//! The expected verdict on a packet is computed from the contract and the fields that `domain`
+//! parses, and compared with the view's.
 
 use crate::common::for_seeds;
 use crate::common::wire::{Ask, word_at};
@@ -14,7 +14,7 @@ use onward::engine::key::Way;
 use onward::engine::message::query::{Edns, Query, Rejection, UPSTREAM_LEN_MAX, add_options};
 use onward::engine::message::{HEADER_LEN, Question, Rcode};
 
-/// What becomes of a query, in the words of the contract, as `domain` reads it.
+/// Treatment of a query by the contract, with the fields that `domain` parses.
 #[derive(Debug, PartialEq)]
 enum Verdict {
     TooShort,
@@ -27,7 +27,7 @@ enum Verdict {
         edns: Option<Edns>,
         subnet: Vec<u8>,
     },
-    /// A pointer somewhere: the views judge it by other rules.
+    /// Names with compression pointers, for which the views have other rules.
     Compressed,
 }
 
@@ -93,7 +93,7 @@ fn verdict(packet: &[u8]) -> Verdict {
 }
 
 #[test]
-fn a_query_is_what_domain_says_it_is() {
+fn a_query_is_parsed_as_by_domain() {
     for_seeds(0..60, |dice| {
         let mut taken = 0;
         for _ in 0..500 {
@@ -107,7 +107,7 @@ fn a_query_is_what_domain_says_it_is() {
     });
 }
 
-/// Returns true if the query was one to forward.
+/// Returns true if the query can be forwarded.
 fn check_query(packet: &[u8]) -> bool {
     let parsed = Query::parse(packet, false);
     let expected = verdict(packet);
@@ -128,9 +128,9 @@ fn check_query(packet: &[u8]) -> bool {
     parsed.is_ok()
 }
 
-/// Writes the query for the upstream; returns its client subnet.
+/// Checks the upstream query; returns the client subnet of the query.
 fn check_upstream(query: &Query<'_>, packet: &[u8]) -> Vec<u8> {
-    // Only the header and the question: records may be none of `domain`'s liking.
+    // Only header and question, because `domain` may reject the records.
     let mut head = packet[..query.question.end()].to_vec();
     head[6..HEADER_LEN].fill(0);
     let (questions, _) = read(&head).expect("a question that the view accepts");

@@ -1,7 +1,7 @@
-//! Random messages such as clients and upstreams send, and what goes wrong with them.
+//! Random messages of clients and upstreams, valid and corrupted.
 //!
-//! Names meet again, owners and data point back to them, RRsets have several members in several
-//! spellings, and an OPT stands somewhere, or does not.
+//! Names repeat, owners and RDATA point back to them, RRsets have several members in several
+//! spellings, and an OPT is somewhere or missing.
 
 use crate::common::Dice;
 use crate::common::wire::{Writer, random_case, random_name};
@@ -9,16 +9,16 @@ use crate::oracle::has_pointer;
 use onward::engine::message::HEADER_LEN;
 use onward::engine::message::query::{Asked, Edns};
 
-/// The type of transaction signatures.
+/// Type of TSIG records.
 pub(crate) const TSIG: u16 = 250;
-/// The option code of client subnets.
+/// Option code of client subnets.
 pub(crate) const ECS: u16 = 8;
-/// RFC 7828.
+/// Option code of edns-tcp-keepalive (RFC 7828).
 pub(crate) const KEEPALIVE: u16 = 11;
 pub(crate) const NSID: u16 = 3;
 pub(crate) const PADDING: u16 = 12;
 
-/// A query such as clients send, or not quite.
+/// A client's query, valid or nearly so.
 pub(crate) fn random_query(dice: &mut Dice) -> Vec<u8> {
     let flags = if dice.one_in(4) { dice.word() } else { dice.word() & 0x07ff };
     let extras = if dice.one_in(8) { dice.below(4) } else { usize::from(dice.one_in(2)) };
@@ -43,7 +43,7 @@ pub(crate) fn random_query(dice: &mut Dice) -> Vec<u8> {
             let options = random_options(dice);
             writer.opt(dice.word() % 5_000, 0, version, dice.one_in(2), &options);
             if dice.one_in(16) {
-                // An OPT's owner is the root; here it is not.
+                // Replaces the OPT's root owner.
                 let at = writer.bytes.len() - options.len() - 11;
                 writer.bytes.splice(at..=at, *b"\x01x\0");
             }
@@ -109,10 +109,10 @@ pub(crate) fn random_response(dice: &mut Dice) -> Vec<u8> {
     writer.bytes
 }
 
-/// A name that can be pointed to: where it begins, and its length when spelt out.
+/// A name to point to: its offset, and its uncompressed length.
 pub(crate) type Spot = (usize, usize);
 
-/// One to five records with one owner, which is spelt out, or points, or both.
+/// One to five records with one owner, which is uncompressed, a pointer, or a mixture.
 pub(crate) fn random_set(dice: &mut Dice, writer: &mut Writer, spots: &mut Vec<Spot>) -> u16 {
     let rtype = dice.pick(&[1, 2, 5, 6, 15, 16, 28, 43, 46, 64, 65_280]);
     let class = if dice.one_in(20) { 3 } else { 1 };
@@ -133,7 +133,7 @@ pub(crate) fn random_set(dice: &mut Dice, writer: &mut Writer, spots: &mut Vec<S
     count as u16
 }
 
-/// Data of the form of this type.
+/// Random RDATA in the format of this type.
 fn random_data(dice: &mut Dice, spots: &[Spot], rtype: u16) -> Vec<u8> {
     let length = dice.below(60);
     let name = random_owner(dice, spots).0;
@@ -150,7 +150,7 @@ fn random_data(dice: &mut Dice, spots: &[Spot], rtype: u16) -> Vec<u8> {
     }
 }
 
-/// A name as it goes on the wire, and its length when spelt out.
+/// A name in wire format, possibly compressed, and its uncompressed length.
 pub(crate) fn random_owner(dice: &mut Dice, spots: &[Spot]) -> (Vec<u8>, usize) {
     let (spot, length) = dice.pick(spots);
     match dice.below(4) {
@@ -168,12 +168,12 @@ pub(crate) fn pointer(spot: usize) -> Vec<u8> {
     (0xc000 | spot as u16).to_be_bytes().to_vec()
 }
 
-/// The length octets stay as they are: they are no letters. So do names with pointers.
+/// Length octets are not letters and stay unchanged, and so do names with pointers.
 pub(crate) fn random_case_of_name(dice: &mut Dice, name: &[u8]) -> Vec<u8> {
     if has_pointer(name) { name.to_vec() } else { random_case(dice, name) }
 }
 
-/// A client that will get an answer.
+/// A client that gets an answer.
 pub(crate) fn random_asked(dice: &mut Dice) -> Asked {
     let udp_size = dice.pick(&[0, 511, 512, 513, 600, 800, 1_231, 1_232, 1_233, 4_096, 65_535]);
     let edns = Edns {

@@ -1,8 +1,8 @@
-//! What a cache gives back against what it was given, as the `domain` crate reads both.
+//! Cached answers compared with the stored responses, both parsed by the `domain` crate.
 //!
-//! Random responses, whatever becomes of them: what is accepted comes out with the same records in
-//! the same order and sections, each TTL bounded, equal within its set and aged, and with the id
-//! and the spelling of who asks.
+//! Random responses: an accepted one comes back with the same records in the same order and
+//! sections, each TTL bounded, equal within its RRset and reduced by age, and with the ID and
+//! spelling of the new query.
 
 use crate::common::{Dice, for_seeds};
 use crate::oracle::{OPT, Seen, read};
@@ -25,8 +25,8 @@ const ANY: u16 = 255;
 const TTL_MIN: u32 = 30;
 const TTL_MAX: u32 = 100_000;
 
-/// A response that may be worth remembering: whole, of a usual code, and to a question that much
-/// of what it says answers.
+/// A response with a good chance of being cached: complete, with a usual code, and with many
+/// records that answer its question.
 fn candidate(dice: &mut Dice) -> Vec<u8> {
     let mut packet = random_response(dice);
     let rcode = dice.pick(&[0, 0, 0, 2, 3]);
@@ -55,7 +55,7 @@ fn ttls(records: &[Seen], denies: bool, age: u32) -> Vec<u32> {
 }
 
 #[test]
-fn what_is_remembered_comes_out_as_it_went_in() {
+fn a_cached_response_equals_the_stored_one() {
     for_seeds(0..40, |dice| {
         let mut settings = config::Cache::default();
         for class in [&mut settings.success, &mut settings.denial] {
