@@ -7,10 +7,10 @@
 //! at the end of the load all must become idle, then everything must work again, and finally
 //! nothing may be left.
 //!
-//! * `cargo test --test sim`: 256 seeds. * `ONWARD_SIM_SEEDS=10000 cargo test --release --test
-//! sim`: that many seeds. * `ONWARD_SIM_SEED=17 cargo test --test sim -- --nocapture every_seed`:
-//! that seed, with its plan and all events. A failing seed is printed with this command.
-//!   and all that happens. A seed that fails is printed with this command.
+//! * `cargo test --test sim`: 256 seeds.
+//! * `ONWARD_SIM_SEEDS=10000 cargo test --release --test sim`: that many seeds.
+//! * `ONWARD_SIM_SEED=17 cargo test --test sim -- --nocapture every_seed`: that seed, with its plan
+//!   and all events. A failing seed is printed with this command.
 
 mod accepted;
 mod client;
