@@ -3,12 +3,11 @@
 //! * Idle until an exchange fails; then the first probe is sent at once.
 //! * An answered probe ends the probing and resets everything.
 //! * A failed probe is followed by the next after the interval. When `max_fails` probes in a row
-//!   have
-//! failed the upstream is down. (The reference marks it down one probe later than its `max_fails`
-//! says, by comparing with `>`; that defect is not copied.)
+//!   have failed the upstream is down. (The reference marks it down one probe later than its
+//!   `max_fails` says, by comparing with `>`; that defect is not copied.)
 //! * While it stays down the interval doubles with each probe, up to [`delay_max`], so that a dead
-//! upstream costs almost nothing, yet its recovery is always noticed within that time. A jitter of
-//! a tenth separates upstreams that failed at the same time.
+//!   upstream costs almost nothing, yet its recovery is always noticed within that time. A jitter
+//!   of a tenth separates upstreams that failed at the same time.
 //!
 //! There is at most one probe at a time. `max_fails 0`: never probed, never down.
 

@@ -1,14 +1,14 @@
 //! Truncation: the records that fit into a client's limit.
 //!
 //! Whole RRsets are omitted from the end: the additional section first, then the authority section
-//! of a positive answer, all of it at once, so that no RRset is separated from its signatures (RFC
-//! 4035 §3.1.1). TC is set only if a required record is missing (RFC 2181 §9), because TC makes the
-//! client retry over TCP. Required are:
+//! of a positive answer, all of it at once, so that no RRset is separated from its signatures
+//! (RFC 4035 §3.1.1). TC is set only if a required record is missing (RFC 2181 §9), because TC
+//! makes the client retry over TCP. Required are:
 //!
 //! * the answer section;
 //! * the authority section where it is the answer: with any response code but NOERROR, without an
-//! answer, and where it denies or proves something (SOA, NSEC, NSEC3; RFC 2308 §2, RFC 4035
-//! §3.1.3);
+//!   answer, and where it denies or proves something (SOA, NSEC, NSEC3; RFC 2308 §2,
+//!   RFC 4035 §3.1.3);
 //! * in a referral, the addresses of name servers within the delegated zone (RFC 9471 §3.1).
 
 use super::response::Response;
