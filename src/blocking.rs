@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_rung_for_and_taken() {
+    fn a_result_is_announced_by_a_ring_and_taken() {
         let jobs = jobs(LONG);
         let (job, release, ring) = blocked(&jobs);
         assert_eq!((job.progress(), jobs.running()), (Progress::Running, 1));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_panics_is_heard() {
+    fn the_panic_of_a_thread_is_reported() {
         let jobs = jobs(LONG);
         let (rung, ring) = bounded(1);
         let rung = move || rung.send(()).unwrap();

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_typed_means_the_corefile_here_on_every_core() {
+    fn without_arguments_the_local_corefile_is_served_on_every_core() {
         let expected = Serve {
             source: Source::WorkingDirectory,
             placement: Placement::EveryCore,
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn top_watches_this_host_unless_told_otherwise() {
+    fn top_watches_this_host_by_default() {
         let top = |line: &str| match parse(words(line)) {
             Ok(Cli::Top(options)) => options,
             other => panic!("{line}: {other:?}"),
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_leave_together_unless_told_otherwise() {
+    fn gso_is_automatic_by_default() {
         assert!(serve("").io_options.gso && serve("-gso=off --gso auto").io_options.gso);
         assert!(!serve("--gso off").io_options.gso);
         assert!(usage("--gso on").contains("auto, off"));
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn help_teaches_and_is_no_failure() {
+    fn help_has_examples_and_is_no_failure() {
         for line in ["--help", "-h", "-help", "-version", "demo --help"] {
             let error = parse(words(line)).unwrap_err();
             assert!(matches!(error, CliError::Asked(_)), "{line}");

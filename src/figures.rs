@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_zero() {
+    fn a_value_that_is_no_number_is_zero() {
         for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
             assert_eq!(sane(broken), 0.0);
         }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_printable_ascii_is_seen() {
+    fn only_printable_ascii_is_visible() {
         for c in (0..=0x11_0000).filter_map(char::from_u32) {
             let shown = visible(&c.to_string(), 20);
             assert!(shown.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{c:?}: {shown}");
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_loses_its_middle() {
+    fn a_long_text_loses_its_middle() {
         assert_eq!(visible("www.example.com", 15), "www.example.com");
         assert_eq!(visible("www.example.com", 9), "www.….com");
         assert_eq!(visible("www.example.com", 1), "…");

@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_have_their_codes() {
+    fn exits_have_their_codes() {
         let codes = [Exit::Clean, Exit::Failure, Exit::Usage].map(Exit::code);
         assert_eq!(codes, [0, 1, 2]);
         assert_eq!(CliError::NothingToDo.exit(), Exit::Usage);
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_cannot_read_a_file_is_told_what_to_do() {
+    fn an_unreadable_file_is_an_error_with_advice() {
         for (kind, hint) in [
             (io::ErrorKind::NotFound, "--conf"),
             (io::ErrorKind::PermissionDenied, "ls -l Corefile"),
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_not_read() {
+    fn a_pipe_or_directory_is_not_read() {
         let error = Source::File(PathBuf::from("/dev/zero")).load(&steps()).unwrap_err();
         let told = error.to_string();
         let why = "cannot read /dev/zero: not a regular file but a character device; ";
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn with_nothing_to_do_it_says_what_to_try() {
+    fn without_arguments_and_corefile_the_error_has_examples() {
         let text = CliError::NothingToDo.to_string();
         for hint in ["onward demo", "--listen", "--conf"] {
             assert!(text.contains(hint), "{hint}");

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_that_was_not_answered_for_is_told() {
+    fn a_family_without_a_response_is_reported() {
         let (half, _) = resolver(&[Act::Silence, Act::Addresses(3)]);
         let found = of_resolvers("m", &[half], Duration::from_millis(50)).unwrap();
         assert_eq!(found.addresses.len(), 2);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_knows_this_host_and_tells_no_lifetime() {
+    fn the_system_resolves_this_host_without_a_ttl() {
         let found = addresses("localhost", &[]).unwrap();
         assert!(found.addresses.iter().all(|address| address.is_loopback()), "{found:?}");
         assert_eq!(found.ttl, None);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_with_its_highest_bit_is_none() {
+    fn a_ttl_with_its_highest_bit_set_is_zero() {
         let seconds = |seconds| lifetime(Ttl::from_secs(seconds)).as_secs();
         assert_eq!(seconds(TTL_SECONDS_MAX), u64::from(TTL_SECONDS_MAX));
         assert_eq!(seconds(TTL_SECONDS_MAX + 1), 0);

@@ -44,7 +44,7 @@ pub struct Status {
     pub top: Top,
 }
 
-/// A hosts file and what was loaded from it.
+/// A hosts file and the table loaded from it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostsFile {
@@ -168,7 +168,7 @@ pub struct Pool {
     pub limit: u64,
     /// `max_age`, if there is one.
     pub max_age_s: Option<f64>,
-    /// The age of the oldest; zero where there is none.
+    /// Age of the oldest connection; zero without any.
     pub oldest_s: f64,
     /// Open connections by age, counted in twelve equal steps. The last step includes all older
     /// connections.
@@ -250,7 +250,7 @@ mod tests {
     use super::{Count, Health, Status, Upstream};
 
     #[test]
-    fn what_is_written_is_read_again_and_what_is_missing_is_nothing() {
+    fn the_json_is_read_again_and_missing_fields_are_defaults() {
         let upstream = Upstream {
             address: "[2001:db8::1]:53".into(),
             health: Health::Down,

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn work_is_seen_and_strangers_are_not() {
+    fn work_of_a_process_is_measured_and_a_missing_one_is_an_error() {
         let own = std::process::id();
         let before = processor_time(own).unwrap();
         let clock = onward::clock::Clock::start();

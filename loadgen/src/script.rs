@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_with_line_and_column() {
+    fn errors_have_line_and_column() {
         let cases = [
             ("\na..b loss=1%", "2:1: `a..b` is no name"),
             ("a.test  los=1%", "1:9: `los=1%` is unknown"),

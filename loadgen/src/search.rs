@@ -1,6 +1,6 @@
 //! The search for the highest rate that a server sustains.
 //!
-//! A [`Search`] proposes the next rate and is told the result. It doubles the rate until one fails,
+//! A [`Search`] proposes the next rate and gets the result. It doubles the rate until one fails,
 //! halves the interval (on a logarithmic scale) down to the requested precision, and then repeats
 //! the best rate: a rate counts only if every repeat holds, and one that fails lowers the rate by a
 //! step. Pure: the caller runs the trials, so tests use made-up servers.

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn words_know_their_columns() {
+    fn words_have_columns() {
         let mut words = Words::new("  ab\t cd ", 3);
         let (first, second) = (words.next().unwrap(), words.next().unwrap());
         assert_eq!((first, second, words.next()), ("ab", "cd", None));

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_with_its_place() {
+    fn errors_have_their_place() {
         let error = parse(b"$ORIGIN a.test.\n@ 60 BOGUS x\n").unwrap_err();
         assert_eq!(error.line, 2, "{error}");
         for text in [&b""[..], b"a.test. 60 A 192.0.2.1", b"$INCLUDE x"] {

@@ -64,7 +64,7 @@ fn every_query_of_every_schedule_leaves_and_is_answered() {
 }
 
 #[test]
-fn each_fault_of_a_server_is_counted_as_what_it_is() {
+fn each_fault_of_a_server_is_counted_as_its_kind() {
     type Pick = fn(&Counts) -> (u64, u64);
     let cases: [(&str, Pick); 10] = [
         ("silent", |c| (c.timed_out, c.mismatched)),
@@ -123,7 +123,7 @@ fn names_can_be_treated_each_in_its_own_way() {
 }
 
 #[test]
-fn late_answers_are_told_from_strangers() {
+fn late_answers_and_strays_are_distinguished() {
     let (_upstream, server) = upstream("delay=150ms", "");
     let mut options = options(server, 200.0, 1_000);
     options.timeout = Duration::from_millis(50);
@@ -155,7 +155,7 @@ fn connections_carry_queries_side_by_side_or_one_each() {
 }
 
 #[test]
-fn connections_go_through_tls_and_whoever_is_not_known_is_asked_nothing() {
+fn connections_use_tls_and_an_unverified_server_gets_no_query() {
     let (server, authority) = dot::server(&["127.0.0.1".parse().unwrap()]).unwrap();
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("authority.pem");
     std::fs::write(&file, authority).unwrap();
@@ -214,7 +214,7 @@ fn queries_leave_from_the_addresses_that_were_asked_for() {
 }
 
 #[test]
-fn nobody_listening_is_lost_time_and_told() {
+fn without_a_listener_queries_time_out_and_refusals_are_counted() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let server = socket.local_addr().unwrap();
     drop(socket);
@@ -398,7 +398,7 @@ fn an_upstream_with_a_zone_is_verified_against_it() {
 }
 
 #[test]
-fn a_closed_loop_asks_again_as_soon_as_it_was_answered() {
+fn a_closed_loop_sends_as_soon_as_a_query_is_answered() {
     let (_upstream, server) = upstream("", "");
     let mut options = options(server, 1_000.0, 200);
     options.limit = Some(200);
@@ -412,7 +412,7 @@ fn a_closed_loop_asks_again_as_soon_as_it_was_answered() {
 }
 
 #[test]
-fn a_query_leaves_within_twenty_microseconds_of_its_instant() {
+fn a_query_is_sent_within_twenty_microseconds_of_its_time() {
     let (_upstream, server) = upstream("", "");
     let tally = run(&options(server, 1_000.0, 500));
     // At least a quarter of them: other work on this host takes a thread's core now and then, while

@@ -69,7 +69,7 @@ fn standard_output_can_be_for_machines_alone() {
 }
 
 #[test]
-fn bad_files_are_told_with_their_place_and_bad_usage_is_two() {
+fn errors_in_files_have_their_place_and_bad_usage_exits_with_two() {
     let directory = directory("bad");
     let write = |name: &str, bytes: &[u8]| {
         let path = directory.join(name);
@@ -152,7 +152,7 @@ fn an_interrupted_run_reports_what_it_has() {
 }
 
 #[test]
-fn an_upstream_tells_who_asked() {
+fn an_upstream_prints_the_sources_of_queries() {
     let mut upstream = Running::start(&["upstream", "--listen", "127.0.0.1:0", "--ports"]);
     let mut lines = BufReader::new(upstream.0.stdout.take().unwrap()).lines();
     let first = lines.next().unwrap().unwrap();

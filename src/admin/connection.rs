@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_has_five_seconds_from_its_first_byte_however_slowly_it_comes() {
+    fn a_head_has_five_seconds_from_its_first_byte() {
         let second = |count| START.plus(Duration::from_secs(count));
         let pieces: Vec<&[u8]> = GET.chunks(1).collect();
         let mut connection = connection(&pieces);
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_an_answer_slowly_has_five_seconds_and_is_not_idle() {
+    fn a_slow_reader_has_five_seconds_and_is_not_idle() {
         let mut connection = connection(&[GET]);
         connection.stream.room = 3;
         assert!(!connection.rests(), "it may have asked already");
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_is_too_large_is_refused_and_what_follows_is_thrown_away() {
+    fn a_head_that_is_too_large_is_refused_and_later_bytes_are_discarded() {
         let flood = vec![b'a'; HEAD_BYTES_MAX + DISCARDED_BYTES_MAX];
         let mut connection = connection(&[b"GET /", &flood]);
         assert_eq!(go_on(&mut connection, START), Outcome::Waiting);

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_has_the_pages_that_it_was_told_and_no_others() {
+    fn a_listener_has_its_configured_endpoints_only() {
         let (mut endpoints, _) = endpoints();
         let all = [Endpoint::Health, Endpoint::Ready, Endpoint::Metrics, Endpoint::Status];
         for page in all {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn readiness_follows_the_verdicts_and_ends_with_the_process() {
+    fn readiness_follows_the_health_states_and_ends_with_the_process() {
         let (mut endpoints, health_states) = endpoints();
         let ready = |endpoints: &mut Endpoints| {
             let response = endpoints.answer(&[Endpoint::Ready], false, &asked("/ready", None));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_is_not_led_to_the_status_page_by_another_name() {
+    fn the_status_page_is_refused_under_a_rebound_name() {
         for host in ["127.0.0.1", "127.0.0.1:8053", "localhost:8053", "LOCALHOST.", "[::1]:8053"] {
             assert!(names_this_host(host), "{host}");
         }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_is_read_again_by_its_own_type() {
+    fn the_status_json_is_parsed_by_its_own_type() {
         let (mut endpoints, _) = endpoints();
         let json = endpoints.answer(&[Endpoint::Status], true, &asked("/status.json", None));
         let status: Status = serde_json::from_slice(&json.body).unwrap();

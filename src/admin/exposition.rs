@@ -241,7 +241,7 @@ mod tests {
     use super::{Buckets, Exposition};
 
     #[test]
-    fn what_has_one_name_and_labels_is_one_series() {
+    fn equal_names_and_labels_are_one_series() {
         let mut all = Exposition::default();
         for worker in ["0", "1", "0"] {
             all.counter("b_total", "Things.", &[("worker", worker), ("odd", "a\"\\\n")], 2.0);

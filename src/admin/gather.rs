@@ -228,7 +228,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn of_a_worker_that_is_late_counts_what_it_said_last() {
+    fn the_last_report_of_a_late_worker_is_used() {
         let poll = mio::Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
         let (mailbox, mail) = Mailbox::new(1, waker);

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_began_anew_counts_as_nothing() {
+    fn a_counter_that_was_reset_counts_as_unchanged() {
         let mut history = History::default();
         history.push(sample(5));
         history.push(Sample { queries: 3, ..sample(65) });

@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_are_added_up_and_told_in_the_words_of_the_reference() {
+    fn workers_are_added_up_and_named_as_in_the_reference() {
         let snapshots = [worker(0, 0), worker(1, 0), worker(2, 2)];
         let facts = Facts { started: 1e9, reloads: [3, 1], given_up: 2 };
         let text =
@@ -468,7 +468,7 @@ mod tests {
 
     /// Row V39 of the reference's behaviour.
     #[test]
-    fn two_views_of_one_zone_are_told_apart_by_their_label() {
+    fn two_views_of_one_zone_have_different_labels() {
         let block = "bind 127.0.0.1\n prometheus\n cache\n acl {\n block\n}\n template IN A {\n \
                      answer \". 1 IN A 192.0.2.1\"\n}\n forward . 192.0.2.1\n";
         let views = format!(". {{\n view a {{\n expr do()\n}}\n {block}}}\n. {{\n {block}}}\n");
@@ -545,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_has_not_heard_of_any_worker_tells_of_itself() {
+    fn a_process_without_reports_of_workers_shows_its_own_numbers() {
         let text = String::from_utf8(text(&[], &Facts::default(), &Loads::default())).unwrap();
         assert!(text.contains("coredns_build_info{version=\"onward-"), "{text}");
         assert!(!text.contains("coredns_dns_"));

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_ready_once_is_not_asked_again_unless_continuously() {
+    fn a_ready_stanza_stays_ready_unless_continuously_monitored() {
         let (mut readiness, health_states) = readiness();
         (1..4).for_each(|upstream| health_states.set(upstream, true, true));
         assert_eq!(
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_that_do_not_turn_and_a_stop_are_told() {
+    fn hanging_workers_and_a_stop_are_reported() {
         let (mut readiness, health_states) = readiness();
         let missing =
             readiness.missing(&health_states, &Loads::default(), [7, 3].into_iter(), true);

@@ -134,7 +134,7 @@ mod tests {
     const CURL: &str = "GET /metrics HTTP/1.1\r\nHost: localhost:9153\r\nAccept: */*\r\n\r\n";
 
     #[test]
-    fn what_common_clients_send_is_understood() {
+    fn requests_of_common_clients_are_parsed() {
         let expected = Request {
             path: "/metrics",
             host: Some("localhost:9153"),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_understood_however_it_is_cut() {
+    fn a_head_is_parsed_in_any_pieces() {
         for cut in 0..CURL.len() {
             assert_eq!(of(&CURL[..cut]), Ok(None), "{cut}");
             let head = CURL.as_bytes();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_follow_is_told_by_the_request() {
+    fn the_request_decides_whether_another_may_follow() {
         for (more, keep) in [
             ("", true),
             ("Content-Length: 0\r\n", true),
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_refused() {
+    fn malformed_requests_are_refused() {
         let many = format!("GET / HTTP/1.1\r\nHost: m\r\n{}\r\n", "a: b\r\n".repeat(64));
         let long = format!("GET /{}", "a".repeat(HEAD_BYTES_MAX));
         for (text, refusal) in [

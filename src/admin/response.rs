@@ -72,7 +72,7 @@ mod tests {
     use super::Response;
 
     #[test]
-    fn a_head_tells_the_length_of_its_body() {
+    fn a_head_has_the_length_of_its_body() {
         let response =
             Response { headers: &[("Allow", "GET, HEAD")], ..Response::text(405, "no\n") };
         let whole = String::from_utf8(response.encode(false, false)).unwrap();

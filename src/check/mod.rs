@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn more_memory_than_there_is_is_a_warning_that_names_what_takes_it() {
+    fn too_little_memory_is_a_warning_that_names_the_largest_part() {
         let notes = |options: &str, memory| {
             let host = Host::plain();
             let text = format!(". {{\n bind 127.0.0.1\n{options}\n}}\n");

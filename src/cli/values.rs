@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn malformed_addresses_are_refused() {
         for bad in ["name", "::1:53:x", "[::1]", "1.2.3.4:70000", ""] {
             assert!(
                 bad.parse::<Endpoint>().unwrap_err().contains("expected an address as"),

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_counts_once_whoever_uses_it() {
+    fn a_port_of_several_workers_counts_once() {
         let (mut ports, mut others) = (Ports::default(), Ports::default());
         [0, 63, 64, 65_535, 63].iter().for_each(|port| ports.insert(*port));
         assert_eq!(ports.count(), 4);

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_argument_error_stands_at_the_token_last_read() {
+    fn the_argument_error_is_at_the_last_token_read() {
         let tokens = tokens("a\nb c");
         let mut cursor = Cursor::new(&tokens);
         cursor.stanza();

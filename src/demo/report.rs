@@ -183,7 +183,7 @@ All 1,234,567 queries got their right answer.
     }
 
     #[test]
-    fn a_faulty_run_is_not_praised() {
+    fn a_faulty_run_is_reported_as_such() {
         let mut faulty = report();
         assert_eq!(faulty.fault(), None);
         faulty.client.counts.lost = 2;
@@ -208,7 +208,7 @@ All 1,234,567 queries got their right answer.
     }
 
     #[test]
-    fn what_to_try_can_be_copied() {
+    fn the_command_to_try_can_be_copied() {
         let mut screen = Screen::new(Vec::new(), false);
         screen.keeping("127.0.0.1:5300".parse().unwrap()).unwrap();
         let text = String::from_utf8(screen.out).unwrap();

@@ -34,7 +34,7 @@ const GOOD_CLOCKS: [&str; 4] =
 pub(super) struct Finding {
     /// Severity.
     pub verdict: Verdict,
-    /// Topic, in a word or two.
+    /// Topic, one or two words.
     pub topic: &'static str,
     /// The finding.
     pub found: String,

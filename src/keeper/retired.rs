@@ -41,7 +41,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_first_are_told_at_once_and_others_together_a_minute_later() {
+    fn the_first_are_logged_at_once_and_others_together_a_minute_later() {
         let mut retired = Retired::default();
         let start = Moment::ZERO.plus(Duration::from_secs(5));
         assert_eq!(retired.add(start, 3, 2), start);

@@ -157,7 +157,7 @@ fn framed(message: &[u8]) -> Vec<u8> {
 const OPT: [u8; 11] = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
 
 #[test]
-fn an_upstream_that_answers_is_up_whatever_it_says() {
+fn an_upstream_that_answers_with_any_rcode_is_up() {
     let upstream = udp("127.0.0.1:0");
     let scene = Scene::new(&[upstream.local_addr().unwrap()], "");
     let (mut ids, mut ports) = (BTreeSet::new(), BTreeSet::new());
@@ -179,7 +179,7 @@ fn an_upstream_that_answers_is_up_whatever_it_says() {
 }
 
 #[test]
-fn probes_ask_what_the_operator_says() {
+fn probes_have_the_configured_question() {
     let upstream = udp("127.0.0.1:0");
     let options = "health_check 1s no_rec domain A.b";
     let scene = Scene::new(&[upstream.local_addr().unwrap()], options);
@@ -338,7 +338,7 @@ fn over_tcp_a_refusing_upstream_is_down_and_up_when_it_is_back() {
 }
 
 #[test]
-fn over_tcp_an_upstream_that_closes_or_says_nothing_is_down() {
+fn over_tcp_an_upstream_that_closes_or_is_silent_is_down() {
     let [closing, silent] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let addresses = [closing.local_addr().unwrap(), silent.local_addr().unwrap()];
     let scene = Scene::new(&addresses, "health_check 1m\nmax_fails 1\nforce_tcp");
@@ -360,7 +360,7 @@ fn over_tcp_an_upstream_that_closes_or_says_nothing_is_down() {
 }
 
 #[test]
-fn upstreams_that_nobody_checks_are_never_probed() {
+fn upstreams_without_health_checks_are_never_probed() {
     let upstream = udp("127.0.0.1:0");
     let scene = Scene::new(&[upstream.local_addr().unwrap()], "max_fails 0");
     assert!(!scene.health_states.report(0));
@@ -372,7 +372,7 @@ fn upstreams_that_nobody_checks_are_never_probed() {
 }
 
 #[test]
-fn a_report_that_a_panic_swallowed_is_made_again() {
+fn a_report_lost_by_a_panic_is_repeated() {
     let upstream = udp("127.0.0.1:0");
     let scene = Scene::new(&[upstream.local_addr().unwrap()], "");
     assert!(scene.health_states.report(0));
@@ -414,7 +414,7 @@ fn a_sweep_comes_when_it_is_due_and_waits_for_room() {
 
 /// Design: no thread wakes when nothing is due.
 #[test]
-fn connections_that_workers_have_retired_are_told_of() {
+fn connections_closed_for_max_age_are_logged() {
     let upstream = udp("127.0.0.1:0").local_addr().unwrap();
     let scene = Scene::new(&[upstream], "");
     for upstream in [1, 0] {

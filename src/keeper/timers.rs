@@ -11,7 +11,7 @@ use std::collections::HashMap;
 /// Purpose of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Due {
-    /// A pool or cache is to be swept.
+    /// Sweep a pool or cache.
     Sweep {
         /// Number of the worker.
         worker: usize,
@@ -74,7 +74,7 @@ mod tests {
     use crate::moment::Moment;
 
     #[test]
-    fn each_thing_has_one_timer_at_most() {
+    fn each_purpose_has_one_timer_at_most() {
         let mut timers = Timers::with_capacity(2);
         let (sweep, probe) = (Due::Sweep { worker: 0, sweep: Sweep::Cache(1) }, Due::Probe(1));
         let at = Moment::from_nanos;

@@ -142,7 +142,7 @@ fn address(table: &Table) -> Option<[u8; 4]> {
 }
 
 #[test]
-fn a_file_that_changes_is_loaded_again_and_what_was_good_stays() {
+fn a_changed_file_is_loaded_again_and_a_bad_one_changes_nothing() {
     let directory = Directory::new();
     directory.write("192.0.2.1 a.t\n");
     let bed = Bed::start(source(directory.file()));
@@ -194,7 +194,7 @@ fn a_file_that_is_not_watched_is_loaded_again_when_that_is_ordered() {
 }
 
 #[test]
-fn a_file_that_is_missing_at_first_is_loaded_when_it_comes() {
+fn a_file_missing_at_first_is_loaded_when_it_appears() {
     let directory = Directory::new();
     let bed = Bed::start(source(directory.file()));
     assert_eq!((bed.first.entries(), bed.state().done), (0, 0));
@@ -221,7 +221,7 @@ fn an_unchanged_file_is_not_read_again() {
 }
 
 #[test]
-fn what_is_the_same_again_is_handed_to_nobody() {
+fn an_equal_table_is_not_sent_to_workers() {
     let directory = Directory::new();
     directory.write("192.0.2.1 a.t\n");
     let bed = Bed::start(source(directory.file()));
@@ -264,7 +264,7 @@ fn a_table_that_a_worker_holds_is_freed_by_the_loader() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_without_waiting_for_it() {
+fn a_pipe_is_refused_without_blocking() {
     let directory = Directory::new();
     let hasher = hasher().unwrap();
     let failure = |place: &Path| read(&source(place.to_owned()), &hasher).err().unwrap();

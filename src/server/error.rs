@@ -39,7 +39,7 @@ pub enum StartError {
     Keeper(io::Error),
     /// A loader could not be started.
     Loader(io::Error),
-    /// A zone cannot be served: what is wrong with its file.
+    /// A zone cannot be served, because of this error in its file.
     Zone(String),
     /// The writer could not be started.
     Writer(io::Error),

@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_gone_is_closed_when_its_last_reply_has_left() {
+    fn a_removed_address_is_closed_after_its_last_reply() {
         let (mut listeners, port) = one(2);
         assert_eq!(go_over(&mut listeners, 0, port, &[LOOPBACK, "127.0.0.2"]).unwrap().1, 1);
         assert_eq!(listeners.due(), None);
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slot_of_an_address_that_was_gone_too_long_is_anybodys() {
+    fn the_slot_of_a_closed_address_is_reused() {
         let (mut listeners, port) = one(1);
         go_over(&mut listeners, 0, port, &[LOOPBACK, "127.0.0.2"]).unwrap();
         go_over(&mut listeners, 1, port, &[LOOPBACK]).unwrap();
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_takes_over_the_addresses_that_it_stands_for() {
+    fn a_wildcard_takes_over_the_addresses_that_it_covers() {
         let (mut listeners, port) = one(2);
         let went = go_over(&mut listeners, 0, port, &["0.0.0.0"]).unwrap();
         assert_eq!(went, (vec![Some(0), Some(0)], 1), "nobody's queries wait in the old one");
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn more_inherited_sockets_than_workers_are_all_read_whatever_comes() {
+    fn more_inherited_sockets_than_workers_are_all_read() {
         let (_, port) = one(1);
         let address = SocketAddr::new([127, 0, 0, 1].into(), port);
         let mut inherited = Inherited::default();
@@ -557,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn new_addresses_and_inherited_sockets_are_steered_as_all_are() {
+    fn new_addresses_and_inherited_sockets_are_steered() {
         let mut listeners = steered(Steer::Name, Inherited::default());
         go_over(&mut listeners, 0, 0, &[LOOPBACK]).unwrap();
         let port = listeners.addresses().next().unwrap().port();
@@ -587,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_that_cannot_be_steered_are_refused_when_they_are_to_be() {
+    fn sockets_that_cannot_be_steered_are_refused_if_steering_is_configured() {
         let (_, port) = one(1);
         let address = SocketAddr::new([127, 0, 0, 1].into(), port);
         for (steer, fine) in [(Steer::Name, false), (Steer::Flow, true)] {

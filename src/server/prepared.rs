@@ -31,7 +31,7 @@ pub struct Prepared {
     pub config: Config,
     /// Certificates and keys, parsed.
     pub tls: Arc<Setup>,
-    /// Its local data sources; `None` at the first start, when the server itself starts the
+    /// Local data sources; `None` at the first start, when the server itself starts the
     /// loaders.
     pub(super) data: Option<Plan>,
 }

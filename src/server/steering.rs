@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_one_workers_however_it_is_spelt() {
+    fn a_name_goes_to_one_worker_in_any_letter_case() {
         let group = group(Steer::Name, &[None; 4]);
         let mut counts = [0; 4];
         let mut spellings = 0;
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_query_reaches_somebody() {
+    fn datagrams_that_are_no_query_reach_a_worker() {
         let group = group(Steer::Name, &[None; 4]);
         let whole = query(&name("www.example.org"), 1);
         let mut packets: Vec<Vec<u8>> = (0..whole.len()).map(|len| whole[..len].to_vec()).collect();
@@ -322,14 +322,14 @@ mod tests {
     }
 
     #[test]
-    fn without_steering_a_name_is_everybodys() {
+    fn without_steering_a_name_reaches_all_workers() {
         let group = group(Steer::Flow, &[None; 4]);
         let workers = workers_of(&group, &vec![query(&name("www.example.org"), 1); 100]);
         assert!((0..4).all(|worker| workers.contains(&worker)), "{workers:?}");
     }
 
     #[test]
-    fn a_core_keeps_what_it_took_in() {
+    fn datagrams_stay_on_the_core_that_received_them() {
         let cores = cpu::cores();
         let pinned: Vec<_> = cores.iter().rev().copied().map(Some).collect();
         for (placement, same) in [(vec![None; 3], false), (pinned, true)] {
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn cores_are_told_one_by_one_only_where_counting_is_wrong() {
+    fn cores_are_listed_only_where_the_modulo_is_wrong() {
         let rest = |workers| [Remainder(workers), Instruction::ReturnAccumulator];
         assert_eq!(by_core(&[Some(0), Some(1)]), [&[LoadCpu][..], &rest(2)].concat());
         assert_eq!(by_core(&[Some(4), Some(3)]).len(), 3);
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_alone_needs_no_program() {
+    fn a_single_worker_needs_no_program() {
         for steer in [Steer::Name, Steer::Cpu, Steer::Flow] {
             assert!(Steering::new(steer, &[Some(1)]).program.is_none());
         }

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_does_not_read_keeps_nobody_waiting() {
+    fn a_manager_that_does_not_read_blocks_no_thread() {
         let name = format!("onward-deaf-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let _deaf = UnixDatagram::bind_addr(&address).unwrap();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_manager_nothing_is_said_and_nothing_is_due() {
+    fn without_a_manager_nothing_is_sent_and_nothing_is_due() {
         let mut manager = manager(&[("WATCHDOG_USEC", "1000")]);
         manager.say("READY=1");
         assert!(!manager.is_due(Moment::FOREVER));

@@ -1,11 +1,11 @@
 //! Schedule of checks for a changed configuration, and their comparison.
 //!
-//! `reload INTERVAL JITTER` sets the interval of reading the file. The text is compared line by
-//! line, after imports and variables, so a comment at the end of a line is no change. A text that
-//! was tried, with any outcome, is not tried again until it changes. Certificate and key files are
-//! checked at the same time, and count as part of the text. Host names of upstreams are looked up
-//! again when their records expire, independently of the file. Nothing is read here: other threads,
-//! which may block, read and report.
+//! `reload INTERVAL JITTER` sets the interval of reading the file. The parsed words are compared
+//! with their line numbers, after imports and variables, so a comment at the end of the file is no
+//! change. A text that was tried, with any outcome, is not tried again until it changes.
+//! Certificate and key files are checked at the same time, and count as part of the text. Host
+//! names of upstreams are looked up again when their records expire, independently of the file.
+//! Nothing is read here: other threads, which may block, read and report.
 
 use crate::config::{Config, HostName, Pem, Reload};
 use crate::corefile::{Corefile, Sources};
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_looked_at_when_it_says_so() {
+    fn a_file_is_checked_at_its_configured_interval() {
         assert_eq!(watch(". {\n}\n").due(), None);
         let mut watch = watch(". {\n reload 10s 0\n}\n");
         assert_eq!(watch.due(), Some(at(10)));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_counts_and_not_how() {
+    fn only_a_change_of_the_parsed_words_counts() {
         let mut watch = watch(". {\n reload\n}\n");
         let changed = |watch: &Watch, text: &str| watch.seen().differs(&tree(text));
         assert!(!changed(&watch, ". {\n reload\n}\n# with a comment\n"));
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_was_replaced_is_told_once() {
+    fn a_replaced_certificate_is_reported_once() {
         let mut watch = watch(". {\n}\n");
         let pem = |bytes: &[u8]| {
             let place = PathBuf::from("/dir/cert.pem");
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_looked_up_again_when_their_records_run_out() {
+    fn names_are_looked_up_again_when_their_records_expire() {
         let mut watch = watch(". {\n}\n");
         let name = |seconds| {
             let ttl = Some(Duration::from_secs(seconds));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_was_tried_holds_when_it_is_adopted() {
+    fn a_tried_text_takes_effect_when_it_is_adopted() {
         let mut watch = watch(". {\n}\n");
         let new = tree(". {\n reload 5s\n}\n");
         watch.tried(Some(Arc::clone(&new)));

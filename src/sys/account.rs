@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_it_already_stays_as_it_is() {
+    fn a_process_that_has_the_account_already_is_unchanged() {
         let own = Account { user: user(), ..Account::find("root").unwrap().unwrap() };
         own.enter().unwrap();
     }

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn who_moves_packets_opens_no_file_and_starts_no_program() {
+    fn a_packet_thread_opens_no_file_and_starts_no_program() {
         within(Bounds::Packets, || {
             assert!(is_refused(File::open("/dev/null")));
             assert!(is_refused(File::create("/nowhere/file")));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn who_moves_packets_has_sockets_and_memory() {
+    fn a_packet_thread_has_sockets_and_memory() {
         within(Bounds::Packets, || {
             let (one, other) =
                 (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn who_starts_no_program_reads_files_and_starts_threads() {
+    fn a_thread_without_programs_reads_files_and_starts_threads() {
         within(Bounds::NoPrograms, || {
             assert!(File::open("/dev/null").is_ok());
             assert!(

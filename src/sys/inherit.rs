@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_are_for_the_process_that_they_are_meant_for() {
+    fn descriptors_for_another_process_are_ignored() {
         let systemd = [("LISTEN_PID", "7"), ("LISTEN_FDS", "2")];
         assert_eq!(from(7, &systemd), [3, 4]);
         assert!(from(8, &systemd).is_empty());
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_are_sorted_by_what_they_are_for() {
+    fn sockets_are_sorted_by_transport() {
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
         let acceptor = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();

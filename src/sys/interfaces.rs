@@ -118,7 +118,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     #[test]
-    fn addresses_that_cannot_be_bound_yet_are_told_by_their_flags() {
+    fn addresses_that_cannot_be_bound_yet_are_known_by_their_flags() {
         let lines = "\
 20010db8000000000000000000000007 05 40 00 40     eth0
 20010db8000000000000000000000008 05 40 00 48     eth0

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_are_given_back_are_empty() {
+    fn returned_pages_are_empty() {
         let mut values = std::hint::black_box(vec![1_u8; 64 * PAGE]);
         give_back(values.as_ptr().addr(), values.len());
         values = std::hint::black_box(values);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn many_whole_pages_are_asked_for_and_few_are_not() {
+    fn huge_pages_are_requested_for_large_tables_only() {
         let table: Vec<u8> = Vec::with_capacity((WORTH + 1) * HUGE);
         let address = table.as_ptr().addr();
         prefer_huge_pages(address, WORTH * HUGE - 1);

@@ -1,7 +1,7 @@
 //! Writable descriptors.
 //!
 //! A pipe without a reader fills up, and then a write blocks for ever. Callers that must not block
-//! ask here first. What they do otherwise is their own decision.
+//! check here first.
 
 use super::cvt;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_takes_pieces_until_it_is_full_and_again_when_it_was_read() {
+    fn a_pipe_takes_pieces_until_it_is_full_and_again_after_a_read() {
         let (mut reader, mut writer) = std::io::pipe().unwrap();
         let mut written = 0;
         while takes_more(writer.as_fd()) {

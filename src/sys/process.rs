@@ -49,7 +49,7 @@ mod tests {
     use super::usage;
 
     #[test]
-    fn a_process_takes_something() {
+    fn a_process_uses_resources() {
         let before = usage();
         let file = std::fs::File::open("/proc/self/statm").unwrap();
         let memory = vec![1u8; 64 << 20];

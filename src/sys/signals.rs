@@ -204,7 +204,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_bell_wakes_whoever_waits_once() {
+    fn a_ring_wakes_the_waiting_thread_once() {
         let signals = Signals::block().unwrap();
         let waker = signals.waker();
         let long = Some(Duration::from_secs(20));

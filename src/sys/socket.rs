@@ -323,7 +323,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn an_address_is_taken_while_somebody_listens() {
+    fn an_address_is_taken_while_a_socket_listens() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         assert!(is_taken(address));
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_taken_is_not_sent_after_the_end() {
+    fn unacknowledged_bytes_are_not_sent_after_the_close() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut ends = [0, 1].map(|count| {
             let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn two_listeners_share_an_address_only_when_both_say_so() {
+    fn two_listeners_share_an_address_only_when_both_are_shared() {
         let first = udp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let address = first.local_addr().unwrap();
         udp_listener(address, true).unwrap();
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_alone_is_on_both_families_and_shares_with_nobody() {
+    fn an_exclusive_listener_is_on_both_families_and_shares_with_none() {
         let listener = tcp_listener_alone("[::]:0".parse().unwrap(), &[]).unwrap();
         let address = listener.local_addr().unwrap();
         let families: &[&str] =
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connected_socket_is_deaf_to_strangers() {
+    fn a_connected_socket_drops_packets_from_other_addresses() {
         let upstream = UdpSocket::bind("127.0.0.1:0").unwrap();
         let connection = udp_connected(upstream.local_addr().unwrap(), None).unwrap();
         let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_counted_by_the_kernel() {
+    fn datagrams_without_buffer_space_are_counted_by_the_kernel() {
         let listener = udp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
         socket2::SockRef::from(&listener).set_recv_buffer_size(1).unwrap();
         assert_eq!(drops(&listener), Some(0));
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_is_asked_from_the_source_address() {
+    fn upstream_queries_have_the_source_address() {
         for (upstream, source) in [("127.0.0.1:0", "127.0.0.5"), ("[::1]:0", "::1")] {
             let source = source.parse().unwrap();
             let datagrams = UdpSocket::bind(upstream).unwrap();
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_the_host_lacks_is_found_out_without_asking_anybody() {
+    fn a_missing_source_address_is_found_without_sending() {
         let upstream = "192.0.2.1:53".parse().unwrap();
         check_source(upstream, "127.0.0.5".parse().unwrap()).unwrap();
         let error = check_source(upstream, "203.0.113.77".parse().unwrap()).unwrap_err();

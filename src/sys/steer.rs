@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_means_what_its_instructions_say() {
+    fn a_program_runs_as_its_instructions_say() {
         let five = Instruction::JumpIfEqual { value: 5, then: 1, otherwise: 0 };
         for (program, number) in [
             (vec![Return(3)], 3),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_short_for_a_load_goes_to_the_first_and_nobody_is_no_loss() {
+    fn a_short_datagram_goes_to_the_first_and_an_unknown_number_is_no_loss() {
         let group = group(3);
         attach(&group[2], &[Load(2), Return(1)]).unwrap();
         assert_eq!(chosen(&group, &[0; 6]), 1);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_cannot_run_and_who_has_no_group_is_refused() {
+    fn invalid_programs_and_sockets_without_a_group_are_refused() {
         let group = group(2);
         let backwards = JumpIfEqual { value: 0, then: 9, otherwise: 9 };
         for program in [vec![], vec![LoadScratch(0), Return(0)], vec![backwards, Return(0)]] {

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_there_has_not_moved() {
+    fn a_missing_thread_has_no_migrations() {
         assert_eq!(migrations(0), None);
     }
 }

@@ -152,7 +152,7 @@ mod tests {
     use super::printable;
 
     #[test]
-    fn text_of_strangers_is_printable_and_bounded() {
+    fn untrusted_text_is_printable_and_bounded() {
         assert_eq!(printable("a\n\u{202e}b"), "a??b");
         assert_eq!(printable(&"x".repeat(1 << 16)).len(), 128);
     }

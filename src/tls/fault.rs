@@ -192,7 +192,7 @@ mod tests {
     use rustls::{AlertDescription, CertificateError, Error};
 
     #[test]
-    fn an_alert_is_told_by_its_name_and_number_and_what_may_help() {
+    fn an_alert_has_its_name_number_and_advice() {
         let said = |alert| of_handshake(&Error::AlertReceived(alert)).unwrap();
         let required = said(AlertDescription::CertificateRequired);
         assert!(required.contains("alert certificate_required (116) (it may want"), "{required}");
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_reason_has_words() {
+    fn every_other_reason_has_a_text() {
         let error = Error::InvalidCertificate(CertificateError::InvalidPurpose);
         let said = of_handshake(&error).unwrap();
         assert!(

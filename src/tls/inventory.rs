@@ -129,7 +129,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_certificate_is_told_of_before_its_time_and_after_it() {
+    fn a_certificate_outside_its_validity_is_reported() {
         let day = |number: u64| Duration::from_secs(number * 86_400);
         let (file, subject) = ("a.pem".to_owned(), "CN=a".to_owned());
         let (not_before, not_after) = (day(10), day(20));

@@ -201,7 +201,7 @@ mod tests {
     use super::{FetchError, body};
 
     #[test]
-    fn the_body_is_what_the_head_says() {
+    fn the_body_has_the_length_and_encoding_of_the_head() {
         let of = |answer: &[u8]| body(answer).map(<[u8]>::to_vec);
         let head = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab+".as_slice();
         assert_eq!(of(head).unwrap(), b"ab");

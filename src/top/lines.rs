@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_least_is_left_out_first() {
+    fn the_least_important_columns_are_dropped_first() {
         let columns = [text("name", 0), number("a", 2), number("b", 0), number("c", 1)];
         let rows = rows(&[&["www.example.com", "1", "22", "333"]]);
         let at = |width: usize| -> Vec<String> {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn drawings_keep_their_width_whatever_is_drawn() {
+    fn drawings_keep_their_width_for_any_values() {
         for value in [f64::NAN, f64::INFINITY, -1.0, 0.0, 0.5, 1e300] {
             assert_eq!(spark(&[Some(value); 90], value, 12).chars().count(), 12);
             assert_eq!(gauge(value, 8).chars().count(), 8);

@@ -40,7 +40,7 @@ pub struct TopOptions {
 /// Reason why `top` failed.
 #[derive(Debug)]
 pub enum TopError {
-    /// This address returned no status.
+    /// The fetch from this address failed.
     Fetch(String, FetchError),
     /// Standard output is no terminal.
     NoTerminal,

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn near_is_the_same_node_whatever_the_core() {
+    fn any_core_of_the_same_node_is_near() {
         for (host, workers) in [
             (host(Some(0), &[0, 1]), vec![0, 1]),
             (host(Some(0), &[1]), vec![0]),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_far_from_the_card_are_told_where_it_is() {
+    fn workers_far_from_the_card_are_noted_with_its_node() {
         for host in [host(Some(1), &[2, 3]), host(Some(1), &[]), host(None, &[2])] {
             let notes = host.notes(&[0, 1, 2]);
             assert_eq!(
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn interrupts_far_from_all_workers_are_told_where_these_are() {
+    fn interrupts_far_from_all_workers_are_noted_with_the_workers_nodes() {
         let host = host(Some(0), &[0, 2, 3]);
         let place = host.place(&host.cards[0], &[0, 1]).unwrap();
         assert!(!place.is_near());
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn many_cores_are_told_in_few_words() {
+    fn many_cores_are_listed_as_ranges() {
         let told = |cores: &[usize]| super::cores(&cores.iter().copied().collect());
         assert_eq!(told(&[3]), "core 3");
         assert_eq!(told(&[0, 1]), "cores 0, 1");
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn both_may_be_far() {
+    fn workers_and_interrupts_may_both_be_far() {
         let host = host(Some(0), &[1]);
         let place = host.place(&host.cards[0], &[3]).unwrap();
         assert!(place.better_cores().is_some() && place.steering().is_some());
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_told_of_one_node_of_free_workers_and_of_cards_that_are_nowhere() {
+    fn one_node_unpinned_workers_and_cards_without_a_node_are_not_judged() {
         let mut one = host(Some(0), &[1]);
         one.nodes.remove(&1);
         assert_eq!(one.place(&one.cards[0], &[7]), None);

@@ -107,7 +107,7 @@ mod tests {
     use super::interrupts_of;
 
     #[test]
-    fn interrupts_of_receive_queues_are_told_from_others() {
+    fn interrupts_of_receive_queues_are_recognised() {
         let text = "  CPU0 CPU1\n 24: 0 1 PCI-MSI 1-edge virtio0-config\n\
                     25: 0 1 PCI-MSI 2-edge virtio0-input.0\n 26: 0 1 PCI-MSI virtio0-output.0\n\
                     27: 0 1 PCI-MSI eth1-TxRx-0\n 28: 0 1 PCI-MSI eth10-TxRx-0\nNMI: 1 2 x\n";
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn drivers_name_them_each_in_its_way() {
+    fn names_of_different_drivers_are_recognised() {
         let names = ["eth0".to_owned(), "0000:3b:00.0".to_owned()];
         for (name, is_ours) in [
             ("eth0-TxRx-0", true),

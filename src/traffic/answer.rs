@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn edns_is_answered_only_where_it_was_spoken() {
+    fn edns_is_in_the_answer_only_if_in_the_query() {
         let mut plain = query(1, 1);
         plain.truncate(plain.len() - 11);
         plain[11] = 0;

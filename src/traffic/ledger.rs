@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_tells_when_its_query_was_to_leave() {
+    fn an_answer_has_the_scheduled_time_of_its_query() {
         let mut bench = Bench::new(4);
         let (_, query) = bench.send(20).unwrap();
         let mut refused = response(&query);
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_answer_the_question_ends_nothing() {
+    fn a_response_to_another_question_ends_no_query() {
         let mut bench = Bench::new(4);
         let (_, query) = bench.send(20).unwrap();
         let right = response(&query);
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_answer_is_told_from_a_right_one() {
+    fn wrong_and_right_answers_are_distinguished() {
         let mut bench = Bench::new(4);
         let (_, query) = bench.send(20).unwrap();
         let verdict = bench.ledger.settle(&response(&query), |asked, got| {
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_strays() {
+    fn messages_without_a_query_are_strays() {
         let mut bench = Bench::new(4);
         let (slot, query) = bench.send(20).unwrap();
         let mut stranger = response(&query);

@@ -55,7 +55,7 @@ impl Plan {
         Self { shape, arrivals, duration: Some(duration) }
     }
 
-    /// Returns its end, if it has one: steps end with the last one.
+    /// Returns the end, if there is one: steps end with the last one.
     pub fn end(&self) -> Option<Duration> {
         let steps = match &self.shape {
             Shape::Steps(steps) => Some(steps.iter().map(|(_, length)| *length).sum()),
@@ -67,13 +67,13 @@ impl Plan {
         }
     }
 
-    /// Returns its number of queries, if it ends.
+    /// Returns the total number of queries, if the plan ends.
     pub fn total(&self) -> Option<u64> {
         // Rounding may make the count fall short by less than a millionth of a query.
         self.end().map(|end| (self.count_until(end.as_secs_f64()) + 1e-6) as u64)
     }
 
-    /// Returns its highest rate.
+    /// Returns the highest rate.
     pub fn rate_max(&self) -> f64 {
         match &self.shape {
             Shape::Constant(rate) => *rate,

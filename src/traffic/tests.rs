@@ -80,7 +80,7 @@ fn read(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 }
 
 #[test]
-fn a_connection_that_is_closed_is_opened_anew_and_what_was_on_it_is_lost() {
+fn a_closed_connection_is_reopened_and_its_queries_are_lost() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || -> std::io::Result<()> {
@@ -107,7 +107,7 @@ fn a_connection_that_is_closed_is_opened_anew_and_what_was_on_it_is_lost() {
 }
 
 #[test]
-fn a_lie_and_a_refusal_are_wrong() {
+fn a_wrong_address_and_a_refusal_are_wrong_answers() {
     for behaviour in [Behaviour::Lie, Behaviour::Refuse(5)] {
         let (summary, _) = run(&[behaviour], 64, |options| options.limit = Some(200));
         let counts = summary.counts;
@@ -133,7 +133,7 @@ fn silence_is_lost_and_frees_its_slots() {
 }
 
 #[test]
-fn a_stopped_client_waits_for_what_is_outstanding_and_asks_no_more() {
+fn a_stopped_client_waits_for_outstanding_queries_and_sends_no_more() {
     let address = "127.0.0.1:0".parse().unwrap();
     let upstream = Upstream::of(vec![Service::new(address, Behaviour::Answer)]).unwrap();
     let mut options = Options::closed(upstream.addresses().to_vec(), 64, DEADLINE, 2);

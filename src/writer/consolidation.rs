@@ -112,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn what_no_rule_matches_is_written_as_an_error() {
+    fn an_error_without_a_matching_rule_is_logged_as_an_error() {
         let mut rules = Consolidations::new(&[rule(2, "timeout$", "warning", false)]);
         assert_eq!(rules.take(at(0), "connection refused"), Some("error"));
         assert_eq!(rules.next_deadline(), None);
     }
 
     #[test]
-    fn matches_are_counted_and_told_once_when_time_is_up_after_the_first() {
+    fn matches_are_counted_and_logged_once_at_the_end_of_the_period() {
         let mut rules = Consolidations::new(&[rule(2, "time.ut$", "warning", false)]);
         assert_eq!(rules.take(at(5), "i/o timeout"), None);
         assert_eq!(rules.take(at(6), "i/o timeout"), None);

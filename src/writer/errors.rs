@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_attempt_is_told_in_the_words_of_the_reference() {
+    fn a_failed_attempt_has_the_text_of_the_reference() {
         let config = config("");
         for (operation, fault, expected) in [
             (Operation::Read, Fault::TimedOut, "read udp 192.0.2.1:53: i/o timeout"),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_sent_is_told_by_its_configuration() {
+    fn a_query_that_was_never_sent_is_described_by_its_configuration() {
         let said = |reason, directives| said(reason, Transport::Udp, &config(directives));
         assert_eq!(said(Reason::NobodyForwards, ""), "plugin/errors: no next plugin found");
         assert_eq!(said(Reason::NobodyForwards, "cache"), "plugin/cache: no next plugin found");

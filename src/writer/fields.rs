@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_name_is_written_by_number() {
+    fn unnamed_types_and_codes_are_written_as_numbers() {
         assert_eq!(pushed(|out| push_type(out, 28)), "AAAA");
         assert_eq!(pushed(|out| push_type(out, 65_280)), "TYPE65280");
         assert_eq!(pushed(|out| push_class(out, 3)), "CH");

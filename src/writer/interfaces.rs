@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_its_interface_by_name_or_by_number_where_that_is_gone() {
+    fn a_removed_interface_is_shown_by_its_number() {
         let mut interfaces = Interfaces::asking(lookup);
         for (address, name, shown) in [
             ("192.0.2.1:53", None, "192.0.2.1:53"),
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_asked_for_once_and_forgotten_in_time() {
+    fn names_are_looked_up_once_and_forgotten_in_time() {
         let mut interfaces = Interfaces::asking(lookup);
         let address = "[fe80::1%3]:53".parse().unwrap();
         let at = |duration| Moment::ZERO.plus(duration);

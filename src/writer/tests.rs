@@ -55,7 +55,7 @@ fn each_error_is_a_line_and_all_are_written_before_the_end() {
 }
 
 #[test]
-fn what_is_pending_at_the_end_is_written() {
+fn sums_pending_at_the_end_are_written() {
     let directives = "errors {\n consolidate 1h healthy warning show_first\n }";
     let lines = written(&[directives], (0..3).map(|_| failed(0, A)).collect());
     assert_eq!(
@@ -68,7 +68,7 @@ fn what_is_pending_at_the_end_is_written() {
 }
 
 #[test]
-fn what_was_lost_is_told_when_the_rush_is_over() {
+fn losses_are_logged_when_the_queue_is_empty_again() {
     let mut messages = vec![ToWriter::Lost(2), failed(0, A), ToWriter::Lost(3)];
     messages.extend((0..200).map(|_| failed(0, A)));
     let lines = written(&["errors"], messages);
@@ -78,7 +78,7 @@ fn what_was_lost_is_told_when_the_rush_is_over() {
 }
 
 #[test]
-fn the_lowest_level_is_for_who_has_debug() {
+fn level_debug_is_written_only_with_the_directive() {
     let directives = "errors {\n consolidate 1h . debug show_first\n }";
     assert_eq!(written(&[directives], vec![failed(0, A)]), Vec::<String>::new());
     let lines = written(&[&format!("debug\n {directives}")], vec![failed(0, A)]);
@@ -86,7 +86,7 @@ fn the_lowest_level_is_for_who_has_debug() {
 }
 
 #[test]
-fn an_edition_has_its_own_rules_and_late_records_those_of_theirs() {
+fn a_generation_has_its_own_rules_for_late_records_too() {
     let counted = "errors {\n consolidate 1h .\n }";
     let messages = vec![failed(1, A), failed(0, A), failed(1, A), failed(0, A)];
     let lines = written(&[counted, "errors"], messages);
@@ -101,7 +101,7 @@ fn an_edition_has_its_own_rules_and_late_records_those_of_theirs() {
 }
 
 #[test]
-fn records_of_an_edition_that_nobody_knows_any_more_are_lost_aloud() {
+fn records_of_a_forgotten_generation_are_lost_and_counted() {
     let lines = written(&["errors", "errors", "errors"], vec![failed(0, A), failed(2, A)]);
     assert_eq!(lines.len(), 2);
     assert!(lines[1].contains("errors not logged: 1 "), "{lines:?}");

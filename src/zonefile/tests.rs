@@ -67,7 +67,7 @@ fn means(text: &str, expected: &[&str]) {
 }
 
 #[test]
-fn records_and_directives_mean_what_rfc_1035_says() {
+fn records_and_directives_follow_rfc_1035() {
     for (text, expected) in [
         ("a 60 A 192.0.2.1", &["a.z.test 60 A 192.0.2.1"][..]),
         ("@ 60 IN A 192.0.2.1\n", &["z.test 60 A 192.0.2.1"]),
@@ -116,7 +116,7 @@ fn records_and_directives_mean_what_rfc_1035_says() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_kept() {
+fn bytes_that_are_not_utf8_are_kept() {
     let texts = records_with(b"\xffa 5 A 192.0.2.1", &[]).unwrap();
     assert_eq!(texts, ["\\255a.z.test 5 A 192.0.2.1"]);
 }
@@ -261,7 +261,7 @@ fn oracle(text: &str) -> Option<Vec<String>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
-    fn no_text_does_harm(
+    fn no_text_causes_a_panic(
         text in "[a-c0-9.\\\\\"();=,#@$/{} \n:INAMXTSRVHPCEO-]{0,80}",
         bytes in any::<Vec<u8>>(),
     ) {
@@ -273,7 +273,7 @@ proptest! {
     }
 
     #[test]
-    fn what_another_reader_reads_is_read_as_the_same(
+    fn the_domain_crate_reads_the_same_records(
         lines in proptest::collection::vec(
             "(a|b\\.c|x\\.|\\*|\\\\097) (60|IN 60|60 IN) (A 192\\.0\\.2\\.1|MX 10 m|\
              TXT \"q;r\" \\(s\n\\)|NS n\\.x\\.|SRV 1 2 80 h|CNAME c|CAA 0 issue \"ca\\.test\"|\
@@ -290,7 +290,7 @@ proptest! {
 }
 
 #[test]
-fn a_file_that_is_cut_anywhere_does_no_harm() {
+fn a_file_truncated_anywhere_causes_no_panic() {
     let text = "$TTL 1h\n@ SOA n h (1 2 3\n 4 5) ; x\n\t NS n\n$ORIGIN \"x\"\n\
                 a\\.b\\065 TXT \"a\\\"b\nc\" d\n$GENERATE 1-3 $ A 192.0.2.${0,1,d}\n\
                 b HTTPS 1 . alpn=\"h2,h3\" port=1\n\

@@ -28,7 +28,7 @@
 //! |    |   | `a_probe_interval_of_zero_is_raised_to_the_minimum` |
 //! | 14 | max_fails means what it says | `max_fails_failures_in_a_row_are_down_and_not_one_more` |
 //! | 15 | as the reference: probes judge | `answered-probes-keep-an-upstream-up` |
-//! | 16 | each stage of a probe ends | `over_tcp_an_upstream_that_closes_or_says_nothing_is_down` |
+//! | 16 | each stage of a probe ends | `over_tcp_an_upstream_that_closes_or_is_silent_is_down` |
 //! | 17 | ours: kept for the end | `failover-within-the-five-seconds`, |
 //! |    |   | `failover-response-is-kept-for-the-end`, |
 //! |    |   | `a_response_kept_by_failover_is_delivered_when_attempts_run_out` |

@@ -171,7 +171,7 @@ mod tests {
     use crate::compare::{Figures, compare};
 
     #[test]
-    fn the_table_says_who_has_more() {
+    fn the_table_names_the_larger_value() {
         let figures = |rate, cpu| Figures { rate, p50: 1e-3, p99: 2e-3, loss: 0.0, cpu: Some(cpu) };
         let rounds = [
             (figures(100.0, 1e-5), figures(200.0, 1e-5)),

@@ -162,7 +162,7 @@ mod tests {
     use crate::search::{Found, Verdict};
 
     #[test]
-    fn what_was_found_is_told_with_its_confidence() {
+    fn the_result_has_its_confidence() {
         let found = Found { rate: 12_345.6, failed: Some((12_500.0, Verdict::Behind)), repeats: 5 };
         let expected = "                   passed   trials     failed\n  \
                         highest rate   12,345/s        5   12,500/s\n  \

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_typed_makes_a_course_that_can_be_judged() {
+    fn the_defaults_make_a_course_that_can_be_judged() {
         for words in [&[][..], &["--quick"], &["--max-age", "60s", "--outage", "500ms"]] {
             let plan = typed(words).plan();
             assert_eq!(plan.fault(), None, "{words:?}");
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarder_must_be_told_where_its_corefile_is() {
+    fn a_forwarder_command_must_contain_its_corefile() {
         let other = typed(&["--forwarder", "coredns -conf {corefile}"]).forwarder().unwrap();
         assert_eq!((other.command.len(), other.own), (3, false));
         assert!(typed(&["--forwarder", "coredns"]).forwarder().is_err());

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn distrust_has_three_seconds_and_so_many_connections_as_long_as_it_takes() {
+    fn distrust_has_three_seconds_and_many_connections_have_no_limit() {
         let streams = Plan { transport: Transport::Tcp, ..plan() };
         for back in [None, Some(2)] {
             let judged = judge(&streams, Course::Distrusting, &course(back));

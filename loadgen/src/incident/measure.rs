@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_stand_on_one_axis() {
+    fn backends_and_client_are_on_one_time_axis() {
         // The client began at 100.5; the backends' counters then lie between two reports.
         let told = [
             told(100.0, [0, 0], 4),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_report_is_told() {
+    fn malformed_reports_are_errors() {
         assert!(Told::parse("listening on 127.0.0.1:53").is_none());
         assert!(Told::parse("{\"at\": 1}").is_none());
         let nothing = seconds(&[], &json!({}), Duration::ZERO, Duration::from_secs(1));

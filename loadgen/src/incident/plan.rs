@@ -195,7 +195,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_cannot_be_shown_is_refused() {
+    fn plans_without_a_meaningful_result_are_refused() {
         assert_eq!(plan().fault(), None);
         let seconds = Duration::from_secs;
         let refused = |plan: Plan, word: &str| {
@@ -211,7 +211,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_corefile_says_what_the_course_is_about() {
+    fn a_corefile_has_the_options_of_its_course() {
         let text = |course: Course, own| course.corefile(&plan(), own);
         assert!(!text(Course::Unlimited, true).contains("max_age"));
         assert!(text(Course::Limited, true).contains("max_age 20s\n        spread 2048\n"));

@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn each_report_tells_what_does_not_hold() {
+    fn each_report_names_claims_that_do_not_hold() {
         let incident = incident();
         assert_eq!(incident.faults().len(), 2, "{:?}", incident.faults());
         let (text, page) = (text(&incident), html(&incident));

@@ -180,7 +180,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_run_did_what_was_asked_or_says_why_not() {
+    fn a_run_succeeds_or_has_reasons() {
         let told = |change: fn(&mut Outcome)| {
             let mut outcome = sample();
             outcome.tally.counts.timed_out = 0;

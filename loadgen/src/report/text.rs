@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_wrong_is_told_below_them() {
+    fn faults_are_printed_below_the_tables() {
         let mut told = sample();
         let counts = &mut told.tally.counts;
         (counts.connects, counts.reconnects, counts.unfinished) = (3, 1, 2);

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_file_is_told_with_its_record() {
+    fn a_truncated_file_is_an_error_with_its_record() {
         let mut bytes = b"\0\x0c".to_vec();
         bytes.extend([7; 12]);
         let with = |tail: &[u8]| [&bytes, tail].concat();

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_with_line_and_column() {
+    fn errors_have_line_and_column() {
         let long = format!("{}.test A", "a".repeat(64));
         let cases = [
             ("ok.test A\n  a..b A\n", "2:3: `a..b` is no name"),

@@ -82,7 +82,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn zones_are_told_by_their_names_up_to_a_bound() {
+    fn zones_have_their_own_series_up_to_a_bound() {
         let state = ZoneState {
             zone: "a.".into(),
             serial: Some(7),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_told_by_their_paths() {
+    fn directories_are_labelled_by_their_paths() {
         let state = DirectoryState { label: "zones".into(), zones: 3, done: 2, failed: 1 };
         let mut all = Exposition::default();
         of_directories(&mut all, &[state]);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_told_by_their_files_in_the_words_of_the_reference() {
+    fn hosts_files_are_labelled_and_named_as_in_the_reference() {
         let (loads, [one, two]) = (Loads::default(), ["/etc/hosts", "b"].map(Load::new));
         one.loaded(6, 100, 2, Duration::from_millis(1_700_000_000_500));
         one.failed();

@@ -138,7 +138,7 @@ pub(super) fn ages(ages: &[u64], limited: bool, label: &str) -> String {
     )
 }
 
-/// Returns a meter of a value from 0 to 1. The number stands beside it, so screen readers skip the
+/// Returns a meter of a value from 0 to 1. The number is beside it, so screen readers skip the
 /// meter.
 pub(super) fn meter(part: f64, class: &str) -> String {
     let part = sane(part).min(1.0) * 100.0;
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_lie_upon_each_other_and_end_at_the_top() {
+    fn layers_are_stacked_and_end_at_the_top() {
         let (half, quarter) = ([Some(0.5)], [Some(0.25)]);
         let all: [&[Option<f64>]; 3] = [&half, &quarter, &quarter];
         assert_eq!(layers_at_the_end(&all), [(0, 0.75), (1, 0.375), (2, 0.125)]);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_max_age_is_marked() {
+    fn connections_beyond_max_age_are_marked() {
         let mut counts = [0; 12];
         (counts[3], counts[11]) = (4, 1);
         let drawn = ages(&counts, true, "a");

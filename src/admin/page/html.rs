@@ -123,7 +123,7 @@ mod tests {
     use super::{SHOWN, name, text};
 
     #[test]
-    fn nothing_that_means_something_is_left() {
+    fn no_character_with_a_meaning_in_html_is_left() {
         for byte in 0..=255u8 {
             let shown = text(&char::from(byte).to_string());
             assert!(!shown.contains(['<', '>', '"', '\'', '`']), "{byte}: {shown}");

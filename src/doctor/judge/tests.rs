@@ -43,13 +43,13 @@ fn holder(address: &str, program: Option<&str>) -> Facts {
 }
 
 #[test]
-fn a_host_that_tells_nothing_is_fine() {
+fn a_host_without_known_facts_is_fine() {
     let findings = judge(&Facts::default(), Some(&wanted()));
     assert!(findings.iter().all(|finding| finding.verdict == Verdict::Fine), "{findings:#?}");
 }
 
 #[test]
-fn buffers_are_held_against_what_is_asked_for() {
+fn buffers_are_compared_with_their_requested_sizes() {
     let facts = with_settings(&[("net/core/rmem_max", 212_992)]);
     let (verdict, mend) = look(&facts, None, "kernel settings", "rmem_max is 212992");
     assert_eq!(verdict, Verdict::Advice);
@@ -62,7 +62,7 @@ fn buffers_are_held_against_what_is_asked_for() {
 }
 
 #[test]
-fn ports_are_held_against_the_pools() {
+fn ports_are_compared_with_the_pools() {
     let facts = Facts { ports: Some((32_768, 60_999)), ..Facts::default() };
     let with = |ports| Wanted { ports, ..wanted() };
     for (ports, expected) in
@@ -74,14 +74,14 @@ fn ports_are_held_against_the_pools() {
 }
 
 #[test]
-fn descriptors_are_held_against_the_corefile_or_an_ordinary_one() {
+fn descriptors_are_compared_with_the_corefile_or_an_ordinary_one() {
     let facts = Facts { open_files: Some(20_000), ..Facts::default() };
     assert_eq!(look(&facts, Some(&wanted()), "open files", "20000").0, Verdict::Fine);
     assert_eq!(look(&facts, None, "open files", "20000").0, Verdict::Advice);
 }
 
 #[test]
-fn a_table_of_flows_is_told_by_how_full_it_is() {
+fn the_conntrack_table_is_judged_by_its_fill_level() {
     let with = |count| {
         with_settings(&[
             ("net/netfilter/nf_conntrack_count", count),
@@ -97,7 +97,7 @@ fn a_table_of_flows_is_told_by_how_full_it_is() {
 }
 
 #[test]
-fn the_stub_of_systemd_is_named_with_its_cure() {
+fn the_stub_of_systemd_is_named_with_its_remedy() {
     let facts = holder("127.0.0.53:53", Some("systemd-resolve"));
     assert_eq!(look(&facts, Some(&wanted()), "port 53", "127.0.0.53").0, Verdict::Fine);
     let everywhere = Wanted { listeners: vec!["0.0.0.0:53".parse().unwrap()], ..wanted() };
@@ -108,7 +108,7 @@ fn the_stub_of_systemd_is_named_with_its_cure() {
 }
 
 #[test]
-fn others_are_named_and_onward_is_welcome() {
+fn other_programs_on_the_port_are_named_and_onward_is_fine() {
     let facts = holder("192.0.2.1:53", Some("named"));
     let (verdict, mend) =
         look(&facts, Some(&wanted()), "port 53", "named listens on udp 192.0.2.1:53");
@@ -131,7 +131,7 @@ fn card(interrupts: &[(u32, usize)], rps: &[usize]) -> Facts {
 }
 
 #[test]
-fn packets_are_to_come_in_on_the_cores_of_the_workers() {
+fn packets_should_arrive_on_the_cores_of_the_workers() {
     let look = |facts: &Facts, wanted: &Wanted| look(facts, Some(wanted), "packet intake", "eth0");
     assert_eq!(look(&card(&[(24, 0), (25, 1)], &[]), &wanted()).0, Verdict::Fine);
     let (verdict, mend) = look(&card(&[(24, 0)], &[]), &wanted());
@@ -147,7 +147,7 @@ fn packets_are_to_come_in_on_the_cores_of_the_workers() {
 }
 
 #[test]
-fn workers_are_to_be_on_the_node_of_the_card() {
+fn workers_should_be_on_the_node_of_the_card() {
     let mut facts = card(&[(24, 0)], &[]);
     facts.topology.nodes = BTreeMap::from([(0, vec![0, 1]), (1, vec![2, 3])]);
     assert_eq!(look(&facts, Some(&wanted()), "NUMA", "node 0").0, Verdict::Fine);
@@ -163,7 +163,7 @@ fn workers_are_to_be_on_the_node_of_the_card() {
 }
 
 #[test]
-fn slow_governors_old_kernels_and_slow_clocks_cost() {
+fn slow_governors_old_kernels_and_slow_clocks_are_found() {
     let governor = |name: &str| BTreeMap::from([(0, name.to_owned()), (7, "powersave".to_owned())]);
     let facts = |name| Facts { governors: governor(name), ..Facts::default() };
     assert_eq!(look(&facts("performance"), Some(&wanted()), "frequency", "").0, Verdict::Fine);
@@ -182,7 +182,7 @@ fn slow_governors_old_kernels_and_slow_clocks_cost() {
 }
 
 #[test]
-fn what_moves_while_one_looks_is_broken_and_what_was_is_told() {
+fn new_losses_are_broken_and_old_ones_are_only_reported() {
     let lost = |count| Counters {
         lost: BTreeMap::from([(Loss::ReceiveBuffer, count), (Loss::Card("eth0".into()), 5)]),
         steal: (0, 1_000),
@@ -197,7 +197,7 @@ fn what_moves_while_one_looks_is_broken_and_what_was_is_told() {
 }
 
 #[test]
-fn stolen_time_is_advice_from_one_in_a_hundred_on() {
+fn stolen_time_is_advice_from_one_percent_on() {
     let with = |stolen| {
         let watched = Counters { steal: (stolen, 1_000), ..Counters::default() };
         Facts { watched, ..Facts::default() }

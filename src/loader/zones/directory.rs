@@ -62,7 +62,7 @@ impl Directory {
         }
     }
 
-    /// Returns its state for the metrics.
+    /// Returns the state for the metrics.
     pub(super) fn state(&self) -> DirectoryState {
         self.state.clone()
     }

@@ -175,7 +175,7 @@ fn zone(table: &ZoneTable) -> Option<(u32, usize)> {
 const WATCHED: &str = "file DIR/db {\n reload 10ms\n}";
 
 #[test]
-fn a_zone_that_changes_is_loaded_again_whatever_its_serial() {
+fn a_changed_zone_is_loaded_again_with_any_serial() {
     let directory = Directory::new();
     directory.write("db", &text(5, "a A 192.0.2.1"));
     let bed = Bed::start(directory.source(WATCHED));
@@ -196,7 +196,7 @@ fn a_zone_that_changes_is_loaded_again_whatever_its_serial() {
 }
 
 #[test]
-fn what_is_broken_or_gone_changes_nothing_and_is_told_once() {
+fn a_broken_or_removed_file_changes_nothing_and_is_logged_once() {
     let directory = Directory::new();
     directory.write("db", &text(5, "a A 192.0.2.1"));
     let bed = Bed::start(directory.source(WATCHED));
@@ -232,7 +232,7 @@ fn what_is_broken_or_gone_changes_nothing_and_is_told_once() {
 }
 
 #[test]
-fn a_zone_without_a_file_is_loaded_when_that_comes() {
+fn a_zone_without_a_file_is_loaded_when_the_file_appears() {
     let directory = Directory::new();
     let bed = Bed::start(directory.source(WATCHED));
     assert_eq!((zone(&bed.first), bed.state().serial), (None, None));
@@ -260,7 +260,7 @@ fn a_change_of_an_included_file_is_noticed() {
 }
 
 #[test]
-fn a_file_that_grows_is_read_when_it_is_whole() {
+fn a_growing_file_is_read_when_it_is_complete() {
     let directory = Directory::new();
     directory.write("db", &text(5, ""));
     let bed = Bed::start(directory.source(WATCHED));
@@ -356,7 +356,7 @@ fn a_zone_that_a_worker_holds_is_freed_by_the_loader() {
 }
 
 #[test]
-fn signatures_that_end_soon_or_have_ended_are_warned_of() {
+fn expired_or_expiring_signatures_are_warned_of() {
     let directory = Directory::new();
     let source = directory.source(WATCHED);
     let hasher = crate::loader::hasher().unwrap();

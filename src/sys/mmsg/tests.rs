@@ -32,7 +32,7 @@ fn refuse_segments(socket: &UdpSocket) {
 }
 
 #[test]
-fn replies_leave_grouped_by_socket_and_reach_their_own_peer() {
+fn replies_are_sent_by_socket_and_reach_their_own_peer() {
     let ((a, _), (b, _)) = (socket(), socket());
     let ((x, to_x), (y, to_y)) = (socket(), socket());
     let mut replies = ReplyBatch::new(4, 100, false);
@@ -74,7 +74,7 @@ fn more_packets_than_a_batch_holds_take_several_calls() {
 }
 
 #[test]
-fn packets_of_equal_length_leave_together_and_arrive_apart() {
+fn packets_of_equal_length_are_joined_and_arrive_separately() {
     let ((from, _), (to, address)) = (socket(), socket());
     from.connect(address).unwrap();
     let lengths = [90, 90, 90, 70, 50, 40, 40, 60];
@@ -90,7 +90,7 @@ fn packets_of_equal_length_leave_together_and_arrive_apart() {
 }
 
 #[test]
-fn more_than_the_kernel_takes_apart_are_several_sends() {
+fn more_packets_than_segments_are_several_sends() {
     let ((from, _), (to, address)) = (socket(), socket());
     from.connect(address).unwrap();
     let packets = vec![[7; 60]; 150];
@@ -101,7 +101,7 @@ fn more_than_the_kernel_takes_apart_are_several_sends() {
 }
 
 #[test]
-fn what_the_kernel_refuses_to_take_apart_leaves_one_by_one() {
+fn packets_of_a_refused_batch_are_sent_one_by_one() {
     let ((from, _), (to, address)) = (socket(), socket());
     from.connect(address).unwrap();
     refuse_segments(&from);
@@ -113,7 +113,7 @@ fn what_the_kernel_refuses_to_take_apart_leaves_one_by_one() {
 }
 
 #[test]
-fn a_datagram_longer_than_its_buffer_says_so() {
+fn a_datagram_longer_than_its_buffer_is_marked_truncated() {
     let ((from, _), (to, address)) = (socket(), socket());
     for (with_addresses, most) in [(true, 2), (true, 1), (false, 2), (false, 1)] {
         let mut batch = RecvBatch::new(2, 20, with_addresses);
@@ -128,7 +128,7 @@ fn a_datagram_longer_than_its_buffer_says_so() {
 }
 
 #[test]
-fn no_more_is_received_than_was_asked_for() {
+fn no_more_is_received_than_requested() {
     let ((from, _), (to, address)) = (socket(), socket());
     for with_addresses in [true, false] {
         (0..8).for_each(|byte| assert_eq!(from.send_to(&[byte], address).unwrap(), 1));
@@ -180,7 +180,7 @@ fn sorted(mut datagrams: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn replies_of_equal_length_to_one_peer_leave_together_and_arrive_apart() {
+fn replies_of_equal_length_to_one_peer_are_joined_and_arrive_separately() {
     let ((from, _), (x, to_x), (y, to_y)) = (socket(), socket(), socket());
     // To the first: 90 and 60 joined, 60, and alone those too long for every route. To the second:
     // all joined.
@@ -215,7 +215,7 @@ fn replies_from_several_addresses_to_one_peer_leave_from_their_own() {
 }
 
 #[test]
-fn replies_that_the_kernel_refuses_to_take_apart_leave_one_by_one_for_a_while() {
+fn after_a_refusal_replies_are_sent_one_by_one_for_a_while() {
     let ((from, _), (to, address)) = (socket(), socket());
     refuse_segments(&from);
     let wanted = [(0, 60), (0, 60), (0, 60)];

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn they_leave_in_the_order_of_their_instants() {
+    fn responses_are_sent_in_the_order_of_their_times() {
         let mut delayed = Delayed::default();
         for (due, byte) in [(30, b'c'), (10, b'a'), (30, b'd'), (20, b'b')] {
             assert!(delayed.push(at(due), &[byte], STREAM));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_bounded() {
+    fn waiting_responses_are_bounded() {
         let mut delayed = Delayed::default();
         let taken = (0..=WAITING_MAX).filter(|_| delayed.push(at(1), b"", STREAM)).count();
         assert_eq!(taken, WAITING_MAX);

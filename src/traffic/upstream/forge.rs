@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_wrong_in_its_own_way() {
+    fn each_forgery_has_its_own_fault() {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let mut cut = response(QUERY);
         let length = truncate(&mut cut);

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_come_as_often_as_they_shall() {
+    fn faults_have_their_probabilities() {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let faults = vec![(Act::Silence, 0.1), (Act::Refuse(2), 0.5)];
         let conduct = Conduct { faults, ..Conduct::default() };
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ready_during_a_stall_leaves_at_its_end() {
+    fn responses_ready_during_a_stall_are_sent_at_its_end() {
         let script = Script { stall: Some((3 * MS, MS)), ..Script::default() };
         let at = |micros: u64| Moment::from_nanos(micros * 1_000);
         let first = at(10_000);

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_have_lives() {
+    fn the_time_of_use_of_ports_is_measured() {
         let (mut first, mut second) = (Sources::default(), Sources::default());
         first.note(1_000, 1, at(1));
         first.note(1_000, 2, at(4));

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_say_what_the_style_says() {
+    fn queries_have_the_settings_of_their_style() {
         let subnet = Subnet { address: [192, 0, 2, 255].into(), prefix: 22, random: false };
         let style = Style { dnssec_ok: true, subnet: Some(subnet), ..Style::default() };
         let packet = written(style);

@@ -58,7 +58,7 @@ fn the_common_line_is_that_of_the_reference() {
 }
 
 #[test]
-fn every_placeholder_says_what_it_stands_for() {
+fn every_placeholder_has_its_value() {
     let mut record = record();
     record.asking.asked.edns = Some(Edns {
         udp_size: 1_400,
@@ -100,7 +100,7 @@ fn every_placeholder_says_what_it_stands_for() {
 }
 
 #[test]
-fn what_is_no_placeholder_stays_as_it_is() {
+fn text_that_is_no_placeholder_is_literal() {
     for (format, expected) in [
         ("", ""),
         ("plain", "plain"),
@@ -128,7 +128,7 @@ fn a_query_without_reply_has_none() {
 }
 
 #[test]
-fn what_has_not_ended_has_no_outcome_yet() {
+fn a_query_in_progress_has_no_outcome_yet() {
     let record = Record { event: Event::ClientResponse, ..record() };
     assert_eq!(said("{rcode} {>rflags} {rsize} {duration} {name}", &record), "- - - - b.test.");
 }
@@ -161,7 +161,7 @@ fn labelled(metadata: &str) -> Stages {
 }
 
 #[test]
-fn labels_say_what_they_stand_for_where_there_is_metadata() {
+fn labels_have_values_where_there_is_metadata() {
     let format = "{/view/name} {/forward/upstream} {/log/class} {/log/type} {/x/y}";
     let line = |stages: &Stages, record: &Record| {
         let mut out = String::new();

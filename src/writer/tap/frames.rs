@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn who_wants_something_else_or_speaks_something_else_gets_nothing() {
+    fn another_content_type_or_protocol_is_an_error() {
         for says in [
             control(Control::Accept, Some(b"protobuf:other")),
             control(Control::Start, Some(CONTENT_TYPE)),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_are_cut_off_are_no_consent() {
+    fn truncated_fields_do_not_accept() {
         let whole = &control(Control::Accept, Some(CONTENT_TYPE))[12..];
         assert!(accepts(whole, CONTENT_TYPE));
         assert!((8..whole.len()).all(|len| !accepts(&whole[..len], CONTENT_TYPE)));

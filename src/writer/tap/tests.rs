@@ -137,7 +137,7 @@ fn a_receiver_gets_each_message_with_its_addresses_and_times_and_then_the_end() 
 }
 
 #[test]
-fn what_is_left_at_the_end_is_sent_or_counted_as_dropped() {
+fn remaining_messages_are_sent_at_the_end_or_counted_as_dropped() {
     let directory = std::env::temp_dir().join(format!("dnstap-{}", std::process::id()));
     let target = TapTarget::Unix(directory.join("nobody"));
     let sink = Sink::start(Clock::start(), target, 1, Log::text(|_| {})).unwrap();
@@ -147,7 +147,7 @@ fn what_is_left_at_the_end_is_sent_or_counted_as_dropped() {
 }
 
 #[test]
-fn a_receiver_that_breaks_off_is_connected_to_again_at_once() {
+fn a_broken_connection_is_reopened_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = TapTarget::Tcp(listener.local_addr().unwrap().to_string());
     let sink = Sink::start(Clock::start(), target, 1, Log::text(|_| ())).unwrap();
@@ -171,7 +171,7 @@ fn a_receiver_that_breaks_off_is_connected_to_again_at_once() {
 }
 
 #[test]
-fn a_receiver_that_does_not_read_costs_what_its_queue_holds_and_delays_nobody() {
+fn a_receiver_that_does_not_read_fills_its_queue_and_delays_no_other() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = TapTarget::Tcp(listener.local_addr().unwrap().to_string());
     // This receiver never accepts, so the thread waits for its reply.

@@ -185,14 +185,14 @@ fn both_containers_are_read_in_both_byte_orders() {
 }
 
 #[test]
-fn packets_are_found_behind_any_link_layer() {
+fn packets_are_found_on_any_link_layer() {
     for link in [0, 1, 12, 101, 113, 228, 276] {
         check(&classic(true, false, link, &packets(link)), Duration::ZERO);
     }
 }
 
 #[test]
-fn other_ports_can_be_asked_for() {
+fn other_ports_can_be_chosen() {
     let recorded = read(&classic(true, false, 101, &packets(101)), 5353).unwrap();
     assert_eq!((recorded.len(), recorded.left_out), (1, 7));
 }
@@ -206,7 +206,7 @@ fn a_packet_that_was_cut_when_captured_is_left_out() {
 }
 
 #[test]
-fn what_is_no_capture_is_told_with_its_place() {
+fn malformed_captures_are_errors_with_their_place() {
     let good = classic(true, false, 101, &packets(101));
     let cases = [
         (Vec::new(), "1:1: this is no capture"),

@@ -93,7 +93,7 @@ fn named(zones: &[(&str, u32)]) -> Vec<(String, u32)> {
 const WATCHED: &str = "auto {\n directory DIR/zones\n}";
 
 #[test]
-fn files_come_change_break_and_go_each_for_itself() {
+fn files_appear_change_break_and_disappear_independently() {
     let mut bed = Bed::start(WATCHED, |directory| {
         directory.write("zones/db.a.z", &text(1, ""));
         directory.write("zones/db.B.Z", &text(2, ""));
@@ -129,7 +129,7 @@ fn files_come_change_break_and_go_each_for_itself() {
 }
 
 #[test]
-fn a_directory_that_is_gone_keeps_its_zones_and_goes_on_when_it_is_back() {
+fn a_removed_directory_keeps_its_zones_until_it_is_back() {
     let mut bed = Bed::start(WATCHED, |directory| {
         directory.write("zones/db.a.z", &text(1, ""));
         directory.write("zones/db.b.z", &text(2, ""));
@@ -147,7 +147,7 @@ fn a_directory_that_is_gone_keeps_its_zones_and_goes_on_when_it_is_back() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_at_start_is_awaited_and_any_other_thing_is_refused() {
+fn a_directory_missing_at_start_is_awaited_and_a_file_is_refused() {
     let mut bed = Bed::start("auto {\n directory DIR/later\n}", |_| {});
     assert_eq!(zones(bed.first.as_ref().unwrap()), []);
     assert_eq!(bed.settle(), []);
@@ -197,7 +197,7 @@ fn a_file_that_moves_keeps_its_zone_and_is_read_where_it_is() {
 }
 
 #[test]
-fn a_directory_below_that_cannot_be_read_keeps_its_zones() {
+fn an_unreadable_subdirectory_keeps_its_zones() {
     let mut bed = Bed::start(WATCHED, |directory| {
         fs::create_dir(directory.0.join("zones/sub")).unwrap();
         directory.write("zones/sub/db.a.z", &text(1, ""));
@@ -219,7 +219,7 @@ fn a_directory_below_that_cannot_be_read_keeps_its_zones() {
 }
 
 #[test]
-fn an_interval_of_zero_looks_never_again() {
+fn an_interval_of_zero_disables_checks() {
     let mut bed = Bed::start("auto {\n directory DIR/zones\n reload 0\n}", |directory| {
         directory.write("zones/db.a.z", &text(1, ""));
     });
@@ -229,7 +229,7 @@ fn an_interval_of_zero_looks_never_again() {
 }
 
 #[test]
-fn a_walk_goes_by_names_and_passes_over_what_is_no_zone_of_the_stanza() {
+fn a_walk_is_in_the_order_of_names_and_skips_other_files() {
     let directory = Directory::new();
     let zones = directory.0.join("zones");
     for below in ["sub", "sub/deeper", "other", "db.dir.z"] {
