@@ -7,6 +7,7 @@
 
 mod calls;
 mod closures;
+mod items;
 mod run;
 mod terms;
 

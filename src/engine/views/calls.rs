@@ -4,8 +4,8 @@
 //! another type makes the expression fail.
 
 use super::closures::compared;
+use super::items::Item;
 use super::run::{Run, find, parts};
-use super::terms::Item;
 use crate::config::view::{Function, Term};
 use std::cmp::Ordering;
 

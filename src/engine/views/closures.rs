@@ -3,8 +3,8 @@
 //! The element is a variable while its result is computed. Memory used by a test is released after
 //! each element, so that a long list needs no more than a short one.
 
+use super::items::Item;
 use super::run::Run;
-use super::terms::Item;
 use crate::config::view::{Closure, Loop, Term};
 use std::cmp::Ordering;
 

@@ -4,7 +4,7 @@
 //! `None` means that the expression fails, so that it is false as a whole.
 
 use super::Facts;
-use super::terms::{Item, Items};
+use super::items::{Item, Items};
 use crate::config::view::{Number, Order, Place, Real, Test, Text};
 use crate::config::{Net, PRESENTATION, RecordType, TEXT_LEN_MAX, class_mnemonic, spell};
 use crate::engine::key::Transport;

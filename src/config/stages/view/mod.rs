@@ -11,13 +11,14 @@ mod functions;
 mod nodes;
 mod program;
 mod syntax;
-mod terms;
 mod typing;
 mod values;
 mod words;
 
-pub use program::{Arithmetic, Fraction, Number, Order, Place, Real, RealArithmetic, Test, Text};
-pub use terms::{Closure, Function, Loop, Term};
+pub use program::{
+    Arithmetic, Closure, Fraction, Function, Loop, Number, Order, Place, Real, RealArithmetic,
+    Term, Test, Text,
+};
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;

@@ -11,10 +11,9 @@ use super::folding::{
 };
 use super::nodes::{Node, What};
 use super::program::{
-    Arithmetic, Fraction, Number, Order, Place, Real, RealArithmetic, Test, Text,
+    Arithmetic, Fraction, Function, Number, Order, Place, Real, RealArithmetic, Term, Test, Text,
 };
 use super::syntax;
-use super::terms::{Function, Term};
 use super::values::{Kind, Value, either, has, mismatch, real_of};
 use super::words::Mistake;
 

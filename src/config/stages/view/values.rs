@@ -3,8 +3,7 @@
 //! A value is a part of the program that is made of an expression. Which operators take which types
 //! is decided in `typing`; here are those that take any, and the error about all others.
 
-use super::program::{Fraction, Number, Place, Real, Test, Text};
-use super::terms::{Function, Term};
+use super::program::{Fraction, Function, Number, Place, Real, Term, Test, Text};
 use super::words::Mistake;
 
 /// The type of a value.
