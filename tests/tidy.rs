@@ -201,9 +201,7 @@ fn files_do_not_depend_on_each_other_in_circles() {
         let Some(module) = module_of(path) else { continue };
         files.add(path, &module, &read(path).expect("source is UTF-8"));
     }
-    refuse(
-        files.circles().iter().map(|circle| format!("circle:\n{}", circle.join("\n"))).collect(),
-    );
+    refuse(files.circles().iter().map(|circle| circle.join(" and ")).collect());
 }
 
 #[test]
