@@ -270,7 +270,7 @@ impl Clients {
         None
     }
 
-    /// Returns the instant at which [`Clients::overdue`] next has one.
+    /// Returns the time at which [`Clients::overdue`] returns the next connection.
     pub fn next_deadline(&self) -> Option<Moment> {
         let queues = self.by_activity.iter();
         let fronts = queues.filter_map(|(idle, queue)| Some((idle, queue.front()?)));

@@ -119,8 +119,8 @@ pub struct Exchange {
     joinable: bool,
     /// The result may be stored in the server block's cache.
     cacheable: bool,
-    /// Time until which clients wait for more than the expired answer. [`Moment::FOREVER`]: there
-    /// is none. In the past: they have got it.
+    /// End of the client response timer, when clients get the expired answer. [`Moment::FOREVER`]:
+    /// there is none. In the past: it was sent.
     response_timer_until: Moment,
     response_timer_class: u32,
     first_waiter: u32,

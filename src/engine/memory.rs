@@ -1,4 +1,4 @@
-//! Memory of the engine's tables: how much they have reserved, and how tables grow.
+//! Memory of the engine's tables: reserved sizes, and growth.
 //!
 //! Each table counts its own memory, and a test compares the sums with the allocator. Most tables
 //! are reserved at the start. Those of caches grow ([`grow`]), because there may be thousands of

@@ -1,13 +1,13 @@
 //! Per-upstream pools of connections: first-in first-out, capacity, spread, age.
 //!
-//! A pool holds connection ids, never sockets: it says which connection a query takes, when to
-//! dial and what to close, and the shell does it. The connection longest unused is taken first,
-//! for source-port diversity (RFC 5452 §9.2). A batch of queries takes a connection whole, and it
-//! comes back when the last of them has ended, so a connection that fell silent harms one batch.
-//! Since rotation keeps every connection busy, idleness (`expire`) alone would never close one:
-//! `max_age` bounds each one's life, jittered so that those dialled together do not retire
-//! together. Idle connections lie in the order of their return and all connections in the order
-//! of their retirement, so a sweep costs what it closes. Called by [`super::forwarder`] alone.
+//! A pool holds connection ids, never sockets: it decides which connection a query takes, when to
+//! dial and which to close, and the shell acts on it. The connection longest unused is taken first,
+//! for source-port diversity (RFC 5452 §9.2). A batch of queries takes a connection exclusively,
+//! and it comes back when the last of them has ended, so a dead connection affects one batch. Since
+//! rotation keeps every connection busy, idleness (`expire`) alone would never close one: `max_age`
+//! limits the life of each, jittered so that those dialled together do not retire together. Idle
+//! connections are in the order of their return and all connections in the order of their
+//! retirement, so a sweep costs what it closes. Called by [`super::forwarder`] alone.
 
 mod connection;
 mod doubts;
@@ -218,7 +218,7 @@ impl Pools {
         Ok(self.id(slot))
     }
 
-    /// Ends the turn's batches: the next query of any pool takes a connection afresh.
+    /// Ends the turn's batches: the next query of each pool takes another connection.
     pub fn end_batches(&mut self) {
         for pool in self.batches.drain(..) {
             self.pools[pool as usize].batch = None;

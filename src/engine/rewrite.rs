@@ -1,4 +1,4 @@
-//! The rules of `rewrite`: how a question changes, and how its reply is put back. PURE.
+//! Rules of `rewrite`: changes of a question, and their reversal in the reply. PURE.
 //!
 //! A client's question goes through the rules of its server block in text order ([`Rules::apply`]);
 //! each rule that matches adds a step. The query is routed, looked up in the cache, and forwarded
@@ -54,7 +54,7 @@ enum Change {
     Edns(Editing),
 }
 
-/// A set of names, as its text describes it.
+/// A set of names, in the form given in the Corefile.
 enum Names {
     Exact(String),
     Prefix(String),

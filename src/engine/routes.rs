@@ -87,7 +87,6 @@ impl ZoneMatch {
     }
 }
 
-/// One listener.
 struct Listening {
     /// Zones of blocks; empty if one has a view, because then all are among the views.
     zones: Zones<ZoneMatch>,

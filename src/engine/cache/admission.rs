@@ -1,4 +1,4 @@
-//! Admission to the cache: whether a response may be cached, as what, and for how long.
+//! Admission to the cache: decides which responses are cached, as which class, and for how long.
 //!
 //! [`judge`] sees a validated response and nothing of the stored entries. A response is cached
 //! whole and under its question alone: no part of it answers another question (RFC 2181 §5.4.1). It

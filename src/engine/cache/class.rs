@@ -21,7 +21,6 @@ const ENTRY_SHARE: usize = 64;
 /// Minimum of that maximum, for small classes.
 const ENTRY_BLOCKS: usize = 8;
 
-/// One class.
 pub(super) struct Class {
     pub(super) entries: Vec<Entry>,
     /// Refresh state of each entry; kept apart because hits seldom need it.

@@ -58,7 +58,7 @@ impl Bed {
         self.now = self.now.plus(Duration::from_secs_f64(secs));
     }
 
-    /// Does something with the key of a question.
+    /// Calls `act` with the key of a question.
     fn with<T>(
         &mut self,
         text: &str,

@@ -11,7 +11,7 @@ use crate::engine::message::query::Asked;
 use crate::moment::Moment;
 use std::time::Duration;
 
-/// A client who waits for an exchange.
+/// A client that waits for an exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Waiter {
     /// The client.
@@ -24,11 +24,11 @@ pub struct Waiter {
     pub asked: Asked,
     /// Length of the query.
     pub size: u16,
-    /// The question that its reply shows.
+    /// Question section of its reply.
     pub shown: Shown,
 }
 
-/// The question that a client is shown in its reply.
+/// Question section of a client's reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
     /// The question of the query that was sent.
@@ -76,7 +76,7 @@ impl Exchanges {
         self.waiters_free.is_empty() && self.waiters.len() == WAITERS_MAX
     }
 
-    /// Adds a client who waits for the exchange in `slot`.
+    /// Adds a client that waits for the exchange in `slot`.
     ///
     /// # Panics
     /// If [`Exchanges::waiters_are_full`].

@@ -1,4 +1,4 @@
-//! Health state of upstreams, and how it is determined. PURE.
+//! Health state of upstreams, and its determination. PURE.
 //!
 //! A worker reports a failed exchange with an upstream; the keeper then probes that upstream, once
 //! for all workers, until it answers. [`HealthStates`] is all that they share: for each upstream a

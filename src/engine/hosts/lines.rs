@@ -21,7 +21,6 @@ pub(super) struct Lines {
     is_too_long: bool,
 }
 
-/// One line.
 pub(super) enum Line<'a> {
     /// A line without its line end.
     Whole(&'a [u8]),

@@ -28,11 +28,11 @@ pub(super) struct Kept {
 /// Result of a walk over the authority section.
 #[derive(Default)]
 struct Authority {
-    /// There is a record that denies or proves something.
+    /// A record denies or proves something.
     proves: bool,
     /// The owner of its first NS record.
     delegated: Option<usize>,
-    /// There is an SOA.
+    /// An SOA is present.
     has_soa: bool,
 }
 

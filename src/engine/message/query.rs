@@ -51,7 +51,7 @@ pub struct Asked {
     pub id: u16,
     /// The header's second word.
     pub flags: u16,
-    /// EDNS, if the client spoke it.
+    /// EDNS parameters, if the client used EDNS.
     pub edns: Option<Edns>,
 }
 

@@ -121,9 +121,9 @@ pub fn write_answer(out: &mut [u8], packet: &[u8], response: &Response, to: &Rep
         .unwrap_or_else(|| write_cut(out, packet, response, error, to))
 }
 
-/// The same for a response whose records are not contiguous: `fill` writes them, all `response.end
-/// - response.start` bytes, behind the question. `error`: extended errors, codes and lengths
-/// included. Returns `None` and writes nothing if the reply exceeds the client's limit.
+/// The same for a response whose records are not contiguous: `fill` writes all of them, from
+/// `response.start` to `response.end`, behind the question. `error`: extended errors, codes and
+/// lengths included. Returns `None` and writes nothing if the reply exceeds the client's limit.
 #[inline(always)]
 pub fn write_whole(
     out: &mut [u8],

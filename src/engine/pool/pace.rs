@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(pace.head_wait(), Duration::from_millis(160));
         (0..200).for_each(|_| pace.answered(QUICK, 1, 0));
         assert_eq!(pace.head_wait(), HEAD_WAIT_MIN);
-        // One slow name in four does not make slowness usual.
+        // One slow name in four does not raise the usual time.
         for number in 0..1_000 {
             let slow = number % 4 == 0;
             pace.answered(if slow { SECOND } else { QUICK }, 1, 0);
@@ -314,7 +314,7 @@ mod tests {
             [(0, 0), (1, 1), (2, 2), (0, 2)].map(|(a, b)| pace.is_at_limit(a, b)),
             [false, false, true, true]
         );
-        // An end that was expected keeps it in force.
+        // An expected end extends the limit.
         pace.ended(at(59_000), 2, false);
         pace.forget_old(at(60_001));
         assert!(pace.is_limited());
@@ -328,7 +328,7 @@ mod tests {
         [7, 3].iter().for_each(|answers| pace.ended(at(0), *answers, true));
         assert_eq!([(2, 100), (3, 3)].map(|(a, b)| pace.is_at_limit(a, b)), [false, true]);
         assert_eq!((pace.window(), pace.in_flight_max()), (4, 3));
-        // Ends without a query on the connection are as every server's.
+        // Any server closes connections that carry no query.
         let mut pace = Pace::new(32);
         (0..5).for_each(|_| pace.ended(at(0), 1, false));
         assert!(!pace.is_limited());

@@ -112,7 +112,7 @@ impl Pools {
         }
     }
 
-    /// Returns the instant at which [`Pools::overdue_stall`] next has one.
+    /// Returns the time at which [`Pools::overdue_stall`] returns the next one.
     pub fn next_stall(&self) -> Option<Moment> {
         self.stalls.next()
     }

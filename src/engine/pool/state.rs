@@ -1,6 +1,6 @@
 //! Snapshot of a pool's state.
 //!
-//! Counted on demand over all connections, so the data path keeps no books for it.
+//! Counted on demand over all connections, so the data path maintains no counters.
 
 use super::{Pool, Pools};
 use crate::engine::histogram::add_each;

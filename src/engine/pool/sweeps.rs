@@ -88,7 +88,7 @@ impl Pools {
         state.peak_since = now;
     }
 
-    /// Returns the instant at which `pool` next has something to close.
+    /// Returns the time at which `pool` next has connections to close.
     fn next_due(&self, pool: usize) -> Option<Moment> {
         let state = &self.pools[pool];
         let member = |slot: u32| &self.connections[slot as usize];

@@ -197,7 +197,7 @@ impl Pools {
         self.first_dials().find_map(late)
     }
 
-    /// Returns the instant at which [`Pools::overdue_dial`] next has one.
+    /// Returns the time at which [`Pools::overdue_dial`] returns the next connection.
     pub fn next_dial_deadline(&self) -> Option<Moment> {
         self.first_dials().map(|(_, until)| until).min()
     }
@@ -459,7 +459,7 @@ mod tests {
         let (mut pools, _) = spread_over(24, SECOND / 100, 3_000);
         assert_eq!(pools.len(0), 24);
         let (old, begun) = (pools.members().map(|(id, _)| id).collect::<Vec<_>>(), at(31.0));
-        // A third of them fell silent.
+        // A third of them timed out.
         for _ in 0..8 {
             let silent = take(&mut pools, begun);
             pools.end_batches();

@@ -258,7 +258,7 @@ fn with_an_expiry_of_zero_nothing_is_reused_and_the_keeper_is_left_alone() {
     let taken = burst(&mut pools, 5, at(1.0));
     assert_eq!(closed(&mut pools), set(&taken));
     assert_eq!((pools.len(0), pools.stats(0).expired), (0, 5));
-    // More busy than the spread: there is nothing to shrink, so nothing to be woken for.
+    // More busy connections than the spread: nothing can shrink, so no wake-up is requested.
     (0..3).for_each(|_| assert!(pools.take(0, at(2.0), || 0, |_, _| false).is_ok()));
     assert_eq!(requests(&mut pools), []);
 }

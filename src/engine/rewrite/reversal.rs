@@ -11,7 +11,7 @@ use crate::engine::message::name::WireName;
 use crate::engine::message::rename::Renaming;
 use crate::engine::message::{Rcode, rtype};
 
-/// Undoes in a reply what the rules did to its question.
+/// Reverses the changes by the rules in a reply.
 pub struct Reversal<'a> {
     rules: &'a Rules,
     way: &'a Way,
@@ -41,7 +41,7 @@ impl Texts {
 }
 
 impl<'a> Reversal<'a> {
-    /// The reversal of a way through `rules`, for a reply whose response code is `rcode`.
+    /// Builds the reversal of a way through `rules`, for a reply whose response code is `rcode`.
     pub fn new(rules: &'a Rules, way: &'a Way, texts: &'a mut Texts, rcode: u16) -> Self {
         let mut reversal = Self { rules, way, rcode, texts };
         reversal.rcode = reversal.rcode(rcode);

@@ -13,7 +13,7 @@ use crate::engine::message::{NAME_LEN_MAX, Rcode, class, flags, rtype};
 use ahash::RandomState;
 use std::cell::Cell;
 
-/// Addresses of documentation (RFC 5737, RFC 3849).
+/// Documentation addresses (RFC 5737, RFC 3849).
 const V4: [u8; 4] = [192, 0, 2, 53];
 const V6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x53];
 /// Number of records of a large answer.

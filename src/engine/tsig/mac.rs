@@ -69,7 +69,6 @@ impl Mac {
     }
 }
 
-/// A MAC.
 #[derive(Clone, Copy)]
 pub(super) struct MacBytes {
     bytes: [u8; MAC_LEN_MAX],

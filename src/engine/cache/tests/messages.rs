@@ -10,7 +10,7 @@ use crate::engine::message::{Question, flags, put_u16, rtype};
 
 /// The type of an address.
 pub(crate) const A: u16 = 1;
-/// The calendar's time in the tests.
+/// Calendar time in the tests.
 pub(crate) const UNIX: u32 = 1_800_000_000;
 /// The header of an ordinary response.
 pub(crate) const PLAIN: u16 = flags::QR | flags::RD | flags::RA;
@@ -18,7 +18,7 @@ pub(crate) const PLAIN: u16 = flags::QR | flags::RD | flags::RA;
 /// A record: section, owner, type, TTL and data.
 pub(crate) type Written = (usize, Vec<u8>, u16, u32, Vec<u8>);
 
-/// A response and how it is laid out.
+/// A response with its layout.
 pub(crate) struct Made {
     pub(crate) packet: Vec<u8>,
     pub(crate) response: Response,

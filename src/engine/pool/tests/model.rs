@@ -29,12 +29,12 @@ struct Member {
     tried: bool,
 }
 
-/// One pool, described in the words of its contract.
+/// One pool, implemented from its contract.
 struct Twin {
     settings: PoolSettings,
     /// `Trust` has a model of its own; here the twin calls it, at the same times as the pool.
     trust: Trust<ConnectionId>,
-    /// Idle ones by their return, busy ones by when a batch last took them.
+    /// Idle ones in the order of their return, busy ones in that of their last batch.
     members: Vec<Member>,
     batch: Option<(ConnectionId, usize)>,
     peak: usize,
@@ -368,7 +368,7 @@ impl Pair {
             else {
                 break;
             };
-            // A keeper that is a little late now and then.
+            // The keeper is sometimes a little late.
             let late = if self.below(4) == 0 { self.below(1_000_000_000) as u64 } else { 0 };
             let due = self.twins[first].armed.unwrap().plus(Duration::from_nanos(late));
             self.now = self.now.max(due.min(until));

@@ -110,7 +110,6 @@ struct Scratch {
     wire: Vec<u8>,
 }
 
-/// One template.
 struct One {
     class: Option<u16>,
     rtype: Option<u16>,
