@@ -24,10 +24,10 @@ use values::CoreList;
 #[cfg(feature = "top")]
 use values::Interval;
 
-/// The file name that means standard input.
+/// The file name of standard input.
 const STDIN: &str = "stdin";
 
-/// A command line that makes sense.
+/// A parsed command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cli {
     /// Forward queries.
@@ -40,7 +40,7 @@ pub(crate) enum Cli {
     /// Show the live state of a server.
     #[cfg(feature = "top")]
     Top(TopOptions),
-    /// Look at the host.
+    /// Check the host.
     Doctor(DoctorOptions),
 }
 
@@ -58,10 +58,10 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Understands a command line, the program's name first.
+/// Parses a command line, the first argument of which is the program's name.
 ///
 /// # Errors
-/// [`CliError::Asked`] for help and version, [`CliError::Usage`] for what makes no sense.
+/// [`CliError::Asked`] for help and version, [`CliError::Usage`] for invalid arguments.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, CliError> {
     let typed = Arguments::try_parse_from(normalise(arguments)).map_err(|error| {
         let text = error.render().to_string();
@@ -94,7 +94,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
 }
 
 impl WhatArguments {
-    /// As if nothing else had been typed.
+    /// Converts the options to plain data.
     fn serve(self) -> Serve {
         let source = match self.conf {
             _ if !self.forward.is_empty() => {
@@ -130,7 +130,7 @@ impl WhatArguments {
 }
 
 /// Rewrites Go-style flags (`-conf X`, `-conf=X`, `-dns.port 53`, `-quiet=true`) as long options;
-/// leaves alone what it does not know, and all that follows `--`.
+/// unknown words, and all words after `--`, stay as they are.
 fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     const VALUES: [&str; 13] = [
         "conf",
@@ -172,7 +172,7 @@ fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     normal
 }
 
-/// The Corefile that listens on `listen` (everywhere if empty) and forwards everything to
+/// Returns the Corefile that listens on `listen` (everywhere if empty) and forwards everything to
 /// `forward`. Addresses without a port listen on `dns_port`; those of one port share a block.
 fn corefile_text(listen: &[Endpoint], forward: &[Endpoint], dns_port: u16) -> String {
     let port_of = |endpoint: &Endpoint| endpoint.port.unwrap_or(dns_port);

@@ -1,8 +1,8 @@
 //! Options of the server, `check` and `doctor` as plain data, with their errors and exit codes.
 //!
-//! The command line is parsed by `cli`; this file does not know how an option is spelt. What
-//! depends on the host comes after parsing: [`Source::load`] reads the text of the configuration,
-//! and [`Placement::workers`] compares cores with those that exist.
+//! The command line is parsed by `cli`; the spelling of an option is not known here. Everything
+//! that depends on the host comes after parsing: [`Source::load`] reads the text of the
+//! configuration, and [`Placement::workers`] compares the requested cores with those that exist.
 
 use crate::blocking::Steps;
 use crate::corefile::{Cause, read_file, read_text};
@@ -48,7 +48,7 @@ pub(crate) struct DoctorOptions {
     pub format: Format,
     /// Time for which counters are watched.
     pub seconds: Duration,
-    /// Directory of `proc` and `sys`.
+    /// Directory with `proc` and `sys`.
     pub root: PathBuf,
 }
 
@@ -72,15 +72,15 @@ pub(crate) struct Serve {
     pub steer: Steer,
     /// I/O options of workers.
     pub io_options: IoOptions,
-    /// The port of zones that name none.
+    /// Default port of zones.
     pub dns_port: u16,
-    /// Say nothing at the start.
+    /// Print nothing at the start.
     pub quiet: bool,
     /// Path of the PID file.
     pub pidfile: Option<PathBuf>,
     /// Format of the log.
     pub log_format: Format,
-    /// The account to become once the sockets are bound.
+    /// The account to switch to once the sockets are bound.
     pub user: Option<String>,
     /// Threads that move packets open no files and start no programs.
     pub sandbox: bool,
@@ -89,7 +89,7 @@ pub(crate) struct Serve {
 /// Source of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// From this file, which must be there.
+    /// From this file, which must exist.
     File(PathBuf),
     /// From standard input.
     Stdin,
@@ -106,16 +106,16 @@ pub(crate) enum Placement {
     EveryCore,
     /// One on each of these.
     Cores(Vec<usize>),
-    /// This number, wherever the kernel puts them.
+    /// This number, on cores of the kernel's choice.
     Unpinned(usize),
 }
 
-/// Reason why nothing is run.
+/// Reason why no command runs.
 #[derive(Debug)]
 pub(crate) enum CliError {
-    /// Help or the version was asked for: this is it, for standard output.
+    /// Help or the version, for standard output.
     Asked(String),
-    /// The arguments make no sense, for this reason.
+    /// Error in the arguments.
     Usage(String),
     /// `--cores` names cores on which this process may not run.
     MissingCores {
@@ -195,7 +195,7 @@ impl std::error::Error for CliError {}
 /// Exit status of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// As it was asked to.
+    /// Success.
     Clean,
     /// Something failed at run time, or the host lacks what the configuration needs.
     Failure,
@@ -204,7 +204,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The exit code: 0, 1 or 2.
+    /// Returns the exit code: 0, 1 or 2.
     pub fn code(self) -> u8 {
         match self {
             Self::Clean => 0,
@@ -238,8 +238,8 @@ const TRY: &str = "
   onward --conf /etc/onward/Corefile                   serve a Corefile";
 
 impl Source {
-    /// The configuration's name for messages, and its text. Waits for the end of standard input
-    /// if it comes from there. Says to `steps` what it does.
+    /// Returns the configuration's name for messages, and its text. Waits for the end of standard
+    /// input if that is the source. Reports its steps to `steps`.
     ///
     /// # Errors
     /// [`CliError::NothingToDo`] if nothing was named and there is no `Corefile`,
@@ -263,7 +263,7 @@ impl Source {
                 read_file(Path::new(COREFILE))
             }
             Self::Stdin => {
-                // Somebody may be typing it.
+                // An operator may be typing it.
                 steps.begin_endless(reading);
                 read_text(io::stdin())
             }
@@ -277,10 +277,10 @@ impl Source {
 }
 
 impl Source {
-    /// The same, once more.
+    /// Reads the source again, for a reload.
     ///
     /// # Errors
-    /// As [`Source::load`]; and that there is nothing to be read a second time.
+    /// As [`Source::load`]; also if the source cannot be read a second time.
     pub(crate) fn load_again(&self, steps: &Steps) -> Result<(String, Vec<u8>), CliError> {
         if *self == Self::Stdin {
             let why = "standard input can be read only once; restart, or use --conf FILE";
@@ -291,7 +291,7 @@ impl Source {
 }
 
 impl Placement {
-    /// One entry a worker: the core to pin it to, if any. `available` are the cores that this
+    /// Returns the core of each worker, if it is pinned. `available` are the cores that this
     /// process may run on ([`crate::sys::cpu::cores`]).
     ///
     /// # Errors
@@ -313,7 +313,7 @@ impl Placement {
     }
 }
 
-/// Names cores as in «core 3» or «cores 0, 1, 2».
+/// Formats cores as «core 3» or «cores 0, 1, 2».
 fn enumerate(cores: &[usize]) -> String {
     let numbers: Vec<String> = cores.iter().map(usize::to_string).collect();
     let noun = if cores.len() == 1 { "core" } else { "cores" };

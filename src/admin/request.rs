@@ -12,7 +12,6 @@ pub(super) const HEAD_BYTES_MAX: usize = 8 << 10;
 /// Maximum number of header lines.
 const HEADERS_MAX: usize = 64;
 
-/// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request<'a> {
     /// The path without the query string.

@@ -17,7 +17,6 @@ pub(super) struct Response {
     pub(super) content_type: &'static str,
     /// Header lines besides those that every response has.
     pub(super) headers: &'static [(&'static str, &'static str)],
-    /// The body.
     pub(super) body: Vec<u8>,
 }
 

@@ -53,7 +53,6 @@ pub(crate) struct HostsTable {
 /// Contents of a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ZoneTable {
-    /// The zone.
     pub(crate) zone: String,
     /// The file, as in the Corefile.
     pub(crate) label: String,

@@ -1,7 +1,7 @@
-//! The arguments as `clap` reads them: names, forms, defaults and what help says of each.
+//! The arguments as `clap` reads them: names, syntax, defaults and help texts.
 //!
-//! Only `cli` looks inside; it makes plain values of them. Help, manual pages and completions of
-//! shells are all made from these types, so operators read these texts.
+//! Only `cli` uses these types; it converts them to plain values. Help, manual pages and shell
+//! completions are made from them, so the doc comments of options are texts for operators.
 
 use super::Gso;
 #[cfg(feature = "top")]
@@ -49,7 +49,7 @@ Exit codes:
   1  a setting costs performance or safety
   2  onward cannot start, or packets are being lost";
 
-/// Returns the text behind the options in the help, with the commands of this build.
+/// Returns the text after the options in the help, with the commands of this build.
 fn after_help() -> String {
     let demo = if cfg!(feature = "demo") { EXAMPLE_DEMO } else { "" };
     let top = if cfg!(feature = "top") { EXAMPLE_TOP } else { "" };

@@ -1,18 +1,18 @@
-//! Values of options that have a form of their own: lists of cores, addresses, intervals.
+//! Values of options with a syntax of their own: lists of cores, addresses, intervals.
 //!
-//! Whether such a core or address exists is not known here; which cores a NUMA node has the kernel
-//! is asked. A refusal says how to write it, because the operator reads it beside the option's
-//! name.
+//! Whether a core or address exists is not checked here, except that the cores of a NUMA node come
+//! from the kernel. An error has the expected syntax, because the operator reads it beside the
+//! option's name.
 
 use crate::sys::cpu;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-/// Maximum of cores that Linux is built for.
+/// Maximum number of cores that Linux can be built for.
 const CORES_MAX: usize = 8192;
 
-/// Cores as `--cores` takes them (`0-3,6`, `node0`), in the order typed, without duplicates.
+/// Value of `--cores` (`0-3,6`, `node0`), in the order typed, without duplicates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CoreList(pub(super) Vec<usize>);
 
@@ -56,7 +56,7 @@ impl FromStr for CoreList {
     }
 }
 
-/// Interval, as `--interval` takes it: `500ms`, `2s`, `1m`.
+/// Value of `--interval`: `500ms`, `2s`, `1m`.
 #[cfg(feature = "top")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Interval(pub(super) std::time::Duration);
@@ -66,7 +66,7 @@ impl FromStr for Interval {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        /// Bounds that are useful for a reader.
+        /// Bounds of a useful interval, in milliseconds.
         const BETWEEN: (u64, u64) = (100, 3_600_000);
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
@@ -84,7 +84,7 @@ impl FromStr for Interval {
     }
 }
 
-/// An address as `--listen` and `--forward` take it: `IP`, `IPv4:PORT` or `[IPv6]:PORT`.
+/// Value of `--listen` and `--forward`: `IP`, `IPv4:PORT` or `[IPv6]:PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     /// The address.
@@ -101,7 +101,7 @@ impl FromStr for Endpoint {
             return Ok(Self { ip, port: None });
         }
         match text.parse::<SocketAddr>() {
-            // A link-local address with its interface would lose it in the Corefile.
+            // A link-local address would lose its interface in the Corefile.
             Ok(SocketAddr::V6(v6)) if v6.scope_id() != 0 => {
                 Err("an address with an interface is not supported here: use a Corefile".into())
             }

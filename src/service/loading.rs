@@ -33,7 +33,6 @@ pub(super) struct Loaded {
 /// A configuration that can take effect at once.
 pub(super) struct Ready {
     pub(super) prepared: Prepared,
-    /// Warnings.
     pub(super) warnings: Vec<Warning>,
 }
 

@@ -86,7 +86,6 @@ impl Sink {
         Ok(Self { target, chunks: sender, bytes_max, shared, ended })
     }
 
-    /// Returns the target.
     pub(super) fn target(&self) -> &TapTarget {
         &self.target
     }
