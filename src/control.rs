@@ -311,7 +311,7 @@ impl AdminMail {
     /// Returns the next message.
     ///
     /// # Errors
-    /// The mailbox is empty, or all senders have gone.
+    /// The mailbox is empty, or all senders are dropped.
     pub fn try_next(&self) -> Result<ToAdmin, TryRecvError> {
         self.messages.try_recv()
     }
@@ -362,7 +362,7 @@ impl Mailbox {
 #[derive(Clone, Debug)]
 pub struct KeeperMailbox {
     sender: Sender<ToKeeper>,
-    /// Declared after the sender, so that it rings after the last sender has gone.
+    /// Declared after the sender, so that it rings after the last sender is dropped.
     keeper_waker: KeeperWaker,
 }
 
@@ -414,7 +414,7 @@ impl KeeperMail {
     /// Returns the next message.
     ///
     /// # Errors
-    /// The mailbox is empty, or all senders have gone.
+    /// The mailbox is empty, or all senders are dropped.
     pub fn try_next(&self) -> Result<ToKeeper, TryRecvError> {
         self.messages.try_recv()
     }

@@ -1,6 +1,6 @@
 //! A point in monotonic time, as plain data.
 //!
-//! Every pure room takes the time as an argument of this type; only [`crate::clock`] reads it
+//! Every pure module takes the time as an argument of this type; only [`crate::clock`] reads it
 //! from the kernel. One idea: nanoseconds in a `u64`, because arithmetic and comparison of
 //! deadlines happen several times a query and `std::time::Instant` costs two words and a carry.
 //! The origin is the clock's start, so tests simply count from [`Moment::ZERO`].

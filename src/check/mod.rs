@@ -100,7 +100,7 @@ pub(crate) fn run(options: &Check) -> Result<(), (Exit, String)> {
         (Err(_), CheckFormat::Text | CheckFormat::Systemd) => String::new(),
         (Err(refusal), CheckFormat::Json) => json::refused(refusal),
     };
-    // An error means that the reader has gone; the exit code still reports the result.
+    // An error means that the reader has closed the pipe; the exit code still reports the result.
     let _ = io::stdout().write_all(text.as_bytes());
     outcome.map(drop).map_err(|refusal| {
         let advice = refusal.advice();

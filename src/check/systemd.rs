@@ -11,7 +11,7 @@ use std::fmt::Write;
 const PROCESS_BYTES: usize = 64 << 20;
 /// Memory of each thread's stack and allocator.
 const THREAD_BYTES: usize = 2 << 20;
-/// Threads beside the workers: the first, keeper, admin and writer, and room for receivers of
+/// Threads besides the workers: the first, keeper, admin and writer, and some for receivers of
 /// dnstap.
 const OTHER_THREADS: usize = 16;
 /// The serving process and the one that takes over.

@@ -122,7 +122,7 @@ fn show(
 fn interrupts() -> io::Result<Receiver<()>> {
     let signals = Signals::block()?;
     let (sender, receiver) = crossbeam_channel::bounded(1);
-    // Ends with the process, or when the receiver has gone.
+    // Ends with the process, or when the receiver is dropped.
     thread::Builder::new().name("signals".into()).spawn(move || {
         while let Ok(signal) = signals.wait(None) {
             if signal == Some(Signal::Stop) && sender.send(()).is_err() {

@@ -52,7 +52,7 @@ pub(crate) fn run(options: &DoctorOptions) -> Verdict {
         Format::Text => show::text(&findings, worst),
         Format::Json => show::json(&findings, worst),
     };
-    // An error means that the reader has gone; the exit code still reports the result.
+    // An error means that the reader has closed the pipe; the exit code still reports the result.
     let _ = io::stdout().write_all(text.as_bytes());
     worst
 }
@@ -82,7 +82,7 @@ fn configuration(serve: &Serve) -> (Option<Wanted>, Option<Finding>) {
     }
 }
 
-/// Lets `time` pass.
+/// Sleeps for `time`.
 fn wait(time: Duration) {
     let (_nobody, nothing) = crossbeam_channel::bounded::<()>(0);
     let outcome = nothing.recv_timeout(time);

@@ -104,7 +104,7 @@ impl Keeper {
     /// Waits for events and handles them.
     ///
     /// # Errors
-    /// All senders have gone.
+    /// All senders are dropped.
     fn turn(&mut self, log: Log) -> Result<(), TryRecvError> {
         self.wait();
         let now = self.clock.now();
@@ -137,7 +137,7 @@ impl Keeper {
     /// Reads a batch of messages.
     ///
     /// # Errors
-    /// All senders have gone.
+    /// All senders are dropped.
     fn read_mail(&mut self, now: Moment, log: Log) -> Result<(), TryRecvError> {
         self.mail.unring();
         self.behind = false;

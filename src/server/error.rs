@@ -121,13 +121,13 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl StartError {
-    /// `address` could not be bound.
+    /// Creates the error that `address` could not be bound.
     pub fn bind(address: SocketAddr, error: io::Error) -> Self {
         let tentative = Self::tentative(address.ip(), &error);
         tentative.unwrap_or(Self::Bind(address, error))
     }
 
-    /// Upstreams cannot be asked from `source`.
+    /// Creates the error that upstream queries cannot be sent from `source`.
     pub fn source(source: IpAddr, error: io::Error) -> Self {
         Self::tentative(source, &error).unwrap_or(Self::Source(source, error))
     }

@@ -168,7 +168,7 @@ impl Pages {
         }
     }
 
-    /// Each address, with its endpoints.
+    /// Returns each address with its endpoints.
     pub(super) fn list(&self) -> impl Iterator<Item = (SocketAddr, &[Endpoint])> {
         self.open.iter().map(|open| (open.address, &open.pages[..]))
     }

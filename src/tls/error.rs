@@ -1,7 +1,7 @@
 //! Errors of certificates and keys.
 //!
 //! Each names its file as in the Corefile, the error and the remedy. An error of a peer's
-//! certificate is a [`TlsFault`](super::TlsFault) instead.
+//! certificate is a `TlsFault` instead.
 
 use std::fmt;
 

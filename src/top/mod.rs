@@ -122,7 +122,7 @@ fn show(
     }
 }
 
-/// Fetches the status repeatedly until the receiver has gone.
+/// Fetches the status repeatedly until the receiver is dropped.
 fn ask(
     options: &TopOptions,
     clock: &Clock,

@@ -79,7 +79,7 @@ pub struct Entropy {
 
 impl Sources {
     /// Records a query with this ID from this port. Returns true if it begins a flow: the port is
-    /// new, or was silent for longer than [`FLOW_GAP`].
+    /// new, or was silent for longer than `FLOW_GAP`.
     pub fn note(&mut self, port: u16, id: u16, now: Moment) -> bool {
         let port = &mut self.ports[usize::from(port)];
         let begins = port.queries == 0 || now.since(port.last) > FLOW_GAP;
