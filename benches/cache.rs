@@ -1,9 +1,8 @@
-//! Costs of a cache per question, and hit ratios of its eviction.
+//! Costs of a cache per question, and hit ratios of its eviction policy.
 //!
-//! The questions are parsed and folded already, as they are where the cache is asked; the key's
-//! hash is part of each figure. An answer is two addresses behind an alias, about 100 bytes.
-//! `cargo bench --bench cache -- --hit-ratios` prints how the choice of what to give up fares
-//! against others.
+//! Questions are already parsed and lower-cased, as in the engine; the key's hash is part of each
+//! figure. An answer is two addresses behind an alias, about 100 bytes. `cargo bench --bench cache
+//! -- --hit-ratios` compares the eviction policy with others.
 
 mod harness;
 mod messages;
@@ -25,9 +24,9 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Different questions, asked in turn: more than fit into a processor's nearest caches.
+/// Different questions, asked in turn: more than the processor's first caches hold.
 const NAMES: usize = 4_096;
-/// Between two questions.
+/// Time between two questions.
 const STEP: Duration = Duration::from_micros(1);
 
 fn main() -> ExitCode {
@@ -61,7 +60,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Looked up, found, and written for the client.
+/// A lookup that succeeds, and the reply.
 fn hit() -> Operations {
     let mut bed = Bed::new(2 * NAMES);
     (0..NAMES).for_each(|number| bed.put(number));
@@ -81,10 +80,9 @@ fn hit() -> Operations {
     })
 }
 
-/// The same among so many entries, asked for as Zipf's law has it, or each as often as any other,
-/// in no order that a processor could guess. The packet is parsed and its name folded, too
-/// (`Work::Question` is that alone): that many questions, parsed, would take more memory than the
-/// cache.
+/// The same with `entries` entries, looked up by Zipf's law or uniformly, in unpredictable order.
+/// Parsing and lower-casing are included (`Work::Question` is only these), because as many parsed
+/// questions would take more memory than the cache.
 fn hit_of(entries: usize, demand: Demand, work: Work) -> Operations {
     let mut bed = Bed::sized(2 * entries);
     for number in 0..entries {
@@ -126,14 +124,14 @@ enum Demand {
     Zipf,
 }
 
-/// Each number once: as many steps as there are, each by a number without a common divisor.
+/// Each number once, in steps whose length has no common divisor with `entries`.
 fn even(entries: usize) -> Vec<usize> {
     let stride = entries * 618 / 1_000;
     let stride = (stride..).find(|stride| gcd(*stride, entries) == 1).expect("there are primes");
     (0..entries).map(|number| number * stride % entries).collect()
 }
 
-/// Half a million numbers, drawn with weights of one by rank; ranks are strewn over the entries.
+/// Half a million numbers, drawn with weight 1/rank; ranks are scattered over the entries.
 fn zipf(entries: usize) -> Vec<usize> {
     let mut sum = 0.0;
     let sums: Vec<f64> = (1..=entries)
@@ -151,7 +149,7 @@ fn zipf(entries: usize) -> Vec<usize> {
     (0..500_000).map(draw).collect()
 }
 
-/// Part of a hit that is measured.
+/// Measured part of a hit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Work {
     Question,
@@ -162,7 +160,7 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Room for a packet, and its length in the last byte.
+/// Room for a packet, with its length in the last byte.
 const PACKET_LEN: usize = 64;
 
 fn padded(packet: &[u8]) -> [u8; PACKET_LEN] {
@@ -172,7 +170,7 @@ fn padded(packet: &[u8]) -> [u8; PACKET_LEN] {
     padded
 }
 
-/// Looked up in a full cache, and not found.
+/// A lookup in a full cache that fails.
 fn miss() -> Operations {
     let mut bed = Bed::new(NAMES / 2);
     (0..NAMES / 2).for_each(|number| bed.put(number));
@@ -185,8 +183,8 @@ fn miss() -> Operations {
     })
 }
 
-/// Judged and stored: in the place of what is there, or, where there are fewer slots than names,
-/// in that of another.
+/// Checks and stores a response: replaces the entry of its name or, with fewer slots than names,
+/// another one.
 fn put(capacity: usize) -> Operations {
     let mut bed = Bed::new(capacity);
     (0..NAMES).for_each(|number| bed.put(number));
@@ -198,7 +196,7 @@ fn put(capacity: usize) -> Operations {
     })
 }
 
-/// Returns true if a response may be stored, as what and for how long.
+/// Determines whether, as what and for how long a response may be stored.
 fn judge() -> Operations {
     let bed = Bed::new(1);
     let mut next = 0;
@@ -233,7 +231,7 @@ impl Bed {
         Self { questions, ..Self::sized(capacity) }
     }
 
-    /// With one question.
+    /// A cache with one question.
     fn sized(capacity: usize) -> Self {
         let mut settings = config::Cache::default();
         (settings.success.capacity, settings.success.capacity_bytes) = (capacity, 512 * capacity);

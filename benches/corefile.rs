@@ -1,8 +1,8 @@
 //! Costs of reading a Corefile: from text to tree, and from tree to configuration.
 //!
-//! The file is one that people write: server blocks, a snippet, stages, several stanzas of
-//! `forward`, comments. The figure of `corefile_line` is that of one of its lines; a reload reads
-//! all of them, beside the traffic.
+//! The file is a realistic one: server blocks, a snippet, stages, several `forward` stanzas,
+//! comments. `corefile_line` is the cost per line; a reload reads the whole file while traffic
+//! continues.
 
 mod harness;
 
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// A whole file that has nothing but what there must be.
+/// The smallest complete file.
 fn smallest() -> Operations {
     let host = Host::plain();
     repeat(move || {
@@ -74,7 +74,7 @@ fn smallest() -> Operations {
     })
 }
 
-/// The whole file, as often as makes so many lines.
+/// The whole file, repeated until `corefile_line` has its number of lines.
 fn lines() -> Operations {
     let each = COREFILE.lines().count() as u64;
     let host = Host::plain();

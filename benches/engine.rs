@@ -1,9 +1,9 @@
 //! Costs of the engine per query, without any I/O.
 //!
-//! Each query is a cache miss: parsed, routed, written anew, given a connection and an id, queued;
+//! Each query is a cache miss: parsed, routed, rewritten, assigned a connection and an ID, queued;
 //! its response is matched, checked record by record, and written for the client. Batches of 64
-//! are a busy worker's, batches of one an idle worker's. What is done for the query and what for
-//! its response are counted apart too, in the same turns of 64.
+//! model a busy worker, batches of one an idle worker. The query part and the response part are
+//! also counted separately, in the same batches of 64.
 
 mod harness;
 mod messages;
@@ -25,16 +25,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Different questions, asked in turn: more than fit into a processor's nearest caches.
+/// Different questions, asked in turn: more than the processor's first caches hold.
 const NAMES: usize = 4_096;
-/// Bytes of a reply at most.
+/// Maximum bytes of a reply.
 const OUT: usize = 1_232;
-/// A busy worker's.
+/// Batch size of a busy worker.
 const BATCH: usize = 64;
-/// Between two batches.
+/// Time between two batches.
 const STEP: Duration = Duration::from_micros(50);
 
-/// Queries for IPv4 addresses pass.
+/// Queries for IPv4 addresses pass unchanged.
 const DNS64: &str = "dns64 {\n allow_ipv4\n }\n cache 3600\n";
 /// The client's subnet is part of the cache's key.
 const REWRITE_EDNS0: &str = "rewrite edns0 subnet set 24 56\n cache 3600\n";
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Queries in batches of so many, all answered before the next batch. The cost is of one query.
+/// Queries in batches of `batch`, all answered before the next batch. The figure is per query.
 fn forward(batch: usize) -> Operations {
     let mut worker = Worker::of(&config(""));
     let mut owed = 0;
@@ -67,7 +67,7 @@ fn forward(batch: usize) -> Operations {
     })
 }
 
-/// The same in turns of 64, of which `turn` has only a part counted.
+/// The same in batches of 64, of which `turn` has only a part counted.
 fn part(turn: fn(&mut Worker, &mut Meter)) -> Operations {
     let mut worker = Worker::of(&config(""));
     let mut owed = 0;
@@ -98,12 +98,11 @@ struct Worker {
     engine: Forwarder,
     now: Moment,
     queries: Vec<Vec<u8>>,
-    /// Of each query, whose id is still to be put in.
+    /// Response of each query, without its ID.
     responses: Vec<Vec<u8>>,
     buffers: Buffers,
-    /// Of each query that was sent and not answered yet: its connection, and its question.
+    /// Connection and question of each outstanding query.
     flights: Vec<(ConnectionId, usize)>,
-    /// The next question.
     next: usize,
 }
 
@@ -127,7 +126,7 @@ impl Worker {
         self.answer(&mut out);
     }
 
-    /// Clients ask the next questions; upstreams read what is sent, and know what to respond.
+    /// Sends the next questions from clients and records the upstream queries with their responses.
     fn ask(&mut self, batch: usize, out: &mut [u8]) {
         self.now = self.now.plus(STEP);
         let mut arrivals = Arrivals::default();
@@ -146,7 +145,7 @@ impl Worker {
         send_queries(self, self.now);
     }
 
-    /// The responses come in, the clients have their replies, and the turn ends.
+    /// Delivers the responses and replies, and ends the turn.
     fn answer(&mut self, out: &mut [u8]) {
         for (connection, number) in self.flights.drain(..) {
             let response = &self.responses[number];
@@ -208,7 +207,7 @@ fn client(number: usize) -> Client {
     Client { listener: 0, peer, local: None, connection: None }
 }
 
-/// A query that the cache answers: from the packet to the reply.
+/// A query answered from the cache: from the packet to the reply.
 fn hit(config: &Config) -> Operations {
     let mut worker = Worker::of(config);
     (0..NAMES / BATCH).for_each(|_| worker.turn(BATCH));
@@ -223,7 +222,7 @@ fn hit(config: &Config) -> Operations {
     })
 }
 
-/// Returns the query in a client's packet.
+/// Parses the query in a client's packet.
 fn parse_query() -> Operations {
     let queries: Vec<_> = (0..NAMES).map(query).collect();
     let mut next = 0;
@@ -233,7 +232,7 @@ fn parse_query() -> Operations {
     })
 }
 
-/// Returns the layout of a response.
+/// Parses the layout of a response.
 fn parse_response() -> Operations {
     let responses: Vec<_> = (0..NAMES).map(|number| response(&query(number))).collect();
     let mut next = 0;
@@ -243,8 +242,8 @@ fn parse_response() -> Operations {
     })
 }
 
-/// Fifteen blocks of one zone, each with a cache and for another network; the last is for the
-/// clients here.
+/// Fifteen blocks of one zone, each with a cache and for another network; the bench's clients
+/// belong to the last.
 fn views() -> Config {
     let block = |number: usize| {
         let net =
@@ -254,7 +253,7 @@ fn views() -> Config {
     load(&(0..15).map(block).collect::<String>())
 }
 
-/// Three upstreams, chosen at random, behind other `stages`.
+/// Three upstreams, chosen at random, behind additional `stages`.
 fn config(stages: &str) -> Config {
     load(&block(stages))
 }

@@ -1,9 +1,9 @@
 //! Costs of a table of a million names: load, memory and lookups.
 //!
-//! `cargo bench --bench hosts` measures look-ups of names that are there and that are not, in no
-//! order that a processor could guess. `cargo bench --bench hosts -- --load` loads a block list of
-//! a million lines from a file, twice, and prints how long that takes, what the table takes, and
-//! by how much the process grew: the first time, and at most while the second table came beside it.
+//! `cargo bench --bench hosts` measures lookups of present and absent names, in unpredictable
+//! order. `cargo bench --bench hosts -- --load` loads a block list of a million lines from a file,
+//! twice, and prints the time, the table's size, and the growth of the process: after the first
+//! load, and at the peak while both tables exist.
 
 mod harness;
 
@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 /// Lines of the list.
 const LINES: usize = 1_000_000;
-/// Lines of the list that instructions are counted with.
+/// Lines of the list for counting instructions.
 const FEW: usize = 4_096;
 
 fn main() -> ExitCode {
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// A block list, about as long as such lists are.
+/// A block list with realistic line lengths.
 fn list(lines: usize) -> String {
     let mut text = String::new();
     for number in 0..lines {
@@ -66,10 +66,10 @@ fn table(lines: usize) -> Table {
     builder.finish()
 }
 
-/// Names of the table behind `before`, in no order.
+/// Lookups of the table's names with the prefix `before`, in unpredictable order.
 fn look_up(lines: usize, before: &str) -> Operations {
     let table = table(lines);
-    // A step that has no divisor in common with the number visits each once.
+    // A step without a common divisor with the number visits each once.
     let order = (0..lines).map(|number| number * 611_953 % lines);
     let names: Vec<_> = order.map(|number| wire(&format!("{before}{}", name(number)))).collect();
     let mut next = 0;
@@ -80,7 +80,7 @@ fn look_up(lines: usize, before: &str) -> Operations {
     })
 }
 
-/// KiB that the process has at present, and had at most.
+/// Current and peak resident memory, in KiB.
 fn resident() -> [f64; 2] {
     let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
     ["VmRSS:", "VmHWM:"].map(|field| {
@@ -97,7 +97,7 @@ fn load() {
     let (label, inline, reload) = (String::new(), Vec::new(), None);
     let source = HostsSource { label, place: place.clone(), inline, reverse: true, reload };
     let hasher = loader::hasher().expect("there is randomness");
-    // The high-water mark would be that of the text; it is of what comes from now on.
+    // Resets the peak, which would otherwise be that of building the text.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let [before, _] = resident();
     let clock = Clock::start();

@@ -1,8 +1,8 @@
-//! Costs of a query's log line in the writer.
+//! Cost of a query's log line in the writer.
 //!
-//! `cargo bench --bench journal` hands the writer pages of records, as many as a worker's journal
-//! holds at once, and has it write to nobody, as text and as JSON. The time is that of all lines,
-//! with the channel and the copy of each batch.
+//! `cargo bench --bench journal` passes the writer pages of records, as many as a worker's query
+//! log holds at once, and discards the output, as text and as JSON. The time is per line and
+//! includes the channel and the copy of each batch.
 
 use onward::clock::Clock;
 use onward::config::{Config, Host};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 const PAGES: usize = 64;
 const ROUNDS: usize = 20;
 
-/// A page of so many answers to clients of this address.
+/// A page of records for answered queries of clients with this address.
 fn page(peer: SocketAddr) -> Page {
     let mut page = Page::new();
     for number in 0..RECORDS_MAX {

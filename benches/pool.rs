@@ -1,9 +1,9 @@
 //! Costs of a pool per query, and of a sweep.
 //!
-//! A connection of 128 is taken whole by a batch of one, as under light load, or by batches of 64,
-//! as under heavy load. The pool has an age limit, and time passes, so each take looks at both ends
-//! of a life. A sweep closes the one connection that expires, however many lie idle beside it; a
-//! new one is dialled then, which is part of the figure.
+//! One connection of 128 is taken exclusively by a batch of one, as under light load, or by batches
+//! of 64, as under heavy load. The pool has an age limit, and time passes, so each take checks both
+//! limits of a lifetime. A sweep closes the one connection that expires among any number of idle
+//! ones; dialling its replacement is part of the figure.
 
 mod harness;
 
@@ -15,11 +15,11 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Connections of the pool: the largest spread there is by default.
+/// Connections of the pool: the largest default spread.
 const POOLED: usize = 128;
 /// Queries of one batch.
 const BATCH: usize = 64;
-/// Between two batches: 100,000 a second.
+/// Time between two batches: 100,000 a second.
 const STEP: Duration = Duration::from_micros(10);
 
 fn main() -> ExitCode {
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// One connection is taken whole and comes back.
+/// One connection is taken exclusively and released.
 fn take_release() -> Operations {
     let (mut pools, mut now) = filled();
     repeat(move || {
@@ -43,7 +43,7 @@ fn take_release() -> Operations {
     })
 }
 
-/// The share of one query in a batch that takes a connection whole.
+/// Cost per query of a batch that takes a connection exclusively.
 fn take_release_batch() -> Operations {
     let (mut pools, mut now) = filled();
     let mut taken = Vec::with_capacity(BATCH);
@@ -60,7 +60,7 @@ fn take_release_batch() -> Operations {
     })
 }
 
-/// All connections there may be are busy: the least loaded is sought for each batch of one.
+/// All connections are in use and no more may be dialled: each batch of one gets the least loaded.
 fn share() -> Operations {
     let (mut pools, mut now) = filled();
     for _ in 0..POOLED {
@@ -75,8 +75,8 @@ fn share() -> Operations {
     })
 }
 
-/// Of `pooled` idle connections one expires, a sweep closes it, and a new one is dialled and
-/// returned.
+/// One of `pooled` idle connections expires, a sweep closes it, and a new one is dialled and
+/// released.
 fn sweep(pooled: usize) -> Operations {
     let expire = STEP * pooled as u32;
     let mut pools = Pools::new([PoolSettings {
@@ -114,7 +114,7 @@ fn take(pools: &mut Pools, now: Moment) -> ConnectionId {
     pools.take(0, now, || 0, |_, _| false).expect("there is room")
 }
 
-/// A pool with [`POOLED`] idle connections, which may be no more, and the time.
+/// A pool at its limit of [`POOLED`] idle connections, and the time.
 fn filled() -> (Pools, Moment) {
     let mut pools = Pools::new([PoolSettings {
         expire: Duration::from_secs(1_000),
@@ -135,7 +135,7 @@ fn filled() -> (Pools, Moment) {
     let taken: Vec<_> = (0..POOLED).map(&mut dial).collect();
     pools.end_batches();
     taken.into_iter().for_each(|connection| pools.release(connection, now, false));
-    // As after every turn: the keeper is asked once, not at every release.
+    // As after every turn: one request to the keeper, not one per release.
     black_box(pools.next_request());
     (pools, now)
 }

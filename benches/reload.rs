@@ -1,8 +1,8 @@
 //! Costs of a reload in a worker's turn, for configurations of many server blocks.
 //!
-//! All that can be built beforehand is built by another thread ([`Parts`]), and what is replaced
-//! is freed by one; a worker only exchanges the parts ([`Forwarder::adopt`]), and no query is
-//! served meanwhile. Each reload moves every zone to another upstream.
+//! Another thread builds the new state in advance ([`Parts`]) and frees the old one; a worker only
+//! exchanges them ([`Forwarder::adopt`]), and serves no query meanwhile. Each reload changes the
+//! upstream of every zone.
 
 mod harness;
 
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Work of another thread for a reload of 5,000 server blocks: building and freeing.
+/// Another thread's work for a reload of 5,000 server blocks: building and freeing.
 fn build() -> Operations {
     let config = config(5_000, 0, "");
     let listeners: Vec<_> = (0..config.listeners.len()).map(Some).collect();
@@ -39,7 +39,7 @@ fn build() -> Operations {
     })
 }
 
-/// Reloads of `blocks` server blocks, each of which has the lines `stages`.
+/// Reloads of `blocks` server blocks with the lines `stages` in each.
 fn reload(blocks: usize, stages: &str) -> Operations {
     let configs = [0, 1, blocks / 2].map(|shift| config(blocks, shift, stages));
     let listeners: Vec<_> = (0..configs[0].listeners.len()).map(Some).collect();
@@ -56,7 +56,7 @@ fn reload(blocks: usize, stages: &str) -> Operations {
     })
 }
 
-/// A configuration of `blocks` zones, which counts its upstreams from number `shift` on.
+/// A configuration of `blocks` zones with upstreams numbered from `shift` on.
 fn config(blocks: usize, shift: usize, stages: &str) -> Config {
     let host = Host { open_files: 1_000_000, workers: 1, ..Host::plain() };
     let mut text = String::new();

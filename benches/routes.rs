@@ -1,8 +1,8 @@
 //! Costs of routing a question, by the size of the routing table.
 //!
-//! The cost should follow the labels of the name asked and of the deepest zone, and not the number
-//! of zones: the same names are looked for among ten zones and among ten thousand, of which one is
-//! as deep as the deepest name, so that no look-up ends early.
+//! The cost should depend on the labels of QNAME and of the deepest zone, not on the number of
+//! zones: the same names are looked up among ten zones and among ten thousand, of which one is as
+//! deep as the deepest name, so that no lookup ends early.
 
 mod harness;
 
@@ -15,13 +15,13 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::process::ExitCode;
 
-/// Ten labels.
+/// A zone of ten labels.
 const DEEP: &str = "a.b.c.d.e.f.g.h.deep.example";
-/// Different names asked in turn.
+/// Different names, asked in turn.
 const NAMES: usize = 64;
-/// An address record is asked for.
+/// Type A.
 const A: u16 = 1;
-/// Of the internet.
+/// Class IN.
 const IN: u16 = 1;
 
 fn main() -> ExitCode {
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// So many server blocks, and names of so many labels below the root's.
+/// Routes names of `labels` labels below the root's among `zones` server blocks.
 fn blocks(zones: usize, labels: usize) -> Operations {
     let mut text = String::from(".:53 {\n bind 127.0.0.1\n forward . 192.0.2.1\n}\n");
     for zone in zones_of(zones) {
@@ -44,7 +44,8 @@ fn blocks(zones: usize, labels: usize) -> Operations {
     look_up(&text, labels)
 }
 
-/// One server block with so many exceptions, and names of so many labels that are none of them.
+/// Routes names of `labels` labels in one server block past `zones` exceptions, none of which
+/// match.
 fn exceptions(zones: usize, labels: usize) -> Operations {
     let zones: Vec<String> = zones_of(zones).collect();
     let options = format!("except {}\n max_conns 1\n", zones.join(" "));

@@ -1,10 +1,9 @@
 //! Costs of a query that arrives and leaves on TCP connections, without any I/O.
 //!
-//! The way is that of `engine_query_batch_*`, with the framing of both sides on top: a client's
-//! bytes become queries, queries become an upstream connection's bytes, its bytes become responses,
-//! and those become the client's bytes. What a socket would carry is copied from one buffer to
-//! another, once each way. All queries of a turn are those of one client.
-//! `connections_frame` is the framing of one message alone.
+//! The path is that of `engine_query_batch_*` plus the framing of both sides: a client's bytes
+//! become queries, queries become an upstream connection's bytes, its bytes become responses, and
+//! those become the client's bytes. Instead of socket I/O there is one copy per direction. All
+//! queries of a turn come from one client. `connections_frame` is the framing of one message alone.
 
 mod harness;
 mod messages;
@@ -26,11 +25,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Different questions, asked in turn: more than fit into a processor's nearest caches.
+/// Different questions, asked in turn: more than the processor's first caches hold.
 const NAMES: usize = 4_096;
-/// Between two batches.
+/// Time between two batches.
 const STEP: Duration = Duration::from_micros(50);
-/// Bytes that wait for a reader: never reached here.
+/// Maximum queued bytes for a reader: never reached here.
 const WAITING_MAX: usize = 1 << 20;
 
 fn main() -> ExitCode {
@@ -41,7 +40,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Queries in batches of so many, all answered before the next batch. The cost is of one query.
+/// Queries in batches of `batch`, all answered before the next batch. The figure is per query.
 fn forward(batch: usize) -> Operations {
     let mut worker = Worker::new();
     let mut owed = 0;
@@ -54,7 +53,7 @@ fn forward(batch: usize) -> Operations {
     })
 }
 
-/// One message goes through an outbox, over the wire and through an inbox.
+/// One message passes through an outbox, a buffer and an inbox.
 fn frame() -> Operations {
     let responses: Vec<_> = (0..NAMES).map(|number| response(&query(number))).collect();
     let (mut end, mut wire, mut next) = (End::default(), Vec::new(), 0);
@@ -80,7 +79,7 @@ struct End {
 }
 
 impl End {
-    /// Bytes come in.
+    /// Reads the given bytes.
     fn read(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = self.inbox.room();
@@ -106,10 +105,9 @@ struct Worker {
     stream: ConnectionKey,
     /// The client's connection, at our end.
     client_end: End,
-    /// The upstreams' connections, at our end, as the engine numbers them; none until it is
-    /// dialled.
+    /// The upstreams' connections at our end, by the engine's numbers; `None` until dialled.
     upstream_ends: Vec<Option<End>>,
-    /// Of each name, behind its length: the query, and its response but for the id.
+    /// For each name, with length prefix: the query, and its response without the ID.
     queries: Vec<Vec<u8>>,
     responses: Vec<Vec<u8>>,
     buffers: Buffers,
@@ -157,7 +155,7 @@ impl Worker {
         settle(self, self.now);
     }
 
-    /// A query goes out, and its response comes in at once.
+    /// Sends a query and delivers its response at once.
     fn exchange(&mut self, send: &Outgoing) {
         let query = self.engine.query(send).expect("it is outstanding");
         let (high, low, number) = (query[0], query[1], number_of(query));
@@ -231,12 +229,12 @@ impl Shell for Worker {
     }
 }
 
-/// `message` as a connection carries it.
+/// `message` with its length prefix.
 fn framed(message: &[u8]) -> Vec<u8> {
     [&(message.len() as u16).to_be_bytes(), message].concat()
 }
 
-/// Three upstreams, chosen at random, over connections that live for ever.
+/// Three upstreams, chosen at random, over connections without a lifetime limit.
 fn config() -> Config {
     let text = ". {\n bind 127.0.0.1\n forward . 192.0.2.1 192.0.2.2 192.0.2.3 {\n \
                 expire 1000h\n max_conns 256\n max_inflight 64\n }\n}\n";

@@ -1,7 +1,7 @@
-//! Costs of the timer wheel with a thousand timers pending.
+//! Costs of the timer wheel with a thousand pending timers.
 //!
-//! The deadlines are random, up to 20 s away: pools of many upstreams whose connections expire
-//! after 10 s, dialled at any time. Drawing a deadline costs about a nanosecond of each figure.
+//! Deadlines are random, up to 20 s away, as of pools of many upstreams whose connections expire
+//! after 10 s. Drawing a deadline costs about a nanosecond of each figure.
 
 mod harness;
 
@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// As many pools as a large host has: 32 workers × 30 upstreams.
+/// Number of pools of a large host: 32 workers × 30 upstreams.
 const PENDING: usize = 1_000;
 
 fn main() -> ExitCode {
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Time jumps to the next deadline, that timer pops, another is inserted.
+/// Time jumps to the next deadline, its timer is popped, another is inserted.
 fn insert_expire() -> Operations {
     let mut draw = Draw(1);
     let mut wheel = filled(&mut draw);
@@ -54,7 +54,7 @@ fn insert_cancel() -> Operations {
     })
 }
 
-/// The question a keeper asks when it wakes for something else than a timer.
+/// The keeper's question after a wake-up that no timer caused.
 fn next_deadline() -> Operations {
     let wheel = filled(&mut Draw(1));
     repeat(move || {
@@ -83,11 +83,11 @@ fn filled(draw: &mut Draw) -> Wheel<u32> {
     wheel
 }
 
-/// A xorshift generator: cheap enough not to be what is measured.
+/// A xorshift generator, whose cost is negligible.
 struct Draw(u64);
 
 impl Draw {
-    /// A deadline up to 20 s after `now`.
+    /// A deadline at most 20 s after `now`.
     fn deadline(&mut self, now: Moment) -> Moment {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,9 +1,9 @@
 //! Costs of a zone of a million names: load, memory and answers.
 //!
-//! `cargo bench --bench zones` measures answers for names that are there and that are not, in no
-//! order that a processor could guess. `cargo bench --bench zones -- --load` loads a zone of a
-//! million names from a file, twice, and prints how long that takes, what the zone takes, and by
-//! how much the process grew: the first time, and at most while the second zone came beside it.
+//! `cargo bench --bench zones` measures answers for present and absent names, in unpredictable
+//! order. `cargo bench --bench zones -- --load` loads a zone of a million names from a file, twice,
+//! and prints the time, the zone's size, and the growth of the process: after the first load, and
+//! at the peak while both zones exist.
 
 mod harness;
 
@@ -26,9 +26,9 @@ use std::sync::Arc;
 
 /// Names of the zone.
 const NAMES: usize = 1_000_000;
-/// Names of the zone that instructions are counted with.
+/// Names of the zone for counting instructions.
 const FEW: usize = 4_096;
-/// SOA data: two names and five numbers.
+/// SOA RDATA: two names and five numbers.
 const SOA: &[u8] = b"\x01n\0\x01h\0\0\0\0\x07\0\0\0\x01\0\0\0\x02\0\0\0\x03\0\0\0\x04";
 
 fn main() -> ExitCode {
@@ -71,10 +71,10 @@ fn table(names: usize) -> ZoneTable {
     ZoneTable::new(vec![ZoneEntry { name, stanza: 0, zone: Some(Arc::new(zone)) }], hasher)
 }
 
-/// Answers for names behind `before`, in no order.
+/// Answers for names with the prefix `before`, in unpredictable order.
 fn look_up(names: usize, before: &str) -> Operations {
     let table = table(names);
-    // A step that has no divisor in common with the number visits each once.
+    // A step without a common divisor with the number visits each once.
     let order = (0..names).map(|number| number * 611_953 % names);
     let asked = Asked { id: 7, flags: 0, edns: None };
     let questions: Vec<_> = order
@@ -92,7 +92,7 @@ fn look_up(names: usize, before: &str) -> Operations {
     })
 }
 
-/// KiB that the process has at present, and had at most.
+/// Current and peak resident memory, in KiB.
 fn resident() -> [f64; 2] {
     let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
     ["VmRSS:", "VmHWM:"].map(|field| {
@@ -120,7 +120,7 @@ fn load() {
         written: Written::default(),
     };
     let hasher = loader::hasher().expect("there is randomness");
-    // The high-water mark would be that of the text; it is of what comes from now on.
+    // Resets the peak, which would otherwise be that of building the text.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let [before, _] = resident();
     let clock = Clock::start();

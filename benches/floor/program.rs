@@ -1,19 +1,18 @@
-//! The floor: what the kernel charges to move the packets, and nothing else.
+//! The floor: the kernel's cost of moving the packets, and nothing else.
 //!
-//! `relay` takes datagrams from clients, puts ids of its own into them and hands them to an
-//! upstream; what comes back goes to whoever had that id. `responder` sends each query back with
-//! one record in it. Neither parses or checks anything, neither counts, retries or times out: a
-//! forwarder cannot cost less with the same calls, and what one costs beyond is what it does for
-//! its clients. Loop, sockets, batches and buffers are those of a plain program and of the
-//! forwarder itself (`onward::sys`): one epoll, edge-triggered, up to 64 datagrams a call, one
-//! connected socket to each upstream, of several one after the other for each query. With `--gso`,
-//! what is of equal length and goes one way leaves as one send.
+//! `relay` receives datagrams from clients, replaces their IDs and sends them to an upstream;
+//! replies go to the client recorded for the ID. `responder` returns each query with one record
+//! added. Neither parses, checks, counts, retries or times out: no forwarder with the same calls
+//! can cost less, and any cost beyond the floor is that of a forwarder's own work. Loop, sockets,
+//! batches and buffers are those of a plain program and of the forwarder itself (`onward::sys`):
+//! one epoll, edge-triggered, up to 64 datagrams per call, one connected socket to each upstream,
+//! used in turn. With `--gso`, datagrams of equal length to one destination are sent with one call.
 //!
 //!     cargo run --release --example floor -- relay [--gso] LISTEN UPSTREAM...
 //!     cargo run --release --example floor -- responder LISTEN
 //!
-//! It serves until it is killed. Nothing is safe here: a forged answer is passed on, and a client
-//! whose id was given away again gets somebody else's. `benches/peers/run` is who uses it.
+//! It serves until killed. Not safe for real use: a forged response is passed on, and a client
+//! whose ID was reused gets another client's response. Used by `benches/peers/run`.
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -24,14 +23,14 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-/// Datagrams a call, and bytes of each that are read: the forwarder's own.
+/// Datagrams per call, and bytes read of each: the forwarder's own limits.
 const BATCH: usize = 64;
 const DATAGRAM_LEN_MAX: usize = 2048;
-/// Events a call of `epoll_wait`.
+/// Events per call of `epoll_wait`.
 const EVENTS: usize = 256;
 /// Number of IDs of outstanding queries.
 const IDS: usize = 1 << 16;
-/// An OPT record without options, with which each query ends that the responder is sent.
+/// Length of an OPT record without options, with which each query to the responder ends.
 const OPT_LEN: usize = 11;
 /// An address record of the question's name: A, IN, a day, 192.0.2.1.
 const RECORD: &[u8; 16] = b"\xc0\x0c\0\x01\0\x01\0\x01\x51\x80\0\x04\xc0\0\x02\x01";
@@ -74,7 +73,7 @@ struct Asked {
     id: [u8; 2],
 }
 
-/// Between clients and upstreams.
+/// The relay between clients and upstreams.
 struct Relay {
     listener: UdpSocket,
     upstreams: Vec<UdpSocket>,
@@ -86,7 +85,7 @@ struct Relay {
     gso: bool,
     /// Queries with their new ids.
     packets: Vec<[u8; DATAGRAM_LEN_MAX]>,
-    /// Of each query in the batch: which upstream's it is, how long it is and where.
+    /// Upstream, length and position of each query in the batch.
     batch: Vec<Query>,
     asked: Vec<Option<Asked>>,
     id: u16,
@@ -94,7 +93,7 @@ struct Relay {
     turn: usize,
 }
 
-/// In the order of leaving: each upstream's beside each other, the longest first.
+/// A query, ordered by sending: grouped by upstream, the longest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Query {
     upstream: usize,
@@ -131,12 +130,12 @@ impl Relay {
         })
     }
 
-    /// Takes one batch from each socket that is ready, again and again.
+    /// Receives one batch from each ready socket, repeatedly.
     fn serve(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut ready = vec![false; self.upstreams.len() + 1];
         loop {
-            // Readiness is told once: what has more to read must not wait for more to arrive.
+            // Edge-triggered: a socket with more data gets no further event.
             let wait = if ready.contains(&true) { Some(std::time::Duration::ZERO) } else { None };
             self.poll.poll(&mut events, wait)?;
             events.iter().for_each(|event| ready[event.token().0] = true);
@@ -152,7 +151,7 @@ impl Relay {
         }
     }
 
-    /// One batch from the clients to the upstreams; whether there may be more.
+    /// Relays one batch from clients to upstreams; returns true if there may be more.
     fn take_queries(&mut self) -> bool {
         let received = receive(&mut self.inbox, self.listener.as_fd());
         self.batch.clear();
@@ -175,13 +174,13 @@ impl Relay {
         for group in self.batch.chunk_by(|a, b| a.upstream == b.upstream) {
             let upstream = self.upstreams[group[0].upstream].as_fd();
             let packets = group.iter().map(|query| &self.packets[query.packet][..query.length.0]);
-            // What an upstream refuses is lost.
+            // Datagrams that an upstream refuses are lost.
             let _ = self.outbox.send(upstream, packets, self.gso);
         }
         received == BATCH
     }
 
-    /// One batch from an upstream for the clients; whether there may be more.
+    /// Relays one batch from an upstream to clients; returns true if there may be more.
     fn take_responses(&mut self, number: usize) -> bool {
         let received = receive(&mut self.responses, self.upstreams[number].as_fd());
         for number in 0..received {
@@ -200,7 +199,7 @@ impl Relay {
     }
 }
 
-/// Sends each query back, with the record between its question and its OPT.
+/// Returns each query with the record between its question and its OPT.
 fn respond(listen: SocketAddr) -> io::Result<()> {
     let socket = socket::udp_listener(listen, false)?;
     let mut poll = Poll::new()?;
@@ -226,7 +225,7 @@ fn respond(listen: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Writes the query as a response with one record; `None` if it is too short or too long for that.
+/// Writes the query as a response with one record; `None` if its length does not allow that.
 fn answer(query: &[u8], response: &mut [u8]) -> Option<usize> {
     let (question, opt) = query.split_at_checked(query.len().checked_sub(OPT_LEN)?)?;
     let (head, rest) = response.split_at_mut_checked(question.len())?;
@@ -246,7 +245,7 @@ fn watch(poll: &Poll, number: usize, socket: &UdpSocket) -> io::Result<()> {
     poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(number), Interest::READABLE)
 }
 
-/// Returns the number of datagrams received; earlier refusals do not matter.
+/// Returns the number of datagrams received; pending socket errors are ignored.
 fn receive(batch: &mut RecvBatch, socket: BorrowedFd<'_>) -> usize {
     batch.recv(socket).unwrap_or(0)
 }

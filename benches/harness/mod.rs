@@ -1,4 +1,4 @@
-//! The harness that all benches share: what one operation costs, in nanoseconds or instructions.
+//! The harness of all benches: cost of one operation, in nanoseconds or instructions.
 //!
 //! A bench is a name and a function that sets it up and returns the operation to repeat.
 //!
@@ -7,14 +7,14 @@
 //! * `cargo bench --bench wheel -- --list` prints the names.
 //! * `cargo bench --bench wheel -- --count NAME N` sets NAME up, does N operations and is silent.
 //!
-//! Of an operation that cannot be repeated without another, such as a response without its query,
-//! only a part is counted: what it hands to its [`Meter`]. Of the others all is.
+//! If an operation needs another one first, such as a response its query, only the part passed to
+//! [`Meter`] is counted.
 //!
-//! Instructions are counted in [`metered`] alone, as the difference of two such runs, so that what
-//! comes first cancels out: `valgrind --tool=callgrind --toggle-collect='*harness*metered*' BINARY
-//! --count NAME N` for two values of N, then the difference of what it collected, divided by the
-//! difference of N. `benches/instructions` does this for all benches. Counts repeat to a few parts
-//! in a million where times vary by tenths: instructions gate, times inform.
+//! Instructions are counted in [`metered`] alone, as the difference of two runs, so that set-up
+//! cancels out: `valgrind --tool=callgrind --toggle-collect='*harness*metered*' BINARY --count NAME
+//! N` for two values of N, then the difference of the collected counts, divided by the difference
+//! of N. `benches/instructions` does this for all benches. Counts repeat to a few parts in a
+//! million where times vary by tenths: instructions gate, times inform.
 
 use onward::clock::Clock;
 use onward::moment::nanos;
@@ -24,18 +24,18 @@ use std::time::Duration;
 
 /// Rounds per bench: odd, so that the median is one of them.
 const ROUNDS: usize = 21;
-/// A round repeats the operation for about this long, far above the clock's own cost.
+/// Minimum duration of a round, far above the clock's own cost.
 const ROUND_MIN: Duration = Duration::from_millis(10);
 
 /// One benchmark.
 pub(crate) struct Bench {
     /// Name on the command line.
     pub(crate) name: &'static str,
-    /// Prepares what the operations need.
+    /// Builds the state of the operations.
     pub(crate) set_up: fn() -> Operations,
 }
 
-/// Performs as many operations as it is told to, and has the meter do what is to be counted.
+/// Performs the given number of operations, with the meter around the counted part.
 pub(crate) type Operations = Box<dyn FnMut(u64, &mut Meter)>;
 
 /// Wraps one operation, so that repeating it costs no indirect call each time.
@@ -47,12 +47,12 @@ pub(crate) fn repeat(mut operation: impl FnMut() + 'static) -> Operations {
     })
 }
 
-/// Wraps operations of which all is counted.
+/// Wraps operations that are counted entirely.
 pub(crate) fn whole(mut operations: impl FnMut(u64) + 'static) -> Operations {
     Box::new(move |count, meter| meter.count(|| operations(count)))
 }
 
-/// Tells what is counted from what has to be done besides.
+/// Separates the counted part of an operation from the rest.
 pub(crate) struct Meter {
     clock: Clock,
     spent: Duration,
@@ -63,7 +63,7 @@ impl Meter {
         Self { clock: Clock::start(), spent: Duration::ZERO }
     }
 
-    /// Does what is counted. It reads the clock twice, which many operations at a time make up for.
+    /// Runs the counted part. The two clock reads are amortised over many operations.
     pub(crate) fn count(&mut self, mut part: impl FnMut()) {
         let start = self.clock.now();
         metered(&mut part);
@@ -71,7 +71,7 @@ impl Meter {
     }
 }
 
-/// Section whose instructions are counted: a function with a name of its own.
+/// Function whose instructions are counted, under a name of its own.
 #[inline(never)]
 fn metered(part: &mut dyn FnMut()) {
     part();

@@ -1,11 +1,11 @@
-//! The messages that the benches of whole queries exchange.
+//! Messages for the benches of whole queries.
 //!
-//! Ordinary ones: an address is asked for with EDNS, and the answer has two of them. Each number
-//! has a name of its own.
+//! Typical ones: an address query with EDNS, and an answer with two addresses. Each number has a
+//! name of its own.
 
 #![allow(dead_code, reason = "each bench uses its part of this")]
 
-/// A query with EDNS for an address.
+/// An address query with EDNS.
 pub(crate) fn query(number: usize) -> Vec<u8> {
     let host = format!("host{number:04}");
     let mut query = vec![0x12, 0x34, 1, 0x20, 0, 1, 0, 0, 0, 0, 0, 1];
@@ -18,13 +18,13 @@ pub(crate) fn query(number: usize) -> Vec<u8> {
     query
 }
 
-/// The number in the name that a query asks for, which has four digits.
+/// The four-digit number in the name of a query.
 pub(crate) fn number_of(query: &[u8]) -> usize {
     let digit = |place: usize| usize::from(query[17 + place] - b'0');
     ((digit(0) * 10 + digit(1)) * 10 + digit(2)) * 10 + digit(3)
 }
 
-/// Two addresses and an OPT for it.
+/// The response to `query` with two addresses and an OPT.
 pub(crate) fn response(query: &[u8]) -> Vec<u8> {
     let mut response = query[..query.len() - 11].to_vec();
     response[2] = 0x81;

@@ -1,22 +1,22 @@
-//! The ways to choose a victim that were weighed against the one the cache has.
+//! Eviction policies that were compared with the cache's own.
 //!
-//! Each works on slots 0 to its capacity, as the cache's own does: told of hits and of new tenants,
-//! asked for the slot to empty. They are here to be compared, not to be fast: vectors and queues of
-//! the standard library do.
+//! Each works on slots 0 to its capacity, as the cache's own does: it learns of hits and
+//! insertions, and selects the slot to evict. They use vectors and queues of the standard library,
+//! because only their hit ratios matter.
 
 use std::collections::VecDeque;
 
-/// Chooses which entry of a full cache goes.
+/// Selection of the entry to evict from a full cache.
 pub(crate) trait Policy {
-    /// An entry was asked for and found.
+    /// Records a hit.
     fn hit(&mut self, slot: u32);
-    /// An entry whose key has this hash came into an empty slot.
+    /// Records that an entry whose key has this hash was put into an empty slot.
     fn insert(&mut self, slot: u32, hash: u32);
-    /// The slot to empty: every slot is taken. Some entries are `dead`: they are hits no more.
+    /// Returns the slot to evict when all are in use. `dead` entries have expired.
     fn victim(&mut self, dead: &dyn Fn(u32) -> bool) -> u32;
 }
 
-/// Any entry, as a map's order has it: what the reference does.
+/// Any entry, in a map's order, as in the reference.
 pub(crate) struct Arbitrary {
     capacity: u32,
     random: u64,
@@ -39,9 +39,9 @@ impl Policy for Arbitrary {
     }
 }
 
-/// The entry that was least recently asked for.
+/// The least recently used entry.
 pub(crate) struct Lru {
-    /// Of each slot, and last the list's ends: who is before and behind.
+    /// Previous and next of each slot, and the ends of the list in the last element.
     links: Vec<[u32; 2]>,
 }
 
@@ -83,7 +83,7 @@ impl Policy for Lru {
     }
 }
 
-/// First in, first out, where an entry that was asked for goes round once more.
+/// First in, first out, except that an entry with a hit is queued again.
 pub(crate) struct Clock {
     queue: VecDeque<u32>,
     seen: Vec<bool>,
@@ -116,8 +116,8 @@ impl Policy for Clock {
     }
 }
 
-/// A hand that goes from old to new and takes the first entry that was not asked for since it
-/// last came by; those spared stay where they are, so that new ones are looked at soon.
+/// A hand that moves from old to new and evicts the first entry without a hit since its last pass;
+/// spared entries keep their place, so that new ones are examined soon.
 pub(crate) struct Sieve {
     lru: Lru,
     seen: Vec<bool>,

@@ -1,10 +1,10 @@
 //! Comparison of eviction policies: hit ratios over synthetic traffic.
 //!
-//! Names are asked for as Zipf's law has it, mixed with names that nobody asks for twice (a flood
-//! of random subdomains, a crawler, a mail server's look-ups). Half of what is scanned comes
-//! evenly, half in bursts as large as the cache. Each name has a lifetime of 30 seconds to an hour
-//! at 2,000 queries a second; an answer that has expired is a miss and is put again in its place.
-//! The ratio is that of the names asked for more than once.
+//! Names are drawn by Zipf's law, mixed with names that occur once only (a flood of random
+//! subdomains, a crawler, a mail server's lookups), half of them uniformly, half in bursts as large
+//! as the cache. Each name has a TTL of 30 seconds to an hour at 2,000 queries a second; an expired
+//! answer is a miss and is stored again in its place. The ratio covers only names that occur more
+//! than once.
 
 mod candidates;
 
@@ -12,15 +12,15 @@ use candidates::{Arbitrary, Clock, Lru, Policy, Sieve};
 use onward::engine::cache::eviction::{Eviction, Order};
 use std::collections::HashMap;
 
-/// Names that are asked for again and again.
+/// Names that occur repeatedly.
 const NAMES: usize = 1_000_000;
 /// Queries of a run; the first quarter fills the cache and does not count.
 const QUERIES: u64 = 2_000_000;
 /// Queries a second.
 const RATE: u64 = 2_000;
-/// Seconds that answers live.
+/// TTLs of answers, in seconds.
 const LIFETIMES: [u64; 4] = [30, 60, 300, 3_600];
-/// The first of the names that nobody asks for twice.
+/// The first of the names that occur once only.
 const ONCE: u32 = 1 << 31;
 
 /// Prints the table.
@@ -87,7 +87,7 @@ fn trace(exponent: f64, scanned: f64, capacity: usize) -> Vec<u32> {
     (0..QUERIES).map(query).collect()
 }
 
-/// The ratio of hits in per cent.
+/// The hit ratio in per cent.
 fn ratio(trace: &[u32], capacity: usize, policy: &mut dyn Policy) -> f64 {
     let mut slots: HashMap<u32, u32> = HashMap::new();
     let mut tenants: Vec<(u32, u64)> = Vec::new();
@@ -121,7 +121,7 @@ fn ratio(trace: &[u32], capacity: usize, policy: &mut dyn Policy) -> f64 {
     100.0 * hits as f64 / asked as f64
 }
 
-/// A repeatable source of numbers.
+/// A seeded random number generator.
 struct Dice(u64);
 
 impl Dice {

@@ -1,7 +1,7 @@
-//! Names of directives: all are known, built or refused by name, and documented.
+//! Names of directives: each is implemented or refused by name, and documented.
 //!
-//! The page that documents them is `tuning/COREFILE.md`. A name that is misspelt gets the nearest
-//! one as a suggestion.
+//! The documentation is `tuning/COREFILE.md`. A misspelt name gets the nearest known one as a
+//! suggestion.
 
 use onward::config::{Config, Host};
 use onward::corefile::DIRECTIVES;
@@ -15,7 +15,7 @@ fn told_of(directive: &str) -> Result<(), String> {
 }
 
 #[test]
-fn every_directive_is_built_and_documented_or_refused_by_its_name() {
+fn every_directive_is_implemented_and_documented_or_refused_by_name() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/COREFILE.md");
     let page = std::fs::read_to_string(page).unwrap();
     let not_built = |name| {
@@ -30,14 +30,14 @@ fn every_directive_is_built_and_documented_or_refused_by_its_name() {
         let has_section = page.contains(&format!("\n## {name}\n"));
         assert_eq!(has_section, built.contains(&name), "{name} in tuning/COREFILE.md");
     }
-    // The order in which a query meets them is told in full, in one paragraph.
+    // One paragraph lists the order in which a query passes the directives.
     let order: Vec<String> = built.iter().map(|name| format!("`{name}`")).collect();
     let told = page.split_once("in this order").unwrap().1.split("\n\n").nth(1).unwrap();
     assert_eq!(told.split_whitespace().collect::<Vec<_>>(), order);
 }
 
 #[test]
-fn a_misspelt_directive_is_told_the_nearest() {
+fn a_misspelt_directive_gets_the_nearest_name() {
     for name in DIRECTIVES.into_iter().filter(|name| name.len() > 4) {
         let misspelt = format!("{}{}", &name[..2], &name[3..]);
         let error = told_of(&misspelt).unwrap_err();

@@ -1,21 +1,20 @@
-//! Corefiles and what they mean, case by case, and properties that hold for all of them.
+//! Corefiles and their meaning, case by case, and properties that hold for all of them.
 //!
 //! The cases are text files in `tests/corefile/`, those of directives in `tests/corefile/stages/`.
-//! [`directives`] is about their names, [`tree`] about parsed files, [`robustness`] about hostile
-//! ones. A case begins with `=== TITLE`, then comes the Corefile, then sections that begin with
-//! `--- `:
+//! [`directives`] tests their names, [`tree`] parsed files, [`robustness`] hostile ones. A case
+//! begins with `=== TITLE`, then comes the Corefile, then sections that begin with `--- `:
 //!
-//! * `--- env NAME=VALUE` and `--- file PATH` (content below) are what the Corefile can refer to;
-//! * `--- open files N` is how many the process may have;
-//! * `--- host NAME ADDRESS...` is what a host name stands for;
-//! * `--- error` the whole message with which its text is refused,
-//! * `--- error of the host` that with which it is refused because of what the host lacks, or
-//! * `--- not built WORD...` that one of these is refused as right but not built, or
-//! * `--- zones` each listener with its zones, and optionally
-//! * `--- prints` lines of the effective configuration, in order, and `--- warnings` all of them.
+//! * `--- env NAME=VALUE` and `--- file PATH` (contents below): the Corefile's environment;
+//! * `--- open files N`: the process's limit of descriptors;
+//! * `--- host NAME ADDRESS...`: the addresses of a host name;
+//! * `--- error`: the whole error message about the text,
+//! * `--- error of the host`: the whole error message about the host, or
+//! * `--- not built WORD...`: one of these is refused as known but not built, or
+//! * `--- zones`: each listener with its zones, and optionally
+//! * `--- prints`: lines of the effective configuration, in order, and `--- warnings`: all warnings.
 //!
-//! What a text file cannot show is written `␍` (carriage return), `⏎` (newline in a value),
-//! `‹U+00A0›` (a character by number) and `‹end›` (the input ends here, without newline).
+//! Invisible characters are written `␍` (carriage return), `⏎` (newline in a value), `‹U+00A0›` (a
+//! character by number) and `‹end›` (the input ends here, without newline).
 
 mod directives;
 mod robustness;
@@ -31,7 +30,6 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-/// One case.
 #[derive(Default)]
 struct Case {
     title: String,
@@ -40,7 +38,7 @@ struct Case {
     files: BTreeMap<PathBuf, Vec<u8>>,
     open_files: Option<usize>,
     names: BTreeMap<String, Vec<IpAddr>>,
-    /// What is expected, by the name of the section.
+    /// Expected sections, by name.
     expected: Vec<(String, String)>,
 }
 
@@ -77,7 +75,7 @@ impl Case {
         case
     }
 
-    /// Returns the host on which it is read.
+    /// Returns the host that the case describes.
     fn host(&self) -> Host {
         let plain = Host::plain();
         let sources = Sources::fixed(self.files.clone(), self.variables.clone());
@@ -150,14 +148,15 @@ fn lines(items: &[impl ToString]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// True when `error` says of one of the words in `section` (`not built WORD...`) that it is not.
+/// Returns true if `error` says that one of the words in `section` (`not built WORD...`) is not
+/// built.
 fn names_unbuilt(error: &str, section: &str) -> bool {
     let Some(words) = section.strip_prefix("not built ") else { return false };
     let Some(what) = error.strip_suffix(" is not supported by onward yet") else { return false };
     words.split(' ').any(|word| what.split(['\'', ':']).any(|part| part.starts_with(word)))
 }
 
-/// True when the lines of `expected` occur in `text` in their order.
+/// Returns true if the lines of `expected` occur in `text` in this order.
 fn holds(text: &str, expected: &str) -> bool {
     let mut lines = text.lines().map(str::trim);
     expected.lines().all(|wanted| lines.any(|line| line == wanted.trim()))
@@ -203,18 +202,19 @@ fn the_effective_configuration_of_every_case_means_the_same_on_another_host() {
         };
         let is_long = config.forwards().any(|forward| forward.upstreams.len() > 15);
         if is_long {
-            // More than the language allows to be written out.
+            // More upstreams than the language allows to be written out.
             continue;
         }
-        // Certificates and keys are files there as well, and what other files say is written out.
+        // Certificates and keys are files there as well, and the contents of other files are
+        // written out.
         let sources = Sources::fixed(case.files.clone(), BTreeMap::new());
         let other = Host { workers: 64, default_port: 5300, interfaces: vec![], ..Host::plain() };
         let other = Host { sources, ..other };
         let again = Config::load(config.to_string().as_bytes(), "effective", &other);
         let (again, _) = again.unwrap_or_else(|error| panic!("{}: {error}", case.title));
-        // Nobody writes it: it follows from the host alone.
+        // Never printed, because it depends on the host only.
         let mut config = Config { client_connections_max: again.client_connections_max, ..config };
-        // Instead of host names, their addresses are written, which hold for ever.
+        // Host names are printed as addresses, which are not resolved again.
         for forward in config.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
             forward.host_names.clear();
         }
@@ -224,7 +224,7 @@ fn the_effective_configuration_of_every_case_means_the_same_on_another_host() {
     assert!(loaded_cases > 40, "only {loaded_cases} cases load");
 }
 
-/// Words that a Corefile is made of, and some that it is not.
+/// Words of Corefiles, and some that are invalid.
 fn word() -> impl Strategy<Value = String> {
     let words = [
         "{",
@@ -298,7 +298,7 @@ fn word() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A server block that is right, apart from what it may have in common with others.
+/// A valid server block, except for conflicts with other blocks.
 fn block() -> impl Strategy<Value = String> {
     let key = prop_oneof![
         Just("m"),
@@ -359,7 +359,7 @@ fn block() -> impl Strategy<Value = String> {
     )
 }
 
-/// A small directive that is right, apart from being there twice.
+/// A valid small directive, except for repetition.
 fn stage() -> impl Strategy<Value = String> {
     prop_oneof![
         1 => cache(),
@@ -367,7 +367,7 @@ fn stage() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A cache that is right, apart from options that contradict one another.
+/// A valid cache, except for options that contradict one another.
 fn cache() -> impl Strategy<Value = String> {
     let arguments =
         prop_oneof![Just(""), Just("30"), Just("m"), Just("86400 o\\.p 10.0.0.0/9"), Just("1d")];
@@ -401,7 +401,7 @@ fn cache() -> impl Strategy<Value = String> {
     })
 }
 
-/// A small directive that is right, the cache apart.
+/// A valid small directive other than `cache`.
 fn small_stage() -> impl Strategy<Value = &'static str> {
     prop_oneof![
         Just("template ANY AAAA"),
@@ -493,7 +493,7 @@ proptest! {
 
     #[test]
     fn what_loads_is_written_and_loads_again(blocks in proptest::collection::vec(block(), 1..4)) {
-        // Blocks that contradict one another are refused, and that is all there is to say.
+        // Blocks that contradict one another are refused, and nothing else is to check.
         if let Ok((config, _)) = Config::load(blocks.concat().as_bytes(), "Corefile", &host()) {
             let other = Host { workers: 8, ..Host::plain() };
             let again = Config::load(config.to_string().as_bytes(), "effective", &other);

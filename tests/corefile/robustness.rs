@@ -1,9 +1,9 @@
-//! Corefiles that nobody sane writes: huge, deep, endless, or made of bytes that mean nothing.
+//! Hostile Corefiles: huge, deeply nested, endless, or made of random bytes.
 //!
-//! Each ends with a configuration or with one clear message, in time and memory that grow no
-//! faster than the text. Growth is measured by reading a text once and a smaller one as many times
-//! as it is smaller: what is linear takes as long either way, what is quadratic many times longer
-//! with the larger text. Both are of one length, so a busy machine slows them alike, and no
+//! Each ends with a configuration or with one clear message, in time and memory that grow no faster
+//! than the text. Growth is measured by reading a text once and a text shorter by [`FACTOR`] that
+//! many times: linear work takes the same time in both cases, quadratic work many times longer with
+//! the longer text. Both runs read equally many bytes, so a busy machine slows them alike, and no
 //! absolute time has to hold.
 
 use onward::clock::Clock;
@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// How much larger the larger text is, and what quadratic growth would cost.
+/// Ratio of the two texts' lengths, and cost factor of quadratic growth.
 const FACTOR: usize = 32;
-/// More than the larger text's absence from the processor's caches costs.
+/// Tolerance above the effect of the longer text on the processor's caches.
 const GROWTH_MAX: u32 = 10;
-/// The best of so many counts at most; once it shows no growth, no more are needed.
+/// Maximum number of measurements, of which the best counts; the first without growth ends them.
 const ROUNDS: usize = 10;
 
 fn host(file: &str) -> Host {
@@ -35,7 +35,7 @@ fn refused(text: &str, file: &str) -> String {
     load(text, file).expect_err("it makes no sense")
 }
 
-/// Returns the time that reading `text` this many times takes.
+/// Returns the time of reading `text` this many times.
 fn time(times: usize, text: &str, host: &Host) -> Duration {
     let clock = Clock::start();
     let start = clock.now();
@@ -45,7 +45,7 @@ fn time(times: usize, text: &str, host: &Host) -> Duration {
     clock.now().since(start)
 }
 
-/// `text` of `count`, the larger of the two, with the file that it may refer to.
+/// Checks that reading `text` of `count` takes time in proportion; its second value is a file.
 #[track_caller]
 fn grows_no_faster_than_the_text(count: usize, text: impl Fn(usize) -> (String, String)) {
     let ((less, less_file), (more, more_file)) = (text(count / FACTOR), text(count));
@@ -118,7 +118,7 @@ fn a_million_lines_of_nameservers_are_read_once() {
 }
 
 #[test]
-fn braces_may_be_as_deep_as_they_like() {
+fn braces_may_be_of_any_depth() {
     let deep = |count| format!(". {{\n bind 127.0.0.1 {}\n", "{\n".repeat(count));
     assert!(refused(&deep(100_000), "").ends_with("Error during parsing: Unexpected EOF"));
     let closed = |count| format!("{}{}}}\n", deep(count), "}\n".repeat(count));
@@ -127,7 +127,7 @@ fn braces_may_be_as_deep_as_they_like() {
 }
 
 #[test]
-fn words_and_lines_may_be_as_long_as_they_like() {
+fn words_and_lines_may_be_of_any_length() {
     let name = "x".repeat(10 << 20);
     assert!(refused(&name, "").contains("specified zone is too long: 10485760 > 255"));
     for unit in ["x", "a#b ", "x\"", "\\", "\"a\"b ", "{$A", "${A} ", "\r", "(a) "] {
@@ -136,7 +136,7 @@ fn words_and_lines_may_be_as_long_as_they_like() {
 }
 
 #[test]
-fn bytes_that_mean_nothing_are_ordinary_or_told_of() {
+fn unusual_bytes_are_accepted_or_reported() {
     let (config, warnings) = load("m\0n {\n bind 127.0.0.1\n}\n", "").unwrap();
     assert_eq!(config.blocks[0].keys[0].zone.to_string(), "m\\000n.");
     assert_eq!(
@@ -150,7 +150,7 @@ fn bytes_that_mean_nothing_are_ordinary_or_told_of() {
 }
 
 #[test]
-fn networks_taken_apart_are_counted() {
+fn networks_split_into_zones_are_limited() {
     let networks = numbered(10_000, |number| format!("{}/25 ", address(number << 8 & 0xFF_FFFF)));
     let error = refused(&format!("{networks} {{\n}}\n"), "");
     assert!(error.ends_with("more than 1000000 zones, counting the zones of networks"), "{error}");
@@ -159,7 +159,7 @@ fn networks_taken_apart_are_counted() {
 }
 
 #[test]
-fn zones_times_addresses_are_counted() {
+fn zones_times_addresses_are_limited() {
     let keys = numbered(3_000, |number| format!("z{number} "));
     let addresses = numbered(1_000, |number| format!(" {}", address(number)));
     let error = refused(&format!("{keys} {{\n bind{addresses}\n}}\n"), "");
@@ -167,7 +167,7 @@ fn zones_times_addresses_are_counted() {
 }
 
 #[test]
-fn warnings_end() {
+fn the_number_of_warnings_is_limited() {
     let keys = numbered(10_000, |number| format!("{number} "));
     let (_, warnings) = load(&format!("{keys} {{\n bind 127.0.0.1\n}}\n"), "").unwrap();
     assert_eq!(warnings.len(), WARNINGS_MAX + 1);
@@ -183,7 +183,7 @@ fn a_variable_that_is_not_set_leaves_nothing_behind() {
 }
 
 #[test]
-fn imports_that_lead_back_end() {
+fn import_loops_end() {
     let error = refused("import file\n", "import file\n");
     assert!(error.contains("/dir/file:1") && error.contains("import depth"), "{error}");
     let error = refused("import file\n", "m {\n}\nimport file\nimport file\n");

@@ -1,9 +1,9 @@
-//! A parsed Corefile, written down and parsed again, is the same tree.
+//! A parsed Corefile that is written out and parsed again gives the same tree.
 //!
-//! The same: keys, directives and words, and which words share a line; not the lines themselves.
-//! What was imported or came from a variable is written out, so a few trees cannot be written:
-//! words that no quoting can express, and words that only an import could put where they are.
-//! Those are left out, and counted, lest all of them are.
+//! Compared are keys, directives and words, and which words share a line; not line numbers. Imports
+//! and variables are written out expanded, so a few trees cannot be written: words that no quoting
+//! can express, and words that only an import can place there. Those are skipped, and counted to
+//! ensure that not all are.
 
 use onward::corefile::{Block, Corefile, Sources, Token, parse};
 use proptest::prelude::{ProptestConfig, Strategy, prop_assert_eq, prop_oneof, proptest};
@@ -15,7 +15,7 @@ fn sources() -> Sources {
     Sources::fixed(files, BTreeMap::from([("E".to_owned(), "two words".to_owned())]))
 }
 
-/// The word as it is to be typed; `None` if it cannot be.
+/// The word as written in a Corefile; `None` if that is impossible.
 fn typed(word: &str) -> Option<String> {
     if word.contains("{$") || word.contains("{%") {
         return None;
@@ -26,7 +26,8 @@ fn typed(word: &str) -> Option<String> {
     if plain {
         return Some(word.to_owned());
     }
-    // Only a quote is escaped, so a backslash before one or at the end would not stay what it is.
+    // Only a quote is escaped, so a backslash before a quote or at the end would change its
+    // meaning.
     let fits = !word.contains("\\\"") && !word.ends_with('\\');
     fits.then(|| format!("\"{}\"", word.replace('"', "\\\"")))
 }
@@ -36,9 +37,9 @@ fn shares_line(last: &Token, next: &Token) -> bool {
     last.place.file == next.place.file && last.place.line + newlines == next.place.line
 }
 
-/// The text of a block; `None` if there is none.
+/// The text of a block; `None` if it cannot be written.
 fn written(block: &Block, is_last: bool) -> Option<String> {
-    // An empty word is no key, and keeps the first one from being an import.
+    // An empty word is not a key, and prevents the first key from being taken for an import.
     let mut text = "\"\"".to_owned();
     for (place, key) in block.keys.iter().enumerate() {
         let comma = if place + 1 < block.keys.len() { "," } else { "" };
@@ -79,7 +80,8 @@ fn written(block: &Block, is_last: bool) -> Option<String> {
     Some(text + "\n}\n")
 }
 
-/// What makes a tree: each block's keys, and each directive's words with what stands before them.
+/// Contents of a tree: each block's keys, and each directive's words with their preceding white
+/// space.
 type Shape = Vec<(Vec<String>, Vec<(String, String)>)>;
 
 fn shape(corefile: &Corefile) -> Shape {
@@ -101,8 +103,8 @@ fn shape(corefile: &Corefile) -> Shape {
     corefile.blocks.iter().map(block).collect()
 }
 
-/// The tree of `text` and that of what is written of it; `None` if there is no tree or it cannot
-/// be written.
+/// The tree of `text` and that of its written form; `None` if there is no tree or it cannot be
+/// written.
 fn trees(text: &[u8]) -> Option<(Shape, Shape)> {
     let tree = parse(text, "Corefile", &sources()).ok()?;
     let count = tree.blocks.len();

@@ -1,10 +1,10 @@
-//! Directives of a block together, against a model of what they mean.
+//! Combinations of a block's directives, compared with a model of their documented meaning.
 //!
 //! One or two server blocks have some of `rewrite`, `dns64`, `cache`, `template` and `hosts` before
-//! `forward`; the second one gets the queries that the first one's view leaves. The model is the
-//! order of directives, written down: it has no packets, no waiting and no time. Replies must have
-//! its response code and records, and upstreams must be asked what it asks, no more and no less.
-//! What fails is shrunk to the few directives and queries that it takes.
+//! `forward`; the second block gets the queries that do not match the first one's view. The model
+//! applies the directives in their order, without packets, waiting or time. Replies must have the
+//! model's response code and records, and exactly the model's queries must reach upstreams. Failing
+//! cases are shrunk to few directives and queries.
 
 use crate::common::wire::{Ask, question_of, word_at};
 use crate::stages::rewrite_zone::{name_of, respond};
@@ -20,7 +20,7 @@ const TXT: u16 = 16;
 const AAAA: u16 = 28;
 const SERVFAIL: u16 = 2;
 const NXDOMAIN: u16 = 3;
-/// Names of clients. Those below `cl` are asked below `up.test` if there is a `rewrite`.
+/// Names queried by clients. Those below `cl` go upstream below `up.test` if there is a `rewrite`.
 const NAMES: [&str; 12] = [
     "a.up.test",
     "A.cl",
@@ -43,7 +43,7 @@ struct Block {
     dns64: bool,
     cache: bool,
     template: bool,
-    /// Whether it goes on with names that it does not know.
+    /// Fallthrough for unknown names, if there is a `hosts`.
     hosts: Option<bool>,
 }
 
@@ -56,7 +56,7 @@ enum View {
 
 #[derive(Clone, Debug)]
 struct Plan {
-    /// The queries that the first block gets; the second one gets the others.
+    /// View of the first block; the second one gets all other queries.
     view: Option<View>,
     blocks: [Block; 2],
 }
@@ -114,20 +114,20 @@ impl Plan {
     }
 }
 
-/// What a server with these blocks does.
+/// The model of a server with these blocks.
 struct Model<'a> {
     plan: &'a Plan,
-    /// Block, name and type of what its cache has.
+    /// Block, name and type of each cached answer.
     cached: BTreeSet<(usize, String, u16)>,
-    /// Names and types that the upstream was asked for by this query.
+    /// Names and types that this query has sent upstream.
     asked: Vec<(String, u16)>,
 }
 
 impl Model<'_> {
-    /// The whole server: the block that the views choose, and its directives in their order.
+    /// The whole server: the block selected by the views, and its directives in their order.
     fn answer(&mut self, client: usize, name: &str, rtype: u16) -> Reply {
         let is_first = self.plan.view.is_none_or(|view| match view {
-            // The first client has the port 1.
+            // The first client has port 1.
             View::OddPorts => client.is_multiple_of(2),
             View::AddressesOfIpv6 => rtype == AAAA,
             View::LongNames => name.split('.').count() > 2,
@@ -152,7 +152,7 @@ impl Model<'_> {
         if answer.is_empty() { reply } else { Reply { rcode: 0, answer } }
     }
 
-    /// `rewrite` before what stands behind it: the client sees its own names.
+    /// `rewrite` around the following directives: the client sees its own names.
     fn rewritten(&mut self, block: usize, name: &str, rtype: u16) -> Reply {
         let inner = name.strip_suffix(".cl").filter(|_| self.plan.blocks[block].rewrite);
         let Some(label) = inner else { return self.kept(block, name, rtype) };
@@ -166,8 +166,8 @@ impl Model<'_> {
         reply
     }
 
-    /// `cache`, `template`, `hosts` and `forward`. What was asked once is not asked again, as no
-    /// time passes.
+    /// `cache`, `template`, `hosts` and `forward`. No question goes upstream twice, because no time
+    /// passes.
     fn kept(&mut self, block: usize, name: &str, rtype: u16) -> Reply {
         let Block { cache, template, hosts, .. } = self.plan.blocks[block];
         let one = |rtype, data: &str| {
@@ -194,7 +194,7 @@ impl Model<'_> {
     }
 }
 
-/// A message as the model has it; names in lower case.
+/// A message in the form of the model, with names in lower case.
 fn read(bytes: &[u8]) -> Reply {
     let message = Message::from_octets(bytes).expect("a message");
     let records = message.answer().expect("an answer").map(|record| {
@@ -207,7 +207,7 @@ fn read(bytes: &[u8]) -> Reply {
     Reply { rcode: word_at(bytes, 2) & 15, answer: records.collect() }
 }
 
-/// Asks, plays the upstream, and returns the reply with what the upstream was asked.
+/// Sends a query, plays the upstream, and returns the reply and the questions of upstream queries.
 fn ask(world: &mut World, number: usize, ask: &Ask) -> (Reply, Vec<(String, u16)>) {
     world.ask_as(client(number), ask);
     world.settle();
@@ -252,7 +252,7 @@ fn queries() -> impl Strategy<Value = Vec<Query>> {
     proptest::collection::vec((0..4_usize, 0..NAMES.len(), 0..3_usize), 1..24)
 }
 
-/// The seed of the cases is fixed, so that each run is the same.
+/// A fixed seed makes all runs equal.
 fn cases() -> ProptestConfig {
     let rng_seed = proptest::test_runner::RngSeed::Fixed(21);
     ProptestConfig { rng_seed, failure_persistence: None, ..ProptestConfig::with_cases(400) }

@@ -1,7 +1,7 @@
 //! Disturbances of live UDP flows: forgotten by connection tracking, unreachable, moved.
 //!
-//! Each test makes one disturbance and checks which queries fail, what is counted, and that service
-//! is normal afterwards.
+//! Each test makes one disturbance and checks the failed queries, the counters, and normal service
+//! afterwards.
 
 use super::lab::{Lab, inside, ip, nft, succeed};
 use super::site::{BOUND, SPREAD, Site, backend, virtual_site};

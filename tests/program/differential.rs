@@ -1,8 +1,8 @@
-//! Zones in nsd, named and onward, and whether all answer alike.
+//! Zones in nsd, named and onward, whose answers must be alike.
 //!
-//! The zones and the questions follow from a seed. Every difference between an answer of ours and
-//! another server's is explained by a row of the table [`known`], or fails the test. Signed zones
-//! are signed by `dnssec-signzone`. Skipped aloud where a program is not installed (Debian: nsd,
+//! Zones and questions are generated from a seed. Every difference between an answer of onward and
+//! of another server must match a row of the table [`known`]. Signed zones are signed by
+//! `dnssec-signzone`. Skipped, with a message, where a program is not installed (Debian: nsd,
 //! bind9, bind9-utils).
 
 mod ask;
@@ -22,10 +22,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const SEED: u64 = 20_261_130;
-/// Differences that are shown.
+/// Maximum number of printed differences.
 const SHOWN_MAX: usize = 12;
 
-/// Writes the zone files, signed where that can be.
+/// Writes the zone files, and signs them where possible.
 fn write(directory: &Path, zones: &[Zone]) {
     let signs = is_installed("dnssec-signzone") && is_installed("dnssec-keygen");
     let mut signing = Vec::new();
@@ -92,7 +92,7 @@ fn ours(directory: &Path, zones: &[Zone]) -> (Program, SocketAddr) {
     onward_in(directory, &["--conf", "Corefile", "--workers", "1"])
 }
 
-/// Asks for the last zone until there is an answer with authority.
+/// Queries the last zone until the answer is authoritative.
 fn wait_until_loaded(server: SocketAddr, zone: &str) {
     let question = Question { name: zone.to_owned(), rtype: zones::SOA, dnssec_ok: false };
     let begin = Instant::now();
@@ -111,8 +111,8 @@ fn wait_until_loaded(server: SocketAddr, zone: &str) {
     }
 }
 
-/// The differences between our answers and another server's that no row explains, as text. Counts
-/// those that one does.
+/// Returns the differences between our answers and another server's that no row explains, as text,
+/// and counts the explained ones.
 fn compare(
     maker: Maker,
     (questions, ours, theirs): (&[Question], &[Answer], &[Answer]),

@@ -15,7 +15,7 @@ pub(super) use super::until::TIMEOUT;
 /// A program that runs until it is dropped.
 pub(super) struct Program {
     child: Child,
-    /// Its output lines, once read.
+    /// Lines of its output, once read.
     lines: Option<Receiver<String>>,
 }
 

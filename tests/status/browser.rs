@@ -1,7 +1,7 @@
-//! The status page as Chromium draws it: nothing overflows, nothing complains, and it stays live.
+//! The status page in Chromium: no overflow, no console error, and live updates.
 //!
-//! The page stands in a frame as wide as the window that is meant, because a browser's own window
-//! has a least width; a script beside the frame measures it. Skipped aloud without Chromium.
+//! The page is in a frame of the tested width, because a browser's own window has a minimum width;
+//! a script beside the frame measures it. Without Chromium the tests print that they are skipped.
 
 use super::fixtures::{EVIL, crowd, fresh, hostile, ordinary};
 use super::serving::{Server, response};
@@ -11,13 +11,13 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-/// What the admin room sends with the page.
+/// Headers that the server sends with the page.
 const POLICY: &str = "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; \
                       script-src 'unsafe-inline'; img-src data:; connect-src 'self'\r\n";
-/// Windows of telephones, of half a screen, and of a wall.
+/// Widths of phones, of half a screen, and of a large screen.
 const WIDTHS: [u32; 6] = [320, 400, 820, 1090, 1300, 1600];
 
-/// Chromium, by the name it has here.
+/// The installed name of Chromium.
 fn chromium() -> Option<&'static str> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let found = names.into_iter().find(|name| {
@@ -30,8 +30,8 @@ fn chromium() -> Option<&'static str> {
     found
 }
 
-/// Returns what is measured of the page in a frame `width` wide after some seconds of its life, and
-/// what the browser complained of. `next` makes the page anew each time it is asked for.
+/// Returns the measurements of the page in a frame `width` wide after a few seconds, and the
+/// browser's error messages. `next` makes the page for each request.
 fn measured(
     browser: &str,
     name: &str,
@@ -60,7 +60,7 @@ fn measured(
         let _ = stream.write_all(answer.as_bytes());
     });
     let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chromium-{name}-{width}"));
-    // A browser that hangs ends all the same, and with nothing measured.
+    // A browser that hangs is killed and yields no measurement.
     let output = Command::new("timeout")
         .args(["120", browser])
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
@@ -103,7 +103,7 @@ fn it_fits_windows_of_any_width() {
 }
 
 #[test]
-fn it_fits_whatever_is_in_it() {
+fn it_fits_with_any_contents() {
     let Some(browser) = chromium() else { return };
     fits(browser, "crowd", &crowd(), &[400, 1600]);
     for (at, evil) in [EVIL[0].to_owned(), EVIL[3].repeat(9), "w".repeat(300)].iter().enumerate() {
@@ -112,7 +112,7 @@ fn it_fits_whatever_is_in_it() {
 }
 
 #[test]
-fn it_shows_what_is_new_without_being_loaded_again() {
+fn it_updates_without_a_page_reload() {
     let Some(browser) = chromium() else { return };
     let mut asked = 0;
     let (dom, complaints) = measured(browser, "live", 1200, move || {
@@ -126,7 +126,7 @@ fn it_shows_what_is_new_without_being_loaded_again() {
 }
 
 #[test]
-fn it_says_when_nobody_answers() {
+fn it_says_when_the_server_does_not_respond() {
     let Some(browser) = chromium() else { return };
     let mut asked = 0;
     let (dom, _) = measured(browser, "gone", 1200, move || {

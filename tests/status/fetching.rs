@@ -1,6 +1,6 @@
-//! Asking for a status over a socket: what answers may be slow, broken, endless or absent.
+//! Fetching a status over a socket: slow, broken, endless and absent responses.
 //!
-//! The server is scripted; nothing here waits longer than a fraction of a second of its own.
+//! The server is scripted; each test waits for a fraction of a second at most.
 
 use super::fixtures::ordinary;
 use super::serving::{Server, response};
@@ -31,19 +31,19 @@ fn json(status: &Status) -> String {
 fn a_status_arrives_whole() {
     let server = Server::start(|path, stream| {
         assert_eq!(path, "/status.json");
-        // In pieces, as a network may deliver it.
+        // In pieces, as over a network.
         for piece in json(&ordinary()).as_bytes().chunks(777) {
             stream.write_all(piece).unwrap();
         }
     });
     let status = ask(&server.address.to_string(), TIMEOUT).unwrap();
-    // As read, because decimals may be off by a bit.
+    // Compared in printed form, because decimals may differ in the last bit.
     assert!(printed(&status) == printed(&ordinary()), "{}", printed(&status));
     assert_eq!(status.traffic.replies, ordinary().traffic.replies);
 }
 
 #[test]
-fn what_is_no_status_is_refused_with_advice() {
+fn an_invalid_status_is_refused_with_advice() {
     refuses("", "ended early");
     refuses("garbage\u{1b}[2J\r\n\r\n", "is not HTTP");
     refuses("HTTP/1.1 404 Not Found\r\n\r\n", "check that the Corefile has `status`");
@@ -60,11 +60,11 @@ fn what_is_no_status_is_refused_with_advice() {
 }
 
 #[test]
-fn an_answer_of_any_size_is_held_within_bounds() {
+fn a_response_of_any_size_is_bounded() {
     let server = Server::start(|_, stream| {
         let head = "HTTP/1.1 200 OK\r\n\r\n[";
         let mut written = stream.write_all(head.as_bytes());
-        // Endless, until the other side has had enough.
+        // Endless, until the client closes the connection.
         for _ in 0..=10 * (BYTES_MAX >> 16) {
             written = written.and_then(|()| stream.write_all(&[b' '; 1 << 16]));
         }
@@ -75,13 +75,13 @@ fn an_answer_of_any_size_is_held_within_bounds() {
 }
 
 #[test]
-fn whoever_is_slow_is_left() {
+fn a_slow_server_times_out() {
     let brief = Duration::from_millis(200);
-    // Nobody accepts; the kernel alone takes the connection.
+    // The listener never accepts; only the kernel completes the handshake.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let error = ask(&silent.local_addr().unwrap().to_string(), brief).unwrap_err();
     assert!(matches!(error, FetchError::TimedOut), "{error}");
-    // A byte now and then would go on for minutes if each had its own time.
+    // Occasional bytes would take minutes if each restarted the timeout.
     let server = Server::start(|_, stream| {
         let (_nobody, nothing) = crossbeam_channel::bounded::<()>(0);
         while stream.write_all(b"H").is_ok() {
@@ -93,7 +93,7 @@ fn whoever_is_slow_is_left() {
 }
 
 #[test]
-fn who_is_not_there_is_named_with_advice() {
+fn an_unreachable_server_is_named_with_advice() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = ask(&gone.to_string(), TIMEOUT).unwrap_err().to_string();
     assert!(

@@ -1,13 +1,13 @@
-//! Statuses to draw: an ordinary day, an evil one, a crowd, and nothing at all.
+//! Statuses to draw: an ordinary one, a hostile one, an overfull one, and an empty one.
 //!
-//! All are made by arithmetic, so that each run draws the same. What is wrong in the ordinary
-//! day is what a reader should find: one upstream is being probed and gets less than its share.
+//! All are computed, so that each run draws the same. The ordinary one has one defect to find: an
+//! upstream that is being probed and gets less than its share.
 
 use onward::status::{
     Cache, Count, Health, HostsFile, Latency, Pool, Status, Top, Traffic, Upstream, Worker,
 };
 
-/// Numbers that look like life, from 0 to 1.
+/// Plausible numbers, from 0 to 1.
 fn noise(seed: usize, at: usize) -> f64 {
     let mixed = (seed as u64 * 1_000_003 + at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) as f64 / (1 << 24) as f64
@@ -21,7 +21,7 @@ fn latency(p50: f64) -> Latency {
     Latency { p50_ms: p50, p90_ms: p50 * 3.1, p99_ms: p50 * 11.7 }
 }
 
-/// A resolver host on an ordinary day.
+/// An ordinary resolver host.
 pub(super) fn ordinary() -> Status {
     let addresses =
         ["198.51.100.53:53", "203.0.113.53:53", "[2001:db8:0:53::1]:53", "192.0.2.153:5353"];
@@ -181,8 +181,8 @@ fn ordinary_top() -> Top {
     }
 }
 
-/// Returns what strangers and a broken clock can do to it: `text` wherever there is text, numbers
-/// that are none.
+/// Returns a status distorted by hostile clients and a broken clock: `text` in every string, and
+/// invalid numbers.
 pub(super) fn hostile(text: &str) -> Status {
     let mut status = ordinary();
     let evil = || text.to_owned();
@@ -223,7 +223,7 @@ pub(super) fn hostile(text: &str) -> Status {
     status
 }
 
-/// What a page or a screen should survive if it meets it in a name.
+/// Hostile strings for names, which a page or screen must survive.
 pub(super) const EVIL: [&str; 6] = [
     "\"><script>alert(1)</script>",
     "' onmouseover='alert(1)",
@@ -266,7 +266,7 @@ fn hosts_file() -> HostsFile {
     }
 }
 
-/// Just started: configured, and nobody has asked yet.
+/// Just started: configured, and without any query.
 pub(super) fn fresh() -> Status {
     let upstream = Upstream { address: "198.51.100.53:53".into(), ..Upstream::default() };
     Status {

@@ -1,8 +1,7 @@
-//! What people look at: the status page, `onward top`, the dashboard and the alert rules.
+//! The status page, `onward top`, the dashboard and the alert rules.
 //!
-//! [`page`] and [`browser`] are about the page, as markup and as Chromium draws it; [`screen`],
-//! [`fetching`] and [`snapshot`] about `onward top`; [`tuning`] about the files for Grafana and
-//! Prometheus.
+//! [`page`] and [`browser`] test the page, as markup and in Chromium; [`screen`], [`fetching`] and
+//! [`snapshot`] test `onward top`; [`tuning`] tests the files for Grafana and Prometheus.
 
 mod browser;
 mod fetching;

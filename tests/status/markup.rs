@@ -1,13 +1,12 @@
-//! A checker for markup: every tag closed in order, every attribute quoted, nothing loose.
+//! A checker for markup: every tag closed in order, every attribute quoted, all text escaped.
 //!
-//! It reads the page as the XML that it is written as, without sharing anything with the code
-//! that writes it. What it hands back are the elements and their attributes, for the tests to
-//! look for what must not be there.
+//! It parses the page as XML, independent of the code that writes it, and returns the elements and
+//! their attributes, so that tests can search for forbidden ones.
 
 /// An element: its name, and its attributes with their values.
 pub(super) type Element = (String, Vec<(String, String)>);
 
-/// All elements of a document; the first fault as an error.
+/// Returns all elements of a document, or the first error.
 pub(super) fn elements(document: &str) -> Result<Vec<Element>, String> {
     let mut rest = document.strip_prefix("<!doctype html>").ok_or("no doctype")?;
     let (mut open, mut found) = (Vec::<String>::new(), Vec::new());
@@ -44,7 +43,7 @@ pub(super) fn elements(document: &str) -> Result<Vec<Element>, String> {
     }
 }
 
-/// Returns the text between tags, whose special characters are all in entities.
+/// Returns an error unless the special characters of the text between tags are entities.
 fn loose(text: &str) -> Result<(), String> {
     if text.contains(['<', '>']) {
         return Err(format!("a loose < or > in {text:.80}"));

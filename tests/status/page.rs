@@ -1,6 +1,6 @@
-//! The status page as markup: well-formed whatever is in it, bounded, and telling.
+//! The status page as markup: well-formed with any contents, bounded, and complete.
 //!
-//! What Chromium makes of it is tested beside this.
+//! Its rendering in Chromium is tested in `browser`.
 
 use super::fixtures::{EVIL, crowd, fresh, hostile, ordinary};
 use super::markup::{Element, elements};
@@ -12,7 +12,7 @@ fn parsed(page: &str) -> Vec<Element> {
     elements(page).unwrap_or_else(|fault| panic!("{fault}"))
 }
 
-/// Its text without script, style and markup.
+/// The page's text without script, style and markup.
 fn read(page: &str) -> String {
     let body = page.split_once("<body>").unwrap().1;
     let body = body.split_once("<script>").unwrap().0;
@@ -30,7 +30,7 @@ fn shows(status: &Status, words: &[&str]) {
 }
 
 #[test]
-fn an_ordinary_day_is_told_in_numbers() {
+fn an_ordinary_status_is_shown_in_numbers() {
     let status = ordinary();
     parsed(&page(&status));
     shows(
@@ -74,7 +74,7 @@ fn nothing_breaks_out_of_the_text() {
 }
 
 #[test]
-fn the_page_does_nothing_and_fetches_nothing() {
+fn the_page_has_no_handlers_and_fetches_nothing() {
     for status in [ordinary(), crowd(), Status::default()] {
         let page = page(&status);
         for (name, attributes) in parsed(&page) {
@@ -91,7 +91,7 @@ fn the_page_does_nothing_and_fetches_nothing() {
 }
 
 #[test]
-fn what_is_too_much_is_counted() {
+fn rows_beyond_the_limit_are_counted() {
     let page = page(&crowd());
     let all = parsed(&page);
     let rows = all.iter().filter(|(name, _)| name == "tr").count();
@@ -99,7 +99,7 @@ fn what_is_too_much_is_counted() {
     assert!(rows <= rows_max, "{rows} rows");
     assert!(page.len() < 3 << 19, "{} bytes", page.len());
     shows(&crowd(), &["and 21 more", "and 44 more", "and 27 more", "and 30 more"]);
-    // The longest that there can be: each string at its bound, in its tooltip, too.
+    // The longest possible page: each string at its maximum length, in its tooltip, too.
     let mut worst = crowd();
     for upstream in &mut worst.upstreams {
         upstream.address = "\u{10ffff}".repeat(100_000);
@@ -126,7 +126,7 @@ fn nothing_to_show_looks_deliberate() {
 }
 
 #[test]
-fn health_is_told_in_words() {
+fn health_is_described_in_words() {
     let with = |healths: &[Health]| {
         let mut status = ordinary();
         status.upstreams.truncate(healths.len());
@@ -144,7 +144,7 @@ fn health_is_told_in_words() {
 }
 
 #[test]
-fn drawings_are_told_in_words() {
+fn charts_are_described_in_words() {
     let page = page(&ordinary());
     let all = parsed(&page);
     for (_, attributes) in all.iter().filter(|(name, _)| name == "svg") {

@@ -1,7 +1,7 @@
 //! `onward top` on terminals of several sizes, drawn into memory.
 //!
-//! What is looked for are the words that a reader needs; what must never be there are characters
-//! that a terminal would obey.
+//! Tests search for the words that a reader needs, and for control characters, which must never
+//! occur.
 
 use super::fixtures::{EVIL, crowd, fresh, hostile, ordinary};
 use onward::moment::Moment;
@@ -12,7 +12,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::time::Duration;
 
-/// A terminal of telephones, of habit, and of walls.
+/// Sizes of a phone's, a common, and a large terminal.
 const SIZES: [(u16, u16); 3] = [(40, 10), (80, 24), (200, 60)];
 
 fn view(status: Status) -> View {
@@ -47,7 +47,7 @@ fn shows(lines: &[String], words: &[&str]) {
 }
 
 #[test]
-fn a_screen_of_habit_shows_what_matters() {
+fn a_common_screen_shows_the_essentials() {
     let lines = drawn(&mut view(ordinary()), (80, 24), at(0));
     shows(&lines, &["queries 44.3 k/s", "p99 1.10 ms", "1 of 4 upstreams probing"]);
     shows(&lines, &["198.51.100.53:53", "● up", "▲ probing", "│··", "Workers", "82 %", "1,204"]);
@@ -65,7 +65,7 @@ fn a_wide_screen_shows_all_of_it() {
 }
 
 #[test]
-fn what_does_not_fit_is_reached_with_keys() {
+fn rows_that_do_not_fit_are_reached_with_keys() {
     let mut view = view(ordinary());
     let small = (40, 10);
     shows(&drawn(&mut view, small, at(0)), &["queries", "Upstreams"]);
@@ -88,14 +88,14 @@ fn what_does_not_fit_is_reached_with_keys() {
     press(&mut view, KeyCode::Right);
     press(&mut view, KeyCode::Left);
     shows(&drawn(&mut view, small, at(0)), &["Upstreams"]);
-    // A larger window than that which was scrolled in.
+    // A larger window than the one that was scrolled.
     press(&mut view, KeyCode::End);
     drawn(&mut view, small, at(0));
     shows(&drawn(&mut view, (200, 60), at(0)), &["Upstreams", "Workers"]);
 }
 
 #[test]
-fn the_keys_that_end_it() {
+fn quit_keys_end_it() {
     for (code, modifiers, ends) in [
         (KeyCode::Char('q'), KeyModifiers::NONE, true),
         (KeyCode::Esc, KeyModifiers::NONE, true),
@@ -139,7 +139,7 @@ fn no_screen_obeys_a_name() {
     }
 }
 
-/// Printable ASCII, and the few other characters that the drawings are made of.
+/// Printable ASCII, and the few other characters of the drawings.
 fn is_harmless(c: char) -> bool {
     (' '..='~').contains(&c) || "µ–…●▲✕│·░▁▂▃▄▅▆▇█↑↓".contains(c)
 }
@@ -157,7 +157,7 @@ fn screens_of_any_size_are_drawn() {
 }
 
 #[test]
-fn what_is_too_much_is_counted_and_what_is_missing_is_said() {
+fn rows_beyond_the_limit_are_counted_and_missing_data_is_mentioned() {
     let text = printed(&crowd());
     for word in ["and 21 more", "and 44 more", "and 27 more", "and 30 more"] {
         assert!(text.contains(word), "no {word:?}");

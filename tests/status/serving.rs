@@ -1,7 +1,7 @@
-//! A server for one test: answers each connection with what the test says.
+//! A scripted HTTP server for one test.
 //!
-//! Blocking, one connection after the other, on a port that the kernel chose; it ends with the
-//! test. It knows of HTTP just where a request ends.
+//! Blocking, one connection after the other, on a port chosen by the kernel; it ends with the test.
+//! Of HTTP it parses only the end of a request.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,7 +18,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Hands each request's path and its connection to `answer`.
+    /// Passes each request's path and connection to `answer`.
     pub(super) fn start(mut answer: impl FnMut(&str, &mut TcpStream) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -35,11 +35,11 @@ impl Server {
         Self { address, stop, thread: Some(thread) }
     }
 
-    /// Answers all requests with these bytes.
+    /// Answers each request with these bytes.
     pub(super) fn with_bytes(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
         Self::start(move |_, stream| {
-            // Whoever asks may have enough before the end.
+            // The client may close the connection before the end.
             let _ = stream.write_all(&bytes);
         })
     }
@@ -54,7 +54,7 @@ impl Drop for Server {
     }
 }
 
-/// An answer as a browser or `onward top` expects it.
+/// A response as a browser or `onward top` expects it.
 pub(super) fn response(kind: &str, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{headers}\

@@ -1,6 +1,6 @@
-//! `onward top` as a program: `--once` for scripts, and what it says where it cannot work.
+//! `onward top` as a program: `--once` for scripts, and errors where it cannot work.
 //!
-//! The real binary against a scripted server.
+//! Runs the real binary with a scripted server.
 
 use super::fixtures::{EVIL, hostile, ordinary};
 use super::serving::{Server, response};
@@ -19,7 +19,7 @@ fn once(status: &Status) -> Output {
 }
 
 #[test]
-fn once_prints_all_of_it_and_ends_well() {
+fn once_prints_everything_and_succeeds() {
     let output = once(&ordinary());
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -38,7 +38,7 @@ fn once_prints_all_of_it_and_ends_well() {
 }
 
 #[test]
-fn what_strangers_sent_is_spelt_out() {
+fn hostile_names_are_escaped() {
     let mut status = ordinary();
     status.top = hostile(EVIL[3]).top;
     status.top.names.iter_mut().for_each(|line| line.rate = 0.0);
@@ -64,7 +64,7 @@ fn without_an_answer_it_says_what_to_do_and_fails() {
 }
 
 #[test]
-fn without_a_terminal_it_names_the_way() {
+fn without_a_terminal_it_names_the_alternative() {
     let output = top(&["192.0.2.1:1"]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();

@@ -1,7 +1,7 @@
-//! The dashboard and the alert rules: they parse, and name only what onward exposes.
+//! The dashboard and the alert rules: they parse, and name only metrics that onward exports.
 //!
-//! [`METRICS`] is the list of all that onward tells Prometheus and these files may use. The rules
-//! are tried on made-up series by promtool, skipped aloud without it.
+//! [`METRICS`] lists all metrics that these files may use. promtool tests the rules on made-up
+//! series; without it these tests print that they are skipped.
 
 use crate::installed::is_installed;
 use crate::metrics::METRICS;
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Added by whoever scrapes.
+/// Labels added by the scraping Prometheus.
 const SCRAPED: [&str; 2] = ["job", "instance"];
 
 fn file(path: &str) -> PathBuf {
@@ -33,7 +33,7 @@ fn promtool(arguments: &[&str]) {
 }
 
 #[test]
-fn the_rules_are_rules() {
+fn promtool_accepts_the_rules() {
     promtool(&["check", "rules", "alerts.yml"]);
 }
 
@@ -61,10 +61,10 @@ fn each_rule_says_what_is_wrong_and_what_to_do() {
 }
 
 #[test]
-fn the_rules_name_only_what_there_is() {
+fn the_rules_name_only_exported_metrics() {
     for path in ["prometheus/alerts.yml", "prometheus/alerts.test.yml"] {
         let text = read(path);
-        // Without the sentences for people, and without the names that files are known by.
+        // Without descriptions, and without file names.
         let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
         let expressions: String = lines.collect::<Vec<_>>().join("\n");
         assert_eq!(unknown(&expressions), Vec::<String>::new(), "{path}");
@@ -72,7 +72,7 @@ fn the_rules_name_only_what_there_is() {
 }
 
 #[test]
-fn the_dashboard_is_whole_and_names_only_what_there_is() {
+fn the_dashboard_is_complete_and_names_only_exported_metrics() {
     let dashboard: Value = serde_json::from_str(&read("grafana/onward.json")).unwrap();
     assert!(dashboard["schemaVersion"].as_u64().unwrap() >= 41);
     let panels = dashboard["panels"].as_array().unwrap();
@@ -101,7 +101,6 @@ fn the_dashboard_is_whole_and_names_only_what_there_is() {
     assert_eq!(variables[0]["type"], "datasource");
 }
 
-/// The panels of a dashboard do not lie on each other.
 #[test]
 fn no_panel_covers_another() {
     let dashboard: Value = serde_json::from_str(&read("grafana/onward.json")).unwrap();
@@ -116,8 +115,8 @@ fn no_panel_covers_another() {
     }
 }
 
-/// Returns what looks like a metric in an expression and is none of ours, or has a label that it
-/// lacks.
+/// Returns the names in an expression that look like a metric but are not exported, or have an
+/// unknown label.
 fn unknown(expression: &str) -> Vec<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = Vec::new();
@@ -151,7 +150,7 @@ fn unknown(expression: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_is_no_metric_is_found() {
+fn unknown_metrics_are_found() {
     assert!(
         unknown("sum by (to) (rate(onward_upstream_up{to=~\"a\"}[5m])) / up{job=\"b\"}").is_empty()
     );

@@ -1,17 +1,17 @@
-//! Circles among the files of `src`: files that name items of each other, directly or by way of
-//! others, and so can only be understood, tested and moved together.
+//! Circles among the files of `src`: files that name items of each other, directly or through other
+//! files, so that they can only be understood, tested and moved together.
 //!
 //! A file depends on the file that defines an item that it names. A re-export is followed to the
-//! definition and is no dependency by itself, and neither is the declaration of a module. A file
-//! may name the modules that it is inside of, because it is a part of them. What is not seen:
-//! methods called on values, and names in the expansion of another file's macro.
+//! definition; neither it nor a module declaration is a dependency by itself. A file may name its
+//! parent modules, because it is a part of them. Not detected: methods called on values, and names
+//! in the expansion of another file's macro.
 
 use super::source::{Used, paths, production, tokens, without_uses};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Words before the name of an item.
+/// Keywords before the name of an item.
 const ITEMS: [&str; 7] = ["const", "enum", "fn", "static", "struct", "trait", "type"];
-/// Re-exports followed at most, because two globs can name each other.
+/// Maximum number of re-exports followed, because two globs can name each other.
 const HOPS_MAX: usize = 32;
 
 /// A path from the crate's root.
@@ -21,17 +21,17 @@ type Path = Vec<String>;
 #[derive(Debug, Default)]
 pub(crate) struct Files(BTreeMap<Path, File>);
 
-/// One file as its names are read.
+/// The names in one file.
 #[derive(Debug, Default)]
 struct File {
     path: String,
-    /// Names of items.
+    /// Names of items defined here.
     defined: BTreeSet<String>,
-    /// Names that `use` brings in, each with its path. `*`: all names of a module.
+    /// Names imported by `use`, each with its path; `*` for all names of a module.
     imported: Vec<(String, Path)>,
-    /// Names outside of `use` declarations.
+    /// Names outside `use` declarations.
     words: BTreeSet<String>,
-    /// Paths outside of `use` declarations, as written.
+    /// Paths outside `use` declarations, as written.
     paths: Vec<Path>,
 }
 
@@ -99,7 +99,7 @@ impl Files {
         circles
     }
 
-    /// Returns the modules that `module` depends on, each with the names.
+    /// Returns the modules that `module` depends on, each with the names used.
     fn dependencies(&self, module: &Path) -> BTreeMap<&Path, BTreeSet<String>> {
         let file = &self.0[module];
         let used = file.imported.iter().filter(|(name, _)| file.words.contains(name));
@@ -122,7 +122,7 @@ impl Files {
         found
     }
 
-    /// A path from the crate's root, if it is one into this crate.
+    /// The path relative to the crate's root, if it leads into this crate.
     fn absolute(&self, module: &Path, path: &[String]) -> Option<Path> {
         let (first, mut rest) = path.split_first()?;
         let mut base = module.clone();

@@ -1,18 +1,18 @@
-//! What this house is built on, and what stands at its admin listener.
+//! Dependencies of the workspace, and entries of its top directory.
 //!
-//! No async runtime anywhere in the resolved graph, read from `cargo metadata`; a reason beside
-//! each dependency that is not one of the fixed ones; and a top level with nothing but what is
-//! listed here. Each check is a function over text or JSON, and the tests at the foot show that
-//! each fails on a bad sample.
+//! No async runtime in the resolved graph, read from `cargo metadata`; a reason beside each
+//! dependency that is not one of the fixed ones; and a top directory with the listed entries only.
+//! Each check is a function over text or JSON, and the tests at the end show that each fails on a
+//! bad sample.
 
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-/// Runtimes, and what only a runtime needs.
+/// Async runtimes, and crates that only a runtime needs.
 const RUNTIMES: [&str; 5] = ["async-io", "async-std", "futures-executor", "smol", "tokio"];
-/// The dependencies that the design settles; any other needs a reason beside it.
+/// Dependencies fixed by the design; any other needs a reason beside it.
 const FIXED: [&str; 8] = [
     "clap",
     "core_affinity",
@@ -23,7 +23,7 @@ const FIXED: [&str; 8] = [
     "mio",
     "socket2",
 ];
-/// The top level, files whose names begin with a dot aside.
+/// Entries of the top directory, except for dot files.
 const TOP: [&str; 10] = [
     "CHANGELOG.md",
     "Cargo.lock",
@@ -76,7 +76,7 @@ fn metadata() -> Value {
     };
     let mut output = run(&["--offline"]);
     if !output.status.success() {
-        // Packages of other platforms need not have been fetched to build on this one.
+        // Packages of other platforms may be missing from the local registry.
         output = run(&[]);
     }
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -93,12 +93,12 @@ fn resolved(metadata: &Value) -> BTreeSet<String> {
     used.map(|package| text(&package["name"])).collect()
 }
 
-/// The runtimes among some packages.
+/// The runtimes among `packages`.
 fn runtimes(packages: &BTreeSet<String>) -> Vec<&'static str> {
     RUNTIMES.into_iter().filter(|runtime| packages.contains(*runtime)).collect()
 }
 
-/// The dependencies of a manifest that are neither fixed nor below a line of comment.
+/// The dependencies of a manifest that are neither fixed nor preceded by a comment.
 fn unexplained(manifest: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut inside = false;
@@ -108,7 +108,7 @@ fn unexplained(manifest: &str) -> Vec<String> {
         if let Some(table) = line.strip_prefix('[') {
             let table = table.trim_end_matches(']');
             inside = table.ends_with("dependencies");
-            // A table of its own for one dependency.
+            // A table for a single dependency.
             named = table.rsplit_once("dependencies.").map(|(_, name)| name);
         } else if inside && line.contains('=') && !line.starts_with('#') {
             named = line.split(['.', '=', ' ']).next();
@@ -121,7 +121,7 @@ fn unexplained(manifest: &str) -> Vec<String> {
     found
 }
 
-/// Returns the unlisted entries of the top level, and the listed ones that are missing.
+/// Returns the unlisted entries of the top directory, and the listed ones that are missing.
 fn misplaced<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
     let names = paths.filter_map(|path| path.split('/').next());
     let present: BTreeSet<&str> = names.filter(|name| !name.starts_with('.')).collect();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_and_gaps_at_the_top_level_are_found() {
+    fn unlisted_and_missing_entries_of_the_top_level_are_found() {
         let paths = TOP.map(|name| format!("{name}/a"));
         let paths = || paths.iter().map(String::as_str).chain([".ci/run", ".gitignore"]);
         assert!(misplaced(paths()).is_empty());

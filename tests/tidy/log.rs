@@ -7,8 +7,8 @@
 
 use super::source::production;
 
-/// Where an event takes its text from a function: file, variable, and the function's file and
-/// name. A function without a name stands for any text.
+/// Functions that supply an event's text: the event's file and variable, and the function's file
+/// and name. A function without a name stands for any text.
 const BUILT: [(&str, &str, (&str, &str)); 7] = [
     ("src/keeper/mod.rs", "message", ("src/worker/mod.rs", "loop_text")),
     ("src/loader/hosts.rs", "text", ("src/loader/hosts.rs", "skipped_text")),
@@ -81,13 +81,13 @@ impl Source {
         Self { text: text.chars().collect(), code: production(text).chars().collect() }
     }
 
-    /// The arguments of each call that the code spells as `call`.
+    /// The arguments of each call written as `call`.
     fn calls(&self, call: &str) -> Vec<Vec<Part>> {
         let starts = self.occurrences(call).into_iter();
         starts.map(|start| self.arguments(start + call.chars().count())).collect()
     }
 
-    /// The arguments that begin at `from`.
+    /// The arguments starting at `from`.
     fn arguments(&self, from: usize) -> Vec<Part> {
         let (mut found, mut depth, mut start) = (Vec::new(), 0, from);
         for at in from..self.code.len() {
@@ -152,7 +152,7 @@ impl Source {
         self.literals(start..end.unwrap_or(self.code.len()))
     }
 
-    /// The literals with a space in all functions of this name: others are names and units.
+    /// The literals with a space in all functions of this name; those without are names and units.
     fn function(&self, name: &str) -> Vec<String> {
         let mut found = Vec::new();
         for start in self.occurrences(&format!("fn {name}(")) {
@@ -180,7 +180,7 @@ impl Source {
         let mut found = Vec::new();
         let mut at = part.start;
         while at < part.end {
-            // A quote is blank in code, unless it is in a comment.
+            // A quote is blank in code, except in a comment.
             if self.text[at] == '/' && self.text.get(at + 1) == Some(&'/') && self.code[at] == ' ' {
                 at += self.text[at..].iter().take_while(|char| **char != '\n').count();
             } else if self.text[at] == '"' && self.code[at] == ' ' {
@@ -193,7 +193,7 @@ impl Source {
         found
     }
 
-    /// The literal that begins at `at`, and where its last quote is.
+    /// The literal starting at `at`, and the position of its closing quote.
     fn literal(&self, mut at: usize) -> (String, usize) {
         let mut literal = String::new();
         while self.text[at] != '"' {
@@ -222,7 +222,7 @@ impl Source {
     }
 }
 
-/// A text with `*` for each value, which stands between `open` and `close`.
+/// A text with `*` for each value between `open` and `close`.
 fn values_replaced(text: &str, open: char, close: char) -> String {
     let mut replaced = String::new();
     let mut inside = false;
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_other_functions_and_of_nobody_are_told_apart() {
+    fn texts_of_other_functions_are_distinguished() {
         let text = "log.event(&Event::new(Level::Info, R, &reloads));";
         assert_eq!(rows("src/service/mod.rs", text), ["info a * of b"]);
         assert_eq!(rows("src/a.rs", text), ["info the text `reloads` of src/a.rs is not found"]);

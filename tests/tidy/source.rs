@@ -1,20 +1,20 @@
-//! Reading Rust source as text: what is code, what is test, which paths are named.
+//! Reading Rust source as text: code, tests and named paths.
 //!
-//! No parser: comments, strings and characters are blanked, the rest is cut into words, and paths
-//! are what stands around `::` and in `use` declarations. That is all the tidy checks need, and
-//! it errs on the strict side: what it cannot tell from production code counts as such.
+//! Without a parser: comments, strings and characters are blanked, the rest is split into words,
+//! and paths are found around `::` and in `use` declarations. This suffices for the tidy checks and
+//! errs on the strict side: everything that is not clearly test code counts as production code.
 
 use std::ops::Range;
 
-/// A name that a `use` declaration brings in.
+/// A name imported by a `use` declaration.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Used<'a> {
-    /// The name behind `as`.
+    /// The name after `as`.
     pub(crate) name: Option<&'a str>,
     pub(crate) path: Vec<&'a str>,
 }
 
-/// Splits code into what is outside of `use` declarations and what those bring in.
+/// Splits code into the part outside `use` declarations and the names that those import.
 pub(crate) fn without_uses(code: &str) -> (String, Vec<Used<'_>>) {
     let (mut rest, mut used) = (String::with_capacity(code.len()), Vec::new());
     for statement in code.split_inclusive(';') {
@@ -67,7 +67,7 @@ pub(crate) fn paths(code: &str) -> Vec<Vec<&str>> {
     found
 }
 
-/// Reads one branch of a `use` declaration and stops behind it.
+/// Reads one branch of a `use` declaration and stops after it.
 fn use_tree<'a>(tokens: &[&'a str], at: &mut usize, prefix: &[&'a str], found: &mut Vec<Used<'a>>) {
     let mut path = prefix.to_vec();
     let mut alias = None;
@@ -167,7 +167,7 @@ pub(crate) fn code(text: &str) -> String {
     kept
 }
 
-/// The length of the comment, string or character that `rest` starts with; 0 if it does not.
+/// The length of the comment, string or character literal at the start of `rest`, or 0.
 fn opaque(rest: &str, in_word: bool) -> usize {
     let up_to = |from: usize, end: &str| {
         rest[from..].find(end).map_or(rest.len(), |found| from + found + end.len())
@@ -179,7 +179,7 @@ fn opaque(rest: &str, in_word: bool) -> usize {
         return block_comment(rest);
     }
     if rest.starts_with('"') {
-        // As if the opening quote were escaped: it does not end the string.
+        // Skips the opening quote, as if it were escaped.
         let mut escaped = true;
         let end = rest.find(|char| {
             let ends = char == '"' && !escaped;
@@ -207,7 +207,7 @@ fn opaque(rest: &str, in_word: bool) -> usize {
     0
 }
 
-/// The length of a block comment, those inside it included.
+/// The length of a block comment, including nested ones.
 fn block_comment(rest: &str) -> usize {
     let mut depth = 0;
     let mut at = 0;
@@ -224,7 +224,7 @@ fn block_comment(rest: &str) -> usize {
     at
 }
 
-/// The text with a part of it replaced by blanks, lines kept.
+/// The text with a part replaced by blanks, keeping the lines.
 fn blank(text: &str, part: Range<usize>) -> String {
     let blanks: String =
         text[part.clone()].chars().map(|char| if char == '\n' { '\n' } else { ' ' }).collect();

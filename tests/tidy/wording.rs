@@ -1,9 +1,9 @@
-//! Measures of wording: how doc comments begin, and phrases that hide their subject.
+//! Measures of wording: openings of doc comments, and vague phrases.
 //!
-//! A doc comment answers «what is this» with a noun phrase or «what does it do» with a verb, so its
-//! first word, or the one behind `Returns`, is neither an interrogative nor a bare pronoun. The
-//! phrases of [`RIDDLES`] leave the reader to guess a subject or a number. Both are measured over
-//! all files together, and the limits are in `tests/tidy.rs`.
+//! A doc comment opens with a noun phrase or a third-person verb, so its first word, or the one
+//! after `Returns`, is neither an interrogative nor a bare pronoun. The phrases of [`RIDDLES`] have
+//! no clear subject or number. Both are measured over all files together, and the limits are in
+//! `tests/tidy.rs`.
 
 /// Words that a doc comment should not begin with.
 const VAGUE: [&str; 22] = [
@@ -70,7 +70,7 @@ impl Wording {
     }
 }
 
-/// Returns true if the first word is vague, or the word behind a `Returns`.
+/// Returns true if the first word is vague, or the word after `Returns`.
 fn is_vague(comment: &str) -> bool {
     let mut words = comment.split_whitespace().map(bare).skip_while(|word| word == "returns");
     words.next().is_some_and(|word| VAGUE.contains(&&*word))

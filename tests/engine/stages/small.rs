@@ -225,7 +225,7 @@ fn nsid_is_in_every_reply_to_a_query_that_requests_it() {
     world.ask(1, &asks);
     let sent = world.only_sent();
     assert_eq!(word_at(&sent.bytes, sent.bytes.len() - 2), 0, "no upstream is asked for it");
-    // Two coalesced clients, of whom one sent the option.
+    // Two coalesced clients, only one of which sent the option.
     world.ask(2, &ask("a.test", 1).with_edns(1_232));
     assert!(world.respond(sent.connection, &answer(&sent.bytes)));
     let got = world.take_got();

@@ -1,7 +1,7 @@
-//! Questions to a server, many at a time, and its answers as sorted text.
+//! Queries to a server, many at a time, and its answers as sorted text.
 //!
-//! A question goes over UDP with EDNS and 1,232 bytes; where the answer is truncated it is asked
-//! again over TCP. Case of letters is no part of an answer, and neither is the order of records.
+//! A query goes over UDP with EDNS and 1,232 bytes, and again over TCP if the answer is truncated.
+//! Letter case and order of records are ignored in comparisons.
 
 use super::zones::Question;
 use crate::process::TIMEOUT;
@@ -11,9 +11,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-/// Questions that are outstanding at a time.
+/// Maximum number of outstanding queries.
 const WINDOW: usize = 24;
-/// Times that a question is sent.
+/// Maximum number of transmissions of a query.
 const TRIES: usize = 20;
 
 /// An answer.
@@ -21,7 +21,7 @@ const TRIES: usize = 20;
 pub(super) struct Answer {
     pub(super) rcode: u8,
     pub(super) is_authoritative: bool,
-    /// True if TC was set over UDP; the records are those that came over TCP.
+    /// True if TC was set over UDP; the records are those received over TCP.
     pub(super) was_truncated: bool,
     /// The records of each section: owner, TTL, type and data.
     pub(super) sections: [Vec<Record>; 3],
@@ -36,7 +36,7 @@ pub(super) struct Record {
     pub(super) data: String,
 }
 
-/// Asks all questions.
+/// Sends all queries and returns their answers.
 pub(super) fn ask_all(server: SocketAddr, questions: &[Question]) -> Vec<Answer> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(server).unwrap();

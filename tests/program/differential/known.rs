@@ -1,7 +1,7 @@
-//! The differences that are known, each with its reason.
+//! Known differences, each with its reason.
 //!
-//! A difference is in one aspect of an answer. A row of the table explains it or does not; the
-//! first that does counts.
+//! A difference concerns one aspect of an answer. The first row of the table that matches it is its
+//! explanation.
 
 use super::ask::{Answer, Record};
 use super::zones::{A, AAAA, ANY, CNAME, DNAME, NS, Question};
@@ -11,14 +11,14 @@ const NSEC: u16 = 47;
 const SERVFAIL: u8 = 2;
 const NOERROR: u8 = 0;
 
-/// The maker of the other server.
+/// The other server's software.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Maker {
     Nsd,
     Named,
 }
 
-/// A part of an answer that is compared for itself.
+/// A part of an answer that is compared separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Aspect {
     Code,
@@ -28,7 +28,7 @@ pub(super) enum Aspect {
     Additional,
 }
 
-/// A question with two answers.
+/// A question with both answers.
 pub(super) struct Case<'a> {
     pub(super) question: &'a Question,
     pub(super) maker: Maker,
@@ -162,7 +162,7 @@ fn has_chain(answer: &Answer) -> bool {
     answer.sections[0].iter().any(|record| record.rtype == CNAME)
 }
 
-/// Returns true if one alias leads to the owner of another one, and so on in a circle.
+/// Returns true if the answer's aliases form a loop.
 fn is_circle(answer: &Answer) -> bool {
     let aliases = answer.sections[0].iter().filter(|record| record.rtype == CNAME);
     let is_owner = |target: &str| answer.sections[0].iter().any(|record| is_at(record, target));
@@ -175,7 +175,7 @@ fn is_at(record: &Record, target: &str) -> bool {
     record.owner.trim_end_matches('.') == target.trim_end_matches('.')
 }
 
-/// Returns true if all of `part` is in `whole`.
+/// Returns true if `whole` contains all of `part`.
 fn is_beginning(part: &[Record], whole: &[Record]) -> bool {
     part.iter().all(|record| whole.contains(record))
 }

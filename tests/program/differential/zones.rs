@@ -1,19 +1,18 @@
-//! Zones that are made up from a seed, and questions about them.
+//! Zones generated from a seed, and questions about them.
 //!
-//! Names are drawn from few labels, so that they meet: names below names that have no records,
-//! wildcards above and beside them, aliases from anywhere to anywhere, also to what is not there.
-//! Aliases of names, zone cuts and DNAME records have labels of their own, because other servers
-//! refuse a zone where they stand beside or above other records. Only such zones are made as all
-//! three servers load.
+//! Names are drawn from few labels, so that they interact: names below empty non-terminals,
+//! wildcards above and beside them, aliases between any names, also to missing ones. Aliases, zone
+//! cuts and DNAME records have labels of their own, because other servers reject a zone where they
+//! are at or above other records. All zones are valid for all three servers.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// Zones of one seed. The last one is delegated by the one before.
+/// Number of zones of a seed. The last one is delegated by the one before.
 pub(super) const ZONES: usize = 12;
-/// Types that are asked for.
+/// Types of the questions.
 const RTYPES: [u16; 10] = [A, AAAA, TXT, MX, NS, SOA, CNAME, DNAME, DS, ANY];
 pub(super) const A: u16 = 1;
 pub(super) const NS: u16 = 2;
@@ -26,7 +25,6 @@ pub(super) const DNAME: u16 = 39;
 pub(super) const DS: u16 = 43;
 pub(super) const ANY: u16 = 255;
 
-/// Random numbers that follow from a seed.
 pub(super) struct Dice(ChaCha8Rng);
 
 impl Dice {
@@ -45,11 +43,11 @@ impl Dice {
 
 /// A zone.
 pub(super) struct Zone {
-    /// Name without a dot at the end.
+    /// Name without a trailing dot.
     pub(super) name: String,
-    /// Text of its file.
+    /// Contents of the zone file.
     pub(super) text: String,
-    /// The names of its records, without a dot at the end.
+    /// Owners of its records, without a trailing dot.
     pub(super) owners: Vec<String>,
     /// True if the zone has signatures.
     pub(super) is_signed: bool,
@@ -76,7 +74,7 @@ pub(super) fn zones(dice: &mut Dice) -> Vec<Zone> {
     zones
 }
 
-/// A zone in the making.
+/// A zone under construction.
 struct Making<'a> {
     dice: &'a mut Dice,
     zone: &'a str,
@@ -115,7 +113,7 @@ impl Making<'_> {
         self.owners.insert(owner.to_owned());
     }
 
-    /// A name of one to four labels.
+    /// A random name of one to four labels.
     fn name(&mut self) -> String {
         let labels = 1 + self.dice.below(4);
         let label = |dice: &mut Dice| *dice.pick(&["a", "b", "c", "d", "Ee"]);
@@ -130,7 +128,7 @@ impl Making<'_> {
         }
     }
 
-    /// Records of one to three types; a name may come several times.
+    /// Adds records of one to three types; a name may occur several times.
     fn data(&mut self, name: &str) {
         for _ in 0..1 + self.dice.below(3) {
             let number = self.dice.below(250);
@@ -207,7 +205,7 @@ impl Making<'_> {
         self.add("loop2", "CNAME loop");
     }
 
-    /// The target of an alias: anything, anywhere.
+    /// The target of an alias: any name.
     fn target(&mut self) -> String {
         let owners: Vec<&String> = self.owners.iter().collect();
         let some = (*self.dice.pick(&owners)).clone();
@@ -228,7 +226,7 @@ impl Making<'_> {
     }
 }
 
-/// Questions about names that are there, names above, below and beside them.
+/// Questions about existing names, and about names above, below and beside them.
 pub(super) fn questions(dice: &mut Dice, zones: &[Zone]) -> Vec<Question> {
     let mut names = BTreeSet::new();
     for zone in zones {
