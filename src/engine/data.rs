@@ -3,8 +3,8 @@
 //! A snapshot is immutable and shared by all workers; a slot is replaced as a whole, between two
 //! turns. Stages keep a slot's number and read it with each query. A loader builds new snapshots
 //! and keeps the old one until the last worker has released it, so that no worker frees a million
-//! records. Before that, a table holds the lines of the configuration, and zones are names without
-//! records.
+//! records. Before the first one, a table holds the lines of the configuration, and zones are names
+//! without records.
 
 use super::authority::table::{ZoneEntry, ZoneTable};
 use super::hosts::{Builder, Table};

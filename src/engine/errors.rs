@@ -73,7 +73,7 @@ pub enum TlsFault {
 
 impl TlsFault {
     /// Returns true if the fault is in the peer's identity, so that the next handshake will fail as
-    /// well. Such a handshake has cost all its signatures.
+    /// well, at the cost of all its signatures.
     pub fn is_of_identity(self) -> bool {
         self <= Self::Certificate
     }

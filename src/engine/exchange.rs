@@ -67,7 +67,7 @@ impl Client {
         if self.connection.is_some() { asked } else { asked.in_a_datagram() }
     }
 
-    /// Returns the path of its query and its reply.
+    /// Returns the transport of its query and its reply.
     pub fn transport(&self) -> Transport {
         if self.connection.is_some() { Transport::Tcp } else { Transport::Udp }
     }

@@ -77,9 +77,9 @@ impl PoolSettings {
 pub enum TakeError {
     /// The pool was stopped.
     Stopped,
-    /// The pool holds `max_conns` connections, and all of them are retiring.
+    /// The pool holds `max_conns` connections, and none of them takes another query.
     Exhausted,
-    /// A connection failed validation a moment ago, so dials are paused.
+    /// A handshake rejected the upstream's identity a moment ago, so dials are paused.
     Paused,
 }
 

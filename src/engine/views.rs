@@ -120,7 +120,7 @@ impl Views {
         Self { zones, is_root_alone, groups, local, scratch: RefCell::default() }
     }
 
-    /// Returns the number of the candidate that gets a query; `None`: the query is refused.
+    /// Returns the number of the candidate that gets a query; `None`: no candidate.
     #[inline]
     pub fn choose(&self, facts: &Facts<'_>) -> Option<usize> {
         if self.is_root_alone && facts.rtype != rtype::DS {

@@ -37,7 +37,7 @@ pub struct Ask<'a> {
 pub enum Outcome {
     /// A reply of this length was written.
     Replied(usize),
-    /// The same; its last alias has a target outside these zones.
+    /// The same; its last alias has a target that these zones do not answer for.
     Open(usize),
     /// The name does not exist and falls through to later stages.
     Passed,

@@ -1,6 +1,6 @@
 //! Reload: the outstanding exchanges under a new configuration.
 //!
-//! No exchange ends by it. Time-outs and tables change, and each exchange moves to the stanza that
+//! A reload ends no exchange. Time-outs and tables change, and each exchange moves to the stanza that
 //! would handle its question now, so that another client with the same question still joins it.
 
 use super::{Exchanges, Waiter};

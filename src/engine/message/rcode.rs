@@ -1,6 +1,6 @@
 //! Response codes, of four bits in the header and of twelve with EDNS, and their counters.
 //!
-//! The extended codes that servers send have one counter each; all others share one.
+//! The extended codes that servers send have one counter each; all other extended codes share one.
 
 /// Response codes (RFC 6895 §2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

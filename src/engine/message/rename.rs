@@ -13,7 +13,7 @@ use super::{HEADER_LEN, Record, flags, put_u16, put_u32, u16_at, u32_at, write_h
 pub const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
 /// Maximum number of targets for compression pointers; further names add none.
 const TARGETS_MAX: usize = 64;
-/// Maximum of failed label comparisons per message; after that, names are not compressed.
+/// Maximum of equal labels in failed comparisons of names; after that, names are not compressed.
 const STEPS_MAX: u32 = 4_096;
 /// Maximum offset of a pointer's target (RFC 1035 §4.1.4).
 const POINTER_MAX: usize = 0x3fff;

@@ -25,7 +25,7 @@ pub(super) const GRACE_DIVISOR: u32 = 20;
 /// Maximum number of a pool's dials at once beside the traffic.
 const DIALS_AHEAD_MAX: usize = 8;
 
-/// Pause of dials after a handshake with an upstream that failed validation, because each handshake
+/// Pause of dials after a handshake that rejected the upstream's identity, because each handshake
 /// costs a worker much more than a query and would fail again.
 const HANDSHAKE_PAUSE: Duration = Duration::from_millis(100);
 

@@ -35,7 +35,8 @@ const FAILED_MIN: u32 = 2;
 const FAILED_SHARE: u32 = 12;
 /// Factor over the usual rate of failures from which on they are a trouble.
 const BURST: u64 = 4;
-/// Newcomers are bad if one in this many fails, of a few: more than even loss on a usable network.
+/// Newcomers are bad if one in this many, and at least the minimum, fails: more than even loss on a
+/// usable network.
 const NEWCOMERS_SHARE: u32 = 8;
 const NEWCOMERS_MIN: u32 = 3;
 /// Interval over which the rate of renewals is bounded.
@@ -47,7 +48,7 @@ const STREAK: u32 = 16;
 /// Time for which scouts continue after the last bad new connection, besides the time that a query
 /// waits.
 const SCOUTS: Duration = Duration::from_secs(2);
-/// Maximum duration of a trouble's scouts: a longer failure is a state, not a disturbance.
+/// Maximum duration of a trouble's scouts: a longer failure is permanent.
 const FRESH: Duration = Duration::from_secs(60);
 /// Quiet between rounds in that time: with the second that a round takes, a backend that recovers
 /// unnoticed has its share within three. Afterwards it doubles until it would exceed `QUIET_MAX`.
