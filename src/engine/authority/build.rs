@@ -290,7 +290,7 @@ impl Tree<'_> {
             let rtype = set[0].rtype;
             match rtype {
                 rtype::NS if !key.is_empty() => flags |= flag::CUT,
-                // At a wildcard it is ordinary data and redirects no names, not even below the literal `*`.
+                // At a wildcard it is data and redirects no names, not even below the literal `*`.
                 rtype::DNAME if !is_star => flags |= flag::DNAME,
                 rtype::CNAME => flags |= flag::CNAME,
                 rtype::NSEC => has_nsec = true,

@@ -1,7 +1,7 @@
 //! Reload: the outstanding exchanges under a new configuration.
 //!
-//! A reload ends no exchange. Time-outs and tables change, and each exchange moves to the stanza that
-//! would handle its question now, so that another client with the same question still joins it.
+//! A reload ends no exchange. Time-outs and tables change, and each exchange moves to the stanza
+//! that would handle its question now, so that another client with the same question still joins.
 
 use super::{Exchanges, Waiter};
 use crate::engine::list::{Link, List, NONE};
