@@ -106,7 +106,7 @@ pub(crate) enum Placement {
     EveryCore,
     /// One on each of these.
     Cores(Vec<usize>),
-    /// This number, on cores of the kernel's choice.
+    /// A number of workers, on cores of the kernel's choice.
     Unpinned(usize),
 }
 
