@@ -132,7 +132,7 @@ pub fn hasher() -> io::Result<RandomState> {
 
 pub(super) fn open(place: &Path) -> Result<File, Failure> {
     regular(&std::fs::metadata(place)?)?;
-    // It may have been replaced by a pipe meanwhile, which must not block.
+    // O_NONBLOCK, because it may have been replaced by a pipe meanwhile.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(place)?;
     regular(&file.metadata()?)?;
     Ok(file)
