@@ -4,12 +4,14 @@
 //! [`directives`] tests their names, [`tree`] parsed files, [`robustness`] hostile ones. A case
 //! begins with `=== TITLE`, then comes the Corefile, then sections that begin with `--- `:
 //!
-//! * `--- env NAME=VALUE` and `--- file PATH` (contents below): the Corefile's environment; * `---
-//! open files N`: the process's limit of descriptors; * `--- host NAME ADDRESS...`: the addresses
-//! of a host name; * `--- error`: the whole error message about the text, * `--- error of the
-//! host`: the whole error message about the host, or * `--- not built WORD...`: one of these is
-//! refused as known but not built, or * `--- zones`: each listener with its zones, and optionally *
-//! `--- prints`: lines of the effective configuration, in order, and `--- warnings`: all warnings.
+//! * `--- env NAME=VALUE` and `--- file PATH` (contents below): the Corefile's environment;
+//! * `--- open files N`: the process's limit of descriptors;
+//! * `--- host NAME ADDRESS...`: the addresses of a host name;
+//! * `--- error`: the whole error message about the text,
+//! * `--- error of the host`: the whole error message about the host, or
+//! * `--- not built WORD...`: one of these is refused as known but not built, or
+//! * `--- zones`: each listener with its zones, and optionally
+//! * `--- prints`: lines of the effective configuration, in order, and `--- warnings`: all of them.
 //!
 //! Invisible characters are written `␍` (carriage return), `⏎` (newline in a value), `‹U+00A0›` (a
 //! character by number) and `‹end›` (the input ends here, without newline).
