@@ -1,9 +1,8 @@
-"""Who is asked in the lab, how, and what is read of the core meanwhile.
+"""Contestants and loads of the lab, and measurement of the core.
 
-Cases, processes and rounds are those of benches/peers. Added is what its figures lack: the busy
-time of the forwarder's whole core, and of the thread that receives for it, around each slot. The
-mode `poll` has an asker of its own, with one query outstanding, so that nothing but the way there
-and back is in its latencies.
+Cases, processes and rounds are those of benches/peers. In addition, the busy time of the
+forwarder's whole core, and of the thread that receives for it, is read around each slot. The mode
+`poll` has its own client, with one query outstanding, so that its latencies are mere round trips.
 """
 
 import contextlib
@@ -19,11 +18,11 @@ import rounds
 from lab import FORWARDER, HANDED_OVER, OTHERS, busy_seconds
 from machine import say
 
-# The first of the ports that forwarders listen on: nobody else lives in their namespace.
+# The first of the forwarders' ports: nothing else runs in their namespace.
 PORT = 5300
-# A forwarder that polls asks for so many names, all of which it remembers where hits are measured.
+# Number of names for a polling forwarder, all of which are cached when hits are measured.
 POLL_NAMES = 1_000
-# An answer that takes longer is lost, in seconds.
+# Time in seconds after which an answer is lost.
 ANSWER_MAX = 1
 HEADER = struct.Struct("!6H")
 RESPONSE, CODE = 0x8000, 0x000F
@@ -47,7 +46,7 @@ class Card(rounds.Bench):
         return PORT + self.serial
 
     def worked(self):
-        """Seconds that the forwarder's core and the thread that receives for it have worked."""
+        """Seconds of work of the forwarder's core and of the thread that receives for it."""
         core = busy_seconds(Path("/proc/stat").read_text(), self.forwarder_core)
         return core, self.lab.forwarder.received_seconds()
 
@@ -57,7 +56,7 @@ class Card(rounds.Bench):
         return slot | per_answer(before, self.worked(), slot["answered"])
 
     def polling(self, mode, waits, handed_over, program):
-        """onward, told to wait so long without sleeping, and asked one thing at a time."""
+        """onward with this busy-poll time, and a client with one query at a time."""
         names = [f"busy-poll {wait}" for wait in waits]
         case = rounds.Case(mode, "0", 1, POLL_NAMES, "spread", "")
         what = f"One query outstanding; {HANDED_OVER[handed_over]}."
@@ -99,7 +98,7 @@ class Card(rounds.Bench):
 
 
 def contestants(program, floor):
-    """Who takes part in the modes udp and hit."""
+    """Contestants of the modes udp and hit."""
 
     def onward(*flags):
         def start(setting):
@@ -115,25 +114,25 @@ def contestants(program, floor):
 
 
 def per_answer(before, after, answered):
-    """µs of the core, and of the thread that receives, for each answer."""
+    """µs of the core, and of the receiving thread, per answer."""
     core, thread = (b - a for a, b in zip(before, after))
     each = MICROS / answered if answered else None
     return {"core_us": each and core * each, "thread_us": each and thread * each}
 
 
 def percentiles(latencies):
-    """Of seconds, in µs."""
+    """Percentiles in µs of latencies in seconds."""
     ordered = sorted(latencies)
     at = lambda part: ordered[min(len(ordered) - 1, int(part * len(ordered)))] * MICROS
     return {name: at(part) if ordered else None for name, part in PERCENTILES}
 
 
 def ask(address, messages, seconds):
-    """One query after the other for so long: what each answer took, and how many did not come or
-    were none."""
+    """Sends one query after the other for this time; returns the latencies and the number of
+    missing or invalid answers."""
     latencies, lost, number = [], 0, 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        # A time-out of Python's would be another call for each answer.
+        # A timeout of Python's would cost another system call per answer.
         asker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", ANSWER_MAX, 0))
         asker.connect(address)
         until = time.perf_counter() + seconds
@@ -158,7 +157,7 @@ def with_id(message, number):
 
 
 def is_answer(query, answer):
-    """Whether it has the query's id and question, and answers it."""
+    """True if it has the query's ID and question, and an answer."""
     if len(answer) < len(query) - queries.OPT_LEN:
         return False
     number, flags, questions, records, _, _ = HEADER.unpack_from(answer)

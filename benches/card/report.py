@@ -1,4 +1,4 @@
-"""What was found, as Markdown for people. Pure."""
+"""Results as Markdown. Pure."""
 
 import judge
 import table
@@ -53,7 +53,7 @@ def case_table(case):
 
 
 def summary(case):
-    """A row for each who took part, in the order in which they are named."""
+    """A row for each contestant, in the order of their names."""
     compared = "p50_us" if case["mode"] == "poll" else "core_us"
     for name in case["names"]:
         slots = [each[name] for each in case["closed"]]
@@ -71,5 +71,5 @@ def summary(case):
 
 
 def nothing_lost(cases):
-    """Whether every query of every case had a right answer."""
+    """True if every query of every case had a right answer."""
     return not any(row["lost"] for case in cases for row in summary(case))

@@ -1,4 +1,4 @@
-"""Tests of what needs no namespaces: figures, answers, tables, and that it says what it lacks.
+"""Tests of the parts that need no namespaces: figures, answers, tables, missing requirements.
 
     python3 benches/card/tests.py
 """

@@ -1,10 +1,10 @@
-"""How each forwarder is started: its configuration, its command, and what it cannot do.
+"""Configuration, command and limitations of each forwarder.
 
-A `Setting` says what one case asks of a forwarder. Each entry of `PEERS` writes its files into a
-directory of its own and returns the command; None with a reason means that it cannot do that. Each
-has one worker, as large buffers as it likes, the cache off when forwarding and large when hits are
-what is measured, and nothing that others do not do: no validation, no log. Over TLS all verify the
-same certificate for the same name, and who cannot is left out. Pure but for the files.
+A `Setting` describes the demands of a case. Each entry of `PEERS` writes its files into a
+directory of its own and returns the command, or raises CannotDo with a reason. Each forwarder has
+one worker, its largest useful buffers, no cache when forwarding and a large one when hits are
+measured, and no extra work: no validation, no log. Over TLS all verify the same certificate for the
+same name; a forwarder that cannot is left out. Pure except for the files.
 """
 
 import shlex
@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Packages of Debian, by the command that is looked for.
+# Debian packages, by command.
 PACKAGES = {
     "dnsdist": ("dnsdist", "dnsdist"),
     "unbound": ("unbound", "unbound"),
@@ -21,17 +21,17 @@ PACKAGES = {
     "bind9": ("named", "bind9"),
     "pdns-recursor": ("pdns_recursor", "pdns-recursor"),
 }
-# Debian keeps daemons where not everybody looks.
+# Directories of daemons on Debian, which are not in every PATH.
 PLACES = "/usr/sbin:/sbin:/usr/local/sbin"
-# What the upstream's certificate is for.
+# Host name in the upstream's certificate.
 SERVER_NAME = "localhost"
-# Queries on one stream, for those who allow too few if they are not told: the rest would wait, or fail.
+# Queries per connection, for forwarders whose default is too low: more would wait or fail.
 IN_FLIGHT = 1000
 
 
 @dataclass
 class Setting:
-    """What a case asks of whoever takes part in it."""
+    """The demands of a case on a contestant."""
 
     mode: str  # udp, tcp, dot or hit
     port: int
@@ -39,13 +39,13 @@ class Setting:
     directory: Path
     cores: str = "0"
     names: int = 1_000_000
-    # Of onward alone: more flags, lines of its forward block, and zones that are routed.
+    # For onward alone: more flags, lines of its forward block, and routed zones.
     flags: list = field(default_factory=list)
     lines: list = field(default_factory=list)
     zones: list = field(default_factory=list)
-    # The authority whose certificates upstreams show over TLS.
+    # CA of the upstreams' certificates.
     authority: Path = Path("authority.pem")
-    # Of onward and the floor: where they listen, and where their upstreams do.
+    # For onward and the floor: listen address, and address of the upstreams.
     address: str = "127.0.0.1"
     upstream_address: str = "127.0.0.1"
 
@@ -55,16 +55,16 @@ class Setting:
 
     @property
     def streams(self):
-        """Whether upstreams are asked on streams."""
+        """True if upstreams are queried over TCP or TLS."""
         return self.mode in ("tcp", "dot")
 
     @property
     def secure(self):
-        """Whether upstreams are asked over TLS."""
+        """True if upstreams are queried over TLS."""
         return self.mode == "dot"
 
     def entries(self):
-        """Room for all names, and some."""
+        """Cache entries: room for all names and a reserve."""
         return max(10_000, self.names * 5 // 4)
 
     def write(self, name, text):
@@ -77,11 +77,11 @@ class Setting:
 
 
 class CannotDo(Exception):
-    """A forwarder has no such mode."""
+    """The forwarder does not support the mode."""
 
 
 def find(command):
-    """Where a command is, also where administrators have theirs."""
+    """Path of a command, searched also in administrators' directories."""
     return shutil.which(command) or shutil.which(command, path=PLACES)
 
 
@@ -91,7 +91,7 @@ def corefile(setting):
     forward = ["    forward . " + " ".join(scheme + address for address in setting.addresses())]
     lines = setting.lines
     if setting.secure:
-        # While others are asked, connections are idle for longer than they are kept by default.
+        # While others are queried, connections are idle for longer than the default expire.
         secure = [f"tls {setting.authority}", f"tls_servername {SERVER_NAME}", "expire 600s"]
         lines = secure + lines
     if lines:
@@ -99,7 +99,7 @@ def corefile(setting):
         forward += [f"        {line}" for line in lines] + ["    }"]
     cache = [f"    cache {{\n        success {setting.entries()} 86400\n    }}"] if setting.caches else []
     body = "\n".join([f"    bind {setting.address}", *cache, *forward])
-    # All zones share a block, and so its connections: what differs is how a zone is found.
+    # All zones share a block and so its connections: only the routing differs.
     keys = " ".join(f"{zone}:{setting.port}" for zone in setting.zones or ["."])
     return f"{keys} {{\n{body}\n}}\n"
 
@@ -121,7 +121,7 @@ def floor(setting, program, gso=False):
 
 def dnsdist(setting):
     told = "checkInterval=3600, maxCheckFailures=100"
-    # Else a stream has one query at a time, also a client's.
+    # Otherwise a connection has one query at a time, also a client's.
     in_flight = f"maxInFlight={IN_FLIGHT}" if setting.streams else ""
     told += f", {in_flight}" if in_flight else ""
     if setting.secure:
@@ -148,7 +148,7 @@ def dnsdist(setting):
 
 
 def unbound(setting):
-    # It verifies those that it is told the name of.
+    # It verifies only upstreams with a given name.
     named = f"#{SERVER_NAME}" if setting.secure else ""
     forwards = "".join(f"  forward-addr: {address}{named}\n" for address in setting.addresses("@"))
     trusted = f'  tls-cert-bundle: "{setting.authority}"\n' if setting.secure else ""
@@ -191,7 +191,7 @@ def dnsmasq(setting):
     command = [find("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--user=root"]
     command += ["--listen-address=127.0.0.1", "--bind-interfaces", f"--port={setting.port}"]
     command += ["--no-resolv", "--no-hosts", "--pid-file=", "--dns-forward-max=10000"]
-    # More than 10,000 it takes, and warns of.
+    # It accepts more than 10,000, with a warning.
     command.append(f"--cache-size={setting.entries() if setting.caches else 0}")
     return command + [f"--server={address}" for address in setting.addresses("#")]
 
@@ -199,7 +199,7 @@ def dnsmasq(setting):
 def knot_resolver(setting):
     if len(setting.upstreams) > 4:
         raise CannotDo("it forwards to four upstreams at most")
-    # Only its own flag keeps it from its cache, and only another has it ask over TCP.
+    # Flags disable its cache and select TCP upstreams.
     flags = [] if setting.caches else ["NO_CACHE"]
     flags += ["TCP"] if setting.mode == "tcp" else []
     flagged = "".join(f"policy.add(policy.all(policy.FLAGS('{flag}')))\n" for flag in flags)
@@ -265,7 +265,7 @@ def pdns_recursor(setting):
     forwards = ";".join(setting.addresses())
     if setting.caches:
         caching = f"max-packetcache-entries={setting.entries()}\nmax-cache-entries={setting.entries()}"
-        # Both would forget what is asked for again too early.
+        # Both would expire queried names too early.
         caching += "\nmax-cache-ttl=86400\npacketcache-ttl=86400"
     else:
         caching = "disable-packetcache=yes\nmax-cache-entries=1\nmax-cache-ttl=15"
@@ -317,7 +317,7 @@ def extra(command):
 
 
 def named_value(text):
-    """NAME=VALUE as it is typed for --extra and --variant."""
+    """Parses NAME=VALUE of --extra and --variant."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise ValueError(f"`{text}`: write NAME='…'")
@@ -325,8 +325,8 @@ def named_value(text):
 
 
 def variant(text):
-    """What is typed for --variant: flags of onward begin with a dash, and whatever else is there,
-    up to a semicolon, is a line of its forward block."""
+    """Parses the value of --variant: flags of onward begin with a dash, any other word, up to a
+    semicolon, belongs to a line of its forward block."""
     name, value = named_value(text)
     flags, lines = [], []
     for part in filter(None, (part.strip() for part in value.split(";"))):

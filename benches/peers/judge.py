@@ -1,8 +1,8 @@
-"""What rounds amount to, and whether the targets are met. Pure.
+"""Evaluation of rounds, and of the targets. Pure.
 
-A round is what `loadgen run --json` says about one slot. Costs are compared within rounds, because
-whatever else the host does in that minute falls on all who were asked in it; the median over the
-rounds is what counts, so that one bad round spoils nothing.
+A round has the output of `loadgen run --json` for each slot. Costs are compared within rounds,
+because other activity of the host affects all contestants of a round; the result is the median
+over the rounds, so that a single bad round has no effect.
 """
 
 from statistics import median
@@ -11,9 +11,9 @@ MEMORY_MAX = 10_000_000
 ROUNDS_MIN = 5
 GROWTH_MAX = 1.10
 
-# The modes that have a floor, and which.
+# Modes with a floor, and the program that is it.
 FLOORS = {"udp": "relay", "hit": "responder"}
-# Those held against the best peer instead, and the part of its cost that is allowed.
+# Modes compared with the best peer instead, and the allowed ratio of costs.
 AGAINST_PEERS = {"tcp": "TCP to TCP", "dot": "UDP to TLS"}
 PEER_PART = 0.50
 OWN = "onward"
@@ -49,13 +49,13 @@ def middle(values):
 
 
 def ratios(rounds, name, base, cost="cpu_us"):
-    """The cost of `name` in terms of that of `base`, in each round that has both."""
+    """The cost of `name` relative to that of `base`, in each round that has both."""
     pairs = [(each.get(name), each.get(base)) for each in rounds]
     return [a[cost] / b[cost] for a, b in pairs if a and b and a[cost] and b[cost]]
 
 
 def summary(case):
-    """A row for each who took part: medians, ratios to the floor, losses."""
+    """A row for each contestant: medians, ratios to the floor, losses."""
     rows = []
     for name in case["names"]:
         closed = [each[name] for each in case["closed"] if name in each]
@@ -91,14 +91,14 @@ def is_own(name):
 
 
 def best_peer(rows, floor):
-    """The cheapest of the others that lost next to nothing, or none."""
+    """The cheapest of the other forwarders with negligible losses, or none."""
     others = [each for each in rows if not is_own(each["name"]) and each["name"] != floor]
     sound = [each for each in others if each["cpu_us"] and each["lost"] <= each["sent"] / 1000]
     return min(sound, key=lambda each: each["cpu_us"], default=None)
 
 
 def limit_of(case, name):
-    """What onward's cost may be, in terms of the floor's, and why."""
+    """The limit of onward's cost relative to the floor's, and its reason."""
     mode, gso = case["mode"], case["gso"].get(name, False)
     if mode == "hit":
         return 1.05, "cache hit, against the bare responder"
@@ -112,7 +112,7 @@ def limit_of(case, name):
 
 
 def verdicts(cases):
-    """Every target that the cases can tell about: what, where, measured, limit, met or not."""
+    """Every target that the cases cover: what, where, measured, limit, met or not."""
     found = []
     for case in cases:
         if case["mode"] == "scale":
@@ -145,19 +145,19 @@ def verdict(what, case, own, measured, limit):
         "measured": measured,
         "limit": limit,
         "met": measured <= limit,
-        # Fewer rounds than that say little, either way.
+        # Fewer rounds are not significant, either way.
         "enough": own["rounds"] >= ROUNDS_MIN,
     }
 
 
 def holds(cases):
-    """Whether all is well as far as can be told: costs in few rounds tell nothing."""
+    """True unless a target with enough rounds is missed."""
     found = verdicts(cases)
     return all(each["met"] or not (each["enough"] or each["limit"] == 0) for each in found)
 
 
 def scale_verdicts(case):
-    """Of those who take part in a case of scale, onward are the first two: small and large."""
+    """In a scale case the first two contestants are onward: small and large."""
     small, large, *_ = case["names"]
     growth = middle(ratios(case["closed"], large, small))
     if growth is None:

@@ -1,4 +1,4 @@
-"""This host: cores, programs, packages, and the processes that are started and ended on it."""
+"""This host: cores, programs, packages, and child processes."""
 
 import contextlib
 import datetime
@@ -18,18 +18,18 @@ from pathlib import Path
 
 import forwarders
 
-# Seconds that a program may take to answer its first query, and to end when it is told to.
+# Seconds for a program to answer its first query, and to end after a signal.
 READY_MAX = 20
 END_MAX = 5
-# Descriptors that a forwarder with the most connections needs.
+# Descriptors of a forwarder with the largest number of connections.
 OPEN_FILES = 65_536
-# Where everything is that is not told otherwise.
+# Default address of all programs.
 LOOPBACK = "127.0.0.1"
-# A query that asks whether somebody is ready is waited for so long, and asked again.
+# Timeout of a readiness query, which is then repeated.
 LOOK = 0.1
-# A query that everybody answers: for the root's name servers, with an OPT record.
+# A query that every server answers: for the root's name servers, with an OPT record.
 PROBE = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\0\0\x02\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\0"
-# Of a package's unit, where that has another name.
+# Unit names that differ from the package's.
 UNITS = {"knot-resolver": "kresd@1", "bind9": "named"}
 
 
@@ -38,7 +38,7 @@ def say(text):
 
 
 def cores():
-    """Two cores: the forwarders', and that of all others."""
+    """Two cores: one for the forwarders, one for everything else."""
     known = sorted(os.sched_getaffinity(0))
     return [known[0], known[-1]]
 
@@ -60,14 +60,14 @@ def programs(root, build):
 
 
 def install(packages):
-    """Installs packages without their services, if this is Debian and we are root."""
+    """Installs packages without their services, on Debian as root."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return
     say(f"installing {' '.join(packages)}")
     units = [UNITS.get(package, package) for package in packages]
     booted = Path("/run/systemd/system").is_dir()
     if booted:
-        # They would take port 53 at once.
+        # Otherwise they would occupy port 53 at once.
         subprocess.run(["systemctl", "mask", "--runtime", *units], check=False)
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
@@ -103,7 +103,7 @@ def host(used):
 
 
 def listed(kind):
-    """Words between commas, each of a kind."""
+    """Parser of comma-separated words of one type."""
     return lambda text: [kind(word) for word in text.split(",") if word]
 
 
@@ -113,14 +113,14 @@ def check_keep(parser, name):
 
 
 def command_line(program):
-    """What was typed, so that it can be typed again."""
+    """The command line, quoted for reuse."""
     plain = re.compile(r"[\w.,=:/{}-]+")
     words = [word if plain.fullmatch(word) else f"'{word}'" for word in sys.argv[1:]]
     return " ".join([program, *words])
 
 
 def keep(root, name, text, result):
-    """Writes what was found into benches/results, if it shall have a name there."""
+    """Writes the results to benches/results, if a name is given."""
     if name:
         results = root / "benches" / "results"
         results.mkdir(exist_ok=True)
@@ -133,7 +133,7 @@ def today():
 
 
 def raise_open_files():
-    """For ten thousand connections: as root beyond what the shell allows, else up to that."""
+    """Raises the descriptor limit for ten thousand connections: as root beyond the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for most in (max(hard, OPEN_FILES), hard):
         with contextlib.suppress(ValueError, OSError):
@@ -142,7 +142,7 @@ def raise_open_files():
 
 
 def free_ports(count):
-    """Ports of 127.0.0.1 that nobody has, neither for datagrams nor for streams."""
+    """Ports of 127.0.0.1 that are free for UDP and TCP."""
     with contextlib.ExitStack() as held:
         ports = []
         while len(ports) < count:
@@ -157,11 +157,11 @@ def free_ports(count):
 
 
 class Process:
-    """A program that serves until it is ended, pinned to cores, with all that it starts."""
+    """A server program with its children, pinned to cores, until ended."""
 
     def __init__(self, name, command, cores, output=subprocess.DEVNULL):
         self.name = name
-        # What it complains of is shown if it never answers.
+        # Its error messages are shown if it never answers.
         self.complaints = tempfile.TemporaryFile()
         pinned = ["taskset", "-c", cores, *command]
         self.child = subprocess.Popen(pinned, stdin=subprocess.DEVNULL, stdout=output,
@@ -176,7 +176,7 @@ class Process:
         return self.complaints.read()[-500:].decode(errors="replace").strip()
 
     def wait_until_ready(self, port, address=LOOPBACK):
-        """Asks until it answers; why not, if it does not."""
+        """Sends queries until one is answered; returns the error if none is."""
         until = time.monotonic() + READY_MAX
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
             asker.settimeout(LOOK)
@@ -190,7 +190,7 @@ class Process:
         return f"it does not answer: {self.complaint()}"
 
     def end(self):
-        """The group is the child's own: nobody else is in it."""
+        """Ends the child's whole process group, which has no other members."""
         for number, wait in ((signal.SIGTERM, END_MAX), (signal.SIGKILL, END_MAX)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.child.pid, number)

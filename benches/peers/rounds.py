@@ -1,6 +1,6 @@
-"""Plays cases: starts everybody who takes part, asks them in turn, ends them.
+"""Runs cases: starts all contestants, queries them in turn, ends them.
 
-What is asked of whom is in `forwarders` and `queries`, what comes of it in `judge`.
+Contestants and queries are in `forwarders` and `queries`, the evaluation in `judge`.
 """
 
 import contextlib
@@ -13,22 +13,22 @@ import queries
 from forwarders import CannotDo, Setting
 from machine import LOOPBACK, Process, free_ports, say
 
-# A slot ends by itself; if not, something hangs.
+# Time limit of a slot, in seconds: a slot ends by itself unless something hangs.
 SLOT_MAX = 120
 SOCKETS = 16
-# Many names are more than one slot asks: each begins at another part of them.
+# A slot is too short for all names of a large file: slots begin at different parts of it.
 PARTS = 8
 MANY = 100_000
-# How often the upstream tells how many queries it has seen.
+# Interval of the upstream's reports.
 TELL = "50ms"
-# Of what it tells: a flow is a source port, or a stream.
+# Contents of its reports: a flow is a source port, or a connection.
 SEEN = ("queries", "flows")
-# Before the first round everybody is asked for so long: pools and caches fill.
+# Time for which each contestant is queried before the first round, to fill pools and caches.
 WARM_SECONDS = 0.5
 
 
 class Case:
-    """One table: a mode under one set of circumstances."""
+    """One table: a mode under one set of conditions."""
 
     def __init__(self, mode, delay, upstreams, names, lengths, title):
         self.mode, self.delay, self.upstreams = mode, delay, upstreams
@@ -51,7 +51,7 @@ class Case:
 
 
 class Contestant:
-    """Somebody who is asked: a process, and how it is asked."""
+    """A contestant: a process, and the load parameters for it."""
 
     def __init__(self, process, port, outstanding, streams):
         self.process, self.port, self.outstanding = process, port, outstanding
@@ -61,7 +61,7 @@ class Contestant:
 
 
 class Upstreams:
-    """`loadgen upstream`, and how many queries and flows it has seen."""
+    """`loadgen upstream`, and its counts of queries and flows."""
 
     def __init__(self, program, core, address, ports, delay, zone, authority):
         command = [program, "upstream", "--cores", str(core), "--tell", TELL, "--listen"]
@@ -82,7 +82,7 @@ class Upstreams:
                 self.told.release()
 
     def count(self):
-        """What it has seen, this moment included: what it tells next it has looked up since."""
+        """The current counts: the next report is more recent than this call."""
         while self.told.acquire(blocking=False):
             pass
         for _ in range(2):
@@ -95,15 +95,15 @@ class Upstreams:
 
 
 class Bench:
-    """Where cases are played; leaving it ends everything that is still there."""
+    """The environment of cases; leaving it ends all remaining processes."""
 
-    # Where forwarders listen, and where their upstreams do.
+    # Listen address of forwarders, and address of their upstreams.
     address = upstream_address = LOOPBACK
 
     def __init__(self, programs, cores, directory, options):
         self.programs, self.directory, self.options = programs, directory, options
         self.forwarder_core, self.other_core = cores
-        # Upstreams that speak TLS write it.
+        # Written by upstreams with TLS.
         self.authority = directory / "authority.pem"
         self.open = contextlib.ExitStack()
         self.serial = 0
@@ -120,7 +120,7 @@ class Bench:
         return process
 
     def upstreams(self, stack, count, delay, zone=None, secure=False):
-        """Ports of upstreams that serve."""
+        """Starts upstreams and returns their ports."""
         ports = free_ports(count)
         authority = self.authority if secure else None
         upstreams = Upstreams(
@@ -147,11 +147,11 @@ class Bench:
 
     @staticmethod
     def port():
-        """One that a forwarder may listen on."""
+        """A free port for a forwarder."""
         return free_ports(1)[0]
 
     def contestant(self, stack, name, setting, starter, streams=False):
-        """Starts one; raises CannotDo with the reason if that is in vain."""
+        """Starts a contestant; raises CannotDo with the reason if that fails."""
         command = starter(setting)
         process = self.start(stack, name, command, setting.cores)
         fault = process.wait_until_ready(setting.port, self.address)
@@ -160,7 +160,7 @@ class Bench:
         return Contestant(process, setting.port, self.options.outstanding, streams)
 
     def play(self, case, everybody):
-        """A case from its first process to its last."""
+        """Runs a case from its first process to its last."""
         say(f"{case.heading()}")
         with contextlib.ExitStack() as stack:
             files = self.question_files(case)
@@ -201,7 +201,7 @@ class Bench:
         return "mixed" if case.mode != "hit" and case.lengths == "spread" else "addresses"
 
     def play_rounds(self, taking_part, files, zone, upstreams, result):
-        """Everybody in turn, in an order that begins with another one each round."""
+        """Queries all contestants in turn, in a rotated order in each round."""
         names = result["names"] = list(taking_part)
         for name in names:
             self.warm(taking_part[name], files[0], zone, result["mode"])
@@ -229,9 +229,10 @@ class Bench:
             result["notes"] += dialled(result)
 
     def warm(self, one, path, zone, mode):
-        """Every name once, where they shall be remembered; else for a moment."""
+        """Queries every name once if answers are cached; otherwise for a moment."""
         how = ["--passes", "1"] if mode == "hit" else ["--seconds", str(WARM_SECONDS)]
-        # With as many as later if connections are to stay: else some would be opened only then.
+        # With as many outstanding as later if connections must stay open: otherwise some would open
+        # then.
         outstanding = one.outstanding if mode == "dot" else 64
         self.ask(one, path, zone, ["--closed", str(outstanding), *how])
 
@@ -245,13 +246,13 @@ class Bench:
         return self.ask(one, path, zone, load)
 
     def ask(self, one, path, zone, load):
-        """One slot."""
+        """Runs one slot."""
         command = [self.programs["loadgen"], "run", "--server", f"{self.address}:{one.port}", *load]
         command += ["--queries-binary", str(path), "--sockets", str(SOCKETS), "--quiet"]
         command += ["--cores", str(self.other_core), "--pid", str(one.process.pid), "--json", "-"]
         command += ["--verify-zone", str(zone)] if zone else ["--verify"]
         command += ["--tcp"] if one.streams else []
-        # It complains of what it counts, and is judged by that.
+        # Its exit code is ignored, because its counts are judged.
         told = subprocess.run(command, capture_output=True, timeout=SLOT_MAX, check=False)
         try:
             return judge.slot(json.loads(told.stdout))
@@ -260,7 +261,7 @@ class Bench:
 
 
 def missed(result):
-    """Who asked the upstream although every name was known."""
+    """Contestants that sent upstream queries although every name was cached."""
     for name in result["names"]:
         asked = sum(each[name]["upstream"] for each in result["closed"])
         sent = sum(each[name]["sent"] for each in result["closed"])
@@ -269,7 +270,7 @@ def missed(result):
 
 
 def dialled(result):
-    """Whose connections stayed, and whose did not: a handshake costs as much as many queries."""
+    """Contestants that opened connections during slots: a handshake costs as much as many queries."""
     for name in result["names"]:
         opened = sum(each[name]["flows"] for each in result["closed"])
         asked = sum(each[name]["upstream"] for each in result["closed"])

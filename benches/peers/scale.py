@@ -1,9 +1,9 @@
-"""Whether a query costs the same when there is more of everything.
+"""Comparison of the cost per query between small and large settings of onward.
 
-Each kind has two settings of onward, a small and a large one, which are asked in turn like any
-contestants; the median ratio of their costs is judged. Both run at the same time and idle while the
-other is asked. With several upstreams each gets fewer queries at a time, which is dearer whoever
-moves them: how much, the floor shows, which takes part there twice and may do what onward may.
+Each kind has a small and a large setting, which are queried in turn like any contestants; the
+result is the median ratio of their costs. Both run at the same time, one idle while the other is
+queried. With several upstreams each gets fewer queries at a time, which costs more in any program:
+the floor, which has a small and a large setting there, too, shows how much of it is unavoidable.
 """
 
 import contextlib
@@ -18,16 +18,16 @@ from rounds import Case
 
 ZONES = 10_000
 CONNECTIONS = 10_000
-# Descriptors for anything but connections.
+# Descriptors besides those of connections.
 OTHER_FILES = 500
 NAMES = 100_000
 CACHED = 1_000_000
-# Ports are returned in turn, and none shall expire between two of its queries.
+# Ports are used in turn, and none must expire between two of its queries.
 KEPT = ["expire 600s", "max_inflight 64"]
 
 
 def workers(bench, ports, small):
-    """Both may use both cores: what differs is how many do."""
+    """Both may use both cores: they differ in the number of workers."""
     setting = bench.setting("workers", "udp", ports, NAMES)
     setting.cores = str(bench.forwarder_core) if small else f"{bench.forwarder_core},{bench.other_core}"
     return setting
@@ -41,7 +41,7 @@ def connections(bench, ports, small):
 
 
 def most_connections():
-    """Descriptors for as many streams are reckoned with, too: a host may allow fewer."""
+    """Number of connections, which the descriptor limit of the host may reduce."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     return min(CONNECTIONS, (files - OTHER_FILES) // 2)
 
@@ -64,7 +64,7 @@ def zone_names(count):
     return [f"zone{number:05}.{queries.ZONE}" for number in range(count)]
 
 
-# Each: how it is set, its two names, and how many upstreams there are.
+# For each kind: its settings, the two names, and the number of upstreams.
 KINDS = {
     "workers": (workers, ("1 worker", "2 workers"), 1),
     "connections": (connections, ("10 connections", "{connections:,} connections"), 1),
@@ -75,7 +75,7 @@ KINDS = {
 
 
 def contestants(bench, kind):
-    """Who is asked: by name, whether it is a small one and how it is started."""
+    """Contestants by name: small or large, and start function."""
     _, names, _ = KINDS[kind]
     small, large = (name.format(connections=most_connections()) for name in names)
     own = lambda setting: forwarders.onward(setting, bench.programs["onward"])
@@ -87,7 +87,7 @@ def contestants(bench, kind):
 
 
 def play(bench, kind, options):
-    """One kind, as a case."""
+    """Runs one kind as a case."""
     say(f"scale, {kind}")
     everybody, (_, _, count) = contestants(bench, kind), KINDS[kind]
     names = list(everybody)
@@ -105,7 +105,7 @@ def play(bench, kind, options):
 
 
 def floors(result):
-    """What the floor pays for more of it."""
+    """The floor's cost of the larger setting."""
     _, _, *floor = result["names"]
     growth = judge.middle(judge.ratios(result["closed"], *reversed(floor))) if floor else None
     if growth is not None:
@@ -113,7 +113,7 @@ def floors(result):
 
 
 def play_all(bench, kind, everybody, options, result, mode):
-    """The small and the large ones in turn."""
+    """Queries the small and the large contestants in turn."""
     set_up, _, count = KINDS[kind]
     names = result["names"]
     with contextlib.ExitStack() as stack:
@@ -124,7 +124,7 @@ def play_all(bench, kind, everybody, options, result, mode):
             setting = set_up(bench, ports, small)
             one = bench.contestant(stack, name, setting, starter)
             if kind == "workers" and not small:
-                # Each worker has as much to do as the one.
+                # Each worker has the same load as the single one.
                 one.outstanding *= 2
             taking_part[name] = one
             files[name] = questions(bench, kind, setting)
@@ -142,7 +142,7 @@ def play_all(bench, kind, everybody, options, result, mode):
 
 
 def questions(bench, kind, setting):
-    """Files of names: of the zones that are routed, or as many as are cached."""
+    """Files of names: of the routed zones, or as many as are cached."""
     case = Case(setting.mode, "0", 1, setting.names, "spread", "")
     if kind != "zones":
         return bench.question_files(case)
@@ -152,7 +152,7 @@ def questions(bench, kind, setting):
 
 
 def warm(bench, one, path, zone, kind):
-    """Until pools and caches are full."""
+    """Queries until pools and caches are full."""
     if kind == "connections":
         # Small batches, each of which dials another port.
         bench.ask(one, path, zone, ["--closed", "16", "--seconds", "4"])

@@ -1,10 +1,10 @@
-"""What was found, as Markdown for people; machines get the same as JSON. Pure."""
+"""Results as Markdown; the same data is available as JSON. Pure."""
 
 from judge import summary, verdicts
 
 
 def markdown(result):
-    """The whole result: what was run and where, a table a case, the targets."""
+    """The whole report: command and host, a table per case, the targets."""
     head = [f"# {result['title']}", "", *facts(result), ""]
     for case in result["cases"]:
         head += [f"## {case['name']}", "", case["what"], "", *case_table(case), ""]

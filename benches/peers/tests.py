@@ -1,4 +1,4 @@
-"""Tests of what needs no process: queries, configurations, medians, verdicts, tables.
+"""Tests of the parts that need no process: queries, configurations, medians, verdicts, tables.
 
     python3 benches/peers/tests.py
 """
@@ -76,7 +76,7 @@ class Queries(unittest.TestCase):
 
 
 FILES = (".conf", "Corefile")
-# Who has no such mode.
+# Forwarders without a mode.
 UNABLE = [("pdns-recursor", "tcp")]
 UNABLE += [(name, "dot") for name in ("dnsmasq", "bind9", "pdns-recursor")]
 
