@@ -1,7 +1,7 @@
 //! `bind ADDRESS|INTERFACE… [{ except ADDRESS|INTERFACE… }]`
 //!
-//! `bind`: the addresses of a server block. An interface stands for all of its addresses. Several
-//! stanzas add up. Whether an address is on this host is found out when it is bound.
+//! `bind`: the addresses of a server block. An interface means all of its addresses. Several
+//! stanzas add up. Whether an address is on this host is known only when it is bound.
 //!
 //! Beyond the reference, an IPv6 address may carry the interface it is local to
 //! (`fe80::1%eth0`), because that is how an effective configuration writes it down.
@@ -60,7 +60,7 @@ pub(super) fn read(
     Ok(all)
 }
 
-/// The addresses of `except`; one that takes nothing from `named` is odd.
+/// Returns the addresses of `except`. One that removes nothing from `named` leads to a warning.
 fn except_from(
     named: &[BindAddress],
     except: &[&Token],

@@ -8,7 +8,7 @@ use super::{Config, Stages};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Connections that are open at once; who comes then takes the place of one that is idle. Readers
+/// Connections that are open at once; a further one replaces one that is idle. Readers
 /// of such pages come seldom, stay short, and are few.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
 

@@ -1,9 +1,8 @@
 //! Errors of a Corefile that can be parsed but has an invalid meaning.
 //!
 //! Every message carries file and line, even where the reference's does not; the reference's text
-//! follows unchanged. The variants are the phases in which configuration is understood, and they
-//! tell a mistake from something that is right but not built, and from something that the host
-//! lacks.
+//! follows unchanged. The variants are the phases in which configuration is read, and they
+//! distinguish invalid text from features that onward lacks and from what the host lacks.
 
 use crate::corefile::{Cause, Hints, ParseError, Place, Problem, Token};
 use std::fmt;
@@ -59,7 +58,7 @@ pub enum ConfigError {
         /// Unsupported directive or option.
         what: String,
     },
-    /// Several mistakes, in the order of the file; at least two.
+    /// Several errors, in the order of the file; at least two.
     Several(Vec<ConfigError>),
 }
 
@@ -107,7 +106,7 @@ impl ConfigError {
         self
     }
 
-    /// Each mistake.
+    /// Each error.
     pub fn each(&self) -> &[Self] {
         match self {
             Self::Several(all) => all,
@@ -115,7 +114,7 @@ impl ConfigError {
         }
     }
 
-    /// Returns the place of the mistake.
+    /// Returns the place of the error.
     pub fn place(&self) -> &Place {
         match self {
             Self::Parse(error) | Self::Word { error, .. } => &error.place,

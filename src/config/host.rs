@@ -55,7 +55,7 @@ pub struct HostName {
     pub source: Option<IpAddr>,
     /// Addresses that are used, in the order of the answers.
     pub addresses: Vec<IpAddr>,
-    /// Time until the name is to be looked up again.
+    /// Time after which the name is looked up again.
     pub ttl: Duration,
 }
 

@@ -39,7 +39,7 @@ pub(super) fn read_duration(written: &Token, what: &str) -> Result<Duration, Dir
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| negative())
 }
 
-/// The address as the language writes it.
+/// Returns the address as a Corefile writes it.
 pub(super) fn show(address: SocketAddr) -> String {
     match address.ip() {
         IpAddr::V6(ip) if ip.is_unspecified() => format!(":{}", address.port()),

@@ -76,7 +76,7 @@ fn unescaped_len(text: &str) -> usize {
     len
 }
 
-/// The reverse zones of an address block; `None` when `text` is none.
+/// Returns the reverse zones of an address block; `None` when `text` is not an address block.
 fn reverse_zones(text: &str) -> Result<Option<Vec<Name>>, String> {
     let Some((address, length)) = text.split_once('/') else { return Ok(None) };
     if length.is_empty() || !length.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,10 +1,10 @@
 //! Warnings about configuration that is valid but probably a mistake.
 //!
-//! The language accepts many a slip: a misspelt network is a name, an unknown scheme is a part of
-//! one, a brace on a list's line is one of the list. Existing files may depend on each of them, so
-//! they are no errors; the warning says what was understood and what was probably meant. Here
-//! are those of zones, in `blocks` those about several stanzas or blocks at once, and all others
-//! are where the word is read.
+//! The language accepts many typing errors: a misspelt network is a name, an unknown scheme is a
+//! part of one, a brace on the line of a list is an entry of the list. Existing files may depend on
+//! them, so they are not refused; the warning says how the word is read and what was probably
+//! intended. This file has warnings about zones, `blocks` those about several stanzas or server
+//! blocks at once; all others are where the word is read.
 
 pub(super) mod blocks;
 mod circles;
@@ -98,7 +98,7 @@ fn of_name(text: &str, zone: &Zone) -> Option<String> {
         let port = zone.port.map_or_else(String::new, |port| format!(" with the port {port}"));
         return Some(format!("an address is read as a name{port}: a network needs /LENGTH"));
     }
-    // What looks like a reference has been told of where it was read.
+    // The lexer warns of words that look like references to variables.
     if rest.contains(['{', '}']) && !rest.contains('$') && !rest.contains("{args") {
         return Some("a brace needs space around it, otherwise it is part of the word".into());
     }

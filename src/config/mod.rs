@@ -1,10 +1,9 @@
 //! Configuration: the meaning of a Corefile as validated, immutable, plain data.
 //!
 //! A [`Config`] is built once from a parsed [`crate::corefile`] tree and then shared read-only by
-//! every thread. It holds no socket, no lock and no default left to fill in by others, except the
-//! sizes that depend on the host (see [`Sizing`]), which are resolved when it is built.
-//! One file per directive turns that directive's tokens into its part of the whole; this file
-//! owns the types.
+//! every thread. It holds no socket and no lock, and all defaults are filled in; sizes that depend
+//! on the host (see [`Sizing`]) are resolved when it is built. One file per directive turns the
+//! directive's tokens into settings; this file owns the types of the whole.
 
 mod bind;
 mod budget;
@@ -68,7 +67,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Everything that onward was told to do.
+/// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The addresses to listen on, without duplicates, in the order of the file.
@@ -94,7 +93,7 @@ impl Config {
             .flat_map(|forward| forward.upstreams.iter().map(move |upstream| (forward, upstream)))
     }
 
-    /// Returns true if queries of any server block are to be counted by place and type.
+    /// Returns true if queries of any server block are counted by server, zone and type.
     pub fn is_measured(&self) -> bool {
         self.blocks.iter().any(ServerBlock::is_measured)
     }
@@ -210,13 +209,13 @@ impl ServerBlock {
         self.handlers().skip_while(move |name| *name != directive).skip(1)
     }
 
-    /// Returns true if its queries are to be counted by place and type.
+    /// Returns true if its queries are counted by server, zone and type.
     pub fn is_measured(&self) -> bool {
         self.stages.prometheus.is_some()
     }
 }
 
-/// One address to listen on, whatever the port.
+/// One address to listen on, without port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BindAddress {
     /// The address itself.

@@ -1,7 +1,7 @@
 //! Whole numbers in arguments.
 //!
 //! Decimal only, leading zeros allowed, no separators, no surrounding space. Two forms are in use:
-//! one with an optional sign, one without. Which range makes sense is the caller's concern.
+//! one with an optional sign, one without. The caller checks the range.
 //! The messages are the reference's.
 
 use super::quote::quote;

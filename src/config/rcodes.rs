@@ -46,7 +46,7 @@ pub(super) fn rcode_name(rcode: u16) -> Option<&'static str> {
     MNEMONICS.iter().find(|(known, _)| *known == rcode).map(|(_, mnemonic)| *mnemonic)
 }
 
-/// All mnemonics, to find the one that was meant.
+/// All mnemonics, for suggestions.
 pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
     MNEMONICS.iter().map(|(_, mnemonic)| *mnemonic)
 }

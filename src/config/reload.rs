@@ -10,7 +10,7 @@ use crate::corefile::Cursor;
 use std::fmt;
 use std::time::Duration;
 
-/// Looked at more often, the file would cost more than it tells.
+/// Shorter intervals would only cost time.
 const INTERVAL_MIN: Duration = Duration::from_secs(2);
 /// A jitter is nothing or at least this.
 const JITTER_MIN: Duration = Duration::from_secs(1);
@@ -21,9 +21,9 @@ pub(super) const NAME: &str = "reload";
 /// Settings of `reload`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reload {
-    /// From one look to the next. At least 2 s.
+    /// Interval of checks. At least 2 s.
     pub interval: Duration,
-    /// By up to half of this it is earlier or later. At most half of the interval.
+    /// A check is earlier or later by up to half of this. At most half of the interval.
     pub jitter: Duration,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Reload, DirectiveError> {
     let mut reload = Reload { interval: Duration::from_secs(30), jitter: Duration::from_secs(15) };
     for (place, word) in words.iter().enumerate() {
         let nanos = duration::parse(&word.text).map_err(|why| DirectiveError::value(word, why))?;
-        // A negative one is as wrong as one too short, but no jitter is none.
+        // A negative value is refused like one that is too short; a jitter of 0 is allowed.
         let value = Duration::from_nanos(u64::try_from(nanos).unwrap_or(1));
         if place == 0 && value < INTERVAL_MIN {
             let message = "interval value must be greater or equal to 2s";

@@ -114,7 +114,7 @@ impl RecordType {
         found.ok().map(|place| MNEMONICS[place].1)
     }
 
-    /// All mnemonics, to find the one that was meant.
+    /// All mnemonics, for suggestions.
     pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
         MNEMONICS.iter().map(|(_, mnemonic)| *mnemonic)
     }

@@ -36,7 +36,7 @@ pub struct ClientTls {
     pub name: Option<String>,
     /// Authorities of its certificate. `None`: those of the system.
     pub authorities: Option<Pem>,
-    /// Our own certificate and key, for upstreams that ask who asks.
+    /// Certificate and key of this client, for upstreams that require one.
     pub identity: Option<(Pem, Pem)>,
     /// Accepted keys: SHA-256 of the SubjectPublicKeyInfo. Empty: any.
     pub pins: Vec<[u8; 32]>,
@@ -49,7 +49,8 @@ impl ClientTls {
         own.chain(&self.authorities)
     }
 
-    /// Returns true if the pins alone say who it is: neither a name nor an authority was given.
+    /// Returns true if only the pins identify the upstream: neither a name nor an authority is
+    /// given.
     pub fn is_known_by_pins_alone(&self) -> bool {
         !self.pins.is_empty() && self.name.is_none() && self.authorities.is_none()
     }

@@ -1,6 +1,6 @@
 //! The zones that a server block answers itself, as one source of data.
 //!
-//! All stanzas of a block together name a source, so that one look-up finds the longest zone; one
+//! All stanzas of a block together are one source, so that one look-up finds the longest zone. One
 //! loader reads it.
 
 use super::{Name, Stages, Written, ZoneDirectory};

@@ -1,7 +1,7 @@
 //! `failover RCODE…`, `next RCODE…`: response codes by their mnemonics.
 //!
-//! Each occurrence adds to those that are written already. What the codes are called, and which
-//! there are, is the parent's parent's.
+//! Each occurrence adds to the codes that are written before. Names of codes are in
+//! [`crate::config::Rcodes`].
 
 use super::super::Rcodes;
 use super::super::error::DirectiveError;

@@ -1,7 +1,7 @@
 //! `health_check DURATION [no_rec] [domain NAME]`
 //!
-//! Written twice, the last one holds, except that `no_rec` stays, as in the reference. An interval
-//! that would make probing a storm is raised, with a warning.
+//! If it is written twice, the last one applies, except that `no_rec` stays, as in the reference.
+//! An interval that is too short is raised with a warning.
 
 use super::super::context::Context;
 use super::super::duration::show_duration;

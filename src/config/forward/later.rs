@@ -1,8 +1,8 @@
-//! Options of `forward` that the language has and onward does not, yet.
+//! Options of `forward` that the language has and onward lacks.
 //!
-//! Arguments are read and checked, and then forgotten: a typing error is reported as one, and the
-//! cursor stands behind the option, where the next one begins. Files are not opened. Building one
-//! of these options means to move its arm to the parent's `Options::read`.
+//! Arguments are read and checked, and then dropped, so that a typing error is reported as one and
+//! the next option is read. Files are not opened. To add support for an option, move its arm to
+//! the parent's `Options::read`.
 
 use super::super::error::DirectiveError;
 use crate::corefile::{Cursor, Token};

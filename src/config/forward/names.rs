@@ -1,12 +1,12 @@
 //! Host names as TO, and `resolver IP[:PORT]…`, which names the resolver for their addresses.
 //!
-//! The asking is done by the host's [`Lookup`]; here it is decided what may be a host name, what
-//! its addresses mean and how long they hold. A word that is no sensible host name (a path, a
-//! misspelt address) is not looked up: some resolvers read `127.1` or `010.0.0.1` as addresses
-//! of their own invention.
+//! The host's [`Lookup`] asks; this file decides which words may be host names, which of their
+//! addresses are used and how long these are valid. A word that cannot be a host name (a path, a
+//! misspelt address) is not looked up, because some resolvers read `127.1` or `010.0.0.1` as
+//! addresses.
 //!
-//! Kinder than the reference: beside a `source_address`, addresses of the other family are left
-//! out, since no operator can take them out of a name.
+//! Unlike in the reference, with a `source_address` addresses of the other family are left out,
+//! because no operator can remove them from a name.
 
 use super::super::error::DirectiveError;
 use super::super::host::{HostName, Lookup, Resolved};
@@ -21,7 +21,7 @@ const RESOLVER_PORT: u16 = 53;
 const TTL_UNKNOWN: Duration = Duration::from_secs(60);
 /// Looking names up more often than this brings nothing.
 const TTL_MIN: Duration = Duration::from_secs(5);
-/// An upstream that moves should not be missed for longer, whatever its records say.
+/// Maximum: an upstream that moves is found after this time, even if its TTL is longer.
 const TTL_MAX: Duration = Duration::from_secs(3_600);
 
 /// Name lookup of one stanza.

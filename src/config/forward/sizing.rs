@@ -9,12 +9,12 @@ use super::super::error::DirectiveError;
 use super::super::{Host, Sizing, numbers};
 use crate::corefile::{Cursor, ParseError, Token};
 
-/// The largest that may be written: with more, some connections would hardly live.
+/// Maximum: with more, some connections would be closed almost at once.
 const MAX_AGE_JITTER_MAX: u8 = 50;
 
 /// Ports a pool rotates through, unless its share is larger (RFC 5452 §9.2).
 const SPREAD_MIN: usize = 4;
-/// More source ports add sockets but hardly any security.
+/// Maximum: more source ports add sockets but almost no security.
 const SPREAD_MAX: usize = 128;
 /// Many source ports protect datagrams only: a connection is filled before another is dialled.
 const TCP_SPREAD: usize = 1;

@@ -1,7 +1,7 @@
 //! Options that are one of two words: `distrust on|off`, `rebalance auto|off` and the like.
 //!
-//! Not those that are on when they are written, which have no word at all. The words are told when
-//! another one is found.
+//! Options that are on when they are written have no word and are not read here. The error about
+//! another word lists the allowed ones.
 
 use super::super::error::DirectiveError;
 use crate::corefile::{Cursor, Token};

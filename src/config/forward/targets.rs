@@ -1,13 +1,12 @@
 //! `TO…`: where a stanza forwards to.
 //!
-//! An address with or without port, or a file in the format of `resolv.conf`, which stands for
-//! the nameservers in it; whatever is neither is a host name, which stands for its addresses.
-//! Duplicates are dropped with a warning, the first wins.
+//! A target is an address with or without port, a file in the format of `resolv.conf`, which means
+//! the nameservers in it, or else a host name, which means its addresses. Duplicates are dropped
+//! with a warning.
 //!
-//! Stricter than the reference where it would start and then fail every query: a port must be
-//! one. Stricter also where it would speak in the clear against the operator's word: a scheme
-//! before a file holds for the nameservers in it. Kinder where it drops what matters: the
-//! interface of a link-local address is kept.
+//! Unlike in the reference, an invalid port is refused, because every query would fail; a scheme
+//! before a file applies to the nameservers in it, so that queries are not sent unencrypted; and
+//! the interface of a link-local address is kept.
 
 use super::super::bind::is_link_local;
 use super::super::context::Context;
@@ -138,7 +137,7 @@ pub(super) fn read(
     Ok(Targets { found, written: count, host_names })
 }
 
-/// Adds the targets that one argument stands for. Returns the host name, if it is one.
+/// Adds the targets that one argument means. Returns the host name, if it is one.
 fn read_one(
     argument: &Token,
     names: &Names<'_>,

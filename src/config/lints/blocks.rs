@@ -41,8 +41,9 @@ pub(in super::super) fn warn(
     }
 }
 
-/// Notes blocks whose addresses are part of what an unbound block listens on: the kernel gives each
-/// query to the nearest listener, and those of the bound address are for who binds it.
+/// Warns of blocks whose addresses are part of what an unbound block listens on: the kernel gives
+/// each query to the nearest listener, and those of the bound address go to the block that binds
+/// it.
 fn of_shadows(drafts: &[Draft], listeners: &[Listener], notes: &mut Notes) {
     let ports = |listener: &&Listener| (listener.address.is_ipv4(), listener.address.port());
     let implied = listeners.iter().filter(|listener| listener.implied);
@@ -61,7 +62,7 @@ fn of_shadows(drafts: &[Draft], listeners: &[Listener], notes: &mut Notes) {
     }
 }
 
-/// Notes blocks that share a zone with one before them that takes all its queries.
+/// Warns of blocks that share a zone with one before them that takes all its queries.
 fn of_views(drafts: &[Draft], listeners: &[Listener], notes: &mut Notes) {
     let mut told = HashSet::new();
     for listener in listeners {
@@ -89,7 +90,7 @@ fn of_views(drafts: &[Draft], listeners: &[Listener], notes: &mut Notes) {
     }
 }
 
-/// Notes stanzas that no query reaches.
+/// Warns of stanzas that no query reaches.
 fn of_reach(draft: &Draft, notes: &mut Notes) {
     let served: HashSet<&[u8]> = draft.keys.iter().map(|key| key.name.as_wire()).collect();
     let above: HashSet<&[u8]> = draft.keys.iter().flat_map(|key| key.name.ancestors()).collect();
@@ -123,7 +124,7 @@ fn of_reach(draft: &Draft, notes: &mut Notes) {
     }
 }
 
-/// Notes a `hosts` that fails what it does not know, which is hardly ever meant.
+/// Warns of a `hosts` that fails names that it does not know, which is rarely intended.
 fn of_hosts(draft: &Draft, notes: &mut Notes) {
     let fails = draft.stages.hosts.as_ref().is_some_and(|hosts| hosts.fallthrough.is_none());
     if let (true, Some(place)) = (fails, &draft.places.hosts) {
@@ -133,7 +134,7 @@ fn of_hosts(draft: &Draft, notes: &mut Notes) {
     }
 }
 
-/// Notes an `erratic` that no query reaches, since something before it answers them all.
+/// Warns of an `erratic` that no query reaches, because a directive before it answers them all.
 fn of_erratic(draft: &Draft, notes: &mut Notes) {
     let Some(place) = &draft.places.erratic else { return };
     let within = |zone: &Name| draft.keys.iter().all(|key| key.name.is_within(zone));
@@ -163,7 +164,7 @@ fn of_erratic(draft: &Draft, notes: &mut Notes) {
     notes.warn(place, message);
 }
 
-/// Notes what of a cache is without effect.
+/// Warns of parts of `cache` that have no effect.
 fn of_cache(
     cache: &Cache,
     forwards: bool,

@@ -77,7 +77,7 @@ pub struct Record {
 pub struct RecordError {
     /// The byte of the text at which reading stopped, counted from 1.
     pub column: usize,
-    /// The mistake.
+    /// Error message.
     pub what: &'static str,
 }
 

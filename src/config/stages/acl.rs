@@ -1,8 +1,8 @@
 //! `acl [ZONES…] { ACTION [type QTYPE…] [net CIDR|IP…] }`
 //!
-//! `acl`: which clients may ask which types. Several stanzas hold in their order. `*` stands for
-//! all types or networks, and so does leaving the section out. Zones that are none are passed over
-//! with a warning; the reference says nothing.
+//! `acl`: which clients may ask which types. Several stanzas apply in their order. `*` means all
+//! types or networks, and so does a missing section. Invalid zones are ignored with a warning; the
+//! reference ignores them silently.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -15,7 +15,7 @@ use std::fmt;
 /// Access list of some zones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Acl {
-    /// Names at or below these are meant. `None`: all that the server block serves.
+    /// Names at or below these are affected. `None`: all that the server block serves.
     pub zones: Option<Vec<Name>>,
     /// The first that matches counts.
     pub lines: Vec<AclLine>,
@@ -175,9 +175,9 @@ fn net(word: &Token) -> Result<Net, DirectiveError> {
     })
 }
 
-/// Writes what was told.
-pub(super) fn write(told: &[Acl], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|acl| write!(f, "{acl}"))
+/// Writes the stanzas of the directive.
+pub(super) fn write(settings: &[Acl], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|acl| write!(f, "{acl}"))
 }
 
 impl fmt::Display for Acl {

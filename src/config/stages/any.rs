@@ -1,7 +1,7 @@
 //! `any`
 //!
-//! Queries for every type are answered here. It says all by being there; of several stanzas only
-//! the first is looked at, as in the reference.
+//! Answers queries for type ANY. It has no argument. Of several stanzas only the first counts, as
+//! in the reference.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -14,7 +14,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>, _: &mut Context<'_>) -> Result<bool,
     switch(cursor)
 }
 
-/// Writes it.
-pub(super) fn write(told: &bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write_switch(f, "any", *told)
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write_switch(f, "any", *settings)
 }

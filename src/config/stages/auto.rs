@@ -27,7 +27,7 @@ const ORIGIN: &str = "{1}";
 /// The stanza of a server block that applies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Auto {
-    /// There is none.
+    /// The server block has no stanza.
     #[default]
     Absent,
     /// It has no directory, and so no effect.
@@ -233,9 +233,9 @@ fn naming(
         .map_err(|message| DirectiveError::value(template_word, message))
 }
 
-/// Writes it.
-pub(super) fn write(told: &Auto, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match told {
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Auto, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match settings {
         Auto::Absent => Ok(()),
         Auto::Bare => writeln!(f, "    auto"),
         Auto::Zones(zones) => write!(f, "{zones}"),

@@ -1,7 +1,7 @@
 //! `bufsize [SIZE]`
 //!
-//! Largest UDP payload, on both sides. Of several stanzas only the first is looked at, as in the
-//! reference.
+//! Maximum UDP payload, towards clients and upstreams. Of several stanzas only the first counts, as
+//! in the reference.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -40,7 +40,7 @@ pub(super) fn read(
     Ok(Some(size))
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<u16>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|size| writeln!(f, "    bufsize {size}"))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<u16>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|size| writeln!(f, "    bufsize {size}"))
 }

@@ -1,8 +1,8 @@
 //! `cache [TTL] [ZONES…] [{ OPTION… }]`: what it means.
 //!
 //! Plain data for the engine's cache of answers, with the defaults of the language. Times that are
-//! compared with TTLs are whole seconds, as TTLs are; the others are durations. Nothing here says
-//! how an answer is kept. `reader` reads it; its writing is at the end.
+//! compared with TTLs are whole seconds, as TTLs are; the others are durations. The engine decides
+//! how an answer is stored. `reader` reads the directive.
 
 mod reader;
 mod refresh;
@@ -119,9 +119,9 @@ pub enum StaleMode {
 /// 100 to 250, a signed denial about 1,000.
 pub const CACHED_BYTES: usize = 512;
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<Cache>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|cache| write!(f, "{cache}"))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<Cache>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|cache| write!(f, "{cache}"))
 }
 
 impl fmt::Display for Cache {
@@ -170,7 +170,7 @@ impl fmt::Display for ServeStale {
         write!(f, "        serve_stale {} ", show_duration(window))?;
         match mode {
             StaleMode::Immediate => write!(f, "immediate")?,
-            // A time-out of zero is none.
+            // A time-out of zero means no time-out.
             StaleMode::Verify(within) => {
                 write!(f, "verify {}", show_duration(within.unwrap_or_default()))?
             }

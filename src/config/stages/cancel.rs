@@ -1,6 +1,6 @@
 //! `cancel [TIMEOUT]`
 //!
-//! `cancel`: the time limit of a query. Of several stanzas the last holds.
+//! `cancel`: the time limit of a query. Of several stanzas the last applies.
 
 use super::super::context::Context;
 use super::super::duration::show_duration;
@@ -42,7 +42,7 @@ pub(super) fn read(
     Ok(cancel)
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<Duration>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|timeout| writeln!(f, "    cancel {}", show_duration(*timeout)))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<Duration>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|timeout| writeln!(f, "    cancel {}", show_duration(*timeout)))
 }

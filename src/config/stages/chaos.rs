@@ -1,6 +1,6 @@
 //! `chaos [VERSION [AUTHORS…]]`
 //!
-//! Answers about the server itself. Of several stanzas only the first is looked at, as in the
+//! Answers about the server itself. Of several stanzas only the first counts, as in the
 //! reference.
 
 use super::super::context::Context;
@@ -42,9 +42,9 @@ pub(super) fn read(
     Ok(Some(Chaos { version, authors: words.collect(), host }))
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<Chaos>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|chaos| write!(f, "{chaos}"))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<Chaos>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|chaos| write!(f, "{chaos}"))
 }
 
 impl fmt::Display for Chaos {

@@ -1,7 +1,7 @@
 //! `debug`
 //!
-//! Lines of `errors` at level debug are written. It says all by being there; of several stanzas
-//! only the first is looked at, as in the reference.
+//! Enables the lines of `errors` at level debug. It has no argument. Of several stanzas only the
+//! first counts, as in the reference.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -23,7 +23,7 @@ pub(super) fn read(
     Ok(debug)
 }
 
-/// Writes it.
-pub(super) fn write(told: &bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write_switch(f, "debug", *told)
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write_switch(f, "debug", *settings)
 }

@@ -1,7 +1,7 @@
 //! `dns64 [PREFIX] { prefix PREFIX; allow_ipv4; translate_all }`
 //!
 //! IPv6 addresses made of IPv4 addresses, for clients behind a NAT64. Of several stanzas the last
-//! holds, as in the reference; a block behind PREFIX is read, which the reference ignores.
+//! applies, as in the reference; a block behind PREFIX is read, which the reference ignores.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -124,9 +124,9 @@ pub(super) fn read(
     Ok(last)
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<Dns64>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|told| write!(f, "{told}"))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<Dns64>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|settings| write!(f, "{settings}"))
 }
 
 impl fmt::Display for Dns64 {

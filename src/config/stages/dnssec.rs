@@ -1,7 +1,8 @@
 //! `dnssec [ZONES...] { cache_capacity N; key file KEY... }`
 //!
-//! Without a key there is nothing to sign with: it is read, and has no effect. The reference then
-//! turns denials into answers that no resolver believes. Signing is not built.
+//! Signing is not supported. Without a key the directive is accepted and has no effect, because
+//! there is nothing to sign with. The reference then turns denials into answers that resolvers
+//! reject.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -49,7 +50,7 @@ pub(super) fn read(
     Ok(true)
 }
 
-/// Writes it.
-pub(super) fn write(told: &bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write_switch(f, "dnssec", *told)
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write_switch(f, "dnssec", *settings)
 }

@@ -1,8 +1,8 @@
 //! `dnstap SOCKET [full] [WRITEBUF_MIB [QUEUE_X10000]] { identity; version; extra; skipverify }`
 //!
 //! `dnstap`: receivers of the messages of clients and upstreams. SOCKET is a path, `unix://PATH` or
-//! `tcp://HOST:PORT`; several stanzas name several receivers. Whether anybody listens there is
-//! found out by the writer. Sockets with TLS, and those that receivers connect to, are refused.
+//! `tcp://HOST:PORT`; several stanzas name several receivers. The writer connects to them, and
+//! reports those that do not listen. TLS, and sockets that receivers connect to, are refused.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -33,7 +33,7 @@ pub struct Tap {
     pub queue_x10000: u32,
     /// Identity of the sender; the host name by default.
     pub identity: String,
-    /// By which program.
+    /// Version of the sender; onward's by default.
     pub version: String,
     /// Extra text of each message, with the placeholders of `log`.
     pub extra: Option<String>,
@@ -143,9 +143,9 @@ fn number(word: Option<&&Token>, range: &RangeInclusive<i64>) -> Result<u32, Dir
     Ok(number as u32)
 }
 
-/// Writes what was told.
-pub(super) fn write(told: &[Tap], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|tap| write!(f, "{tap}"))
+/// Writes the stanzas of the directive.
+pub(super) fn write(settings: &[Tap], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|tap| write!(f, "{tap}"))
 }
 
 impl fmt::Display for TapTarget {

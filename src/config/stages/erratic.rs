@@ -1,6 +1,6 @@
 //! `erratic { drop [N]; truncate [N]; delay [N [DURATION]]; large }`
 //!
-//! Answers for testers of clients, some of which are late, cut or missing. Of several stanzas the
+//! Answers for tests of clients: some are delayed, truncated or missing. Of several stanzas the
 //! last value of each option holds. Words behind the name are ignored, as in the reference.
 
 use super::super::context::Context;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const OPTIONS: [&str; 4] = ["drop", "truncate", "delay", "large"];
 const PAUSE: Duration = Duration::from_millis(100);
-/// The longest delay. A client that waits for longer is none.
+/// Maximum delay: no client waits longer.
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 /// Queries that are answered otherwise than at once and whole. N: the first and every Nth after it;
@@ -26,7 +26,7 @@ pub struct Erratic {
     pub truncate: u32,
     /// The reply to every such query is late.
     pub delay: u32,
-    /// By so much.
+    /// Length of the delay.
     pub pause: Duration,
     /// Answers have thirty records instead of one.
     pub large: bool,
@@ -101,9 +101,9 @@ fn pause(word: &Token, context: &mut Context<'_>) -> Result<Duration, DirectiveE
     Ok(pause.min(PAUSE_MAX))
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<Erratic>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Some(Erratic { drop, truncate, delay, pause, large }) = told else { return Ok(()) };
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<Erratic>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(Erratic { drop, truncate, delay, pause, large }) = settings else { return Ok(()) };
     writeln!(f, "    erratic {{")?;
     writeln!(f, "        drop {drop}")?;
     writeln!(f, "        truncate {truncate}")?;

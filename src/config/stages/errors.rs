@@ -1,7 +1,7 @@
 //! `errors [stdout] { stacktrace; consolidate DURATION REGEXP [LEVEL] [show_first] }`
 //!
-//! `errors`: how errors of queries are logged. Patterns are checked here, and compiled again by
-//! who matches with them: a configuration is plain data.
+//! `errors`: how errors of queries are logged. Patterns are checked here and compiled again by
+//! the writer that matches with them, because a configuration is plain data.
 
 use super::super::context::Context;
 use super::super::duration;
@@ -42,7 +42,7 @@ pub struct Consolidation {
 }
 
 impl Consolidation {
-    /// The period, as the language writes it.
+    /// Returns the period as a Corefile writes it.
     pub fn period_text(&self) -> String {
         show_duration(self.period)
     }
@@ -127,9 +127,9 @@ fn consolidation(cursor: &mut Cursor<'_>) -> Result<Consolidation, DirectiveErro
     Ok(Consolidation { period, pattern, level, show_first })
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<Errors>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|errors| write!(f, "{errors}"))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<Errors>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|errors| write!(f, "{errors}"))
 }
 
 impl fmt::Display for Errors {

@@ -1,9 +1,9 @@
 //! `file DBFILE [ZONES...] { reload DURATION; reload_by_mtime; fallthrough [ZONES...];
 //! upstream ... }`
 //!
-//! Zones that are answered from zone files. The files are read, and read again when they change,
-//! by a loader; here they are only named. Each stanza has its options for itself; in the reference
-//! some carry over to the stanzas behind. Of equal zones the last stanza applies.
+//! Zones that are answered from zone files. A loader reads the files, and again when they change;
+//! here they are only named. The options of a stanza apply to that stanza; in the reference some
+//! carry over to later stanzas. If several stanzas name a zone, the last one applies.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -78,7 +78,7 @@ pub(super) fn read(
         while let Some(property) = cursor.block() {
             match &*property.text {
                 "reload" => read.reload = reload(property, cursor)?,
-                // Every change is seen, whatever the serial says.
+                // Every change of a file is noticed, even if the serial stays.
                 "reload_by_mtime" | "upstream" => drop(cursor.rest()),
                 "fallthrough" => read.fallthrough = Some(fallthrough("file", cursor, context)?),
                 other => {
@@ -147,7 +147,7 @@ pub(super) fn write_reload(f: &mut fmt::Formatter<'_>, reload: Option<Duration>)
     writeln!(f, "        reload {}", duration::show(nanos))
 }
 
-/// Writes the zones of `fallthrough`, if it was told.
+/// Writes `fallthrough` and its zones, if the stanza has it.
 pub(super) fn write_fallthrough(f: &mut fmt::Formatter<'_>, zones: Option<&[Name]>) -> fmt::Result {
     let Some(zones) = zones else { return Ok(()) };
     write!(f, "        fallthrough")?;
@@ -155,9 +155,9 @@ pub(super) fn write_fallthrough(f: &mut fmt::Formatter<'_>, zones: Option<&[Name
     writeln!(f)
 }
 
-/// Writes what was told.
-pub(super) fn write(told: &[ZoneFile], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|file| write!(f, "{file}"))
+/// Writes the stanzas of the directive.
+pub(super) fn write(settings: &[ZoneFile], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|file| write!(f, "{file}"))
 }
 
 impl fmt::Display for ZoneFile {

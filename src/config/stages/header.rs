@@ -1,7 +1,7 @@
 //! `header { query|response set|clear FLAG… }`
 //!
-//! Flags that are changed in queries on their way upstream or in answers on their way back. The
-//! rules of all stanzas hold, in their order; the reference silently ignores all but the first
+//! Changes of header flags, in queries to upstreams or in their answers. The rules of all stanzas
+//! apply, in their order; the reference silently ignores all but the first
 //! stanza.
 
 use super::super::context::Context;

@@ -1,7 +1,7 @@
 //! `health [ADDR] { lameduck DURATION }`
 //!
-//! `health`: the HTTP address that answers as long as the process lives, and how long it goes on
-//! serving when it is told to stop. Of several stanzas the last holds.
+//! `health`: the HTTP address that answers as long as the process lives, and the time for which it
+//! continues to serve after a stop signal. Of several stanzas the last applies.
 
 use super::super::context::Context;
 use super::super::duration::show_duration;
@@ -48,9 +48,9 @@ pub(super) fn read(
     Ok(health)
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<Health>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Some(Health { address, lameduck }) = told else { return Ok(()) };
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<Health>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(Health { address, lameduck }) = settings else { return Ok(()) };
     let (address, lameduck) = (http::show(*address), show_duration(*lameduck));
     writeln!(f, "    health {address} {{\n        lameduck {lameduck}\n    }}")
 }

@@ -1,10 +1,10 @@
 //! `hosts [FILE [ZONES…]] { [IP NAME…] ttl SECONDS no_reverse reload DURATION
 //! fallthrough [ZONES…] fallthrough_unsupported }`
 //!
-//! Names and addresses from a file and from lines of the configuration itself. The file is read
-//! and read again by a loader; here it is only named. A file that is missing, or is none, is worth
-//! a warning. A line that is neither an option nor begins with an address is left out as in the
-//! reference, but with a warning.
+//! Names and addresses from a file and from lines of the configuration itself. A loader reads
+//! the file, and again when it changes; here it is only named. A file that is missing or is not a
+//! regular file leads to a warning. A line that is neither an option nor begins with an address is
+//! ignored as in the reference, but with a warning.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -35,7 +35,7 @@ const OPTIONS: [&str; 5] =
 pub struct Hosts {
     /// The file, as it is written.
     pub path: String,
-    /// Names at or below these are meant. `None`: all that the server block serves.
+    /// Names at or below these are affected. `None`: all that the server block serves.
     pub zones: Option<Vec<Name>>,
     /// Seconds for which answers hold.
     pub ttl: u32,
@@ -147,7 +147,7 @@ fn is_address(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok()
 }
 
-/// The zones that `words` name. One that is no name is passed over with a warning.
+/// Returns the zones that `words` name. An invalid name is ignored with a warning.
 fn zones(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, DirectiveError> {
     let mut zones = Vec::new();
     for word in words {
@@ -178,7 +178,7 @@ fn zones(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, Direc
     Ok(zones)
 }
 
-/// Notes what is odd about the file.
+/// Warns of a file that is missing or is not a regular file.
 fn look_at(
     word: &Token,
     source: &HostsSource,
@@ -227,7 +227,7 @@ fn reload(property: &Token, cursor: &mut Cursor<'_>) -> Result<Option<Duration>,
     Ok((nanos > 0).then_some(Duration::from_nanos(nanos)))
 }
 
-/// The entry that a line is, if it is one.
+/// Returns the entry that a line states. `None`: it is ignored with a warning.
 fn line(first: &Token, names: &[&Token], context: &mut Context<'_>) -> Option<HostsLine> {
     let Some(address) = address(&first.text) else {
         let suggestion = did_you_mean(&first.text.to_ascii_lowercase(), OPTIONS);
@@ -266,9 +266,9 @@ fn write_zones(f: &mut fmt::Formatter<'_>, zones: &[Name]) -> fmt::Result {
     if zones.is_empty() { write!(f, " ..") } else { word::names(f, zones) }
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<Hosts>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|hosts| write!(f, "{hosts}"))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<Hosts>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|hosts| write!(f, "{hosts}"))
 }
 
 impl fmt::Display for Hosts {

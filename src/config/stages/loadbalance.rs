@@ -1,6 +1,6 @@
 //! `loadbalance [round_robin] { prefer CIDR… }`
 //!
-//! Addresses in answers change places. Of several stanzas the last holds. The policy `weighted` is
+//! Shuffles the addresses in answers. Of several stanzas the last applies. The policy `weighted` is
 //! not built.
 
 use super::super::Net;
@@ -71,9 +71,9 @@ pub(super) fn read(
     Ok(last)
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<LoadBalance>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|loadbalance| write!(f, "{loadbalance}"))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<LoadBalance>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|loadbalance| write!(f, "{loadbalance}"))
 }
 
 impl fmt::Display for LoadBalance {

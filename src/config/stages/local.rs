@@ -1,6 +1,6 @@
 //! `local { localhost_prefix on|off }`
 //!
-//! Names that mean this host. Of several stanzas the last holds.
+//! Names that mean this host. Of several stanzas the last applies.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -46,9 +46,9 @@ pub(super) fn read(
     Ok(last)
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<Local>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|local| write!(f, "{local}"))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<Local>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|local| write!(f, "{local}"))
 }
 
 impl fmt::Display for Local {

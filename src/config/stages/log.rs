@@ -1,8 +1,8 @@
 //! `log [NAMES…] [FORMAT] { class CLASS… }`
 //!
-//! `log`: which queries are logged, and in which format. Several stanzas add rules in their order,
-//! and of those the first that has the name is the only one that counts. Of two arguments or more
-//! the last is a format if it has a `{`; one alone is always a name, as in the reference.
+//! `log`: which queries are logged, and in which format. Several stanzas add rules in their order;
+//! the first rule that has the name applies. Of two arguments or more the last is a format if it
+//! has a `{`; a single argument is always a name, as in the reference.
 
 use super::super::Name;
 use super::super::context::Context;
@@ -15,10 +15,10 @@ use std::fmt;
 
 const CLASSES: [&str; 4] = ["success", "denial", "error", "all"];
 const FORMAT: &str = "{common}";
-/// Words that are meant to say where lines go. They go to standard output in any case.
+/// Words that operators write as the destination of lines, which is always standard output.
 const STREAMS: [&str; 2] = ["stdout", "stderr"];
 
-/// Queries that are to be logged in one way.
+/// One rule: queries to log, and their format.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LogRule {
     /// Zones of the names that are logged.
@@ -101,8 +101,8 @@ fn read_names(written: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>
     Ok(names)
 }
 
-/// Returns a warning about a word that is read as a name and hardly meant as one: the rule then
-/// logs next to nothing.
+/// Returns a warning about a word that is read as a name and probably is not one: the rule then
+/// logs almost nothing.
 fn misreading(word: &Token) -> Option<String> {
     let text = &*word.text;
     if text.contains('{') {
@@ -119,9 +119,9 @@ fn misreading(word: &Token) -> Option<String> {
     Some(format!("plugin/log: '{text}' is read as a name: only queries for it are logged; {hint}"))
 }
 
-/// Writes what was told.
-pub(super) fn write(told: &[LogRule], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|rule| write!(f, "{rule}"))
+/// Writes the stanzas of the directive.
+pub(super) fn write(settings: &[LogRule], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|rule| write!(f, "{rule}"))
 }
 
 impl fmt::Display for LogRule {

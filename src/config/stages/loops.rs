@@ -1,7 +1,6 @@
 //! `loop`
 //!
-//! A forwarding loop is to be found. It says all by being there, and can be there only once in a
-//! server block.
+//! Detects forwarding loops. It has no argument, and a server block can have it only once.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -16,7 +15,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>, _: &mut Context<'_>) -> Result<bool,
     Ok(loops)
 }
 
-/// Writes it.
-pub(super) fn write(told: &bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write_switch(f, "loop", *told)
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write_switch(f, "loop", *settings)
 }

@@ -1,8 +1,8 @@
 //! `metadata [ZONES...]`
 //!
-//! Labels say more of a query than it says itself: `{/LABEL}` in formats of `log` and `dnstap`, and
-//! `metadata('LABEL')` in expressions of `view`. Nothing is collected: who reads a label knows what
-//! it says. ZONES are for `view/name` alone, which the reference collects in advance.
+//! Labels are facts about a query besides its message: `{/LABEL}` in formats of `log` and `dnstap`,
+//! and `metadata('LABEL')` in expressions of `view`. Nothing is collected in advance: each reader
+//! of a label computes its value. ZONES only affect `view/name`, which the reference collects.
 
 use super::super::Name;
 use super::super::context::Context;
@@ -12,8 +12,8 @@ use super::super::word::names;
 use crate::corefile::{Cursor, Place, did_you_mean};
 use std::fmt;
 
-/// The labels that are set: the last upstream that was asked, the class and the kind of the reply,
-/// and the view.
+/// Labels that are set: the last upstream that was asked, the class and the type of the reply, and
+/// the view.
 pub(in super::super) const LABELS: [&str; 4] =
     ["forward/upstream", "log/class", "log/type", "view/name"];
 
@@ -53,7 +53,7 @@ pub(super) fn read(
     Ok(Some(Metadata { zones: (!words.is_empty()).then_some(zones) }))
 }
 
-/// Notes labels of a format, which is written at `place`, that are never set.
+/// Warns of labels in a format, which is written at `place`, that are never set.
 pub(super) fn look_at(format: &str, place: &Place, context: &mut Context<'_>) {
     for rest in format.split("{/").skip(1) {
         let Some((label, _)) = rest.split_once('}') else { continue };
@@ -70,9 +70,9 @@ pub(super) fn look_at(format: &str, place: &Place, context: &mut Context<'_>) {
     }
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<Metadata>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Some(Metadata { zones }) = told else { return Ok(()) };
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<Metadata>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(Metadata { zones }) = settings else { return Ok(()) };
     write!(f, "    metadata")?;
     if let Some(zones) = zones {
         if zones.is_empty() {

@@ -1,10 +1,9 @@
-//! The small directives of a server block: what each was told, as plain data.
+//! Settings of the small directives of a server block, as plain data.
 //!
-//! One file per directive: its type, its reader and how it is written. The table `order` says
-//! which there are and in which order a query meets them, which is the language's order and not
-//! that of the file. All else is made from it: [`Stages`], which reader sees which directive, how
-//! they are written, and the engine's chain with its counters. What they do to a query is the
-//! business of `engine::stages`.
+//! One file per directive holds its type, its reader and its writer. The table `order` lists the
+//! directives in the order in which a query meets them, which is the language's order and not that
+//! of the file. [`Stages`], the choice of readers and writers, and the engine's chain with its
+//! counters are generated from it. What a directive does to a query is in `engine::stages`.
 
 mod acl;
 mod any;
@@ -48,7 +47,7 @@ mod whoami;
 /// that makes something of its rows.
 ///
 /// A row is the directive's name, the module here that reads and writes it, which is also its
-/// field, and what it was told. `answers`: a server block with nothing but this one answers
+/// field, and the type of its settings. `answers`: a server block with nothing but this one answers
 /// queries, instead of refusing them all. `=> module::Type`: what `engine::stages` makes of it.
 macro_rules! order {
     ($then:ident) => {
@@ -63,11 +62,11 @@ macro_rules! order {
             "timeouts" timeouts: Timeouts;
             /// Sockets of each address, without effect.
             "multisocket" multisocket: Option<u16>;
-            /// The name that clients get who ask which server answers.
+            /// Identifier of the server, for clients that ask for it.
             "nsid" nsid: Option<String>, answers => nsid::Nsid;
             /// No UDP payload larger than this is asked for or sent.
             "bufsize" bufsize: Option<u16>, answers => bufsize::Bufsize;
-            /// Said, and without effect.
+            /// Lines of `errors` at level debug are written.
             "debug" debug: bool;
             /// Endpoint of readiness.
             "ready" ready: Option<Ready>;
@@ -119,7 +118,7 @@ macro_rules! order {
             "file" file: Vec<ZoneFile>, answers => file::OwnZones;
             /// Zones of a directory's files are answered with those of `file`.
             "auto" auto: Auto, answers;
-            /// A forwarding loop is to be found.
+            /// Forwarding loops are detected.
             "loop" loops: bool, answers => loops::Loops;
             /// Answers of `erratic` to queries that are not forwarded.
             "erratic" erratic: Option<Erratic>, answers => erratic::Erratic;
@@ -220,7 +219,8 @@ macro_rules! directives {
                 false $($(|| self.$field.$answers())?)*
             }
 
-            /// Returns true if `directive` is one of these and has a say in queries.
+            /// Returns true if `directive` is in the table, the block has it, and it handles
+            /// queries.
             pub fn handles(&self, directive: &str) -> bool {
                 match directive {
                     $($($name => self.$field.$answers(),)?)*
@@ -228,7 +228,8 @@ macro_rules! directives {
                 }
             }
 
-            /// Writes what `directive` was told, if it is one of these and was told anything.
+            /// Writes the settings of `directive`, if it is in the table and the server block has
+            /// it.
             pub(super) fn write(
                 &self,
                 directive: &str,
@@ -264,7 +265,7 @@ impl Stages {
 
 /// State of a directive's settings.
 trait Settings {
-    /// Returns true if it is there, and so makes its block answer.
+    /// Returns true if the server block has the directive, which makes it answer queries.
     fn answers(&self) -> bool;
 }
 
@@ -298,7 +299,7 @@ fn write_switch(f: &mut fmt::Formatter<'_>, name: &str, on: bool) -> fmt::Result
     if on { writeln!(f, "    {name}") } else { Ok(()) }
 }
 
-/// Nothing follows the stanza just read: of some directives a block can have only one.
+/// Refuses a second stanza: of some directives a server block can have only one.
 fn once(cursor: &mut Cursor<'_>) -> Result<(), DirectiveError> {
     match cursor.stanza() {
         None => Ok(()),

@@ -1,7 +1,7 @@
 //! `multisocket [N]`
 //!
-//! Number of sockets of each address in the reference. Here each worker has one of its own, so it
-//! is read, and has no effect.
+//! Number of sockets of each address in the reference. Here each worker has its own, so the
+//! directive is accepted and has no effect.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -45,7 +45,7 @@ pub(super) fn read(
     Ok(Some(sockets))
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<u16>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|sockets| writeln!(f, "    multisocket {sockets}"))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<u16>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|sockets| writeln!(f, "    multisocket {sockets}"))
 }

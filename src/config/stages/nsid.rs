@@ -1,7 +1,7 @@
 //! `nsid [DATA…]`
 //!
-//! `nsid`: the name of this server for clients who ask (RFC 5001): the words joined by spaces, or
-//! the name of the host.
+//! `nsid`: the identifier of this server for clients that ask for it (RFC 5001): the words joined
+//! by spaces, or the host name.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -29,7 +29,7 @@ pub(super) fn read(
     Ok(Some(data))
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|nsid| writeln!(f, "    nsid {}", Word(nsid)))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|nsid| writeln!(f, "    nsid {}", Word(nsid)))
 }

@@ -1,7 +1,7 @@
 //! `pprof [ADDR] { block [RATE] }`
 //!
-//! Profiles of the Go runtime in the reference. There is none here, so it is read, and nothing
-//! listens.
+//! Profiles of the Go runtime in the reference. There is none here, so the directive is accepted
+//! and nothing listens.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -45,7 +45,7 @@ pub(super) fn read(
     Ok(Some(address))
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<SocketAddr>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|address| writeln!(f, "    pprof {}", http::show(*address)))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<SocketAddr>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|address| writeln!(f, "    pprof {}", http::show(*address)))
 }

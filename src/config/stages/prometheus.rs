@@ -1,7 +1,7 @@
 //! `prometheus [ADDR] { runtime_metrics; tls FILE }`
 //!
-//! `prometheus`: the HTTP address of the metrics. There is no runtime to tell of, and HTTP is not
-//! encrypted here: the first is read with a warning, the second is refused.
+//! `prometheus`: the HTTP address of the metrics. onward has no Go runtime, so `runtime_metrics` is
+//! accepted with a warning; HTTPS is not supported, so `tls` is refused.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -55,9 +55,9 @@ pub(super) fn read(
     Ok(Some(Prometheus { address, runtime_metrics }))
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<Prometheus>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Some(Prometheus { address, runtime_metrics }) = told else { return Ok(()) };
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<Prometheus>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(Prometheus { address, runtime_metrics }) = settings else { return Ok(()) };
     let address = http::show(*address);
     if *runtime_metrics {
         writeln!(f, "    prometheus {address} {{\n        runtime_metrics\n    }}")

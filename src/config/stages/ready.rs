@@ -54,9 +54,9 @@ pub(super) fn read(
     Ok(Some(Ready { address, continuously }))
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<Ready>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Some(Ready { address, continuously }) = told else { return Ok(()) };
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<Ready>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(Ready { address, continuously }) = settings else { return Ok(()) };
     let (address, monitor) = (http::show(*address), MONITORS[usize::from(*continuously)]);
     writeln!(f, "    ready {address} {{\n        monitor {monitor}\n    }}")
 }

@@ -1,7 +1,7 @@
 //! `root PATH`
 //!
-//! `root`: the start of relative paths of other directives (not those of `import`, nor files that
-//! `forward` names). Of several stanzas the last holds. A directory that is missing is worth a
+//! `root`: the base of relative paths of other directives (not of `import`, nor of files that
+//! `forward` names). Of several stanzas the last applies. A missing directory leads to a
 //! warning.
 
 use super::super::context::Context;
@@ -31,7 +31,7 @@ pub(super) fn read(
     Ok(root)
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|root| writeln!(f, "    root {}", Word(root)))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|root| writeln!(f, "    root {}", Word(root)))
 }

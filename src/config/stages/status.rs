@@ -1,7 +1,7 @@
 //! `status [ADDR]`
 //!
 //! `status`: the HTTP address of the status page, for browsers and `onward top`. The language has
-//! no such directive; of several stanzas the last holds.
+//! no such directive; of several stanzas the last applies.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -27,7 +27,7 @@ pub(super) fn read(
     Ok(status)
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<SocketAddr>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|address| writeln!(f, "    status {}", http::show(*address)))
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<SocketAddr>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|address| writeln!(f, "    status {}", http::show(*address)))
 }

@@ -98,9 +98,9 @@ fn count(cursor: &mut Cursor<'_>) -> Result<Option<u32>, DirectiveError> {
     }
 }
 
-/// Writes what was told.
-pub(super) fn write(told: &Timeouts, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "{told}")
+/// Writes the stanzas of the directive.
+pub(super) fn write(settings: &Timeouts, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{settings}")
 }
 
 impl fmt::Display for Timeouts {

@@ -1,7 +1,7 @@
 //! `tls CERT KEY [CA] { client_auth MODE }`
 //!
 //! `tls`: certificate and key of the block's `tls://` listeners. Of several stanzas the last
-//! holds. Paths begin at `root`. The files are read here and understood in the room `tls`.
+//! applies. Paths begin at `root`. The files are read here and understood in the room `tls`.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -59,10 +59,10 @@ pub(super) fn read(
     Ok(last)
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<Arc<ServerTls>>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Some(told) = told else { return Ok(()) };
-    write!(f, "    tls {} {}", Word(&told.certificate.path), Word(&told.key.path))?;
-    told.authorities.iter().try_for_each(|file| write!(f, " {}", Word(&file.path)))?;
-    writeln!(f, " {{\n        client_auth {}\n    }}", told.client_auth.name())
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<Arc<ServerTls>>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(settings) = settings else { return Ok(()) };
+    write!(f, "    tls {} {}", Word(&settings.certificate.path), Word(&settings.key.path))?;
+    settings.authorities.iter().try_for_each(|file| write!(f, " {}", Word(&file.path)))?;
+    writeln!(f, " {{\n        client_auth {}\n    }}", settings.client_auth.name())
 }

@@ -20,7 +20,7 @@ const OPTIONS: [&str; 4] = ["secret", "secrets", "require", "require_opcode"];
 /// Keys of a server block, and what has to be signed with one of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tsig {
-    /// Names at or below these are meant. `None`: all that the server block serves.
+    /// Names at or below these are affected. `None`: all that the server block serves.
     pub zones: Option<Vec<Name>>,
     /// Keys of the stanza.
     pub secrets: Vec<TsigKey>,
@@ -413,9 +413,9 @@ impl Statements<'_> {
     }
 }
 
-/// Writes what was told.
-pub(super) fn write(told: &Option<Tsig>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|tsig| write!(f, "{tsig}"))
+/// Writes the stanzas of the directive.
+pub(super) fn write(settings: &Option<Tsig>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|tsig| write!(f, "{tsig}"))
 }
 
 impl fmt::Display for Tsig {
@@ -462,9 +462,9 @@ mod tests {
         let text = b"# made by tsig-keygen\nkey \"a.\" {\n\talgorithm hmac-sha512;\n\t\
                      secret \"c2VjcmV0\";\n};\n// and\nkey b { secret c2VjcmV0; }; /* x\n */\n";
         let keys = keys_of(text).unwrap();
-        let told: Vec<_> = keys.iter().map(|key| (key.name.to_string(), key.algorithm)).collect();
+        let found: Vec<_> = keys.iter().map(|key| (key.name.to_string(), key.algorithm)).collect();
         let expected = [("a.", TsigAlgorithm::Sha512), ("b.", TsigAlgorithm::Sha256)];
-        assert_eq!(told, expected.map(|(name, algorithm)| (name.to_owned(), algorithm)));
+        assert_eq!(found, expected.map(|(name, algorithm)| (name.to_owned(), algorithm)));
         assert!(keys.iter().all(|key| *key.secret == *b"secret" && !key.pinned));
     }
 

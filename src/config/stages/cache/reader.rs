@@ -64,7 +64,7 @@ pub(in super::super) fn read(
     Ok(Some(Cache { zones: names, ..cache }))
 }
 
-/// Zones that are none are passed over.
+/// Returns the zones that `words` name. Invalid ones are ignored with a warning.
 fn read_zones(
     words: &[&Token],
     ttl_written: bool,

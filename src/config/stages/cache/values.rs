@@ -13,7 +13,7 @@ pub(super) const CLASSES: [&str; 2] = ["success", "denial"];
 const CAPACITY_MAX: i64 = 100_000_000;
 /// Less than this would not hold a few long answers.
 pub(super) const BYTES_MIN: usize = 64 << 10;
-/// Blocks of bytes are told by 32 bits, too.
+/// Blocks of bytes are numbered with 32 bits, too.
 const BYTES_MAX: usize = 128 << 30;
 /// The highest TTL there is (RFC 2181 §8).
 const TTL_MAX: i64 = i32::MAX as i64;

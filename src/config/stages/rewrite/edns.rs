@@ -36,7 +36,7 @@ pub enum EdnsAction {
     Set,
     /// The option is added.
     Append,
-    /// The option replaces the one that the client sent; without one there is none.
+    /// The option replaces the one that the client sent. Without one the rule does nothing.
     Replace,
     /// The option is removed.
     Unset,
@@ -63,9 +63,9 @@ pub enum EdnsOption {
     Nsid,
     /// The client's subnet (RFC 7871).
     Subnet {
-        /// Bits of an IPv4 address that are told.
+        /// Bits of an IPv4 address that are sent.
         v4: u8,
-        /// Bits of an IPv6 address that are told.
+        /// Bits of an IPv6 address that are sent.
         v6: u8,
     },
 }
@@ -238,7 +238,7 @@ fn bytes_of(digits: &str) -> Option<Vec<u8>> {
     pairs.iter().map(byte).collect()
 }
 
-/// Notes a label that has no value when rules are applied.
+/// Warns of a label that has no value when rules are applied.
 fn look_at_label(label: &str, word: &Token, context: &mut Context<'_>) {
     let why = match (label, context.labelled) {
         ("view/name", Some(_)) => {

@@ -79,7 +79,7 @@ pub(super) fn read(field: &Token, words: &[&Token]) -> Result<NameRule, Directiv
     Ok(rule)
 }
 
-/// Objects to words behind FROM and TO that cannot be rules for answers.
+/// Refuses words after FROM and TO that cannot be rules for answers.
 fn check_answers(first: &Token, to: &Token, rest: &[&Token]) -> Result<(), DirectiveError> {
     match rest {
         [] => Ok(()),

@@ -68,7 +68,7 @@ pub struct TextError {
     pub line: usize,
     /// The character of that line, counted from 1.
     pub column: usize,
-    /// The mistake.
+    /// Error message.
     pub what: String,
 }
 
@@ -82,7 +82,7 @@ impl Text {
     /// Reads a template.
     ///
     /// # Errors
-    /// What is no part of the language, with its place.
+    /// Text that is not part of the language, with its place.
     pub fn parse(source: &str) -> Result<Self, TextError> {
         let error = |place: usize, what: String| {
             let before = &source[..place];
@@ -152,7 +152,7 @@ fn push_text(parts: &mut Vec<Part>, text: &str) {
     }
 }
 
-/// Place and mistake.
+/// Place and error message.
 type Mistake = (usize, String);
 
 /// A place within an action.

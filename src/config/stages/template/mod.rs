@@ -23,7 +23,7 @@ pub const ERROR_TEXT_MAX: usize = 128;
 /// Answers for some queries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Template {
-    /// Names at or below these are meant. `None`: all that the server block serves.
+    /// Names at or below these are affected. `None`: all that the server block serves.
     pub zones: Option<Vec<Name>>,
     /// Queries of this class. `None`: of any.
     pub class: Option<u16>,
@@ -79,8 +79,8 @@ pub fn class_mnemonic(class: u16) -> Option<&'static str> {
 }
 
 /// Writes them, if there are any.
-pub(super) fn write(told: &[Template], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|template| write!(f, "{template}"))
+pub(super) fn write(settings: &[Template], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    settings.iter().try_for_each(|template| write!(f, "{template}"))
 }
 
 impl fmt::Display for Template {

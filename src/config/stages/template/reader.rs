@@ -84,12 +84,12 @@ fn head(class: &Token, rtype: &Token) -> Result<Template, DirectiveError> {
     })
 }
 
-/// The mnemonic that was meant: mnemonics are upper case.
+/// Returns the mnemonic that was probably meant: mnemonics are upper case.
 fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     did_you_mean(&word.to_ascii_uppercase(), known)
 }
 
-/// Zones of a list; those that are none are passed over with a warning.
+/// Returns the zones of a list. Invalid ones are ignored with a warning.
 fn zones(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, DirectiveError> {
     let mut zones = Vec::new();
     for word in words {

@@ -116,7 +116,7 @@ fn takes(name: &str) -> Option<&'static [&'static str]> {
     OTHERS.iter().find(|(known, _)| *known == name).map(|(_, takes)| *takes)
 }
 
-/// Returns the error about so many arguments of `name()`, if it is one.
+/// Returns the error about a wrong number of arguments of `name()`.
 pub(super) fn refused(name: &str, given: usize) -> Option<String> {
     let takes = match takes(name) {
         Some(takes) => takes,

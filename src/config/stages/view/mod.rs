@@ -119,9 +119,9 @@ fn shown(text: &str) -> String {
     }
 }
 
-/// Writes it, if it was told.
-pub(super) fn write(told: &Option<View>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Some(View { name, conditions }) = told else { return Ok(()) };
+/// Writes the directive, if the server block has it.
+pub(super) fn write(settings: &Option<View>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(View { name, conditions }) = settings else { return Ok(()) };
     if conditions.is_empty() {
         return writeln!(f, "    view {}", Word(name));
     }

@@ -24,7 +24,7 @@ const PARTS_MAX: usize = 4_096;
 pub(super) struct Labels<'a> {
     /// The name of the view.
     pub(super) view: &'a str,
-    /// The zones of `metadata`; `None`: there is none.
+    /// Zones of `metadata`. `None`: the server block has no `metadata`.
     pub(super) zones: Option<Option<&'a [Name]>>,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Compiled {
 /// Compiles an expression.
 ///
 /// # Errors
-/// The first mistake, with its place.
+/// The first error, with its place.
 pub(super) fn compile(expression: &str, labels: &Labels<'_>) -> Result<Compiled, Mistake> {
     let node = syntax::parse(expression)?;
     let (lints, reads_labels) = (Vec::new(), false);

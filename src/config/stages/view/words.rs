@@ -24,7 +24,7 @@ pub(super) struct Placed {
     pub(super) column: usize,
 }
 
-/// Mistake in an expression, with its place.
+/// Error in an expression, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mistake {
     /// The character, counted from 1.
