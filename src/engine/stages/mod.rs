@@ -12,10 +12,10 @@
 //!
 //! 1. **Its settings.** `config/stages/any.rs` has two functions. `read` takes the directive's
 //!    words from a cursor and returns its settings, or an error at the word that is wrong; it looks
-//!    at nothing but the cursor and the context, so that a test can read the directive alone. `write`
-//!    writes the settings with every default, so that reading them again gives the same. `any` has no
-//!    arguments, so its settings are a `bool`; a directive with arguments has a type of its own, as
-//!    `local`, which `config/stages/mod.rs` and `config/mod.rs` export.
+//!    at nothing but the cursor and the context, so that a test can read the directive alone.
+//!    `write` writes the settings with every default, so that reading them again gives the same.
+//!    `any` has no arguments, so its settings are a `bool`; a directive with arguments has a type
+//!    of its own, as `local`, which `config/stages/mod.rs` and `config/mod.rs` export.
 //! 2. **What it does.** `engine/stages/any.rs`, here, has a type that implements [`Stage`].
 //!    [`Stage::new`] takes from the block what is needed; for [`any::Any`] that is whether it is
 //!    there, for [`acl::Lists`] the networks, sorted. [`Stage::on_query`] looks at the question and
@@ -43,9 +43,10 @@
 //!    reference and why; the name in the README's row about the Corefile; a line in `CHANGELOG.md`.
 //!
 //! And tests: golden cases in `tests/corefile/stages/NAME.txt` for what is read, refused and
-//! written, with a row for the directive in `tests/README.md`; a line in the property of `tests/corefile/main.rs`; unit tests in its own file; and
-//! `tests/engine/stages/NAME.rs` that shows it at work. A case of `several.txt` that has the
-//! directive refused as not supported takes another one.
+//! written, with a row for the directive in `tests/README.md`; a line in the property of
+//! `tests/corefile/main.rs`; unit tests in its own file; and `tests/engine/stages/NAME.rs` that
+//! shows it at work. A case of `several.txt` that has the directive refused as not supported takes
+//! another one.
 //!
 //! A stage that needs more than its block's queries does that part elsewhere: time, upstreams,
 //! answers to further queries ([`Step::Open`], [`Step::Park`]) or
