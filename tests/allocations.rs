@@ -349,7 +349,7 @@ fn said_and_counted(text: &str) -> (usize, usize) {
 }
 
 #[test]
-fn a_worker_is_as_large_as_is_said() {
+fn a_worker_is_as_large_as_estimated() {
     let long: String = (0..10_000).map(|number| format!(" zone{number}.example")).collect();
     for (what, options) in [
         ("a small one", String::new()),
@@ -476,7 +476,7 @@ fn address(query: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_million_answers_take_what_was_reserved_for_them() {
+fn a_million_answers_fit_into_the_reserved_memory() {
     const ENTRIES: usize = 1_000_000;
     let hasher = RandomState::with_seeds(1, 2, 3, 4);
     let mut settings = config::Cache::default();

@@ -237,7 +237,7 @@ fn no_leftovers_of_unfinished_work() {
 }
 
 #[test]
-fn no_file_knows_the_machine_it_was_written_on() {
+fn no_file_has_an_authors_path() {
     let listed = Command::new("git")
         .args(["-c", "safe.directory=*", "ls-files", "-z"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -578,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_strings_tests_and_the_own_room_name_what_they_like() {
+    fn comments_strings_tests_and_the_own_room_are_exempt() {
         let text = "//! [`crate::sys`]\nconst A: &str = \"crate::sys::b\";\nuse crate::wheel::C;\n\
                     #[cfg(test)]\nmod tests {\n use crate::clock::Clock;\n}\n";
         accepts(room_violations, "src/wheel.rs", text);

@@ -7,7 +7,7 @@
 //!
 //! Defects and rough edges, with those of encrypted transports (21, 22) left out:
 //!
-//! | n | what becomes of it | shown by |
+//! | n | behaviour here | shown by |
 //! |---|---|---|
 //! | 1 | a dial obeys the query's 5 s | `connection-unanswered-everywhere`, |
 //! |   |   | `connection-unanswered` |
@@ -16,20 +16,21 @@
 //! | 3 | a reset of pooled connections is free | `connection-reset-between-queries` |
 //! | 4 | connections are shared | `connection-answers-in-any-order`, `connection-full` |
 //! | 5 | a burst's pool shrinks | `pool-shrinks-after-a-burst`, `a_burst_leaves_no_pool_behind` |
-//! | 6 | swept when due | `idle-connection-expires` |
-//! | 7 | no herd | `max-age-is-jittered`, `connections_dialled_together_do_not_retire_together` |
+//! | 6 | closed when due | `idle-connection-expires` |
+//! | 7 | no simultaneous expiry | `max-age-is-jittered`, |
+//! |   |   | `connections_dialled_together_do_not_retire_together` |
 //! | 8 | no locks | `rooms_that_forward_use_no_locks` |
-//! | 9 | a sweep costs what it closes | `benches/pool.rs`: of 100 as of 100,000 |
+//! | 9 | a sweep's cost is that of the closes | `benches/pool.rs`: 100 and 100,000 connections |
 //! | 10 | ours: a forgery ends nothing | `wrong-question`, `wrong-question-on-a-connection`, |
 //! |    |   | `a_million_spoofed_responses_do_not_end_an_exchange` |
 //! | 11 | EDNS ends at the hop | `opt-only-for-who-sent-one`, `options-end-at-the-hop` |
 //! | 12 | ours: a signed query is REFUSED | `signed-query` |
-//! | 13 | nothing spins | `max-connect-attempts-0-still-ends`, |
+//! | 13 | no busy loop | `max-connect-attempts-0-still-ends`, |
 //! |    |   | `a_probe_interval_of_zero_is_raised_to_the_minimum` |
 //! | 14 | max_fails means what it says | `max_fails_failures_in_a_row_are_down_and_not_one_more` |
-//! | 15 | as the reference: probes judge | `answered-probes-keep-an-upstream-up` |
+//! | 15 | as the reference: probes decide | `answered-probes-keep-an-upstream-up` |
 //! | 16 | each stage of a probe ends | `over_tcp_an_upstream_that_closes_or_is_silent_is_down` |
-//! | 17 | ours: kept for the end | `failover-within-the-five-seconds`, |
+//! | 17 | ours: delivered if nothing better comes | `failover-within-the-five-seconds`, |
 //! |    |   | `failover-response-is-kept-for-the-end`, |
 //! |    |   | `a_response_kept_by_failover_is_delivered_when_attempts_run_out` |
 //! | 18 | all down: any, with retries | `all-down-means-any`, |
@@ -38,28 +39,28 @@
 //! | 20 | a scope is kept | `a_link_local_address_keeps_its_interface` |
 //! | 23 | as the reference | `targets_are_limited`, |
 //! |    |   | `addresses_get_the_default_port_and_duplicates_are_dropped` |
-//! | 24 | one query for all who ask the same | `same-question-is-asked-once` |
+//! | 24 | one upstream query for equal questions | `same-question-is-asked-once` |
 //! | 25 | ports rotate, every attempt has an id | `pool-spreads-over-ports`, `retry-has-a-new-id` |
 //! | 26 | pools survive or close | `idle_connections_stay_and_are_used`, |
 //! |    |   | `a_query_to_an_upstream_that_is_gone_starts_again` |
-//! | 27 | the dead are not reused | `dead-connection-takes-older-ones-along` |
-//! | 28 | every option is read | `every_option_is_read` |
+//! | 27 | dead connections are not reused | `dead-connection-takes-older-ones-along` |
+//! | 28 | every option is parsed | `every_option_is_read` |
 //! | 29 | as the reference, unless UDP is | `prefer-udp-for-clients-on-tcp`, |
 //! |    | preferred: an answer for a connection | `same-question-over-udp-and-tcp` |
 //! |    | may be longer than UDP carries |   |
-//! | 30 | ours: NOTIMP, for one message of many would be a lie | `zone-transfers` |
-//! | 31 | counts are checked | `answer-with-fewer-records-than-counted` |
+//! | 30 | ours: NOTIMP, because one of many messages would be wrong | `zone-transfers` |
+//! | 31 | header counts are checked | `answer-with-fewer-records-than-counted` |
 //!
 //! Checks, with those of encrypted transports (16, 17) and of live reloads (22) left out:
 //!
 //! | n | expected behaviour | shown by |
 //! |---|---|---|
-//! | 1 | passed on as it is, for each its own id | `response-is-passed-on-as-it-is`, |
+//! | 1 | passed on unchanged, with each client's ID | `response-is-passed-on-as-it-is`, |
 //! |   | and case | `same-question-in-other-letters` |
 //! | 2 | ours: two ports, two ids | `one_query_at_a_time_rotates_through_all_ports_of_the_spread` |
 //! | 3 | fewer connections than queries | `connection-answers-in-any-order`, |
 //! |   |   | `one_connection_carries_32_queries_at_once_with_answers_in_any_order` |
-//! |   |   | `a_client_gets_the_answers_to_a_hundred_queries_on_one_connection_as_they_come` |
+//! |   |   | `a_hundred_queries_on_one_client_connection_are_answered_in_any_order` |
 //! |   |   | `quick_names_do_not_wait_for_a_slow_one_on_a_connection_in_order` |
 //! |   |   | `connections_that_are_closed_after_a_few_answers_cost_no_query_its_answer` |
 //! | 4 | a refused port fails at once | `refused-everywhere-fails-at-once`, |
@@ -68,7 +69,7 @@
 //! | 6 | silence: 4 s | `one-silent-upstream-is-asked-twice`, `silent-upstream-goes-down` |
 //! | 7 | ours: two silent end at 5 s | `five-seconds-for-the-whole-query` |
 //! | 8 | strays are ignored | `wrong-id`, `short-datagram-first` |
-//! | 9 | ours: the wait goes on | `wrong-question`, `query-instead-of-a-response`, |
+//! | 9 | ours: the query keeps waiting | `wrong-question`, `query-instead-of-a-response`, |
 //! |   |   | `a_wrong_packet_is_dropped_and_counted_and_the_exchange_goes_on` |
 //! | 10 | 59 addresses | `fifty_nine_addresses_are_cut_for_datagrams_and_whole_over_tcp` |
 //! | 11 | TC is passed on | `tc-from-upstream-goes-to-the-client` |

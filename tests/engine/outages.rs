@@ -125,7 +125,7 @@ fn all_queries_of_a_connection_that_fails_move_on() {
 }
 
 #[test]
-fn the_one_upstream_that_refuses_is_tried_as_often_as_the_cap_says() {
+fn a_single_upstream_that_refuses_is_tried_up_to_the_cap() {
     let mut world = world(Forward { max_connect_attempts: Some(2), ..stanza(1) });
     world.ask(1, &Ask::new(1, "a.example").with_edns(1_232));
     for _ in 0..2 {
@@ -180,7 +180,7 @@ fn a_late_answer_is_dropped() {
 }
 
 #[test]
-fn after_stop_what_is_outstanding_is_answered_and_nothing_else_is_sent() {
+fn after_stop_outstanding_queries_are_answered_and_none_is_sent() {
     let mut world = world(stanza(2));
     world.ask(1, &Ask::new(1, "a.example"));
     let sent = world.only_sent();

@@ -340,7 +340,7 @@ fn a_reload_does_not_lose_parked_queries() {
 }
 
 #[test]
-fn a_query_asked_for_another_is_counted_where_it_is_served() {
+fn an_own_query_is_counted_in_the_block_that_serves_it() {
     let mut world = world(&format!("prometheus\n{}{F}", alias("IN A", "c", "a.up.test.")));
     world.ask(1, &ask_of("c.t A"));
     answered(&mut world);

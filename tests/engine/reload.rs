@@ -41,7 +41,7 @@ fn a_query_to_an_upstream_that_stays_is_answered_as_if_nothing_had_happened() {
 }
 
 #[test]
-fn its_time_out_is_the_one_it_began_with_and_the_retry_goes_by_the_new_configuration() {
+fn an_attempt_keeps_its_timeout_and_its_retry_uses_the_new_configuration() {
     let mut world = World::new(&all_to(&[0]));
     world.ask_one(1, "a.example");
     world.pass(1.0);
@@ -151,7 +151,7 @@ fn a_new_age_limit_holds_for_connections_that_were_dialled_before() {
 }
 
 #[test]
-fn a_pool_that_is_larger_than_it_may_be_now_closes_what_is_idle_and_lets_the_rest_finish() {
+fn a_pool_above_its_new_limit_closes_idle_connections_and_drains_the_rest() {
     let wide = |max_conns| {
         let mut forward = to(&[0]);
         forward.sizing.spread = max_conns;

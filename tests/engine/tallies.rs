@@ -29,7 +29,7 @@ fn sum(counts: &[u64]) -> u64 {
 }
 
 #[test]
-fn a_query_is_counted_by_its_zone_type_and_family_and_ends_as_it_was_answered() {
+fn a_query_is_counted_by_zone_type_family_and_response_code() {
     let text = "a.test b.test {\n bind 127.0.0.1\n prometheus\n acl {\n drop type TXT\n block type \
                 MX\n }\n forward . 192.0.2.1\n}\nc.test {\n bind 127.0.0.1\n any\n}\n";
     let mut world = World::new(&config(text));
@@ -65,7 +65,7 @@ fn a_query_is_counted_by_its_zone_type_and_family_and_ends_as_it_was_answered() 
 
 /// An extended response code of an upstream, whose low four bits are another code.
 #[test]
-fn an_extended_response_code_is_delivered_counted_and_forgotten_as_what_it_is() {
+fn an_extended_response_code_is_delivered_and_counted_and_not_cached() {
     let text = "test {\n bind 127.0.0.1\n prometheus\n cache\n forward . 192.0.2.1\n}\n";
     let mut world = World::new(&config(text));
     for (code, place, lower, answers) in

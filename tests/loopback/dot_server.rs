@@ -188,7 +188,7 @@ fn a_client_without_the_required_certificate_sends_no_query() {
 }
 
 #[test]
-fn a_client_whose_certificate_is_its_own_authority_is_known_by_it() {
+fn a_self_signed_client_certificate_is_accepted_by_its_ca_file() {
     let site = Site::new();
     let own = Authority::of_itself(&["client.test"], Dates::Now);
     let other = Authority::of_itself(&["client.test"], Dates::Now);

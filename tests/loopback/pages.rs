@@ -119,7 +119,7 @@ fn ready_follows_the_upstream() {
 }
 
 #[test]
-fn a_reload_keeps_an_address_and_its_connections_whether_it_succeeds_or_not() {
+fn successful_and_failed_reloads_keep_an_address_and_its_connections() {
     let health = "health 127.0.0.1:0";
     let mut server = start("127.0.0.1:0", health, 1);
     let address = address_of(&server, Endpoint::Health).unwrap();

@@ -184,7 +184,7 @@ fn an_account_reads_the_corefile_again_or_says_that_it_cannot() {
 }
 
 #[test]
-fn a_key_that_only_root_may_read_is_told_at_the_start() {
+fn a_key_that_only_root_may_read_is_reported_at_the_start() {
     if !is_root() {
         return;
     }

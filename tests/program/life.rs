@@ -112,7 +112,7 @@ fn a_file_being_written_is_reported_and_not_loaded() {
 }
 
 #[test]
-fn what_comes_from_standard_input_is_served_and_read_only_once() {
+fn a_corefile_from_standard_input_is_read_only_once() {
     let upstream = upstream();
     let directory = directory("stdin");
     write_corefile(&directory, 0, upstream.addresses()[0], "reload 2s 0");
@@ -160,7 +160,7 @@ fn it_continues_without_a_reader_of_its_output() {
 }
 
 #[test]
-fn it_goes_on_when_its_reader_has_stopped_reading() {
+fn it_continues_with_a_stalled_reader_of_its_output() {
     let upstream = upstream();
     let directory = directory("stuck");
     let corefile = |more: &str| {

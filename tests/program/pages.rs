@@ -89,7 +89,7 @@ fn an_address_in_use_stops_the_start_only_for_health() {
 }
 
 #[test]
-fn with_lameduck_it_serves_on_and_says_that_it_is_not_ready() {
+fn with_lameduck_it_continues_to_serve_and_is_not_ready() {
     let directory = directory("pages_lameduck");
     let pages = "health 127.0.0.1:0 {\n lameduck 1h\n}\n ready 127.0.0.1:0";
     let (mut program, queries, address) = with_pages(&directory, pages, "/health");

@@ -188,7 +188,7 @@ fn another_upstream_is_not_the_same() {
 }
 
 #[test]
-fn steps_that_are_repeated_fail_where_they_stand() {
+fn repeated_steps_fail_with_their_line() {
     let last = "nothing happens for 1s";
     let many = "for n from 2 to 3\n    client {n} asks n{n}.example. A";
     fails(last, many, 15, "not spoken of: upstream 192.0.2.1:53 gets n2.example. A");

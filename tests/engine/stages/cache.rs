@@ -108,7 +108,7 @@ fn a_cached_answer_is_served_until_it_expires() {
 }
 
 #[test]
-fn all_who_wait_for_the_first_answer_get_it_as_the_later_ones_would() {
+fn coalesced_clients_get_the_answer_in_the_form_of_a_cache_hit() {
     let mut world = caching("30");
     for client in 0..3 {
         world.ask(client, &ask("a.test"));
@@ -146,7 +146,7 @@ fn queries_with_other_type_flags_or_subnet_have_their_own_answers() {
 }
 
 #[test]
-fn a_client_who_wants_no_recursion_gets_what_is_there_and_leaves_nothing() {
+fn a_client_without_rd_gets_cached_answers_and_stores_none() {
     let mut world = caching("");
     let modest = Ask { flags: 0, ..ask("a.test") };
     for _ in 0..2 {
@@ -255,7 +255,7 @@ fn an_expired_answer_is_served_at_once_and_refreshed_once() {
 }
 
 #[test]
-fn a_refresh_that_fails_leaves_what_there_is_and_is_not_repeated_at_once() {
+fn a_failed_refresh_keeps_the_old_answer_and_is_not_repeated_at_once() {
     let mut world = caching("{\n serve_stale 1h\n }");
     world.learn("a.test", 10);
     world.pass(20.0);
@@ -306,7 +306,7 @@ fn clients_wait_for_the_upstream_as_long_as_configured() {
 }
 
 #[test]
-fn clients_who_wait_to_the_end_get_what_has_expired_rather_than_an_error() {
+fn clients_get_an_expired_answer_rather_than_an_error_at_the_deadline() {
     let mut world = caching("{\n serve_stale 1h verify\n }");
     world.learn("a.test", 10);
     world.pass(20.0);
@@ -469,7 +469,7 @@ fn the_simple_mode_remembers_addresses_for_five_seconds() {
 }
 
 #[test]
-fn a_response_held_back_does_not_stand_before_what_has_expired() {
+fn an_expired_answer_is_preferred_to_a_failure_kept_by_failover() {
     let forward = "forward . 192.0.2.1 192.0.2.2 {\n policy sequential\n failover SERVFAIL\n }";
     let mut world = world(&format!("cache {{\n serve_stale 1h verify\n }}\n {forward}"));
     world.learn("a.test", 10);

@@ -132,7 +132,7 @@ fn names_without_ipv6_addresses_get_some() {
 }
 
 #[test]
-fn over_tcp_it_is_the_same() {
+fn the_results_over_tcp_are_the_same() {
     check(
         "dns64",
         &[
@@ -223,7 +223,7 @@ fn prefixes_have_the_lengths_that_there_are() {
 }
 
 #[test]
-fn all_names_are_translated_where_that_is_said() {
+fn translate_all_translates_all_names() {
     let both = "NOERROR rd\nAN both.up.test 300 AAAA 64:ff9b::c000:20b";
     let at = |name: &str| format!("{name}.up.test 28, {name}.up.test 1");
     check(
@@ -449,7 +449,7 @@ fn silence_fails_the_query_at_its_deadline() {
 }
 
 #[test]
-fn what_is_truncated_is_asked_again_by_its_client() {
+fn a_truncated_response_is_passed_on_for_a_retry_over_tcp() {
     let mut world = world(&format!("dns64 {{\n allow_ipv4\n }}{F}"));
     for (rtype, expected) in [("AAAA", "NOERROR tc rd ra"), ("A", "NOERROR tc rd")] {
         world.ask(1, &ask_of("a.up.test AAAA"));
@@ -482,7 +482,7 @@ fn a_reload_in_the_middle_does_not_affect_waiting_clients() {
 }
 
 #[test]
-fn clients_of_both_families_share_what_the_upstream_says() {
+fn clients_of_both_families_share_upstream_answers() {
     let mut world = world(&format!("dns64{F}"));
     let (six, ask) = asking(&mut world, "a.up.test AAAA +v6");
     world.ask_as(six, &ask);

@@ -41,7 +41,7 @@ fn every_nth_query_from_the_first_on_is_dropped() {
 }
 
 #[test]
-fn every_nth_reply_says_that_it_is_cut() {
+fn every_nth_reply_has_tc() {
     let mut all = world("erratic {\n drop 0\n truncate 1\n }");
     assert_eq!(answer(&mut all, "A.t", 1), CUT.replace("a.t", "A.t"));
     assert_eq!(answer(&mut all, "a.t", 1), CUT);
@@ -64,7 +64,7 @@ fn large_answers_have_thirty_records_and_are_cut_only_where_they_do_not_fit() {
 }
 
 #[test]
-fn every_nth_reply_leaves_later_and_time_alone_moves_it() {
+fn every_nth_reply_is_delayed_and_sent_by_timer() {
     let mut world = world("log\n erratic {\n delay 2 400ms\n }");
     // E15, all at once: the first and the third wait.
     for number in 0..3 {
@@ -116,7 +116,7 @@ fn the_number_of_delayed_replies_is_bounded() {
 }
 
 #[test]
-fn what_is_held_back_outlives_a_reload() {
+fn delayed_replies_survive_a_reload() {
     let mut world = world("prometheus\n erratic {\n delay 1 1s\n }");
     world.ask(1, &ask("a.t", 1));
     world.reload(&corefile("any"));

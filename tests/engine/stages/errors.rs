@@ -75,7 +75,7 @@ fn upstream_errors_and_local_replies_leave_no_record() {
 }
 
 #[test]
-fn without_the_directive_there_are_none_until_it_is_configured() {
+fn errors_are_recorded_only_with_the_directive() {
     let mut world = world(FORWARD);
     world.ask(1, &Ask::new(1, "a.example"));
     world.pass(3.0);

@@ -113,7 +113,7 @@ fn told(reply: &str) -> String {
 }
 
 #[test]
-fn rows_are_answered_as_they_say() {
+fn every_row_holds() {
     let (mut rows, mut wrong) = (0, String::new());
     for case in CASES.split("\n=== ").skip(1) {
         let (title, rest) = case.split_once('\n').unwrap();

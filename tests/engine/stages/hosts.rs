@@ -70,7 +70,7 @@ fn ask_of(question: &str) -> Ask {
 }
 
 #[test]
-fn rows_are_answered_as_they_say() {
+fn every_row_holds() {
     let mut rows = 0;
     let mut wrong = String::new();
     for case in CASES.split("\n=== ").skip(1) {
@@ -144,7 +144,7 @@ fn addresses_change_places_for_each_client() {
 }
 
 #[test]
-fn what_was_skipped_is_counted_and_the_first_is_named() {
+fn skipped_lines_are_counted_and_the_first_is_named() {
     let config = corefile("hosts f");
     let text = b"\n# x\n192.0.2.1 a.t\n192.0.2.2\nrubbish here\n192.0.2.3 b..t c.t\n\x00\xff\x00\n";
     let (table, skipped) = table(&config, text);

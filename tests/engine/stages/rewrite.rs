@@ -484,7 +484,7 @@ fn acl_sees_the_rewritten_name() {
 }
 
 #[test]
-fn a_reload_leaves_waiting_clients_the_rules_that_they_met() {
+fn waiting_clients_keep_their_rules_across_a_reload() {
     let with = |rule: &str| crate::world::corefile(&format!("{rule}{F}"));
     let mut world = World::new(&with("rewrite name x.cl a.up.test"));
     world.ask(1, &ask_of("x.cl A"));

@@ -294,7 +294,7 @@ fn the_cache_keeps_answers_apart_whose_queries_had_other_options() {
 }
 
 #[test]
-fn what_expires_is_fetched_anew_with_its_options() {
+fn an_expired_answer_is_refreshed_with_its_options() {
     let mut world = world(&format!(
         "rewrite edns0 subnet set 24 56\ncache {{\n serve_stale 1h immediate\n }}{F}"
     ));
@@ -360,7 +360,7 @@ fn a_subnet_that_is_none_passes_and_is_not_kept_for_the_next_query() {
 }
 
 #[test]
-fn a_query_over_a_connection_says_so() {
+fn the_protocol_variable_is_tcp_over_tcp() {
     let mut world = World::new(&corefile(&format!("rewrite edns0 local set 1 {{protocol}}{F}")));
     let listener = client(1).listener;
     let ip = client(1).peer.ip();

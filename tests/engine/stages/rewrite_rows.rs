@@ -171,7 +171,7 @@ fn ttls_are_clamped_and_nothing_else() {
 }
 
 #[test]
-fn the_cache_keeps_what_the_upstream_said() {
+fn the_cache_keeps_the_upstreams_answer() {
     check(
         "rewrite name suffix .cl .up.test answer auto\ncache",
         &[

@@ -53,7 +53,7 @@ fn a_chain_without_an_answer_fails_and_a_block_without_one_refuses() {
 }
 
 #[test]
-fn a_refused_client_gets_its_own_flags_back_whatever_would_have_gone_upstream() {
+fn a_refused_client_gets_its_own_flags_back() {
     let rules = "acl {\n block\n }\n header {\n query clear rd\n }\n forward . 192.0.2.1";
     let mut world = world(rules);
     world.ask(1, &ask("a.test", 1));
@@ -346,7 +346,7 @@ fn a_query_ends_when_its_blocks_time_is_up_and_not_a_nanosecond_later() {
 }
 
 #[test]
-fn a_connection_is_told_how_long_it_may_be_idle_here() {
+fn keepalive_has_the_blocks_idle_timeout() {
     let mut world = world("timeouts {\n idle 3s\n}\n any");
     let (connection, _) = world.engine.admit(world.now, 0, [192, 0, 2, 1].into()).unwrap();
     let client = onward::engine::Client { connection: Some(connection), ..client(1) };

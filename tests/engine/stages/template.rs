@@ -178,7 +178,7 @@ fn response_codes_are_given_once() {
 }
 
 #[test]
-fn extended_errors_go_to_those_who_speak_edns() {
+fn extended_errors_go_to_clients_with_edns() {
     check(
         "template IN A t {\n ederror 21 \"Blocked by us\"\n rcode NXDOMAIN\n }
          template IN AAAA t {\n ederror 65000\n answer \"{{ .Name }} AAAA 2001:db8::1\"\n }
@@ -200,7 +200,7 @@ fn extended_errors_go_to_those_who_speak_edns() {
 }
 
 #[test]
-fn what_does_not_match_falls_through_or_fails() {
+fn queries_that_do_not_match_fall_through_or_fail() {
     check(
         &format!(
             "template IN A t {{
@@ -243,7 +243,7 @@ fn what_does_not_match_falls_through_or_fails() {
 }
 
 #[test]
-fn records_are_what_their_texts_say() {
+fn records_have_the_data_of_their_texts() {
     check(
         r#"template IN A t {
             match ^d

@@ -238,7 +238,7 @@ fn a_reply_without_room_for_its_signature_is_truncated() {
 }
 
 #[test]
-fn a_key_that_a_reload_takes_away_still_signs_what_is_under_way() {
+fn a_key_removed_by_a_reload_still_signs_pending_replies() {
     let mut world = world_of(&format!("{DIRECTIVES} forward . 192.0.2.1"));
     let ask = Ask::new(7, "a.test");
     exchanged(&mut world, &ask, |world| {
