@@ -7,6 +7,7 @@
 use super::{NODE_HEAD, SET_HEAD, Zone, below, flag};
 use crate::engine::message::rename::MESSAGE_LEN_MAX;
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, put_u16, put_u32, rtype, u32_at};
+use crate::sys::memory::release;
 use ahash::RandomState;
 use std::fmt;
 
@@ -48,8 +49,8 @@ pub struct Built {
 /// One record while the zone is built.
 #[derive(Clone, Copy)]
 struct Entry {
-    /// First bytes of its key, by which most records are sorted.
-    head: u64,
+    /// First bytes of its key, by which many records are sorted.
+    head: u32,
     place: u32,
     file: u16,
     rtype: u16,
@@ -94,11 +95,16 @@ impl Builder {
     /// of the text. `hasher` is keyed.
     pub fn new(apex: &[u8], text_len: usize, hasher: RandomState) -> Self {
         let text_len = text_len.min(BYTES_MAX);
-        let (mut bytes, mut entries) = (Vec::new(), Vec::new());
+        let (mut bytes, entries) = (Vec::new(), Vec::new());
         // If memory is short, the first record that has no room is refused.
         let _ = bytes.try_reserve(text_len);
-        let _ = entries.try_reserve(text_len / 32);
         Self { apex: apex.into(), hasher, bytes, entries, warnings: Warnings::default() }
+    }
+
+    /// Reserves memory for so many further records, so that the list is not moved as it grows.
+    pub fn reserve(&mut self, records: usize) {
+        // If memory is short, the first record that has no room is refused.
+        let _ = self.entries.try_reserve_exact(records);
     }
 
     /// Adds a record of class IN. `owner`: as written. `place`: file and line.
@@ -148,15 +154,15 @@ impl Builder {
         self.bytes.extend([0; 2]);
         write_key(name, &mut self.bytes);
         let key = &self.bytes[place + 2..];
-        let mut head = [0; 8];
-        let len = key.len().min(8);
+        let mut head = [0; 4];
+        let len = key.len().min(head.len());
         head[..len].copy_from_slice(&key[..len]);
         let key_len = key.len() as u16;
         put_u16(&mut self.bytes, place, key_len);
         self.bytes.extend(ttl.to_be_bytes());
         self.bytes.extend((data.len() as u16).to_be_bytes());
         self.bytes.extend_from_slice(data);
-        let (head, place) = (u64::from_be_bytes(head), place as u32);
+        let (head, place) = (u32::from_be_bytes(head), place as u32);
         self.entries.push(Entry { head, place, file, rtype, line });
         Ok(())
     }
@@ -167,11 +173,11 @@ impl Builder {
     /// [`Refused`].
     pub fn finish(mut self) -> Result<Built, Refused> {
         let bytes = &self.bytes;
-        // Stable, so that records of one RRset keep the order of the file.
-        self.entries.sort_by(|one, other| {
+        // In place, to save memory; records of one RRset keep the order of the file.
+        self.entries.sort_unstable_by(|one, other| {
             let heads = one.head.cmp(&other.head);
             let keys = heads.then_with(|| key(bytes, one).cmp(key(bytes, other)));
-            keys.then(one.rtype.cmp(&other.rtype))
+            keys.then(one.rtype.cmp(&other.rtype)).then(one.place.cmp(&other.place))
         });
         let (mut arena, mut nodes) = (Vec::new(), Vec::new());
         let room = arena.try_reserve(self.bytes.len() + 12 * self.entries.len());
@@ -199,9 +205,9 @@ impl Builder {
         {
             tree.node(key(bytes, &node[0]), node)?;
         }
-        drop(self.entries);
+        release(self.entries);
         let Tree { arena, nodes, chain, records, warnings, .. } = tree;
-        drop(self.bytes);
+        release(self.bytes);
         finish(self.apex, (arena, nodes, chain), records, self.hasher, warnings)
     }
 }
