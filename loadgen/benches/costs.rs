@@ -1,13 +1,13 @@
 //! Costs of the client and the upstream, compared with loops that only move packets.
 //!
 //! `cargo bench -p loadgen --bench costs` starts an upstream and a bare responder on one core, and
-//! asks them from another, in rounds: the client asks the upstream, a bare loop asks the upstream,
-//! and the same loop asks the responder. Each role is a process of its own, so that the kernel
-//! counts its processor time; what is compared is that time for each answer, within one round, and
-//! the ratios of all rounds have a mean and an interval. The bare loops use the same batches, the
-//! same poll, as many sockets and as many queries outstanding; they keep no account and check
-//! nothing. With `-- hits` it is onward's cache that is held against the responder, by the same
-//! loop: its questions are few, so that all but the first of each are hits.
+//! queries them from another, in rounds: the client queries the upstream, a bare loop queries the
+//! upstream, and the same loop queries the responder. Each role is a process of its own, so that
+//! the kernel counts its CPU time. The CPU times per answer of one round are compared; the ratios
+//! of all rounds are printed with their mean and confidence interval. The bare loops use the same
+//! batches, poll, number of sockets and outstanding queries, but neither count nor verify. With
+//! `-- hits`, the bare loop compares onward's cache with the responder; it repeats [`BATCH`]
+//! questions, so that all but the first query for each are hits.
 
 use loadgen::process::processor_time;
 use loadgen::stats::Interval;
@@ -78,7 +78,7 @@ fn compare() {
     end([upstream, responder]);
 }
 
-/// The same for onward's cache.
+/// Compares onward's cache with the responder, and prints the ratios.
 fn compare_hits() {
     let (upstream, source) = start(&["upstream"]);
     let (cache, server) = start(&["cache", &source]);
@@ -96,7 +96,7 @@ fn compare_hits() {
     end([cache, responder, upstream]);
 }
 
-/// Prints the mean of ratios, and between what it lies.
+/// Prints the mean of the ratios and its confidence interval.
 fn conclude(name: &str, ratios: &[f64]) {
     let Interval { low, mean, high } = Interval::of_ratios(ratios).expect("many rounds");
     println!("  {name}: {mean:.3} ({low:.3} … {high:.3})");
@@ -108,7 +108,8 @@ fn end<const N: usize>(processes: [Child; N]) {
     }
 }
 
-/// Asks `server` in the role `role`; the microseconds for each answer of asker and `answering`.
+/// Queries `server` in the role `role`; returns the CPU time per answer in microseconds, of this
+/// role's process and of `answering`.
 fn measure(role: &str, server: &str, answering: &Child) -> (f64, f64) {
     let before = processor_time(answering.id()).unwrap();
     let (mut child, line) = start(&[role, server]);
@@ -127,13 +128,13 @@ fn start(arguments: &[&str]) -> (Child, String) {
     (child, line.trim_end().to_owned())
 }
 
-/// Prints how many answers there were and which processor time they took, in nanoseconds.
+/// Prints the number of answers and the CPU time that they took, in nanoseconds.
 fn report((answers, since): (u64, Duration)) {
     let used = processor_time(std::process::id()).unwrap() - since;
     println!("{answers} {}", used.as_nanos());
 }
 
-/// The cores of those who answer and of those who ask.
+/// Returns the core of the servers and the core of the clients.
 fn cores() -> (usize, usize) {
     let cores = cpu::cores();
     (cores[0], cores[cores.len() - 1])
@@ -150,7 +151,7 @@ fn serve() {
     }
 }
 
-/// Forwards to `upstream` and remembers what it says.
+/// Runs onward with a cache in front of `upstream`.
 fn remember(upstream: &str) {
     let text = format!(".:0 {{\n bind 127.0.0.1\n cache\n forward . {upstream}\n}}\n");
     let (config, _) = Config::load(text.as_bytes(), "this bench", &Host::plain()).unwrap();
@@ -195,7 +196,7 @@ fn watch(sockets: &[UdpSocket]) -> Poll {
     poll
 }
 
-/// Sends the same packets again and again, one for each that comes.
+/// Sends the same packets repeatedly, one for each response.
 fn ask_bare(server: SocketAddr) -> (u64, Duration) {
     cpu::pin(cores().1).unwrap();
     let since = processor_time(std::process::id()).unwrap();
@@ -238,7 +239,7 @@ fn ask_bare(server: SocketAddr) -> (u64, Duration) {
     (answers, since)
 }
 
-/// Sends each datagram back as a response, and knows nothing of it.
+/// Sends each datagram back as a response, without parsing it.
 fn respond_bare() {
     cpu::pin(cores().0).unwrap();
     let socket = socket::udp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
@@ -252,7 +253,7 @@ fn respond_bare() {
         while let Ok(received) = inbox.recv(socket.as_fd()) {
             for number in 0..received {
                 let datagram = inbox.datagram(number);
-                // As long as a right answer, so that both servers send as many bytes.
+                // As long as a correct answer, so that both servers send the same number of bytes.
                 let length = answer(datagram.bytes, replies.buffer());
                 replies.commit(length, 0, &datagram.peer.unwrap(), datagram.local);
             }
@@ -264,7 +265,7 @@ fn respond_bare() {
     }
 }
 
-/// The query with QR set and 16 bytes more.
+/// Copies the query, sets QR, and returns a length that is 16 bytes longer.
 fn answer(query: &[u8], response: &mut [u8]) -> usize {
     response[..query.len()].copy_from_slice(query);
     response[2] |= 0x80;

@@ -1,7 +1,7 @@
 //! DNS over TLS: certificates of our own servers, and verification of servers by clients.
 //!
-//! An upstream makes an authority and a certificate at each start and keeps neither; a client that
-//! should trust it gets the authority's certificate in a file. The sessions are those of the
+//! An upstream generates an authority and a certificate at each start, in memory only; a client
+//! that should trust it reads the authority's certificate from a file. TLS sessions come from the
 //! forwarder's module `tls`, which is independent of its engine.
 
 use onward::config::{ClientTls, Pem, ServerTls};
@@ -13,13 +13,13 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// The name that certificates are for, besides addresses.
+/// The name in certificates, besides the addresses.
 pub const NAME: &str = "localhost";
 
 /// Creates a server for `addresses` and [`NAME`]; returns it and its authority's certificate.
 ///
 /// # Errors
-/// There is no randomness.
+/// A key or a certificate cannot be generated.
 pub fn server(addresses: &[IpAddr]) -> io::Result<(Server, String)> {
     let (tls, authority) = identity(addresses).map_err(io::Error::other)?;
     Ok((Server::new(&tls).map_err(io::Error::other)?, authority))
@@ -27,7 +27,8 @@ pub fn server(addresses: &[IpAddr]) -> io::Result<(Server, String)> {
 
 fn identity(addresses: &[IpAddr]) -> Result<(ServerTls, String), rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
-    // A name other than that of the certificate, otherwise OpenSSL takes that for self-signed.
+    // Must differ from the certificate's own name, otherwise OpenSSL takes the certificate for
+    // self-signed.
     params.distinguished_name.push(DnType::CommonName, "loadgen's authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -49,8 +50,8 @@ fn identity(addresses: &[IpAddr]) -> Result<(ServerTls, String), rcgen::Error> {
     Ok((tls, authority.pem()))
 }
 
-/// Returns the settings that verify a server by `name`, or else by its address, with the
-/// authorities in `file`, or else the system's.
+/// Returns the settings that verify a server by `name` or, without a name, by its address. Trusted
+/// authorities are those in `file` or, without a file, those of the system.
 ///
 /// # Errors
 /// The file cannot be read.

@@ -37,8 +37,8 @@ pub fn share(text: &str) -> Result<f64, String> {
 /// # Errors
 /// The text is malformed.
 pub fn rate(text: &str) -> Result<f64, String> {
-    let thousands = |suffix: char| text.strip_suffix(suffix);
-    let (number, factor) = match (thousands('k'), thousands('M')) {
+    let without = |suffix: char| text.strip_suffix(suffix);
+    let (number, factor) = match (without('k'), without('M')) {
         (Some(number), _) => (number, 1e3),
         (_, Some(number)) => (number, 1e6),
         _ => (text, 1.0),
@@ -48,7 +48,7 @@ pub fn rate(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("`{text}` is no rate: write 50000, 50k or 1.5M queries a second"))
 }
 
-/// The words of a line, with its number.
+/// Iterator over the words of a line of a file.
 pub struct Words<'a> {
     line: &'a str,
     rest: &'a str,
@@ -56,12 +56,12 @@ pub struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    /// Splits `line`, which has this number.
+    /// Splits `line`, whose line number is `number`.
     pub fn new(line: &'a str, number: usize) -> Self {
         Self { line, rest: line, number }
     }
 
-    /// Returns an error about `word`, one of the line's.
+    /// Returns an error at the column of `word`, which must be a slice of the line.
     pub fn bad(&self, word: &str, text: String) -> BadInput {
         let column = word.as_ptr() as usize - self.line.as_ptr() as usize + 1;
         BadInput { line: self.number, column, text }

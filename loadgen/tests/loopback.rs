@@ -1,8 +1,8 @@
 //! Client and upstream over real sockets: every fault is counted as its kind.
 //!
-//! Nothing is asserted about the speed of this host, except that a stall made on purpose shows.
-//! Counts are exact if the script has no randomness; time-outs are long, because a query delayed
-//! beyond its time-out by the host itself would break them.
+//! Nothing is asserted about the speed of this host, except that a scripted stall is visible in the
+//! latencies. Counts are exact if the script has no randomness; timeouts are long, because a query
+//! that this host delays beyond its timeout would change the counts.
 
 mod kit;
 
@@ -22,7 +22,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-const STREAMS: Transport = Transport::Streams { queries: None, pipeline: 64 };
+const CONNECTIONS: Transport = Transport::Streams { queries: None, pipeline: 64 };
 
 /// Checks that every sent query is accounted for.
 fn check_conservation(counts: &Counts) {
@@ -30,7 +30,7 @@ fn check_conservation(counts: &Counts) {
 }
 
 #[test]
-fn every_query_of_every_schedule_leaves_and_is_answered() {
+fn every_query_of_every_schedule_is_sent_and_answered() {
     let (upstream, server) = upstream("", "");
     let shapes = [
         Shape::Constant(2_000.0),
@@ -88,7 +88,7 @@ fn each_fault_of_a_server_is_counted_as_its_kind() {
 }
 
 #[test]
-fn without_verifying_response_codes_are_counted_and_content_is_not_judged() {
+fn without_verification_response_codes_are_counted_and_wrong_records_are_accepted() {
     for (words, code) in [("servfail", 2), ("nxdomain", 3), ("lie", 0)] {
         let (_upstream, server) = upstream(words, "");
         let mut options = options(server, 1_000.0, 100);
@@ -110,7 +110,7 @@ fn spoofed_answers_neither_end_a_query_nor_hide_its_answer() {
 }
 
 #[test]
-fn names_can_be_treated_each_in_its_own_way() {
+fn the_first_rule_that_matches_a_name_applies() {
     let script = loadgen::script::script("good.test\n*.bad.test servfail\n* silent").unwrap();
     let (_upstream, server) = scripted(script);
     let text = b"good.test A\na.bad.test A\nb.bad.test A\nother.test A\n";
@@ -134,9 +134,9 @@ fn late_answers_and_strays_are_distinguished() {
 }
 
 #[test]
-fn connections_carry_queries_side_by_side_or_one_each() {
+fn connections_carry_pipelined_queries_or_one_query_each() {
     for (transport, connects) in
-        [(STREAMS, 8), (Transport::Streams { queries: Some(1), pipeline: 1 }, 400)]
+        [(CONNECTIONS, 8), (Transport::Streams { queries: Some(1), pipeline: 1 }, 400)]
     {
         let (upstream, server) = upstream("delay=1ms", "");
         let mut options = options(server, 2_000.0, 200);
@@ -161,10 +161,10 @@ fn connections_use_tls_and_an_unverified_server_gets_no_query() {
     std::fs::write(&file, authority).unwrap();
     let each = Transport::Streams { queries: Some(1), pipeline: 1 };
     for (transport, forgetful, name, answers) in [
-        (STREAMS, false, None, true),
+        (CONNECTIONS, false, None, true),
         (each, false, Some(dot::NAME), true),
         (each, true, Some(dot::NAME), true),
-        (STREAMS, false, Some("other.test"), false),
+        (CONNECTIONS, false, Some("other.test"), false),
     ] {
         let (upstream, address) = over(Script::default(), Some(server.clone()));
         let mut options = options(address, 200.0, 300);
@@ -184,7 +184,7 @@ fn connections_use_tls_and_an_unverified_server_gets_no_query() {
 }
 
 #[test]
-fn a_connection_that_breaks_loses_its_queries_and_is_opened_anew() {
+fn a_connection_that_breaks_loses_its_queries_and_is_reopened() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = listener.local_addr().unwrap();
     let closing = std::thread::spawn(move || {
@@ -192,7 +192,7 @@ fn a_connection_that_breaks_loses_its_queries_and_is_opened_anew() {
         (0..3).for_each(|_| drop(listener.accept().unwrap()));
     });
     let mut options = options(server, 500.0, 300);
-    (options.transport, options.sockets) = (STREAMS, 1);
+    (options.transport, options.sockets) = (CONNECTIONS, 1);
     let counts = run(&options).counts;
     closing.join().unwrap();
     check_conservation(&counts);
@@ -201,7 +201,7 @@ fn a_connection_that_breaks_loses_its_queries_and_is_opened_anew() {
 }
 
 #[test]
-fn queries_leave_from_the_addresses_that_were_asked_for() {
+fn queries_are_sent_from_the_given_source_addresses() {
     let (upstream, server) = upstream("", "");
     let mut options = options(server, 1_000.0, 100);
     options.sources = (2..=9).map(|last| IpAddr::from([127, 0, 0, last])).collect();
@@ -226,7 +226,7 @@ fn without_a_listener_queries_time_out_and_refusals_are_counted() {
 }
 
 #[test]
-fn a_run_can_be_ended_before_its_time_twice_over() {
+fn a_run_can_be_stopped_early_and_twice() {
     let (_upstream, server) = upstream("silent", "");
     let mut options = options(server, 1_000.0, 600_000);
     options.timeout = Duration::from_secs(600);
@@ -265,8 +265,8 @@ fn a_capture_is_replayed_at_its_own_pace_from_a_socket_for_each_client() {
 
 #[test]
 fn an_open_loop_shows_the_whole_stall_and_dnsperf_does_not() {
-    // The longest wait of a query in an open loop is the stall; five queries per millisecond share
-    // it evenly, so one in four waits for more than half of it.
+    // Half of the queries are scheduled during the stall of 1 s, evenly spread, and wait for its
+    // end; so one query in four waits for more than half of it.
     let (_upstream, server) = upstream("", "300ms+1s");
     let mut options = options(server, 500.0, 2_000);
     options.timeout = Duration::from_secs(20);
@@ -293,7 +293,7 @@ fn an_open_loop_shows_the_whole_stall_and_dnsperf_does_not() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let average = text.split("Average Latency (s):").nth(1).unwrap();
     let average: f64 = average.split_whitespace().next().unwrap().parse().unwrap();
-    // Its twenty outstanding queries wait for the stall; the queries that it did not send do not.
+    // Only dnsperf's twenty outstanding queries wait; those that it sends later count no delay.
     assert!(average < waited / 3.0, "dnsperf shows {average} s of {waited} s: {text}");
 }
 
@@ -310,7 +310,7 @@ fn queries() -> String {
 }
 
 #[test]
-fn it_agrees_with_dnsperf_on_the_same_file() {
+fn counts_agree_with_dnsperf_on_the_same_file() {
     if !is_installed("dnsperf") {
         return;
     }
@@ -379,7 +379,7 @@ fn options_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn an_upstream_with_a_zone_is_verified_against_it() {
+fn answers_are_verified_against_a_zone_file() {
     let zone =
         b"$ORIGIN z.test.\n@ 60 SOA ns h 1 2 3 4 5\nwww 60 A 192.0.2.2\nwww 60 A 192.0.2.3\n";
     let zones = loadgen::zone::parse(zone).unwrap();

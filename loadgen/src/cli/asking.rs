@@ -1,6 +1,7 @@
 //! Options of all commands that send queries: the route to the server, and the queries.
 //!
-//! Command-line words become [`Options`] here, and files are read; the client sees neither.
+//! Arguments are converted into the client's [`Options`] here, and files are read; the client knows
+//! neither arguments nor files.
 
 use super::invalid;
 use crate::units;
@@ -299,12 +300,12 @@ pub(super) fn read_file<T>(
     path: &Path,
     read: impl Fn(&[u8]) -> Result<T, BadInput>,
 ) -> io::Result<T> {
-    let told = |error: &dyn std::fmt::Display| invalid(format!("{}: {error}", path.display()));
-    let bytes = std::fs::read(path).map_err(|error| told(&error))?;
+    let named = |error: &dyn std::fmt::Display| invalid(format!("{}: {error}", path.display()));
+    let bytes = std::fs::read(path).map_err(|error| named(&error))?;
     read(&bytes).map_err(|error| invalid(format!("{}:{error}", path.display())))
 }
 
-/// Parses an address with or without a port; the default is that of DNS.
+/// Parses an address with or without a port; the default port is 53.
 pub(super) fn server(text: &str) -> Result<SocketAddr, String> {
     let bare = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
     text.parse()

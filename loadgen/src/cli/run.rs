@@ -1,6 +1,7 @@
-//! `loadgen run`: one run as planned, and its report.
+//! `loadgen run`: one run and its report.
 //!
-//! The command waits for the run and for signals, prints the progress, and writes the reports.
+//! The command starts the run, waits for its end or a signal, prints the progress, and writes the
+//! reports.
 
 use super::asking::{Asking, server};
 use super::{exit_code, invalid};
@@ -27,8 +28,9 @@ const LENGTH: Duration = Duration::from_secs(10);
 const STRETCH_MIN: Duration = Duration::from_millis(10);
 /// Interval of checks for the end of the run.
 const LOOK: Duration = Duration::from_millis(20);
-/// Intervals of progress lines on a terminal and in a file.
+/// Interval of progress lines on a terminal.
 const TELL_TERMINAL: Duration = Duration::from_millis(200);
+/// Interval of progress lines in a file.
 const TELL_FILE: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
@@ -126,7 +128,7 @@ impl From<Spacing> for Arrivals {
     }
 }
 
-/// Runs and reports.
+/// Executes the command.
 pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     // Blocked before any thread starts, so that all threads inherit the mask.
     let signals = Signals::block()?;
@@ -156,7 +158,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     Ok(exit_code(&report::faults(&outcome)))
 }
 
-/// Returns the processor time of some processes up to now, if there are any.
+/// Returns the sums of CPU time and peak memory of `pids` up to now; `None` without any.
 fn used(pids: &[u32]) -> io::Result<Option<Usage>> {
     let mut sum: Option<Usage> = None;
     for &pid in pids {
@@ -182,8 +184,8 @@ pub(super) fn length_of(seconds: f64) -> io::Result<Duration> {
     length.map_err(|_| invalid("--seconds is a number above 0"))
 }
 
-/// Runs one of several runs, with names that no cache knows from the last one. `None`: it was
-/// interrupted.
+/// Executes the next of several runs, with another seed so that no cache has its names yet. `None`:
+/// the run was interrupted.
 pub(super) fn next_run(options: &mut Options, signals: &Signals) -> io::Result<Option<Tally>> {
     options.seed = options.seed.wrapping_add(1);
     let run = client::run(options)?;
@@ -262,8 +264,8 @@ impl Arguments {
             }),
             None => Ok(()),
         };
-        let machine = self.json.as_deref() == Some(Path::new("-"));
-        if !machine {
+        let json_to_stdout = self.json.as_deref() == Some(Path::new("-"));
+        if !json_to_stdout {
             print!("{}", report::text::outcome(outcome));
         }
         write(&self.json, &|| report::json::outcome(outcome))?;

@@ -1,8 +1,8 @@
-//! One course: the lab is built, the programs run in it, the planned events happen, and all ends.
+//! One course: builds the lab, runs the programs in it, triggers the planned events, and cleans up.
 //!
-//! The backends are `loadgen upstream`, the load is `loadgen run`, both this program again, and the
-//! forwarder is any. Every way out of this file, errors included, ends all of them and removes the
-//! namespaces: each is owned by a value that does so when it is dropped.
+//! The backends are `loadgen upstream` and the load client is `loadgen run`, both started from this
+//! executable; the forwarder is any command. Programs and namespaces are owned by values that end
+//! or remove them when they are dropped, so that errors leave nothing behind.
 
 use super::lab::{FORWARDER, Lab};
 use super::measure::{Second, Told, seconds};
@@ -19,15 +19,16 @@ use std::time::Duration;
 
 /// Interval of the backends' counters.
 const TELL: &str = "200ms";
-/// Interval of the backends' counters, and the time to write them.
+/// Time until the backends' last counters are read: more than one [`TELL`] interval.
 const TELL_WAIT: Duration = Duration::from_millis(500);
 /// Maximum time for a program to start.
 const START_MAX: Duration = Duration::from_secs(20);
-/// Time of the load client from its start to its first query: its own head start, and the start of
-/// the program. Negligible compared with seconds.
+/// Approximate time from the start of the load client's process to its first query. Its error is
+/// negligible compared with a second.
 const HEAD_START: Duration = Duration::from_millis(30);
-/// Response timeout, and the time after it that the client may need to end.
+/// Response timeout of the load client.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum time for the load client to end after the last timeout.
 const END_MAX: Duration = Duration::from_secs(20);
 /// Interval of checks whether a program has ended.
 const LOOK: Duration = Duration::from_millis(50);
@@ -117,8 +118,8 @@ impl Stage<'_> {
         let more: Vec<usize> = (1..=plan.backends + 1).collect();
         [
             (plan.at, Box::new(move || lab.fail(first, plan.fault))),
-            // First removed from the map, so that flows forgotten by conntrack cannot draw it
-            // again.
+            // Removed from the map first, otherwise flows deleted from conntrack could be mapped to
+            // it again.
             (
                 plan.at + plan.notice,
                 Box::new(move || lab.serve(&healthy).and_then(|()| lab.forget(first))),
@@ -133,8 +134,8 @@ impl Stage<'_> {
 
     /// Starts the backends and the forwarder, and waits until a query is answered.
     fn serve(&self, lab: &Lab, course: Course) -> io::Result<Servers> {
-        let own = std::env::current_exe()?.display().to_string();
-        let mut command = lab.backends_command(&own);
+        let loadgen = std::env::current_exe()?.display().to_string();
+        let mut command = lab.backends_command(&loadgen);
         command.args(["upstream", "--tell", TELL, "--listen"]);
         command.args(lab.addresses().iter().map(ToString::to_string));
         let mut backends = self.start(command.stdout(Stdio::piped()), "backends", course)?;
@@ -164,8 +165,8 @@ impl Stage<'_> {
 
     /// Starts the load, or a single query if there is no `report`.
     fn client(&self, lab: &Lab, report: Option<&Path>) -> io::Result<Running> {
-        let own = std::env::current_exe()?.display().to_string();
-        let mut command = lab.client_command(&own);
+        let loadgen = std::env::current_exe()?.display().to_string();
+        let mut command = lab.client_command(&loadgen);
         command.args(["run", "--server", FORWARDER, "--quiet", "--verify"]);
         match report {
             None => command.args(["--count", "1", "--timeout", "200ms"]),
@@ -200,7 +201,7 @@ impl Stage<'_> {
     }
 }
 
-/// Reads the backends' counters on a thread of its own, until they end.
+/// Starts a thread that reads the backends' counters until the backends end.
 fn listen(backends: &mut Child) -> io::Result<Receiver<Told>> {
     let output = backends.stdout.take().expect("it was asked for");
     let (sender, receiver) = mpsc::channel();

@@ -1,9 +1,9 @@
-//! Measurements of a course, second by second. Pure.
+//! Measurements of a course, one row per second. Pure.
 //!
-//! The backends print their counters since the start a few times a second, with wall-clock times;
-//! the load client reports the outcome of the queries of each second. A [`Second`] has both, on one
-//! time axis, which begins with the client: a backend's counters at the turn of a second are
-//! interpolated between the two nearest reports.
+//! The backends print cumulative counters a few times a second, with wall-clock times; the load
+//! client reports the outcome of the queries of each second. A [`Second`] combines both. Second 0
+//! begins with the client's first query; the backends' counters at each boundary between seconds
+//! are interpolated from the two nearest reports.
 
 use serde_json::Value;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// Parses a line of `loadgen upstream --tell`; `None` if it is none.
+    /// Parses a line of `loadgen upstream --tell`; `None` for any other line.
     pub fn parse(line: &str) -> Option<Self> {
         let line: Value = serde_json::from_str(line).ok()?;
         let backends = line["addresses"].as_array()?.iter().map(|backend| {
@@ -41,7 +41,7 @@ pub struct Second {
     pub queries: Vec<f64>,
     /// New flows, at all backends.
     pub flows: f64,
-    /// Number of queries scheduled in it and sent.
+    /// Number of queries scheduled in this second and sent.
     pub sent: u64,
     /// Number of queries without a good answer.
     pub lost: u64,
@@ -59,14 +59,14 @@ impl Second {
         self.queries.iter().sum()
     }
 
-    /// Returns the part of all queries that a backend saw; `None` if there were too few.
+    /// Returns the fraction of the queries that `backend` saw; `None` if there were none.
     pub fn share(&self, backend: usize) -> Option<f64> {
         let total = self.total();
         (total >= 1.0).then(|| self.queries[backend] / total)
     }
 }
 
-/// Puts both on one time axis of `length`, which began at the wall-clock time `origin`.
+/// Combines both reports into one row per second, from the wall-clock time `origin` on.
 ///
 /// # Errors
 /// The client's report is malformed, or the backends did not report enough.

@@ -1,9 +1,9 @@
 //! Plan of an incident: failure, configuration of the forwarder, and the courses that are compared.
 //! Pure.
 //!
-//! Seconds are counted from the first query of the load. The forwarder of a course gets a Corefile
-//! of its own; onward's has options for enough flows to make shares meaningful, another forwarder's
-//! has only common options.
+//! Times are counted from the first query of the load. Each course has its own Corefile. For
+//! onward, it sets the number of flows, so that there are enough for meaningful shares; for another
+//! forwarder it has only common options.
 
 use super::lab::{FORWARDER, VIRTUAL};
 use super::nft::Fault;
@@ -52,7 +52,7 @@ impl Plan {
         self.at + self.outage
     }
 
-    /// Returns the time from which it should have its share again.
+    /// Returns the time from which the failed backend should have its share again.
     pub fn recovered(&self) -> Duration {
         self.recovery() + self.max_age + MARGIN
     }
@@ -62,7 +62,7 @@ impl Plan {
         self.added + self.max_age + MARGIN
     }
 
-    /// Returns a sentence about its error, if there is one.
+    /// Returns a message if the plan cannot give a meaningful result.
     pub fn fault(&self) -> Option<String> {
         let told = |text: &str| Some(text.to_owned());
         if !(2..=BACKENDS_MAX).contains(&self.backends) {
@@ -99,9 +99,9 @@ pub enum Course {
     Unlimited,
     /// With `max_age`.
     Limited,
-    /// With `max_age`, and no jitter, an option of onward's only.
+    /// With `max_age` and without jitter; onward only.
     WithoutJitter,
-    /// No `max_age`, but `distrust`, an option of onward's only; the other courses are without it.
+    /// No `max_age`, but `distrust on`; onward only.
     Distrusting,
 }
 
@@ -117,7 +117,7 @@ impl Course {
         }
     }
 
-    /// Returns the name in names of files and namespaces.
+    /// Returns the short name, which is part of file names and namespace names.
     pub fn key(self) -> &'static str {
         match self {
             Self::Unlimited => "off",
@@ -127,7 +127,7 @@ impl Course {
         }
     }
 
-    /// Returns the forwarder's configuration. `own`: it is onward, with options of its own.
+    /// Returns the forwarder's Corefile. `own`: the forwarder is onward and gets its own options.
     pub fn corefile(self, plan: &Plan, own: bool) -> String {
         let (host, port) = FORWARDER.split_once(':').expect("it has a port");
         let mut text = format!(
@@ -158,8 +158,7 @@ impl Course {
     }
 }
 
-/// Default `expire` of the reference, unless `max_age` is shorter: no flow of a steady load is idle
-/// for so long.
+/// Maximum `expire`, the default of CoreDNS: under a steady load no flow is idle for this long.
 const EXPIRE: Duration = Duration::from_secs(10);
 
 /// Formats a duration for a Corefile.

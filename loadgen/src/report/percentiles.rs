@@ -1,7 +1,7 @@
 //! Latencies as an HDR percentile file.
 //!
 //! The format of HdrHistogram's own tools: value in milliseconds, percentile, cumulative count, and
-//! the inverse of the rest. Pure.
+//! 1/(1-percentile). Pure.
 
 use hdrhistogram::Histogram;
 use std::fmt::Write;
@@ -40,13 +40,13 @@ mod tests {
     use crate::report::tests::{agrees, sample};
 
     #[test]
-    fn the_file_is_as_agreed() {
+    fn the_file_equals_the_stored_one() {
         let text = outcome(&sample().tally.latency);
         agrees("outcome.hdr", &text);
     }
 
     #[test]
-    fn nothing_recorded_is_a_file_too() {
+    fn an_empty_histogram_has_a_file() {
         let text = outcome(&hdrhistogram::Histogram::new(3).unwrap());
         assert!(text.contains("Total count    =            0"), "{text}");
     }

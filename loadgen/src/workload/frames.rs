@@ -1,7 +1,7 @@
 //! Query files in dnsperf's binary format: messages one after the other, as on a TCP connection.
 //!
-//! Each is preceded by its length in two bytes (RFC 1035 §4.2.2) and is sent unchanged except for
-//! its ID. Errors have the number of the record and the byte within it. Pure.
+//! A message follows its length in two bytes (RFC 1035 §4.2.2) and is sent unchanged except for its
+//! ID. Errors have the number of the record and of the byte within it. Pure.
 
 use super::BadInput;
 use onward::traffic::wire::HEADER_LEN;
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Reads the queries of `bytes`.
 ///
 /// # Errors
-/// A message is shorter than a header, the last one is truncated, or there is none.
+/// A message is shorter than a header, the last message is truncated, or the file is empty.
 pub fn read(bytes: &[u8]) -> Result<Recorded, BadInput> {
     let mut recorded = Recorded::default();
     let mut rest = bytes;
@@ -43,7 +43,7 @@ mod tests {
     use super::read;
 
     #[test]
-    fn messages_are_taken_as_they_are() {
+    fn messages_are_read_unchanged() {
         let mut bytes = b"\0\x0c".to_vec();
         bytes.extend([7; 12]);
         bytes.extend(b"\0\x0d");

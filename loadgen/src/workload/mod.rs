@@ -1,7 +1,7 @@
 //! Queries from files and captures.
 //!
-//! [`lines`], [`frames`] and [`capture`] each read one format into packets, so that a run copies
-//! and never parses. Errors have their place in the file. Pure.
+//! [`lines`], [`frames`] and [`capture`] each convert one format into DNS packets before the run,
+//! which only copies them. Errors have their place in the file. Pure.
 
 pub mod capture;
 pub mod frames;
@@ -16,7 +16,7 @@ pub struct BadInput {
     pub line: usize,
     /// The column, or the byte within the record, counted from one.
     pub column: usize,
-    /// Found and expected text.
+    /// The message: what was found and what was expected.
     pub text: String,
 }
 
