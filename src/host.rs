@@ -10,7 +10,7 @@ use crate::sys::{interfaces, limits};
 use std::io;
 
 /// Assumed limit of open descriptors if the kernel does not report one.
-const OPEN_FILES_MIN: u64 = 1024;
+const OPEN_FILES_DEFAULT: u64 = 1024;
 
 /// Describes this host for `workers` workers; `default_port` is the port of server blocks without
 /// one. Raises the limit of open files to the hard limit. Later reads of files and lookups of names
@@ -34,7 +34,7 @@ pub(crate) fn describe(workers: usize, default_port: u16, steps: &Steps) -> io::
         default_port,
         ephemeral_ports: limits::ephemeral_ports(),
         // If the limit cannot be raised, onward serves with fewer descriptors.
-        open_files: usize::try_from(limits::raise_open_files().unwrap_or(OPEN_FILES_MIN))
+        open_files: usize::try_from(limits::raise_open_files().unwrap_or(OPEN_FILES_DEFAULT))
             .unwrap_or(usize::MAX),
         lookup: lookup(steps),
         workers,

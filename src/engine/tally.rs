@@ -25,8 +25,8 @@ pub const LABEL_SETS_MAX: usize = 1_024;
 /// No label set: nothing is counted.
 pub const NOWHERE: u32 = u32::MAX;
 
-/// Types with separate counters, in the order of their numbers here; all others share the last. A,
-/// AAAA, CNAME, DNSKEY, DS, MX, NSEC, NSEC3, NS, PTR, RRSIG, SOA, SRV, TXT, HTTPS, SVCB and the
+/// Types with separate counters, in the order of the counters; one more counter is for all others.
+/// A, AAAA, CNAME, DNSKEY, DS, MX, NSEC, NSEC3, NS, PTR, RRSIG, SOA, SRV, TXT, HTTPS, SVCB and the
 /// query types IXFR, AXFR, ANY.
 pub const RTYPES: [u16; 19] =
     [1, 28, 5, 48, 43, 15, 47, 50, 2, 12, 46, 6, 33, 16, 65, 64, 251, 252, 255];
@@ -51,13 +51,13 @@ impl LabelSet {
     }
 }
 
-/// Numbers of a configuration's label sets.
+/// Label sets of a configuration, numbered.
 #[derive(Clone, Debug, Default)]
 pub struct LabelSets {
-    /// Labels of each number.
+    /// The label sets, by number.
     pub label_sets: Vec<LabelSet>,
-    /// For each listener of the configuration: the number for queries outside all zones, and by
-    /// zone.
+    /// For each listener of the configuration: the number for queries outside all zones, and the
+    /// numbers of its zones.
     numbers: Vec<(u32, Vec<u32>)>,
 }
 
@@ -190,7 +190,7 @@ pub type Answers = [Coarse; RCODES];
 /// A worker's counters of all label sets and upstreams.
 #[derive(Clone, Debug, Default)]
 pub struct Tallies {
-    /// Labels of the numbers of [`Tallies::counts`].
+    /// Label set of each element of [`Tallies::counts`].
     pub label_sets: Vec<LabelSet>,
     /// Counters by label set; boxed, because a reload renumbers them.
     pub counts: Vec<Box<Tally>>,
@@ -237,9 +237,9 @@ impl Tallies {
         }
     }
 
-    /// Adopts the label sets and upstreams of `new`, which is left with the old ones. `places`:
-    /// those of the label sets of `new`. `stays`: the old number of each of its upstreams, if it
-    /// had one.
+    /// Adopts the label sets and upstreams of `new`, keeps the counters of those that stay, and
+    /// leaves the old ones in `new`. `places`: places of the label sets of `new`. `stays`: for each
+    /// upstream of `new`, its old number, if it had one.
     pub fn reload(&mut self, new: &mut Self, places: &LabelPlaces, stays: &[Option<usize>]) {
         for (label_set, counted) in self.label_sets.iter().zip(&mut self.counts) {
             if let Some(place) = places.find(label_set, &new.label_sets) {
@@ -284,10 +284,10 @@ impl Tallies {
         }
     }
 
-    /// Counts a reply with synthesised addresses, if they `were`.
-    pub fn translated(&mut self, label_set: u32, were: bool) {
+    /// Counts a reply if its addresses were synthesised.
+    pub fn translated(&mut self, label_set: u32, synthesised: bool) {
         if let Some(tally) = self.counts.get_mut(label_set as usize) {
-            tally.translated += u64::from(were);
+            tally.translated += u64::from(synthesised);
         }
     }
 
@@ -330,7 +330,7 @@ fn way(transport: Transport) -> usize {
     }
 }
 
-/// Index of a type in [`RTYPES`], or their number.
+/// Returns the counter of a type: its index in [`RTYPES`], or `RTYPES.len()` for all others.
 fn place_of(asked: u16) -> usize {
     match asked {
         // The majority of queries.

@@ -1,8 +1,8 @@
 //! The PID file of the serving process.
 //!
-//! For scripts that work without a service manager. Written once we serve, so during an upgrade the
-//! new process overwrites our PID; removed at the end if it still has ours. If it cannot be
-//! written, onward serves all the same.
+//! Scripts use it where there is no service manager. It is written once this process serves, so
+//! after an upgrade it has the new process's PID; at the end a process removes it only if it still
+//! has its own PID. If the file cannot be written, onward logs that and serves.
 
 use crate::corefile::read_file;
 use crate::log::{Event, Level, Log};
@@ -30,8 +30,8 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if read_file(&self.0).is_ok_and(|text| text == ours().as_bytes()) {
-            // An error means that it was removed meanwhile, which is no fault.
+        if read_file(&self.0).is_ok_and(|text| text == pid_line().as_bytes()) {
+            // An error means that another process has removed it since, which is harmless.
             let _ = fs::remove_file(&self.0);
         }
     }
@@ -42,9 +42,9 @@ fn write(path: &Path) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    fs::write(path, ours())
+    fs::write(path, pid_line())
 }
 
-fn ours() -> String {
+fn pid_line() -> String {
     format!("{}\n", std::process::id())
 }

@@ -1,7 +1,7 @@
 //! Keys of a server block, and verification of requests.
 //!
-//! The order is that of RFC 8945 §5.2: key, MAC, time, and finally the truncation of the MAC. Each
-//! failure has the data for the TSIG of its reply.
+//! The checks have the order of RFC 8945 §5.2: key, MAC, time, and finally the truncation of the
+//! MAC. A [`Failure`] has the fields of the TSIG record in the error reply.
 
 use super::mac::{Mac, MacBytes};
 use super::{FUDGE, Fields, Signature, Signer, TsigError, lower};
@@ -20,7 +20,8 @@ const MAC_LEN_MIN: usize = 10;
 pub struct Failure {
     /// The error.
     pub error: TsigError,
-    /// Signer of the reply, if the client's key is known.
+    /// Signer of the reply; `None` after an error of key or MAC: such a reply is not signed (RFC
+    /// 8945 §5.3.2).
     signer: Option<Signer>,
     key: WireName,
     algorithm: WireName,

@@ -1,6 +1,7 @@
-//! Both sides of transactions against each other, and messages that are truncated, changed or late.
+//! Signing and verification against each other, with messages that are truncated, changed or late.
 //!
-//! `tests/engine/stages/tsig.rs` has a client by another implementation, and the paths of a reply.
+//! `tests/engine/stages/tsig.rs` tests signed queries through the engine, with a client of another
+//! implementation.
 
 use super::{
     Failure, Fields, Keys, Malformed, Signature, Signer, TsigError, Unproven, lower, name_of,
@@ -11,7 +12,7 @@ use crate::engine::message::u16_at;
 use ahash::RandomState;
 use std::sync::Arc;
 
-/// Calendar time.
+/// Time of signing, in seconds since 1970.
 const NOW: u64 = 1_800_000_000;
 
 fn keys() -> Keys {
@@ -64,7 +65,7 @@ fn reply(packet: &[u8], server: &mut Signer, filler: u8) -> Vec<u8> {
 }
 
 #[test]
-fn the_other_side_accepts_a_signature() {
+fn each_side_accepts_the_signatures_of_the_other() {
     for name in [&b"\x01a\x03key\0"[..], b"\x06pinned\0"] {
         let (packet, mut client) = signed(name, NOW);
         let mut server = verify(&packet, NOW + 299).unwrap();
@@ -78,7 +79,7 @@ fn the_other_side_accepts_a_signature() {
 }
 
 #[test]
-fn each_changed_byte_is_noticed() {
+fn a_change_of_any_byte_but_the_id_is_detected() {
     let (packet, client) = signed(b"\x01a\x03key\0", NOW);
     let answer = reply(&packet, &mut verify(&packet, NOW).unwrap(), 1);
     for place in 2..packet.len() {
@@ -90,7 +91,7 @@ fn each_changed_byte_is_noticed() {
         });
         assert!(!believed, "byte {place} of the query");
     }
-    // A forwarder changes the ID: the original one is signed.
+    // The MAC covers the original ID, because a forwarder may change that of the header.
     let mut changed = packet.clone();
     changed[0] = 99;
     assert!(verify(&changed, NOW).is_ok());
@@ -102,7 +103,7 @@ fn each_changed_byte_is_noticed() {
 }
 
 #[test]
-fn a_cut_message_is_malformed_or_unsigned() {
+fn a_truncated_message_is_malformed() {
     let (packet, _) = signed(b"\x01a\x03key\0", NOW);
     for end in 0..packet.len() {
         assert_eq!(Signature::find(&packet[..end]).err(), Some(Malformed), "cut at {end}");
@@ -161,7 +162,7 @@ fn a_client_learns_the_clock_of_the_server_from_a_signed_error() {
 }
 
 #[test]
-fn a_short_mac_is_right_and_not_accepted() {
+fn a_truncated_mac_is_verified_and_then_rejected() {
     let (packet, _) = signed(b"\x01a\x03key\0", NOW);
     let signature = Signature::find(&packet).unwrap().unwrap();
     let mac_len = signature.mac.len();

@@ -1,7 +1,7 @@
 //! Evaluation of functions of lists, maps, texts and numbers. PURE.
 //!
-//! Types of arguments were checked as far as they are known when the file is read; a value of
-//! another type makes the expression fail.
+//! The compiler checks those types of arguments that are known when the Corefile is read; at run
+//! time an argument of a wrong type makes the expression fail (`None`).
 
 use super::closures::compared;
 use super::items::Item;

@@ -1,15 +1,15 @@
 //! Values of any type while an expression runs, and the buffer of lists and maps. PURE.
 //!
-//! Lists and maps are appended to a buffer that is reused for the next query, as texts are. The
-//! elements of one expression, and those that its closures visit, are limited: it fails beyond
-//! that.
+//! Lists and maps are appended to a buffer that the next query reuses; texts have a buffer of their
+//! own. The number of elements, and of elements that closures visit, is limited for each
+//! expression, which fails beyond the limit.
 
 /// Maximum number of elements of all lists and maps of one expression.
 const ITEMS_MAX: usize = 4_096;
 /// Maximum number of elements that one expression visits.
 const STEPS_MAX: usize = 65_536;
 
-/// A value.
+/// A value with its type.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Item {
     Nil,
@@ -20,7 +20,7 @@ pub(super) enum Item {
     Text(usize, usize),
     /// List: range in the buffer of elements.
     List(usize, usize),
-    /// Map: the same, with alternating keys and values.
+    /// Map: range in the buffer of elements, with alternating keys and values.
     Map(usize, usize),
 }
 
@@ -49,7 +49,7 @@ impl Items {
         self.steps = 0;
     }
 
-    /// Counts visited elements.
+    /// Counts visited elements; `None` beyond the limit.
     pub(super) fn spend(&mut self, steps: usize) -> Option<()> {
         self.steps = self.steps.saturating_add(steps);
         (self.steps <= STEPS_MAX).then_some(())

@@ -1,7 +1,7 @@
-//! Evaluation of values of any type: lists, maps, closures. PURE.
+//! Evaluation of terms whose type is not known before: lists, maps, closures. PURE.
 //!
-//! Their values are [`Item`]s, which the compiler could not tell the types of: what does not go
-//! together makes the expression fail.
+//! The values are [`Item`]s, which have their type at run time; an operation on values of
+//! unsuitable types makes the expression fail (`None`).
 
 use super::items::Item;
 use super::run::Run;
@@ -109,7 +109,7 @@ impl Run<'_> {
         Some(self.place_of(item, start, end, step)?.is_some())
     }
 
-    /// Returns the first place with `item` at multiples of `step`.
+    /// Returns the first place from `start` on, in steps of `step`, whose value equals `item`.
     pub(super) fn place_of(
         &mut self,
         item: Item,
@@ -128,7 +128,7 @@ impl Run<'_> {
 
     /// Returns the value of `key` in a map.
     fn value_of(&mut self, start: usize, end: usize, key: Item) -> Option<Option<Item>> {
-        // The last of equal keys counts.
+        // Of several equal keys, the last one applies.
         let mut found = None;
         for place in (start..end).step_by(2) {
             let [known, value] = [0, 1].map(|offset| self.scratch.items.items[place + offset]);

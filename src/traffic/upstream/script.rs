@@ -37,7 +37,7 @@ impl Delay {
     }
 }
 
-/// Returns a number within (0, 1]: its logarithm is finite.
+/// Returns a random number within (0, 1]; zero is excluded because its logarithm is infinite.
 fn unit(random: &mut ChaCha8Rng) -> f64 {
     ((random.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
@@ -68,7 +68,7 @@ pub enum Act {
 pub struct Conduct {
     /// Delay of responses.
     pub delay: Delay,
-    /// Faults with their probabilities; the first drawn applies.
+    /// Faults and their probabilities, drawn one after the other; the first that occurs applies.
     pub faults: Vec<(Act, f64)>,
     /// Number of forged responses before each answer.
     pub spoofs: u16,
@@ -120,10 +120,10 @@ impl Pattern {
 pub struct Script {
     /// Rules for particular names; the first match decides.
     pub rules: Vec<(Pattern, Conduct)>,
-    /// For all other names.
+    /// Conduct for all other names.
     pub default: Conduct,
-    /// Time from the first query to a stall, and its length; responses due during the stall are
-    /// sent at its end.
+    /// Time from the first query to a stall, and length of the stall; responses due during the
+    /// stall are sent at its end.
     pub stall: Option<(Duration, Duration)>,
     /// Names with records of their own; the answers to all others are derived from the name.
     pub zones: Option<Zones>,

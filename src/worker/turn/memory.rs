@@ -1,7 +1,7 @@
-//! Memory that a worker reserves, measured on one without a socket.
+//! Memory that a worker reserves, measured on a worker without sockets.
 //!
-//! The sizes are those of the tables themselves, not of a second reckoning beside them. Connections
-//! hold nothing until somebody connects; of them only the bound is known.
+//! The sizes come from the tables themselves, not from a separate estimate. Connections reserve
+//! memory only when they are opened, so only their upper bounds are reported.
 
 use super::{EventLoop, TcpConnection};
 use crate::clock::Clock;
@@ -33,24 +33,24 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// All of it when the caches and the table of parked queries are full, clients' and upstreams'
-    /// connections apart.
+    /// Returns the memory with full caches and a full table of parked queries, without the
+    /// connections of clients and upstreams.
     pub fn most(&self) -> usize {
         let EngineMemory { caches, caches_max, parked_max, .. } = self.engine;
         self.reserved() - caches + caches_max + parked_max
     }
 
-    /// All that is reserved at the start.
+    /// Returns the memory that is reserved at the start.
     pub fn reserved(&self) -> usize {
         let EngineMemory { exchanges, pools, caches, routes, queues, .. } = self.engine;
         exchanges + pools + caches + routes + queues + self.sockets + self.batches
     }
 }
 
-/// The memory of a worker who is to do what `config` says.
+/// Measures the memory of a worker for `config`.
 ///
 /// # Errors
-/// The kernel refused a poll: descriptors have run out.
+/// The kernel refused an epoll descriptor because the limit of open files is reached.
 pub fn measure(config: &Config) -> io::Result<Memory> {
     let poll = Poll::new()?;
     let (keeper, _mail) = KeeperMailbox::new(1, Waker::new(poll.registry(), Token(0))?);
