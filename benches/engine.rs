@@ -1,9 +1,9 @@
 //! Costs of the engine per query, without any I/O.
 //!
-//! Each query is a cache miss: parsed, routed, rewritten, assigned a connection and an ID, queued;
-//! its response is matched, checked record by record, and written for the client. Batches of 64
-//! model a busy worker, batches of one an idle worker. The query part and the response part are
-//! also counted separately, in the same batches of 64.
+//! The first benches forward each query: parsed, routed, assigned a connection and an ID,
+//! queued; the response is matched, checked record by record, and written for the client. Batches
+//! of 64 model a busy worker, batches of one an idle worker. The query part and the response part
+//! are also counted separately, in batches of 64. The others answer from the cache, or only parse.
 
 mod harness;
 mod messages;
@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Different questions, asked in turn: more than the processor's first caches hold.
+/// Different questions, asked in turn: more than fit into the first-level caches of the CPU.
 const NAMES: usize = 4_096;
 /// Maximum bytes of a reply.
 const OUT: usize = 1_232;
@@ -34,9 +34,9 @@ const BATCH: usize = 64;
 /// Time between two batches.
 const STEP: Duration = Duration::from_micros(50);
 
-/// Queries for IPv4 addresses pass unchanged.
+/// A `dns64` stage that leaves queries for IPv4 addresses unchanged.
 const DNS64: &str = "dns64 {\n allow_ipv4\n }\n cache 3600\n";
-/// The client's subnet is part of the cache's key.
+/// A rule that adds the client subnet, which becomes part of the cache key.
 const REWRITE_EDNS0: &str = "rewrite edns0 subnet set 24 56\n cache 3600\n";
 
 fn main() -> ExitCode {
@@ -67,7 +67,7 @@ fn forward(batch: usize) -> Operations {
     })
 }
 
-/// The same in batches of 64, of which `turn` has only a part counted.
+/// Queries in batches of 64, of which `turn` counts one part only.
 fn part(turn: fn(&mut Worker, &mut Meter)) -> Operations {
     let mut worker = Worker::of(&config(""));
     let mut owed = 0;
@@ -80,14 +80,14 @@ fn part(turn: fn(&mut Worker, &mut Meter)) -> Operations {
     })
 }
 
-/// From the clients' packets to the queries to send.
+/// Counts the query part: from the clients' packets to the upstream queries.
 fn count_queries(worker: &mut Worker, meter: &mut Meter) {
     let mut out = [0; OUT];
     meter.count(|| worker.ask(BATCH, &mut out));
     worker.answer(&mut out);
 }
 
-/// From the upstreams' packets to the replies.
+/// Counts the response part: from the upstreams' packets to the replies.
 fn count_responses(worker: &mut Worker, meter: &mut Meter) {
     let mut out = [0; OUT];
     worker.ask(BATCH, &mut out);
@@ -242,8 +242,8 @@ fn parse_response() -> Operations {
     })
 }
 
-/// Fifteen blocks of one zone, each with a cache and for another network; the bench's clients
-/// belong to the last.
+/// Fifteen server blocks of one zone, each with a cache and a view of a different network; the
+/// bench's clients match the last.
 fn views() -> Config {
     let block = |number: usize| {
         let net =

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Another thread's work for a reload of 5,000 server blocks: building and freeing.
+/// The work of the other thread for a reload of 5,000 server blocks: building and freeing.
 fn build() -> Operations {
     let config = config(5_000, 0, "");
     let listeners: Vec<_> = (0..config.listeners.len()).map(Some).collect();

@@ -1,8 +1,8 @@
 //! Costs of routing a question, by the size of the routing table.
 //!
 //! The cost should depend on the labels of QNAME and of the deepest zone, not on the number of
-//! zones: the same names are looked up among ten zones and among ten thousand, of which one is as
-//! deep as the deepest name, so that no lookup ends early.
+//! zones: the same names are looked up among ten zones and among ten thousand. One zone has as many
+//! labels as the longest name, so that no lookup ends early.
 
 mod harness;
 
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Routes names of `labels` labels below the root's among `zones` server blocks.
+/// Routes names of `labels` labels that match the root zone only, among `zones` server blocks.
 fn blocks(zones: usize, labels: usize) -> Operations {
     let mut text = String::from(".:53 {\n bind 127.0.0.1\n forward . 192.0.2.1\n}\n");
     for zone in zones_of(zones) {
@@ -64,9 +64,9 @@ fn look_up(text: &str, labels: usize) -> Operations {
     let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
     let routes = Routes::new(&config, &[Some(0)], &LabelSets::of(&config), &hasher);
     let name = |number: usize| {
-        let above = ["x"; 8][..labels - 2].join(".");
-        let dot = if above.is_empty() { "" } else { "." };
-        let name = Name::parse(&format!("{above}{dot}host{number}.test")).expect("a name");
+        let prefix = ["x"; 8][..labels - 2].join(".");
+        let dot = if prefix.is_empty() { "" } else { "." };
+        let name = Name::parse(&format!("{prefix}{dot}host{number}.test")).expect("a name");
         name.as_wire().to_vec()
     };
     let names: Vec<Vec<u8>> = (0..NAMES).map(name).collect();

@@ -1,7 +1,7 @@
 //! Costs of the timer wheel with a thousand pending timers.
 //!
-//! Deadlines are random, up to 20 s away, as of pools of many upstreams whose connections expire
-//! after 10 s. Drawing a deadline costs about a nanosecond of each figure.
+//! Deadlines are random and up to 20 s away, like those of connection pools whose connections
+//! expire after 10 s. Drawing a deadline adds about a nanosecond to the figures.
 
 mod harness;
 
@@ -54,7 +54,7 @@ fn insert_cancel() -> Operations {
     })
 }
 
-/// The keeper's question after a wake-up that no timer caused.
+/// The next deadline is read, as the keeper does after a wake-up for another reason.
 fn next_deadline() -> Operations {
     let wheel = filled(&mut Draw(1));
     repeat(move || {
@@ -62,7 +62,7 @@ fn next_deadline() -> Operations {
     })
 }
 
-/// The same after the earliest timer was cancelled: a slot is scanned for the next.
+/// The next deadline is read after the earliest timer was cancelled, so that a slot is scanned.
 fn next_deadline_after_cancel() -> Operations {
     let mut wheel = filled(&mut Draw(1));
     let earliest = wheel.next_deadline().expect("a thousand are pending");

@@ -1,10 +1,10 @@
 //! Comparison of eviction policies: hit ratios over synthetic traffic.
 //!
 //! Names are drawn by Zipf's law, mixed with names that occur once only (a flood of random
-//! subdomains, a crawler, a mail server's lookups), half of them uniformly, half in bursts as large
-//! as the cache. Each name has a TTL of 30 seconds to an hour at 2,000 queries a second; an expired
-//! answer is a miss and is stored again in its place. The ratio covers only names that occur more
-//! than once.
+//! subdomains, a crawler, a mail server's lookups). Half of the latter are spread uniformly, half
+//! come in bursts as large as the cache. Each name has a TTL of 30 seconds to an hour at 2,000
+//! queries a second; an expired answer is a miss and is replaced in its slot. The ratio does not
+//! cover the names that occur once only.
 
 mod candidates;
 
@@ -90,7 +90,7 @@ fn trace(exponent: f64, scanned: f64, capacity: usize) -> Vec<u32> {
 /// The hit ratio in per cent.
 fn ratio(trace: &[u32], capacity: usize, policy: &mut dyn Policy) -> f64 {
     let mut slots: HashMap<u32, u32> = HashMap::new();
-    let mut tenants: Vec<(u32, u64)> = Vec::new();
+    let mut entries: Vec<(u32, u64)> = Vec::new();
     let (mut hits, mut asked) = (0_u64, 0_u64);
     for (&name, number) in trace.iter().zip(0_u64..) {
         let now = number / RATE;
@@ -98,7 +98,7 @@ fn ratio(trace: &[u32], capacity: usize, policy: &mut dyn Policy) -> f64 {
         asked += u64::from(counted);
         let lifetime = LIFETIMES[(mix(name.into()) % 4) as usize];
         if let Some(&slot) = slots.get(&name) {
-            let until = &mut tenants[slot as usize].1;
+            let until = &mut entries[slot as usize].1;
             hits += u64::from(counted && *until > now);
             if *until <= now {
                 *until = now + lifetime;
@@ -106,15 +106,15 @@ fn ratio(trace: &[u32], capacity: usize, policy: &mut dyn Policy) -> f64 {
             policy.hit(slot);
             continue;
         }
-        let slot = if tenants.len() < capacity {
-            tenants.push((0, 0));
-            tenants.len() as u32 - 1
+        let slot = if entries.len() < capacity {
+            entries.push((0, 0));
+            entries.len() as u32 - 1
         } else {
-            let slot = policy.victim(&|slot| tenants[slot as usize].1 <= now);
-            slots.remove(&tenants[slot as usize].0);
+            let slot = policy.victim(&|slot| entries[slot as usize].1 <= now);
+            slots.remove(&entries[slot as usize].0);
             slot
         };
-        tenants[slot as usize] = (name, now + lifetime);
+        entries[slot as usize] = (name, now + lifetime);
         slots.insert(name, slot);
         policy.insert(slot, mix(name.into()) as u32);
     }

@@ -1,7 +1,7 @@
-//! The list of metrics that onward exports, as dashboards and alert rules may use them.
+//! The list of metrics that onward exports and that dashboards and alert rules may use.
 //!
-//! It is written independently of the exporting code, and compared with the real exposition on one
-//! side and with dashboard and rules on the other.
+//! The list is written by hand, independently of the exporting code. Tests compare it with the real
+//! exposition, and with the metrics that the dashboard and the rules use.
 
 /// Metrics by name, without a histogram's suffixes, and their labels.
 pub(crate) const METRICS: [(&str, &[&str]); 59] = [

@@ -1,9 +1,9 @@
 //! Clients: they send bursts of queries over UDP or a connection, and check the replies.
 //!
 //! Names come from a small set, so that questions coincide; letter case, EDNS, flags and IDs are
-//! random. Connections are half-closed, closed, reset or left unread now and then. A client gets
-//! each reply on a connection once; over UDP the network may duplicate it. In a calm run every
-//! client gets every reply.
+//! random. At random times, connections are half-closed, closed, reset or left unread. A client
+//! gets each reply on a connection once; over UDP the network may duplicate it. In a run without
+//! faults every client gets every reply.
 
 use super::common::Dice;
 use super::common::wire::{Ask, random_case};
@@ -20,12 +20,12 @@ const PORT_FIRST: u16 = 2_000;
 /// Maximum time for which a stalled client does not read.
 const STALL_MAX: Duration = Duration::from_secs(15);
 
-/// The client with this number.
+/// Returns the address of client `number`.
 pub(crate) fn address(number: usize) -> SocketAddr {
     SocketAddr::from(([198, 51, 100, 1], PORT_FIRST + number as u16))
 }
 
-/// The port of the client with this address, which may not exist.
+/// Returns the port of the client with the address `peer`; there may be no such client.
 pub(crate) fn port(peer: SocketAddr) -> Port {
     Port::Client(usize::from(peer.port().wrapping_sub(PORT_FIRST)))
 }
@@ -125,7 +125,7 @@ impl Client {
         self.asked.clear();
     }
 
-    /// Handles an event of its connection.
+    /// Handles an event of the client's connection.
     pub(crate) fn stirs(&mut self, net: &mut Net) {
         if net.now < self.deaf_until {
             return;
@@ -161,7 +161,7 @@ impl Client {
 
     /// Starts again with a new connection and other behaviour.
     pub(crate) fn start_afresh(&mut self, net: &mut Net, behaviour: Behaviour) {
-        // The old one may be half-closed or dead.
+        // The old connection may be half-closed or dead.
         if let Some(connection) = self.connection.take() {
             net.reset(connection.link, Side::Dialler);
         }
@@ -170,7 +170,7 @@ impl Client {
         self.behaviour = behaviour;
     }
 
-    /// Checks that every client has every reply.
+    /// Checks that each valid query of this client has a reply.
     pub(crate) fn check_all_heard(&self) {
         for asked in self.asked.iter().filter(|asked| !asked.nonsense) {
             let law = "on a calm day every client hears its answer";

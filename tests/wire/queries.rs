@@ -1,7 +1,7 @@
 //! Client queries, and the upstream queries made from them.
 //!
-//! The expected verdict on a packet is computed from the contract and the fields that `domain`
-//! parses, and compared with the view's.
+//! The expected result for a packet follows from the documented rules of `Query::parse`, applied to
+//! the fields that the `domain` crate parses.
 
 use crate::common::for_seeds;
 use crate::common::wire::{Ask, word_at};
@@ -14,7 +14,7 @@ use onward::engine::key::Way;
 use onward::engine::message::query::{Edns, Query, Rejection, UPSTREAM_LEN_MAX, add_options};
 use onward::engine::message::{HEADER_LEN, Question, Rcode};
 
-/// Treatment of a query by the contract, with the fields that `domain` parses.
+/// Expected result for a query, with the fields that `domain` parses.
 #[derive(Debug, PartialEq)]
 enum Verdict {
     TooShort,
@@ -27,7 +27,7 @@ enum Verdict {
         edns: Option<Edns>,
         subnet: Vec<u8>,
     },
-    /// Names with compression pointers, for which the views have other rules.
+    /// Names with compression pointers, which `Query` and `domain` treat differently.
     Compressed,
 }
 
@@ -142,19 +142,19 @@ fn check_upstream(query: &Query<'_>, packet: &[u8]) -> Vec<u8> {
     let mut out = [0xaa; UPSTREAM_LEN_MAX];
     let length = query.write_upstream(&mut out, 1_232);
     let written = out;
-    let on_stream = add_options(&mut out, query.question.end(), length, Way::Tcp);
-    let (_, records) = read(&out[..on_stream]).expect("what we send on a stream");
+    let over_tcp = add_options(&mut out, query.question.end(), length, Way::Tcp);
+    let (_, records) = read(&out[..over_tcp]).expect("what we send on a stream");
     let options = options_of(&records[0].data).expect("our options");
     let asks = options.last().is_some_and(|(code, data)| *code == 11 && data.is_empty());
-    assert!(asks && on_stream == length + 4, "a stream's server is asked for how long it stays");
+    assert!(asks && over_tcp == length + 4, "a stream's server is asked for how long it stays");
     let secure = add_options(&mut out, query.question.end(), length, Way::Secure);
     let (_, records) = read(&out[..secure]).expect("what we send over TLS");
     let options = options_of(&records[0].data).expect("our options");
     let (code, zeros) = options.last().expect("padding");
     assert!(*code == PADDING && zeros.iter().all(|zero| *zero == 0), "it says nothing");
     assert!(
-        secure.is_multiple_of(128) && secure - on_stream < 4 + 128,
-        "{on_stream} became {secure}"
+        secure.is_multiple_of(128) && secure - over_tcp < 4 + 128,
+        "{over_tcp} became {secure}"
     );
     assert_eq!(add_options(&mut out, query.question.end(), length, Way::Datagram), length);
     assert_eq!(out[..length], written[..length], "and that of a datagram is not");
@@ -184,7 +184,7 @@ fn check_upstream(query: &Query<'_>, packet: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_query_that_the_buffer_did_not_hold_is_a_format_error() {
+fn a_query_longer_than_the_buffer_is_a_format_error() {
     let packet = Ask::new(7, "www.example.org").bytes();
     assert!(Query::parse(&packet, false).is_ok());
     let rejected = Query::parse(&packet, true).unwrap_err();
