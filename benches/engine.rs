@@ -3,13 +3,14 @@
 //! The first benches forward each query: parsed, routed, assigned a connection and an ID,
 //! queued; the response is matched, checked record by record, and written for the client. Batches
 //! of 64 model a busy worker, batches of one an idle worker. The query part and the response part
-//! are also counted separately, in batches of 64. The others answer from the cache, or only parse.
+//! are also counted separately, in batches of 64. The others answer from the cache
+//! or from local data, ask the upstream a second query (`engine_parked`), or only parse.
 
 mod harness;
 mod messages;
 
 use harness::{Bench, Meter, Operations, repeat, run, whole};
-use messages::{number_of, query, response};
+use messages::{empty_response, number_of, query, query_of, response, rtype_of};
 use onward::config::{Config, Host};
 use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::Arrivals;
@@ -31,11 +32,19 @@ const NAMES: usize = 4_096;
 const OUT: usize = 1_232;
 /// Batch size of a busy worker.
 const BATCH: usize = 64;
+/// Type of IPv6 addresses.
+const AAAA: u8 = 28;
 /// Time between two batches.
 const STEP: Duration = Duration::from_micros(50);
 
 /// A `dns64` stage that leaves queries for IPv4 addresses unchanged.
 const DNS64: &str = "dns64 {\n allow_ipv4\n }\n cache 3600\n";
+/// A record that is built for each name.
+const TEMPLATE: &str = "template IN A example.org {\n \
+    match ^host(?P<last>[0-9]+)[.]\n answer \"{{ .Name }} 60 IN A 192.0.2.1\"\n }\n";
+/// The upstream is queried for names in another zone.
+const REWRITE_NAME: &str =
+    "rewrite name suffix .example.org .example.net answer auto\n cache 3600\n";
 /// A rule that adds the client subnet, which becomes part of the cache key.
 const REWRITE_EDNS0: &str = "rewrite edns0 subnet set 24 56\n cache 3600\n";
 
@@ -46,6 +55,10 @@ fn main() -> ExitCode {
         Bench { name: "engine_on_query", set_up: || part(count_queries) },
         Bench { name: "engine_on_response", set_up: || part(count_responses) },
         Bench { name: "engine_hit", set_up: || hit(&config("cache 3600\n")) },
+        Bench { name: "engine_hosts", set_up: || hit(&config(&hosts())) },
+        Bench { name: "engine_template", set_up: || hit(&config(TEMPLATE)) },
+        Bench { name: "engine_rewrite_name", set_up: rewritten },
+        Bench { name: "engine_parked", set_up: parked },
         Bench { name: "engine_view_15", set_up: || hit(&views()) },
         Bench { name: "engine_dns64_passed", set_up: || hit(&config(DNS64)) },
         Bench { name: "engine_rewrite_edns0", set_up: || hit(&config(REWRITE_EDNS0)) },
@@ -103,19 +116,32 @@ struct Worker {
     buffers: Buffers,
     /// Connection and question of each outstanding query.
     flights: Vec<(ConnectionId, usize)>,
+    /// Responses may be for queries that are parked: they lead to no reply.
+    parks: bool,
+    /// Replies delivered to clients.
+    replies: usize,
     next: usize,
 }
 
 impl Worker {
     fn of(config: &Config) -> Self {
         let queries: Vec<_> = (0..NAMES).map(query).collect();
+        let responses = queries.iter().map(|query| response(query)).collect();
+        Self::new(config, queries, responses)
+    }
+
+    /// A worker with these client queries and upstream responses: first the responses to queries
+    /// for A, then those to queries for AAAA.
+    fn new(config: &Config, queries: Vec<Vec<u8>>, responses: Vec<Vec<u8>>) -> Self {
         Self {
             engine: Forwarder::new(config, [1; 32], Arc::new(HealthStates::new(config))),
             now: Moment::ZERO,
-            responses: queries.iter().map(|query| response(query)).collect(),
+            responses,
             queries,
             buffers: Buffers::new(),
             flights: Vec::with_capacity(BATCH),
+            parks: false,
+            replies: 0,
             next: 0,
         }
     }
@@ -139,20 +165,26 @@ impl Worker {
             }
             self.engine.prefetch_answers(&arrivals);
             for arrival in arrivals.drain() {
-                black_box(self.engine.on_arrival(self.now, arrival, out));
+                let replied = black_box(self.engine.on_arrival(self.now, arrival, out));
+                self.replies += usize::from(replied.is_some());
             }
         }
         send_queries(self, self.now);
     }
 
-    /// Delivers the responses and replies, and ends the turn.
+    /// Delivers the responses and replies, and ends the turn. Queries that it sends are answered
+    /// by the next call.
     fn answer(&mut self, out: &mut [u8]) {
         for (connection, number) in self.flights.drain(..) {
             let response = &self.responses[number];
             let answered = self.engine.on_response(self.now, connection, response, false);
-            let answered = answered.expect("it is the right answer");
+            let Some(answered) = answered else {
+                assert!(self.parks, "it is the right answer");
+                continue;
+            };
             while self.engine.next_reply(&answered, response, out).is_some() {
                 black_box(&*out);
+                self.replies += 1;
             }
         }
         settle(self, self.now);
@@ -180,7 +212,7 @@ impl Shell for Worker {
     ) -> Result<(), (Operation, Fault)> {
         for query in queries {
             let query = self.engine.query(query).expect("it is outstanding");
-            let number = number_of(query);
+            let number = number_of(query) + if rtype_of(query) == AAAA { NAMES } else { 0 };
             self.responses[number][..2].copy_from_slice(&query[..2]);
             self.flights.push((connection, number));
         }
@@ -191,8 +223,9 @@ impl Shell for Worker {
         panic!("no connection grows so old");
     }
 
-    fn deliver(&mut self, _: Moment, _: &Client, _: &[u8]) {
-        panic!("every query is answered");
+    fn deliver(&mut self, _: Moment, _: &Client, reply: &[u8]) {
+        black_box(reply);
+        self.replies += 1;
     }
 
     fn notice(&mut self, _: Moment, notice: &Notice) -> bool {
@@ -207,9 +240,41 @@ fn client(number: usize) -> Client {
     Client { listener: 0, peer, local: None, connection: None }
 }
 
-/// A query answered from the cache: from the packet to the reply.
+/// A query answered from the cache or from local data: from the packet to the reply.
 fn hit(config: &Config) -> Operations {
-    let mut worker = Worker::of(config);
+    hit_of(Worker::of(config))
+}
+
+/// The same with a name that is rewritten for the upstream.
+fn rewritten() -> Operations {
+    let responses = (0..NAMES).map(|number| response(&query_of(number, "net", 1)));
+    hit_of(Worker::new(&config(REWRITE_NAME), (0..NAMES).map(query).collect(), responses.collect()))
+}
+
+/// An AAAA query without an answer, for which `dns64` queries for A, in batches of 64.
+fn parked() -> Operations {
+    let queries: Vec<_> = (0..NAMES).map(|number| query_of(number, "org", AAAA)).collect();
+    let addresses = (0..NAMES).map(|number| response(&query(number)));
+    let empty = queries.iter().map(|query| empty_response(query));
+    let responses = addresses.chain(empty).collect();
+    let mut worker = Worker::new(&config("dns64 {\n allow_ipv4\n }\n"), queries, responses);
+    worker.parks = true;
+    let mut owed = 0;
+    whole(move |count| {
+        owed += count as usize;
+        let mut out = [0; OUT];
+        while owed >= BATCH {
+            owed -= BATCH;
+            let before = worker.replies;
+            worker.turn(BATCH);
+            assert_eq!(worker.replies, before, "the first response is no answer");
+            worker.answer(&mut out);
+            assert_eq!(worker.replies, before + BATCH, "the second one is");
+        }
+    })
+}
+
+fn hit_of(mut worker: Worker) -> Operations {
     (0..NAMES / BATCH).for_each(|_| worker.turn(BATCH));
     let mut out = [0; OUT];
     repeat(move || {
@@ -218,7 +283,7 @@ fn hit(config: &Config) -> Operations {
         let query = &worker.queries[worker.next];
         worker.next = (worker.next + 1) % NAMES;
         let handled = worker.engine.on_query(worker.now, client, query, false, &mut out);
-        assert!(black_box(handled).is_some(), "it is in the cache");
+        assert!(black_box(handled).is_some(), "it is in the cache, or local");
     })
 }
 
@@ -240,6 +305,12 @@ fn parse_response() -> Operations {
         black_box(Response::parse(black_box(&responses[next]))).expect("a response");
         next = (next + 1) % NAMES;
     })
+}
+
+/// A hosts table with all names.
+fn hosts() -> String {
+    let lines = (0..NAMES).map(|number| format!("192.0.2.1 host{number:04}.example.org\n"));
+    format!("hosts {{\n {} }}\n", lines.collect::<String>())
 }
 
 /// Fifteen server blocks of one zone, each with a cache and a view of a different network; the

@@ -8,13 +8,14 @@
 mod harness;
 
 use ahash::RandomState;
-use harness::{Bench, Operations, repeat, run};
-use onward::clock::Clock;
+use harness::tables::{load_twice, run_or_load, scattered, wire};
+use harness::{Bench, Operations, repeat};
 use onward::config::HostsSource;
 use onward::engine::hosts::{Builder, Table};
 use onward::loader;
 use std::fmt::Write as _;
 use std::hint::black_box;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Lines of the list.
@@ -23,16 +24,13 @@ const LINES: usize = 1_000_000;
 const FEW: usize = 4_096;
 
 fn main() -> ExitCode {
-    if std::env::args().any(|word| word == "--load") {
-        load();
-        return ExitCode::SUCCESS;
-    }
-    run(&[
+    let benches = [
         Bench { name: "hosts_found", set_up: || look_up(FEW, "") },
         Bench { name: "hosts_unknown", set_up: || look_up(FEW, "x") },
         Bench { name: "hosts_found_1000000", set_up: || look_up(LINES, "") },
         Bench { name: "hosts_unknown_1000000", set_up: || look_up(LINES, "x") },
-    ])
+    ];
+    run_or_load(&benches, load)
 }
 
 /// A block list with realistic line lengths.
@@ -48,16 +46,6 @@ fn name(number: usize) -> String {
     format!("ads{number}.tracker{}.example", number % 977)
 }
 
-fn wire(name: &str) -> Box<[u8]> {
-    let mut wire = Vec::new();
-    for label in name.split('.') {
-        wire.push(label.len() as u8);
-        wire.extend_from_slice(label.as_bytes());
-    }
-    wire.push(0);
-    wire.into()
-}
-
 fn table(lines: usize) -> Table {
     let text = list(lines);
     let mut builder = Builder::new(RandomState::with_seeds(1, 2, 3, 4), true, text.len());
@@ -69,9 +57,8 @@ fn table(lines: usize) -> Table {
 /// Lookups of the table's names with the prefix `before`, in unpredictable order.
 fn look_up(lines: usize, before: &str) -> Operations {
     let table = table(lines);
-    // A step without a common divisor with the number visits each once.
-    let order = (0..lines).map(|number| number * 611_953 % lines);
-    let names: Vec<_> = order.map(|number| wire(&format!("{before}{}", name(number)))).collect();
+    let names = scattered(lines).map(|number| wire(&format!("{before}{}", name(number))));
+    let names: Vec<Box<[u8]>> = names.map(Vec::into_boxed_slice).collect();
     let mut next = 0;
     repeat(move || {
         let name = &names[next];
@@ -80,39 +67,15 @@ fn look_up(lines: usize, before: &str) -> Operations {
     })
 }
 
-/// Current and peak resident memory, in KiB.
-fn resident() -> [f64; 2] {
-    let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
-    ["VmRSS:", "VmHWM:"].map(|field| {
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let number = line.and_then(|line| line.split_whitespace().next());
-        number.and_then(|number| number.parse().ok()).expect("a number")
-    })
-}
-
 /// Loads the list twice from a file.
-fn load() {
-    let place = std::env::temp_dir().join(format!("onward-bench-{}", std::process::id()));
-    std::fs::write(&place, list(LINES)).expect("there is room");
+fn load(place: &Path) {
+    std::fs::write(place, list(LINES)).expect("there is room");
     let (label, inline, reload) = (String::new(), Vec::new(), None);
-    let source = HostsSource { label, place: place.clone(), inline, reverse: true, reload };
+    let source = HostsSource { label, place: place.into(), inline, reverse: true, reload };
     let hasher = loader::hasher().expect("there is randomness");
-    // Resets the peak, which would otherwise be that of building the text.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-    let [before, _] = resident();
-    let clock = Clock::start();
-    let mut tables = Vec::new();
-    for _ in 0..2 {
-        let begin = clock.now();
+    load_twice(|| {
         let Ok(loaded) = loader::read(&source, &hasher) else { panic!("it cannot be read") };
-        let took = clock.now().since(begin);
-        let [now, most] = resident().map(|all| (all - before) / 1_024.0);
         let (entries, bytes) = (loaded.table.entries(), loaded.table.reserved() >> 20);
-        println!(
-            "{entries} entries in {took:.2?}; the table has {bytes} MiB; the process grew by \
-             {now:.1} MiB, {most:.1} at most"
-        );
-        tables.push(loaded.table);
-    }
-    let _ = std::fs::remove_file(place);
+        (loaded.table, format!("{entries} entries of {bytes} MiB"))
+    });
 }

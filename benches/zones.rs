@@ -8,8 +8,8 @@
 mod harness;
 
 use ahash::RandomState;
-use harness::{Bench, Operations, repeat, run};
-use onward::clock::Clock;
+use harness::tables::{load_twice, run_or_load, scattered, wire};
+use harness::{Bench, Operations, repeat};
 use onward::config::{FileSource, Name, Written};
 use onward::engine::authority::Builder;
 use onward::engine::authority::answer::{Ask, answer};
@@ -21,6 +21,7 @@ use onward::engine::zones::LowercaseName;
 use onward::loader;
 use std::fmt::Write as _;
 use std::hint::black_box;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -32,26 +33,17 @@ const FEW: usize = 4_096;
 const SOA: &[u8] = b"\x01n\0\x01h\0\0\0\0\x07\0\0\0\x01\0\0\0\x02\0\0\0\x03\0\0\0\x04";
 
 fn main() -> ExitCode {
-    if std::env::args().any(|word| word == "--load") {
-        load();
-        return ExitCode::SUCCESS;
-    }
-    run(&[
+    let benches = [
         Bench { name: "zones_found", set_up: || look_up(FEW, "") },
         Bench { name: "zones_denied", set_up: || look_up(FEW, "x") },
         Bench { name: "zones_found_1000000", set_up: || look_up(NAMES, "") },
         Bench { name: "zones_denied_1000000", set_up: || look_up(NAMES, "x") },
-    ])
+    ];
+    run_or_load(&benches, load)
 }
 
 fn label(number: usize) -> String {
     format!("host{number}")
-}
-
-fn wire(name: &str) -> Vec<u8> {
-    let labels = name.split('.').filter(|label| !label.is_empty());
-    let bytes = labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat());
-    bytes.chain([0]).collect()
 }
 
 fn table(names: usize) -> ZoneTable {
@@ -74,10 +66,8 @@ fn table(names: usize) -> ZoneTable {
 /// Answers for names with the prefix `before`, in unpredictable order.
 fn look_up(names: usize, before: &str) -> Operations {
     let table = table(names);
-    // A step without a common divisor with the number visits each once.
-    let order = (0..names).map(|number| number * 611_953 % names);
     let asked = Asked { id: 7, flags: 0, edns: None };
-    let questions: Vec<_> = order
+    let questions: Vec<_> = scattered(names)
         .map(|number| wire(&format!("{before}{}.zone.example", label(number))))
         .map(|name| (LowercaseName::new(&name), [&name[..], &[0, 1, 0, 1]].concat()))
         .collect();
@@ -92,50 +82,26 @@ fn look_up(names: usize, before: &str) -> Operations {
     })
 }
 
-/// Current and peak resident memory, in KiB.
-fn resident() -> [f64; 2] {
-    let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
-    ["VmRSS:", "VmHWM:"].map(|field| {
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let number = line.and_then(|line| line.split_whitespace().next());
-        number.and_then(|number| number.parse().ok()).expect("a number")
-    })
-}
-
 /// Loads the zone twice from a file.
-fn load() {
-    let place = std::env::temp_dir().join(format!("onward-bench-{}", std::process::id()));
+fn load(place: &Path) {
     let mut text = String::from("$TTL 300\n@ SOA ns h 7 7200 3600 1209600 300\n@ NS ns\n");
     for number in 0..NAMES {
         let [_, b, c, d] = (number as u32).to_be_bytes();
         let _ = writeln!(text, "{} A 10.{b}.{c}.{d}", label(number));
     }
-    std::fs::write(&place, text).expect("there is room");
+    std::fs::write(place, text).expect("there is room");
     let source = FileSource {
         zone: Name::parse("zone.example").expect("a name"),
         stanza: 0,
         label: "zone".into(),
-        place: place.clone(),
+        place: place.into(),
         reload: None,
         written: Written::default(),
     };
     let hasher = loader::hasher().expect("there is randomness");
-    // Resets the peak, which would otherwise be that of building the text.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-    let [before, _] = resident();
-    let clock = Clock::start();
-    let mut zones = Vec::new();
-    for _ in 0..2 {
-        let begin = clock.now();
+    load_twice(|| {
         let loaded = loader::read_zone(&source, &hasher).unwrap_or_else(|error| panic!("{error}"));
-        let took = clock.now().since(begin);
-        let [now, most] = resident().map(|all| (all - before) / 1_024.0);
         let (records, bytes) = (loaded.zone.records(), loaded.zone.reserved() >> 20);
-        println!(
-            "{records} records in {took:.2?}; the zone has {bytes} MiB; the process grew by \
-             {now:.1} MiB, {most:.1} at most"
-        );
-        zones.push(loaded.zone);
-    }
-    let _ = std::fs::remove_file(place);
+        (loaded.zone, format!("{records} records of {bytes} MiB"))
+    });
 }

@@ -16,6 +16,8 @@
 //! of N. `benches/instructions` does this for all benches. Counts repeat to a few parts in a
 //! million where times vary by tenths: instructions gate, times inform.
 
+pub(crate) mod tables;
+
 use onward::clock::Clock;
 use onward::moment::nanos;
 use std::hint::black_box;

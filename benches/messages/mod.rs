@@ -7,13 +7,18 @@
 
 /// An address query with EDNS.
 pub(crate) fn query(number: usize) -> Vec<u8> {
+    query_of(number, "org", 1)
+}
+
+/// A query with EDNS for this type; `zone` has three letters.
+pub(crate) fn query_of(number: usize, zone: &str, rtype: u8) -> Vec<u8> {
     let host = format!("host{number:04}");
     let mut query = vec![0x12, 0x34, 1, 0x20, 0, 1, 0, 0, 0, 0, 0, 1];
-    for label in [host.as_str(), "example", "org"] {
+    for label in [host.as_str(), "example", zone] {
         query.push(label.len() as u8);
         query.extend_from_slice(label.as_bytes());
     }
-    query.extend_from_slice(&[0, 0, 1, 0, 1]);
+    query.extend_from_slice(&[0, 0, rtype, 0, 1]);
     query.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
     query
 }
@@ -22,6 +27,19 @@ pub(crate) fn query(number: usize) -> Vec<u8> {
 pub(crate) fn number_of(query: &[u8]) -> usize {
     let digit = |place: usize| usize::from(query[17 + place] - b'0');
     ((digit(0) * 10 + digit(1)) * 10 + digit(2)) * 10 + digit(3)
+}
+
+/// The QTYPE of a query.
+pub(crate) fn rtype_of(query: &[u8]) -> u8 {
+    query[35]
+}
+
+/// The response to `query` with an OPT and nothing else.
+pub(crate) fn empty_response(query: &[u8]) -> Vec<u8> {
+    let mut response = query.to_vec();
+    response[2] = 0x81;
+    response[3] = 0x80;
+    response
 }
 
 /// The response to `query` with two addresses and an OPT.
