@@ -11,7 +11,7 @@ use super::records::{Record, Writer, append};
 use super::{STAR, Table, hash_of_address, tag};
 use crate::config::HostsLine;
 use crate::engine::message::u32_at;
-use crate::sys::memory::{prefer_huge_pages, release};
+use crate::sys::memory::release;
 use ahash::RandomState;
 use std::collections::HashSet;
 use std::fmt;
@@ -148,12 +148,10 @@ impl Builder {
             part.slots.sort_unstable();
             names += part.slots.chunk_by(is_same_hash).count();
         }
-        let bytes: Vec<u8> = Vec::with_capacity(len);
-        prefer_huge_pages(bytes.as_ptr().addr(), len);
         let mut joined = Joined {
             hasher: &hasher,
             reverse,
-            writer: Writer::new(names, bytes),
+            writer: Writer::new(names, len),
             back: Vec::new(),
             entries: 0,
         };

@@ -8,7 +8,10 @@
 
 use super::{Addresses, tag};
 use crate::engine::message::u16_at;
+use crate::sys::memory::prefer_huge_pages;
 
+/// Length of a word of the directory.
+const WORD: usize = size_of::<u64>();
 /// Length of a record before its name.
 const HEAD: usize = 2;
 
@@ -54,21 +57,21 @@ fn count(data: &[u8], place: usize) -> usize {
 
 /// Names with their addresses, found by their hashes.
 pub(super) struct Records {
+    /// The directory, then the records: huge pages of one large block are for both.
     bytes: Box<[u8]>,
-    /// A word for each bucket, and one at the end.
-    directory: Box<[u64]>,
+    buckets: usize,
 }
 
 impl Records {
     /// Returns the record of `name`, which has this hash.
     #[inline]
     pub(super) fn find(&self, hash: u32, name: &[u8]) -> Option<Record<'_>> {
-        let bucket = bucket_of(hash, self.directory.len() - 1);
-        let word = self.directory[bucket];
+        let bucket = bucket_of(hash, self.buckets);
+        let word = word_at(&self.bytes, bucket);
         if filter_of(word) & bits_of(hash) != bits_of(hash) {
             return None;
         }
-        let mut rest = &self.bytes[start_of(word)..start_of(self.directory[bucket + 1])];
+        let mut rest = &self.bytes[start_of(word)..start_of(word_at(&self.bytes, bucket + 1))];
         while !rest.is_empty() {
             let (record, behind) = Record::split(rest);
             if record.name == name {
@@ -86,39 +89,68 @@ impl Records {
 
     /// Returns the memory in bytes.
     pub(super) fn reserved(&self) -> usize {
-        self.bytes.len() + size_of_val(&*self.directory)
+        self.bytes.len()
     }
 }
 
 /// Writer of records in the order of their hashes.
 pub(super) struct Writer {
+    /// The directory and the records so far.
     pub(super) bytes: Vec<u8>,
-    directory: Vec<u64>,
+    buckets: usize,
+    /// The last bucket that has its first byte.
     bucket: usize,
 }
 
 impl Writer {
-    /// Begins a table of `names` records, which are written to `bytes`.
-    pub(super) fn new(names: usize, bytes: Vec<u8>) -> Self {
-        Self { bytes, directory: vec![0; names.max(1) + 1], bucket: 0 }
+    /// Begins a table of `names` records of up to `len` bytes together.
+    pub(super) fn new(names: usize, len: usize) -> Self {
+        let buckets = names.max(1);
+        let directory = (buckets + 1) * WORD;
+        let mut bytes: Vec<u8> = Vec::with_capacity(directory + len);
+        prefer_huge_pages(bytes.as_ptr().addr(), bytes.capacity());
+        bytes.resize(directory, 0);
+        let mut all = Self { bytes, buckets, bucket: 0 };
+        all.put(0, directory as u64);
+        all
     }
 
     /// Begins the record of a name with this hash, which is not less than the one before; returns
     /// its place.
     pub(super) fn begin(&mut self, hash: u32) -> usize {
-        let bucket = bucket_of(hash, self.directory.len() - 1);
+        let bucket = bucket_of(hash, self.buckets);
         debug_assert!(self.bucket <= bucket, "records come in the order of their hashes");
         let place = self.bytes.len();
-        self.directory[self.bucket + 1..=bucket].fill(place as u64);
-        self.directory[bucket] |= u64::from(bits_of(hash)) << 32;
-        self.bucket = bucket;
+        self.begin_buckets(bucket);
+        let word = word_at(&self.bytes, bucket);
+        self.put(bucket, word | u64::from(bits_of(hash)) << 32);
         place
     }
 
     pub(super) fn finish(mut self) -> Records {
-        self.directory[self.bucket + 1..].fill(self.bytes.len() as u64);
-        Records { bytes: self.bytes.into(), directory: self.directory.into() }
+        self.begin_buckets(self.buckets);
+        Records { bytes: self.bytes.into(), buckets: self.buckets }
     }
+
+    /// Has all buckets up to this one begin here.
+    fn begin_buckets(&mut self, last: usize) {
+        let place = self.bytes.len() as u64;
+        for bucket in self.bucket + 1..=last {
+            self.put(bucket, place);
+        }
+        self.bucket = last;
+    }
+
+    fn put(&mut self, bucket: usize, word: u64) {
+        self.bytes[bucket * WORD..][..WORD].copy_from_slice(&word.to_ne_bytes());
+    }
+}
+
+/// The directory's word of a bucket.
+#[inline]
+fn word_at(bytes: &[u8], bucket: usize) -> u64 {
+    let word = bytes[bucket * WORD..].first_chunk();
+    u64::from_ne_bytes(*word.unwrap_or(&[0; WORD]))
 }
 
 /// Appends a record of one address; `octets` are its bytes and `tag` gives their number.
