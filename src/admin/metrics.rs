@@ -11,7 +11,7 @@ mod templates;
 mod tls;
 
 use super::exposition::{Buckets, Exposition, Label};
-use crate::config::{Listener, rcode_mnemonic};
+use crate::config::{Listener, Protocol, rcode_mnemonic};
 use crate::control::Loads;
 use crate::control::snapshot::{BATCHES, Ports, Snapshot};
 use crate::engine::PoolId;
@@ -87,7 +87,7 @@ fn server_of((address, secure): (SocketAddr, bool)) -> String {
 
 /// Returns the label of a configured listener.
 fn server_at(listener: &Listener) -> String {
-    server_of((listener.address, listener.tls.is_some()))
+    server_of((listener.address, listener.protocol == Protocol::Tls))
 }
 
 /// Upper edges of the reference's buckets, in seconds.

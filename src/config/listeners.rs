@@ -12,7 +12,7 @@ use super::draft::Draft;
 use super::served::Key;
 use super::{BindAddress, ConfigError, Listener, Name, Protocol};
 use crate::corefile::Place;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Zones of all listeners together: a block's zones times its addresses.
@@ -25,7 +25,6 @@ const LISTENERS_MAX: usize = 65_535;
 pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
     let mut listeners: Vec<Listener> = Vec::new();
     let mut found: HashMap<SocketAddr, usize> = HashMap::new();
-    let mut protocols = Vec::new();
     let mut label_sets = 0;
     for (block, draft) in blocks.iter().enumerate() {
         let hosts = hosts(draft.bind.as_deref());
@@ -43,16 +42,16 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
                         address,
                         implied: true,
                         zones: Vec::new(),
+                        protocol: key.protocol,
                         tls: None,
                     });
-                    protocols.push(key.protocol);
                     listeners.len() - 1
                 });
                 if index >= LISTENERS_MAX {
                     let message = format!("more than {LISTENERS_MAX} addresses to listen on");
                     return Err(ConfigError::Listener { place: key.place.clone(), message });
                 }
-                if protocols[index] != key.protocol {
+                if listeners[index].protocol != key.protocol {
                     let message = format!(
                         "{address} is used both with and without TLS: give one of them another port"
                     );
@@ -70,12 +69,9 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
 }
 
 /// Finds out what each `tls://` listener shows its clients.
-pub(super) fn show_certificates(
-    listeners: &mut [Listener],
-    blocks: &[Draft],
-    notes: &mut Notes,
-) -> Result<(), ConfigError> {
-    for listener in listeners {
+pub(super) fn show_certificates(listeners: &mut [Listener], blocks: &[Draft], notes: &mut Notes) {
+    let mut unencrypted = BTreeSet::new();
+    for listener in listeners.iter_mut().filter(|listener| listener.protocol == Protocol::Tls) {
         let port = i64::from(listener.address.port());
         let is_its = |key: &&Key| key.port == port && key.protocol == Protocol::Tls;
         let first = listener.zones.first();
@@ -83,7 +79,18 @@ pub(super) fn show_certificates(
             blocks[*block].keys.iter().filter(is_its).find(|key| key.name == *name)
         });
         if let Some(key) = key {
-            show_certificate(listener, key, blocks, notes)?;
+            show_certificate(listener, key, blocks, notes);
+        }
+        if listener.tls.is_none() {
+            unencrypted.extend(listener.zones.iter().map(|(_, block)| *block));
+        }
+    }
+    for block in unencrypted {
+        let mut keys = blocks[block].keys.iter();
+        if let Some(key) = keys.find(|key| key.protocol == Protocol::Tls) {
+            let message = "a tls:// zone without the directive 'tls' is served over TCP without \
+                           encryption: add 'tls CERT KEY' to its server block";
+            notes.warn(&key.place, message);
         }
     }
     for draft in blocks.iter().filter(|draft| draft.stages.tls.is_some()) {
@@ -94,24 +101,14 @@ pub(super) fn show_certificates(
             notes.warn(&key.place, message);
         }
     }
-    Ok(())
 }
 
 /// Returns what the first of the blocks says that says anything is shown to all clients of
 /// `listener`.
-fn show_certificate(
-    listener: &mut Listener,
-    key: &Key,
-    blocks: &[Draft],
-    notes: &mut Notes,
-) -> Result<(), ConfigError> {
+fn show_certificate(listener: &mut Listener, key: &Key, blocks: &[Draft], notes: &mut Notes) {
     let of_block = |(_, block): &(Name, usize)| blocks[*block].stages.tls.as_ref();
     let mut told = listener.zones.iter().filter_map(of_block);
-    let Some(first) = told.next() else {
-        let message = "a tls:// zone needs a certificate: add 'tls CERT KEY' \
-                       to its server block";
-        return Err(ConfigError::Listener { place: key.place.clone(), message: message.into() });
-    };
+    let Some(first) = told.next() else { return };
     if told.any(|other| other != first) {
         let message = format!(
             "plugin/tls: server blocks on {} have different certificates: {} is used for all",
@@ -120,7 +117,6 @@ fn show_certificate(
         notes.warn(&key.place, message);
     }
     listener.tls = Some(first.clone());
-    Ok(())
 }
 
 /// The key's port, now that it must be one. 0 lets the kernel choose.

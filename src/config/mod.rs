@@ -168,7 +168,9 @@ pub struct Listener {
     pub implied: bool,
     /// Each zone served here and the index of its block in [`Config::blocks`], in file order.
     pub zones: Vec<(Name, usize)>,
-    /// Clients come over TLS, and over nothing else, and are shown this.
+    /// Protocol of its clients. DNS over TLS has no datagrams.
+    pub protocol: Protocol,
+    /// Certificate and client policy of DNS over TLS. `None`: no encryption.
     pub tls: Option<Arc<ServerTls>>,
 }
 

@@ -13,7 +13,7 @@ use super::memory::reserved_boxes;
 use super::message::rcode::{RCODES, place_of_rcode};
 use super::message::rtype;
 use super::stats::StageCounts;
-use crate::config::{Config, Name};
+use crate::config::{Config, Name, Protocol};
 use ahash::RandomState;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -69,7 +69,7 @@ impl LabelSets {
             return all;
         }
         for listener in &config.listeners {
-            let server = Some((listener.address, listener.tls.is_some()));
+            let server = Some((listener.address, listener.protocol == Protocol::Tls));
             let dropped = all.number(LabelSet { server, ..LabelSet::default() });
             let zones = listener.zones.iter().map(|(zone, block)| {
                 if !config.blocks[*block].is_measured() {

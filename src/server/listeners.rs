@@ -11,7 +11,7 @@
 
 use super::StartError;
 use super::steering::Steering;
-use crate::config::Listener;
+use crate::config::{Listener, Protocol};
 use crate::control::Sockets;
 use crate::log::{Event, Level, Log};
 use crate::moment::Moment;
@@ -111,7 +111,7 @@ impl Listeners {
         };
         for (number, listener) in listeners.iter_mut().enumerate() {
             let (slot, fresh) = match self.find(listener.address, &plan) {
-                Some((_, group)) if group.is_secure() != listener.tls.is_some() => {
+                Some((_, group)) if group.is_for_tls() != is_for_tls(listener) => {
                     return Err(StartError::Scheme(group.address));
                 }
                 Some((slot, group)) => {
@@ -143,7 +143,7 @@ impl Listeners {
                 continue;
             };
             let covers = |listener: &Listener| {
-                let same = group.is_secure() == listener.tls.is_some();
+                let same = group.is_for_tls() == is_for_tls(listener);
                 same && group.is_covered_by(listener.address)
             };
             if let Some(number) = listeners.iter().position(covers) {
@@ -253,7 +253,7 @@ impl Listeners {
     /// the address is not to be shared in that way, duplicated from one of them.
     fn inherit(&mut self, listener: &Listener) -> Result<Vec<Group>, StartError> {
         let address = listener.address;
-        let secure = listener.tls.is_some();
+        let secure = is_for_tls(listener);
         // UDP sockets on the port of a TLS listener belong to another service.
         let mut datagrams = match secure {
             true => Vec::new(),
@@ -343,8 +343,8 @@ impl Plan {
 }
 
 impl Group {
-    /// Returns true for a TLS listener.
-    fn is_secure(&self) -> bool {
+    /// Returns true for a listener of `tls://` zones.
+    fn is_for_tls(&self) -> bool {
         self.pairs.first().is_some_and(|(datagrams, _)| datagrams.is_none())
     }
 
@@ -357,6 +357,11 @@ impl Group {
     fn is_covered_by(&self, address: SocketAddr) -> bool {
         address == self.address || covers(address, self.address)
     }
+}
+
+/// Returns true if the zones of `listener` are `tls://` zones, which are served over TCP alone.
+fn is_for_tls(listener: &Listener) -> bool {
+    listener.protocol == Protocol::Tls
 }
 
 /// Returns true if `wildcard` is a wildcard that covers `address`.
@@ -377,7 +382,7 @@ fn bind(
     let mut tries = if asked.port() == 0 { PORT_TRIES_MAX } else { 1 };
     loop {
         tries -= 1;
-        match bind_all(asked, workers, shared, listener.tls.is_some()) {
+        match bind_all(asked, workers, shared, is_for_tls(listener)) {
             Ok((address, pairs)) => {
                 listener.address = address;
                 return Ok(Some(Group { asked, address, pairs, gone: None }));

@@ -67,7 +67,8 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
 pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
     let zones = blocks.iter().enumerate().map(|(block, (zone, _))| (name(zone), block));
     let address = SocketAddr::from(([127, 0, 0, 1], 53));
-    let listener = Listener { address, implied: false, zones: zones.collect(), tls: None };
+    let (implied, protocol, tls) = (false, Protocol::Dns, None);
+    let listener = Listener { address, implied, zones: zones.collect(), protocol, tls };
     let block = |(zone, forwards): (&str, _)| ServerBlock {
         own_zones: None,
         keys: vec![Served { zone: name(zone), port: 53, protocol: Protocol::Dns }],

@@ -20,7 +20,7 @@ mod directives;
 mod robustness;
 mod tree;
 
-use onward::config::{Cause, Config, Host, Resolved};
+use onward::config::{Cause, Config, Host, Protocol, Resolved};
 use onward::corefile::Sources;
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
@@ -136,7 +136,7 @@ fn zones(config: &Config) -> String {
     let mut text = String::new();
     for listener in &config.listeners {
         let implied = if listener.implied { " (implied)" } else { "" };
-        let scheme = if listener.tls.is_some() { "tls://" } else { "" };
+        let scheme = if listener.protocol == Protocol::Tls { "tls://" } else { "" };
         let _ = write!(text, "{scheme}{}{implied}", listener.address);
         listener.zones.iter().for_each(|(zone, _)| text += &format!(" {zone}"));
         text += "\n";

@@ -15,7 +15,7 @@ use onward::traffic::upstream::Upstream;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 use socket2::SockRef;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,6 +105,23 @@ fn a_connection_carries_many_queries_at_once_and_ends_as_its_client_ends_it() {
     assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it says goodbye, too");
     let stats = sum(&server.stats());
     assert_eq!((stats.handshakes.full, stats.connections), (1, 1));
+    server.stop();
+}
+
+/// As in the reference: something in front of the server may have ended TLS.
+#[test]
+fn without_a_certificate_queries_come_over_tcp_alone() {
+    let upstreams = responder(&[Behaviour::Answer]);
+    let text =
+        format!("tls://.:0 {{\n bind 127.0.0.1\n forward . {}\n}}\n", upstreams.addresses()[0]);
+    let server = start_with(load(&text, &[]), 1);
+    let address = server.addresses()[0];
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let query = query(1, OPT);
+    stream.write_all(&framed(&query)).unwrap();
+    assert!(is_right(&query, &read_message(&mut stream).unwrap()));
+    UdpSocket::bind(address).expect("no socket for datagrams has the port");
     server.stop();
 }
 
