@@ -1,13 +1,13 @@
-//! The forwarder: the one place that branches.
+//! The forwarder: the engine of a worker, where all decisions about a query are made.
 //!
 //! Inputs are a client's packet, an upstream's packet, a connection's failure, the time, and the
-//! keeper's word that a pool has something to close. Each is taken whole and leaves its effects in
-//! bounded queues of small keys: queries to send, replies to failed queries, connections to open
-//! ahead and to close, and [`Notice`]s for other threads. [`settle`](super::shell::settle) drains
-//! them at the end of a turn. Nothing is allocated after the start. What a packet can do is decided
-//! in this order: is it understood, who handles it, is it under way already, which upstream, which
-//! connection; and for a response: connection, id, question, records. Queries, attempts, responses
-//! and replies have files of their own.
+//! keeper's message that a pool or cache has something to clean up. Each input is handled at once
+//! and leaves its effects in bounded queues of small keys: queries to send, replies to failed
+//! queries, connections to open ahead and to close, and [`Notice`]s for other threads.
+//! [`settle`](super::shell::settle) drains them at the end of a turn. Nothing is allocated after
+//! the start. The decisions about a query, in order: is it valid, which stage answers it, is the
+//! same query outstanding, which upstream, which connection; about a response: connection, ID,
+//! question, records. Queries, attempts, responses and replies have files of their own.
 
 mod arrivals;
 mod attempts;
@@ -74,18 +74,18 @@ use std::time::Duration;
 /// A query to send now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// On this connection, which is to be dialled if the shell has no socket for it.
+    /// Connection for the query; the shell dials it if it has no socket for it.
     pub connection: ConnectionId,
-    /// On a connection its place among those to send, so that they leave in the order in which they
-    /// stand there; in a datagram what it lacks to the longest, where equal ones leave together.
+    /// Sort key within the connection. TCP and TLS: position in the queue, which keeps the order.
+    /// UDP with GSO: decreases with the query's length, so that equal lengths are sent together.
     rank: u16,
-    /// The query: [`Forwarder::query`] has its bytes.
+    /// Exchange of the query; [`Forwarder::query`] returns its bytes.
     pub exchange: ExchangeKey,
 }
 
 impl Outgoing {
-    /// By which they are to be sorted: by connection, and on each by rank. One number, for
-    /// comparing is what sorting costs.
+    /// Returns the sort key: connection, then rank. A single number, because comparisons are the
+    /// cost of sorting.
     pub fn order(&self) -> u64 {
         u64::from(self.connection.0.index) << 16 | u64::from(self.rank)
     }
@@ -109,11 +109,11 @@ pub struct Dial {
     pub source: Option<IpAddr>,
     /// Datagrams of equal length may leave together.
     pub gso: bool,
-    /// Over TLS, by which it is known.
+    /// TLS settings; `None`: no TLS.
     pub tls: Option<Arc<ClientTls>>,
 }
 
-/// A response that was believed; its replies are still to be drawn.
+/// A validated response, whose replies have not been written yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answered {
     at: Moment,
@@ -122,7 +122,7 @@ pub struct Answered {
     remembered: Option<CacheOutcome>,
 }
 
-/// A query without a response; its replies are still to be drawn.
+/// A query without a response, whose replies have not been written yet.
 #[derive(Clone, Copy, Debug)]
 struct Failed {
     at: Moment,
@@ -133,7 +133,7 @@ struct Failed {
     goes_on: bool,
 }
 
-/// A query's way through the forwarder.
+/// Server block and stanza of a query that is forwarded.
 struct Route {
     block: usize,
     /// Number under which the query is counted.
@@ -141,20 +141,20 @@ struct Route {
     stanza: usize,
     /// Transport of the client.
     transport: Transport,
-    /// True if what comes of it is for the block's cache.
+    /// True if the outcome is stored in the block's cache.
     cacheable: bool,
 }
 
 /// A worker's engine.
 pub struct Forwarder {
     routes: Routes,
-    /// Of each server block.
+    /// Chain of each server block.
     chains: Vec<Chain>,
-    /// Data that loaders have loaded, set by the shell.
+    /// Data from the loaders, set by the shell.
     pub data: Data,
-    /// Of each upstream; [`PoolId`] tells its pools.
+    /// Destination of each upstream; [`PoolId`] has the numbers of its pools.
     addresses: Vec<Dial>,
-    /// Of each of the shell's listeners.
+    /// Connection limits of each of the shell's listeners.
     connections: Vec<ConnectionLimits>,
     pools: Pools,
     exchanges: Exchanges,
@@ -174,11 +174,11 @@ pub struct Forwarder {
     parked: parked::Table,
     /// Upstreams at which attempts fail, for the keeper to probe.
     failing: Vec<usize>,
-    /// Kinds of notices that are not drawn again in this round.
+    /// Kinds of notices that are skipped until the end of this round.
     skipped: Skipped,
     remarks: Vec<Remark>,
     stats: Stats,
-    /// Of each upstream: what [`Forwarder::stats`] hands out with the counters of its pools.
+    /// Counters of each upstream; [`Forwarder::stats`] adds those of its pools.
     #[expect(clippy::vec_box, reason = "a reload moves thousands of them, at 3 kB each")]
     upstream_stats: Vec<Box<UpstreamStats>>,
     tallies: Tallies,
@@ -188,15 +188,15 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    /// An engine for `config`. `seed`: bytes that nobody can predict; all ids, orders and hash
-    /// keys follow from it. `health_states`: which upstreams are down.
+    /// Creates an engine for `config`. `seed`: unpredictable bytes, from which all IDs, random
+    /// orders and hash keys are derived. `health_states`: which upstreams are down.
     pub fn new(config: &Config, seed: [u8; 32], health_states: Arc<HealthStates>) -> Self {
         let listeners: Vec<_> = (0..config.listeners.len()).map(Some).collect();
         Self::with_listeners(config, &listeners, seed, health_states)
     }
 
-    /// The same, for a shell whose listeners are these of the configuration's; nobody is served
-    /// on the others.
+    /// Creates an engine for a shell that has only some listeners of `config`. `listeners`: for
+    /// each listener of the shell, its number in `config`.
     pub fn with_listeners(
         config: &Config,
         listeners: &[Option<usize>],
@@ -244,11 +244,11 @@ impl Forwarder {
         engine
     }
 
-    /// Admits a client's connection on listener number `listener` from `address`. The second key is
-    /// of the connection that was closed for it.
+    /// Admits a client's connection from `address` on listener number `listener`. The second key
+    /// belongs to the connection that is closed to make room.
     ///
     /// # Errors
-    /// [`Refused`]: the shell closes the newcomer.
+    /// [`Refused`]: the shell closes the new connection.
     pub fn admit(
         &mut self,
         now: Moment,
@@ -258,7 +258,7 @@ impl Forwarder {
         self.clients.admit(now, address, self.connections[usize::from(listener)])
     }
 
-    /// Returns the instant at which [`Forwarder::on_time`] next has something to do.
+    /// Returns the time at which [`Forwarder::on_time`] must be called next.
     pub fn next_deadline(&self) -> Option<Moment> {
         let dial = self.pools.next_dial_deadline();
         let stall = self.pools.next_stall();
@@ -268,8 +268,8 @@ impl Forwarder {
         all.into_iter().chain(own).flatten().min()
     }
 
-    /// The keeper's word that the moment of a [`Notice::Wake`] has come. One of an earlier
-    /// configuration may name what is there no more.
+    /// Cleans up a pool or cache, when the keeper reports that the time of a [`Notice::Wake`] has
+    /// come. A wake-up of an earlier configuration may refer to a pool or cache that is gone.
     pub fn on_sweep(&mut self, now: Moment, sweep: Sweep) {
         match sweep {
             Sweep::Pool(pool) if pool.index() < self.pools.count() => {
@@ -280,7 +280,7 @@ impl Forwarder {
         }
     }
 
-    /// The next connection to dial though no query waits for it yet: it will replace an older one.
+    /// Returns the next connection to dial ahead of any query: it will replace an older one.
     pub(super) fn next_dial(&mut self) -> Option<ConnectionId> {
         self.pools.next_dial()
     }
@@ -291,31 +291,31 @@ impl Forwarder {
         (pool.index() < self.pools.count()).then(|| self.pools.stats(pool.index()).aged)
     }
 
-    /// Returns true if `connection` is a connection.
+    /// Returns true if `connection` uses TCP or TLS, false if it uses UDP.
     pub fn is_tcp(&self, connection: ConnectionId) -> bool {
         self.pools.is_tcp(connection)
     }
 
-    /// The next connection whose socket is to be closed.
+    /// Returns the next connection whose socket the shell must close.
     pub(super) fn next_closed(&mut self) -> Option<ConnectionId> {
         let closed = self.pools.next_closed();
         closed.inspect(|connection| self.exchanges.end_all_earlier(*connection))
     }
 
-    /// Takes the queries to send in exchange for `sent`, which is empty and as large; the turn's
-    /// batches end with that. A query whose key finds nothing has ended meanwhile.
+    /// Swaps the queue of queries to send with `sent`, which is empty and of the same capacity;
+    /// this ends the turn's batches. A query may have ended since; its key then finds nothing.
     pub(super) fn swap_sends(&mut self, sent: &mut Vec<Outgoing>) {
         debug_assert!(sent.is_empty(), "sends would be lost");
         std::mem::swap(&mut self.sends, sent);
         self.pools.end_batches();
     }
 
-    /// Returns true if nothing is left to be sent, opened, closed or told to clients.
+    /// Returns true if nothing is left to be sent, opened, closed or answered.
     pub(super) fn is_settled(&self) -> bool {
         self.sends.is_empty() && !self.has_failures() && self.pools.is_settled()
     }
 
-    /// The bytes of a query to send, unless its exchange has ended or moved on.
+    /// Returns the bytes of a query to send, unless its exchange has ended or has a newer attempt.
     pub fn query(&self, send: &Outgoing) -> Option<&[u8]> {
         let slot = self.exchanges.slot(send.exchange)?;
         let current = self.exchanges.connection(slot) == Some(send.connection);
@@ -327,7 +327,7 @@ impl Forwarder {
         self.upstream_at(connection).map(|upstream| &self.addresses[upstream])
     }
 
-    /// The number of the upstream that `connection` leads to, unless it was closed.
+    /// Returns the number of the upstream of `connection`, unless it was closed.
     pub fn upstream_at(&self, connection: ConnectionId) -> Option<usize> {
         self.pools.pool_of(connection).map(|pool| PoolId::from_index(pool).upstream())
     }
@@ -337,22 +337,22 @@ impl Forwarder {
         self.exchanges.outstanding() + self.delays.len()
     }
 
-    /// Connections there may be at most: the size of the shell's table of sockets.
+    /// Returns the maximum number of connections: the size of the shell's table of sockets.
     pub fn connections_max(&self) -> usize {
         self.pools.capacity()
     }
 
-    /// Closes all idle connections, and the others as they come back; nothing is sent any more.
+    /// Closes all idle connections, and the others once they are idle; nothing is sent any more.
     pub fn stop(&mut self) {
         self.pools.stop();
     }
 
-    /// The counters, to be read or to be bumped by the shell.
+    /// Returns the counters, which the shell reads and increments.
     pub fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
     }
 
-    /// A copy of the counters, the pools' included.
+    /// Returns a copy of the counters, including those of the pools.
     pub fn stats(&self) -> Stats {
         let mut stats = self.stats.clone();
         stats.caches = self.caches.stats().collect();
@@ -366,7 +366,7 @@ impl Forwarder {
         stats
     }
 
-    /// Returns the counters of queries by place, and of answers by upstream.
+    /// Returns the counters of queries by label set, and of answers by upstream.
     pub fn tallies(&self) -> &Tallies {
         &self.tallies
     }
@@ -376,13 +376,13 @@ impl Forwarder {
         &mut self.watch
     }
 
-    /// The state of each pool, an upstream's datagrams before its connections.
+    /// Returns the state of each pool; the UDP pool of an upstream precedes its TCP pool.
     pub fn pools(&self, now: Moment) -> Vec<PoolState> {
         self.pools.states(now)
     }
 
-    /// Writes what goes upstream for a query through `block`, where `set` of the header's flags are
-    /// set whoever asks; returns its length.
+    /// Writes the upstream query for a query in `block` and returns its length. `set`: header flags
+    /// that are set in addition to the client's.
     fn write_draft(&mut self, query: &Query<'_>, block: usize, set: u16) -> usize {
         let chain = &self.chains[block];
         let len = query.write_upstream(&mut self.draft, chain.finish_own().udp_size);
@@ -397,7 +397,7 @@ impl Forwarder {
 }
 
 impl Route {
-    /// The exchange that `draft`, with this hash, begins.
+    /// Returns the parameters of a new exchange for `draft`, whose hash is `hash`.
     fn opening<'a>(
         &self,
         draft: &'a [u8],
@@ -420,8 +420,8 @@ impl Route {
     }
 }
 
-/// Returns the time-outs of connections on each of the shell's listeners: by the last of its blocks
-/// that says anything.
+/// Returns the connection limits of each of the shell's listeners. Of several blocks with a
+/// setting, the last one applies.
 fn connection_limits(config: &Config, listeners: &[Option<usize>]) -> Vec<ConnectionLimits> {
     let limits = |listener: &Option<usize>| {
         let mut limits = ConnectionLimits::DEFAULT;
@@ -445,7 +445,7 @@ fn connection_limits(config: &Config, listeners: &[Option<usize>]) -> Vec<Connec
 fn chains_of(config: &Config, hasher: &RandomState) -> Vec<Chain> {
     let numbers: Vec<_> = (0..config.listeners.len()).map(Some).collect();
     let limits = connection_limits(config, &numbers);
-    // A block on several listeners says what holds on all of them.
+    // A block on several listeners advertises the shortest idle timeout.
     let mut idle = vec![None; config.blocks.len()];
     for (listener, limits) in config.listeners.iter().zip(&limits) {
         for (_, block) in &listener.zones {
@@ -457,8 +457,8 @@ fn chains_of(config: &Config, hasher: &RandomState) -> Vec<Chain> {
     blocks.map(|(block, idle)| Chain::new(block, idle.unwrap_or(IDLE_MAX), hasher)).collect()
 }
 
-/// Of a query's text, letter case apart, and the stanza. Without the length of its options, which
-/// each attempt writes anew.
+/// Returns the hash of an upstream query, without letter case, and of its stanza. The length of its
+/// options is left out because each attempt rewrites it.
 fn hash_of(hasher: &RandomState, name: &LowercaseName, query: &[u8], stanza: usize) -> u32 {
     let name_end = HEADER_LEN + name.as_bytes().len();
     let opt_len = name_end + 4 + OPT_LEN - 2;
@@ -477,12 +477,12 @@ fn dials_of(config: &Config) -> Vec<Dial> {
     config.upstreams().map(dial).collect()
 }
 
-/// Of all upstreams' pools, in the order of [`PoolId`].
+/// Returns the settings of the pools of all upstreams, in the order of [`PoolId`].
 fn pool_settings(config: &Config) -> impl Iterator<Item = PoolSettings> {
     config.upstreams().flat_map(|(forward, _)| upstream_settings(forward))
 }
 
-/// Of an upstream's two pools, in the order of [`PoolId::of_upstream`].
+/// Returns the settings of an upstream's two pools, in the order of [`PoolId::of_upstream`].
 fn upstream_settings(forward: &Forward) -> [PoolSettings; 2] {
     let udp = PoolSettings {
         expire: forward.expire,

@@ -1,9 +1,9 @@
-//! Clients' packets that have been read and not yet served.
+//! Clients' packets that are parsed and not yet served.
 //!
-//! Between two turns the kernel has used the processor's caches for itself, so what a query needs
-//! of a large table is far by then. Whoever serves a batch therefore reads some packets first, has
-//! what is remembered for them fetched while it reads the others, and then serves one by one.
-//! Nothing is decided ahead: a packet means the same whenever it was read.
+//! Between two turns the kernel uses the CPU's caches, so the entries for the next queries are in
+//! main memory. The shell therefore parses up to [`AHEAD_MAX`] packets of a batch first, lets the
+//! CPU prefetch their entries, and then serves them one by one. Parsing has no side effects, so the
+//! result is the same as without reading ahead.
 
 use super::Forwarder;
 use crate::engine::cache::{Cache, Key};
@@ -15,11 +15,11 @@ use crate::engine::routes::ZoneMatch;
 use crate::engine::views::Facts;
 use crate::engine::zones::LowercaseName;
 
-/// Number of packets read before the first of them is served: enough to hide the latency of memory,
-/// and few enough for the first-level cache.
+/// Maximum number of packets that are read before the first of them is served: enough to hide the
+/// latency of memory, and few enough for the first-level cache.
 pub const AHEAD_MAX: usize = 8;
 
-/// Clients' packets that were read, in the order in which they came: [`AHEAD_MAX`] at most.
+/// Clients' packets that were read, in the order of arrival; at most [`AHEAD_MAX`].
 #[derive(Default)]
 pub struct Arrivals<'a> {
     places: [Option<Arrival<'a>>; AHEAD_MAX],
@@ -39,7 +39,7 @@ pub struct Arrival<'a> {
 }
 
 impl<'a> Arrivals<'a> {
-    /// Returns true if those that are here are to be served before others are read.
+    /// Returns true if no more packets fit; these must be served first.
     pub fn is_full(&self) -> bool {
         self.len == AHEAD_MAX
     }
@@ -62,13 +62,13 @@ impl Arrival<'_> {
 }
 
 impl Forwarder {
-    /// Reads a client's packet, for [`Forwarder::on_arrival`]. `truncated`: its buffer did not hold
-    /// all of it.
+    /// Parses a client's packet, for [`Forwarder::on_arrival`]. `truncated`: the packet was longer
+    /// than its buffer.
     ///
     /// # Panics
     /// When [`Arrivals::is_full`].
-    // In its caller's place, where the client was made: what is passed on piece by piece and read
-    // as a whole would be waited for.
+    // Inlined where the client is built, because its fields are stored one by one: loading them as
+    // a whole right afterwards would stall.
     #[inline(always)]
     pub fn read<'a>(
         &self,
@@ -82,7 +82,7 @@ impl Forwarder {
         self.read_into(client, packet, truncated, arrival);
     }
 
-    /// The same for one that is served at once.
+    /// Parses a client's packet that is served at once.
     #[inline(always)]
     pub(super) fn read_into<'a>(
         &self,
@@ -106,8 +106,8 @@ impl Forwarder {
         }
     }
 
-    /// Refuses zone transfers and NOTIFY (RFC 1996) for zones that are answered here: they are
-    /// implemented by who has those zones, and not for this client.
+    /// Replies REFUSED instead of NOTIMP to zone transfers and NOTIFY (RFC 1996) for zones of this
+    /// server.
     #[cold]
     fn refuse_for_zones(&self, arrival: &mut Arrival<'_>) {
         let Err(Rejection::Refusal { rcode, asked, question }) = &mut arrival.query else { return };
@@ -125,8 +125,8 @@ impl Forwarder {
         }
     }
 
-    /// Reads a zone transfer for a server block whose stages answer it; one that would be forwarded
-    /// stays refused.
+    /// Parses a zone transfer for a server block whose stages answer it; a transfer that would be
+    /// forwarded stays refused.
     #[cold]
     fn read_transfer(&self, truncated: bool, arrival: &mut Arrival<'_>) {
         let Err(Rejection::Refusal { rcode: Rcode::NotImp, .. }) = arrival.query else { return };
@@ -148,7 +148,7 @@ impl Forwarder {
         }
     }
 
-    /// Has the processor fetch what the caches have for these.
+    /// Prefetches the cache entries for `arrivals` into the CPU's caches.
     pub fn prefetch_answers(&self, arrivals: &Arrivals<'_>) {
         let places = std::array::from_fn::<_, AHEAD_MAX, _>(|index| {
             let place = arrivals.places[..arrivals.len].get(index)?.as_ref();
@@ -165,7 +165,7 @@ impl Forwarder {
         }
     }
 
-    /// Has the processor fetch what the responses in `packets` on `connection` will meet.
+    /// Prefetches the exchanges of the responses in `packets` on `connection`.
     pub fn prefetch_exchanges<'a>(
         &self,
         connection: ConnectionId,
@@ -176,7 +176,7 @@ impl Forwarder {
         }
     }
 
-    /// Returns the question of `client`, as far as it matters to the transport that it came by.
+    /// Returns `asked` with only those properties that apply to the client's transport.
     pub(super) fn asked_by(&self, client: &Client, asked: Asked) -> Asked {
         let asked = client.asked(asked);
         let secure = self.connections[usize::from(client.listener)].secure;

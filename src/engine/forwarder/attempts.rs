@@ -1,11 +1,11 @@
-//! A query's way through its upstreams: attempts, and what ends them without an answer.
+//! Attempts of a query at its upstreams, and their ends without an answer.
 //!
-//! An attempt ends by its time-out, by the failure of its connection or by the deadline of the
-//! whole query; each leads to the next upstream until the attempts or the time allowed are spent.
-//! The one exception are connections that ended behind an answer, as every server ends them sooner
-//! or later: what was on them goes out again at once and nobody is blamed (RFC 7766 §6.2.4). Not
-//! for ever, since it may be the query itself that ends each connection it is sent on. Queries that
-//! are stuck behind others on a connection are in [`super::moves`].
+//! An attempt fails by timeout or by the failure of its connection; the next upstream is then tried
+//! until the maximum number of attempts or the deadline of the query is reached. An exception are
+//! connections that end after they have carried an answer, because servers close connections at any
+//! time: their queries are sent again at once and the upstream is not penalised (RFC 7766 §6.2.4).
+//! The number of these free retries is limited, because the query itself may be the reason why each
+//! connection ends. Queries that are stuck behind others are in [`super::moves`].
 
 use super::{Failed, Forwarder, Outgoing};
 use crate::config::Policy;
@@ -15,10 +15,10 @@ use crate::engine::key::{ConnectionId, PoolId, Transport, Way};
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 
-/// So often a query's attempt may end with a connection that had worked before and count for
-/// nothing. A restarted upstream has closed all its connections; those that are idle close with the
-/// first that is found out, and of those in use as many as this may still be in the way. So may
-/// those that were dialled before an upstream was known to close each after a few answers.
+/// Maximum number of free retries of a query: attempts that ended with a connection that had worked
+/// before. After a restart of the upstream all its connections are dead; the first one that is
+/// found dead closes the idle ones, but the query may meet this many of those in use, or of those
+/// dialled before the upstream was known to close each connection after a few answers.
 const EXCUSES_MAX: u32 = 16;
 
 impl Forwarder {
@@ -27,15 +27,14 @@ impl Forwarder {
         self.pools.outstanding(connection)
     }
 
-    /// The connection's socket failed, was closed by the upstream, or could not be opened: its
-    /// queries move on at once. A connection that had worked before was merely closed between
-    /// queries, as every server does sooner or later: then they go out again to the same upstream,
-    /// and nobody is blamed.
+    /// Handles a connection whose socket failed, was closed by the upstream, or could not be
+    /// opened: its queries are retried at once. If the connection had worked before, they are sent
+    /// to the same upstream again and no failure is counted.
     pub fn on_connection_failed(&mut self, now: Moment, connection: ConnectionId) {
         self.on_connection_error(now, connection, Operation::Read, Fault::Unknown);
     }
 
-    /// The same, known to have happened at `operation` and as `fault` says.
+    /// Handles the failure of a connection with a known `operation` and `fault`.
     pub fn on_connection_error(
         &mut self,
         now: Moment,
@@ -73,12 +72,12 @@ impl Forwarder {
         }
     }
 
-    /// The connection is connected; over TLS: and the handshake is over.
+    /// Handles a connection that was established, including the TLS handshake.
     pub fn on_connected(&mut self, now: Moment, connection: ConnectionId) {
         self.pools.connected(connection, now);
     }
 
-    /// The handshake of a connection is over, and whether it resumed an earlier session.
+    /// Handles the end of a TLS handshake. `resumed`: it resumed an earlier session.
     pub fn on_secured(&mut self, now: Moment, connection: ConnectionId, resumed: bool) {
         let took = self.pools.age(connection, now);
         if let Some(upstream) = self.upstream_at(connection) {
@@ -87,7 +86,7 @@ impl Forwarder {
         self.on_connected(now, connection);
     }
 
-    /// Time has passed: attempts that are overdue move on, queries that are overdue fail.
+    /// Handles expired timers: an attempt that timed out is retried, an overdue query fails.
     pub fn on_time(&mut self, now: Moment) {
         self.delays.on_time(now);
         if self.loops.due {
@@ -110,7 +109,7 @@ impl Forwarder {
                 self.report_failure(upstream);
                 let dialling = self.pools.is_dialling(connection);
                 self.pools.release(connection, now, true);
-                // Whoever falls silent in the middle of a handshake has not finished it.
+                // An upstream that stops responding during a handshake has not finished it.
                 let given_up = dialling && !self.pools.is_dialling(connection);
                 if given_up && self.addresses[upstream].tls.is_some() {
                     self.upstream_stats[upstream].handshakes.fail(TlsFault::Unfinished);
@@ -138,10 +137,10 @@ impl Forwarder {
             if stanza.failfast {
                 return self.fail(now, slot, Reason::NoHealthyUpstream);
             }
-            // Nothing is known that would make one better than another.
+            // No upstream is known to be better than the others.
             policy = Policy::Random;
         }
-        // Two passes: the first may be the rest of one that was begun earlier.
+        // Two passes, because the first may continue one that an earlier attempt began.
         for _ in 0..2 * upstreams.len() {
             let (exchange, stanza) = (self.exchanges.get(slot), self.routes.stanza(number));
             if exchange.failures >= stanza.failures_max {
@@ -163,14 +162,14 @@ impl Forwarder {
         self.fail(now, slot, reason);
     }
 
-    /// Sends the query in `slot` to `upstream`, or if that has no connection for it to the next.
+    /// Sends the query in `slot` to `upstream`, or to the next one if it has no connection left.
     pub(super) fn attempt_at(&mut self, now: Moment, slot: u32, upstream: usize) {
         if !self.begin_attempt(now, slot, upstream) {
             self.retry(now, slot, Reason::NoConnection);
         }
     }
 
-    /// False if `upstream` has no connection for the query.
+    /// Sends the query in `slot` to `upstream`; returns false if it has no connection left.
     fn begin_attempt(&mut self, now: Moment, slot: u32, upstream: usize) -> bool {
         let transport = self.exchanges.get(slot).transport;
         let way = self.way_to(upstream, transport);
@@ -183,8 +182,8 @@ impl Forwarder {
         true
     }
 
-    /// Sends the query in `slot` to `upstream` on a connection that is taken for it. `edns`: with
-    /// an OPT.
+    /// Sends the query in `slot` to `upstream` on a connection taken from its pool. `edns`: with an
+    /// OPT record.
     #[inline]
     pub(super) fn send_on(
         &mut self,
@@ -201,21 +200,21 @@ impl Forwarder {
         let rank = match (way, self.addresses[upstream].gso) {
             (Way::Datagram, true) => u16::MAX - self.exchanges.query(slot).len() as u16,
             (Way::Datagram, false) => 0,
-            // Of more there are so many that the rest may leave in any order.
+            // Beyond this number of queries in one turn, the order may be lost.
             _ => self.sends.len().min(u16::MAX.into()) as u16,
         };
         self.sends.push(Outgoing { connection, rank, exchange });
         self.journal_attempt(now, slot);
     }
 
-    /// The query's last attempt ended in an error.
+    /// Counts a failed attempt of the query in `slot` and starts the next.
     fn retry(&mut self, now: Moment, slot: u32, reason: Reason) {
         self.exchanges.get(slot).failures += 1;
         self.attempt(now, slot, reason);
     }
 
-    /// No upstream answered: everybody who waits is told. If a response was held back, they get
-    /// that.
+    /// Ends the exchange in `slot` without an answer: its clients get the response that was held
+    /// back, an expired cache entry, or an error.
     pub(super) fn fail(&mut self, now: Moment, slot: u32, reason: Reason) {
         let remembered = match self.held.remove(&slot) {
             Some((response, packet)) => {
@@ -242,20 +241,19 @@ impl Forwarder {
         }
     }
 
-    /// Counts the handshake that the failure of a connection may have ended, and returns what the
-    /// failure is then.
+    /// Counts a TLS handshake that failed with its connection, and returns the fault to report.
     fn count_handshake(&mut self, connection: ConnectionId, dialling: bool, fault: Fault) -> Fault {
         let upstream = self.upstream_at(connection);
         let secure = upstream.filter(|upstream| self.addresses[*upstream].tls.is_some());
         let (Some(upstream), true) = (secure, dialling) else { return fault };
-        // Who closes in the middle of it says nothing else of what is wrong.
+        // A connection closed during the handshake gives no other reason.
         let fault = if fault == Fault::Closed { Fault::Tls(TlsFault::Unfinished) } else { fault };
         let counted = if let Fault::Tls(fault) = fault { fault } else { TlsFault::Unfinished };
         self.upstream_stats[upstream].handshakes.fail(counted);
         fault
     }
 
-    /// On what a query goes to `upstream` that would go over `transport`.
+    /// Returns the transport to `upstream` for a query that prefers `transport`.
     pub(super) fn way_to(&self, upstream: usize, transport: Transport) -> Way {
         match (&self.addresses[upstream].tls, transport) {
             (Some(_), _) => Way::Secure,
@@ -264,7 +262,7 @@ impl Forwarder {
         }
     }
 
-    /// An attempt at `upstream` has failed: the keeper is told, unless another worker has done so.
+    /// Reports a failed attempt at `upstream` to the keeper, unless another worker has done so.
     fn report_failure(&mut self, upstream: usize) {
         if self.health_states.report(upstream) {
             self.failing.push(upstream);

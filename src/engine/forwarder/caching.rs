@@ -1,9 +1,9 @@
 //! Use of the server blocks' caches for queries and responses.
 //!
-//! A query that is for the cache is looked up before it is forwarded. What it leads to then is
-//! remembered, be it an answer or the lack of one; and where clients would get an error, or wait
-//! for too long, they get what has expired if their cache may serve it. A refresh is an exchange
-//! that nobody waits for: it asks as any client would who wants recursion, whoever caused it.
+//! A cacheable query is looked up before it is forwarded. Its outcome is then stored, be it an
+//! answer or a failure. Clients that would get an error, or wait for too long, get an expired entry
+//! if the cache may serve it. A refresh is an exchange without clients: its query has RD set and
+//! does not depend on the client that triggered it.
 
 use super::recipient::{limit, to_waiter};
 use super::{Forwarder, Route, hash_of};
@@ -29,22 +29,22 @@ use std::time::Duration;
 
 /// The caches of all server blocks.
 pub(super) struct Caches {
-    /// Of each block, if it has one.
+    /// Cache of each server block, if it has one.
     blocks: Vec<Option<Box<BlockCache>>>,
-    /// Wake-ups to ask for: which block's cache, and when.
+    /// Wake-ups to request: the block of the cache, and the time.
     wakes: Vec<(usize, Moment)>,
-    /// The time by the calendar in seconds, which signatures go by.
+    /// Wall-clock time in seconds, for the validity periods of signatures.
     unix: u32,
 }
 
-/// A cache, and for which server block it was filled.
+/// A cache, and the server block for which it was filled.
 struct BlockCache {
     block: BlockPrint,
     cache: Cache,
 }
 
-/// The fingerprint of a server block, without the upstreams that have names: their addresses may
-/// change. 128 bits, so that no two blocks of an operator's have the same.
+/// Fingerprint of a server block, without the addresses of upstreams given by name, which may
+/// change. 128 bits make collisions between an operator's blocks practically impossible.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct BlockPrint(u64, u64);
 
@@ -63,7 +63,7 @@ impl BlockPrint {
 /// Empty caches of a new configuration, built beforehand.
 pub(super) struct NewCaches {
     blocks: Vec<Option<Box<BlockCache>>>,
-    /// The numbers of the blocks with each fingerprint, the last first.
+    /// Numbers of the blocks with each fingerprint, in descending order.
     by_block: HashMap<BlockPrint, Vec<usize>, RandomState>,
 }
 
@@ -87,8 +87,8 @@ impl Caches {
         Self { blocks: caches.blocks, wakes: Vec::new(), unix: 0 }
     }
 
-    /// Goes on with the caches of `new`, except for blocks that stay as they are: their caches
-    /// stay. `new` is left with those that hold no longer. The keeper has forgotten all wake-ups.
+    /// Takes over the caches of `new`, except for unchanged blocks, which keep their caches; leaves
+    /// the discarded caches in `new`. The keeper has dropped all wake-ups before.
     pub(super) fn reload(&mut self, new: &mut NewCaches) {
         self.wakes.clear();
         for slot in &mut self.blocks {
@@ -106,17 +106,17 @@ impl Caches {
         }
     }
 
-    /// The time by the calendar.
+    /// Returns the wall-clock time as set by [`Forwarder::on_calendar`].
     pub(super) fn unix(&self) -> u32 {
         self.unix
     }
 
-    /// The next wake-up to ask for: which block's cache, and when.
+    /// Returns the next wake-up to request: the block of the cache, and the time.
     pub(super) fn next_wake(&mut self) -> Option<(usize, Moment)> {
         self.wakes.pop()
     }
 
-    /// Nobody could be asked to wake that block's cache.
+    /// Marks the wake-up of that block's cache as not requested.
     pub(super) fn disarm(&mut self, block: usize) {
         if let Some(cache) = self.get(block) {
             cache.sweep_not_asked();
@@ -131,12 +131,12 @@ impl Caches {
         }
     }
 
-    /// The counters of those that there are.
+    /// Returns the counters of all caches.
     pub(super) fn stats(&self) -> impl Iterator<Item = CacheStats> {
         self.blocks.iter().flatten().map(|slot| slot.cache.counters())
     }
 
-    /// The bytes that they have reserved.
+    /// Returns the bytes that the caches have reserved.
     pub(super) fn reserved(&self) -> usize {
         self.blocks
             .iter()
@@ -145,7 +145,7 @@ impl Caches {
             .sum()
     }
 
-    /// The bytes that they can come to reserve.
+    /// Returns the maximum bytes that the caches can reserve.
     pub(super) fn reserved_max(&self) -> usize {
         self.blocks
             .iter()
@@ -172,14 +172,14 @@ impl Caches {
 /// Result of a cache lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CacheLookup {
-    /// The query is none for a cache.
+    /// The query is not cacheable.
     NotForIt,
     /// The upstream is asked.
     Miss,
-    /// A reply of so many bytes is written; `refresh`: the answer is to be fetched anew.
+    /// A reply of `len` bytes is written; `refresh`: the entry must be refreshed.
     Replied { len: usize, refresh: bool },
-    /// The upstream is asked, but the client can have what has expired, at the latest when it has
-    /// waited for so long.
+    /// The upstream is asked; the client can get the expired entry, at the latest `within` this
+    /// time.
     Expired { entry: EntryKey, within: Option<Duration> },
 }
 
@@ -195,20 +195,20 @@ pub(super) struct CacheOutcome {
 }
 
 impl CacheOutcome {
-    /// Returns true if those who wait get something in place of a response.
+    /// Returns true if the waiting clients get a cache entry in place of a response.
     pub(super) fn is_instead(&self) -> bool {
         self.instead.is_some()
     }
 }
 
 impl Forwarder {
-    /// The time by the calendar, in seconds since 1970 and modulo 2^32, as signatures have it
-    /// (RFC 4034 §3.1.5).
+    /// Sets the wall-clock time, in seconds since 1970 and modulo 2^32, as in the validity period
+    /// of signatures (RFC 4034 §3.1.5).
     pub fn on_calendar(&mut self, unix: u32) {
         self.caches.unix = unix;
     }
 
-    /// The time by the calendar, in seconds since 1970.
+    /// Returns the wall-clock time in seconds since 1970.
     pub(super) fn calendar(&self) -> u64 {
         self.caches.unix.into()
     }
@@ -247,7 +247,7 @@ impl Forwarder {
         }
     }
 
-    /// Writes what is remembered as the reply to a query.
+    /// Writes the cached answer as the reply to a query.
     pub(super) fn write_cached(
         &mut self,
         now: Moment,
@@ -266,7 +266,7 @@ impl Forwarder {
         Some(len)
     }
 
-    /// Fetches the answer to a query anew, for the cache alone.
+    /// Refreshes the cache entry of a query.
     pub(super) fn refresh(
         &mut self,
         now: Moment,
@@ -287,7 +287,7 @@ impl Forwarder {
         }
     }
 
-    /// False if nobody can be asked now.
+    /// Begins the exchange of a refresh; returns false if no upstream can be asked now.
     fn begin_refresh(
         &mut self,
         now: Moment,
@@ -313,8 +313,8 @@ impl Forwarder {
         true
     }
 
-    /// A believed response to the exchange in `slot` will be delivered: it is remembered if it is
-    /// for the cache.
+    /// Stores a validated response to the exchange in `slot`, which will be delivered, if it is
+    /// cacheable.
     pub(super) fn remember(
         &mut self,
         now: Moment,
@@ -328,7 +328,7 @@ impl Forwarder {
         let cache = self.caches.get(block)?;
         let wants_less = chain.finish().minimal || cache.is_simple();
         let slim = if wants_less { minimal(response) } else { None };
-        // Had another asked who wants recursion, the same would have been sent.
+        // A client with RD set would have caused the same upstream query.
         let usual = chain.query_flags().apply(flags::RD) & flags::RD;
         let recursion = u16_at(query, 2).unwrap_or(0) & flags::RD == usual;
         let response = slim.as_ref().unwrap_or(response);
@@ -350,9 +350,8 @@ impl Forwarder {
         Some(CacheOutcome { at: now, block, answer_class, instead })
     }
 
-    /// No response will be delivered to those who wait for the exchange in `slot`, or not in their
-    /// time: they get what has expired, if that may be. That there is none is remembered if it is
-    /// known `why`.
+    /// Looks for an expired entry for the clients of the exchange in `slot`, which get no response
+    /// in time. The failure is stored if its reason `why` is known.
     pub(super) fn do_without(
         &mut self,
         now: Moment,
@@ -378,8 +377,8 @@ impl Forwarder {
         Some(CacheOutcome { at: now, block, answer_class: None, instead })
     }
 
-    /// Writes what a waiter of the exchange that is or was just in `slot` gets in place of a
-    /// response, if there is such a thing.
+    /// Writes the cache entry that a waiter of the exchange that is or was just in `slot` gets in
+    /// place of a response, if there is one.
     pub(super) fn write_instead(
         &mut self,
         slot: u32,
@@ -396,7 +395,7 @@ impl Forwarder {
         Some(len)
     }
 
-    /// Bounds the TTLs of a reply that is not from the cache, but could be the next time.
+    /// Limits the TTLs of a reply from an upstream that is cached now.
     pub(super) fn bound_ttls(&mut self, remembered: Option<CacheOutcome>, reply: &mut [u8]) {
         let Some(CacheOutcome { block, answer_class, .. }) = remembered else { return };
         if let Some(cache) = self.caches.get(block) {
@@ -404,7 +403,7 @@ impl Forwarder {
         }
     }
 
-    /// The server block for whose cache the exchange in `slot` is.
+    /// Returns the server block whose cache stores the exchange in `slot`.
     fn cache_of(&self, slot: u32) -> Option<usize> {
         if !self.exchanges.is_cacheable(slot) {
             return None;
@@ -413,7 +412,8 @@ impl Forwarder {
     }
 }
 
-/// The block as it decides what a cache holds: whatever addresses its upstreams' names have.
+/// Returns the parts of a server block that determine the contents of its cache: all but the
+/// addresses of upstreams given by name.
 fn nameless(block: &ServerBlock) -> ServerBlock {
     let mut block = block.clone();
     for forward in &mut block.forwards {

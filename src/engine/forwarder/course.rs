@@ -1,7 +1,6 @@
-//! Queries on their way through the forwarder: who asked, what the reply is to show, and what comes
-//! next.
+//! State of a query in the forwarder: its client, the question of its reply, and the next action.
 //!
-//! Plain data that several files of the forwarder hand to each other.
+//! Plain data that the files of the forwarder pass to each other.
 
 use crate::engine::errors::Reason;
 use crate::engine::exchange::Client;
@@ -25,8 +24,8 @@ pub(super) struct Scope<'a> {
     pub(super) block: usize,
     /// Server block and label of metrics.
     pub(super) zone_match: ZoneMatch,
-    /// The question that its reply is to show, if rules of `rewrite` turned it into another one,
-    /// the reply is for a parked query or is to be signed.
+    /// Question of the reply, if rules of `rewrite` changed it, if the reply is for a parked query,
+    /// or if it must be signed.
     pub(super) original: Option<&'a Original>,
 }
 
@@ -35,13 +34,13 @@ pub(super) struct Scope<'a> {
 pub(super) enum Course {
     /// The client waits for an exchange.
     Waits,
-    /// A reply of so many bytes is written.
+    /// A reply of this length is written.
     Replied(usize),
-    /// A reply of so many bytes is written, which leaves only after this time.
+    /// A reply of this length is written, and sent after this time.
     Later(usize, Duration),
-    /// The client is to be told, by this server block if it is one's.
+    /// The reply is an error; of this server block, if a block refused the query.
     Refused(Rcode, Option<ExtendedError>, Option<usize>),
-    /// The client is to be told by this server block that its query failed.
+    /// The reply is the error that the query failed in this server block.
     Failed(Rcode, Reason, usize),
     /// There is no reply.
     Dropped,
@@ -55,7 +54,7 @@ pub(super) struct Written<'a> {
     pub(super) rcode: u16,
 }
 
-/// The question that a reply is to show, and what it takes to show it.
+/// Question that a reply must repeat, and the data to restore it.
 #[derive(Clone)]
 pub(super) struct Original {
     /// Number of the server block.
@@ -63,7 +62,7 @@ pub(super) struct Original {
     pub(super) asking: WireQuestion,
     /// The rules that changed the question, if any did.
     pub(super) rules: Option<Arc<Rules>>,
-    /// Number of them that the query met.
+    /// Number of rules that the query has passed.
     pub(super) met: u32,
     /// The parked query that gets the reply; `None`: the client does.
     pub(super) asker: Option<Asker>,
@@ -72,7 +71,7 @@ pub(super) struct Original {
 }
 
 impl Original {
-    /// The question of a parked query that goes on behind the stage that parked it.
+    /// Creates the value for a parked query that continues after the stage that parked it.
     pub(super) fn of_own(query: &Query<'_>, block: usize, key: ParkedKey) -> Self {
         let Question { rtype, class, .. } = query.question;
         let asking = WireQuestion { name: WireName::new(query.name()), rtype, class };
@@ -86,8 +85,8 @@ impl Original {
         }
     }
 
-    /// Puts the question through its rules again, for a reply whose response code is `rcode`.
-    /// `None` if there are none; they let the question pass before.
+    /// Applies the rules to the question again, for a reply with response code `rcode`. `None`:
+    /// there are no rules. They did not end the query the first time.
     pub(super) fn reversal<'a>(
         &'a self,
         way: &'a mut Way,
@@ -104,10 +103,10 @@ impl Original {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ParkedKey(pub(super) Key);
 
-/// The parked query that another one is asked for.
+/// Parked query that waits for another query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asker {
     pub(super) key: ParkedKey,
-    /// The other one is the parked query itself, on its way behind the stage that parked it.
+    /// The other query is the parked query itself, after the stage that parked it.
     pub(super) is_own: bool,
 }

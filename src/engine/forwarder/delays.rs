@@ -1,9 +1,8 @@
-//! Replies that are held back until their time has come.
+//! Replies that are held back until they are due.
 //!
-//! A stage may say that its reply is to leave later ([`Step::Later`](super::super::stages::Step)).
-//! The reply is copied here and drawn with the replies to failed queries once it is due; the
-//! worker's next deadline covers it, so nothing sleeps. There are [`DELAYED_MAX`] at most; others
-//! are dropped and counted.
+//! A stage can delay its reply ([`Step::Later`](super::super::stages::Step)). The reply is copied
+//! here and sent with the replies to failed queries once it is due; the worker's next deadline
+//! includes it. At most [`DELAYED_MAX`] replies are held back; more are dropped and counted.
 
 use super::Forwarder;
 use super::Reply;
@@ -18,7 +17,7 @@ use crate::engine::views::Facts;
 use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 
-/// Replies of one worker that are held back at most: a tester's clients are few.
+/// Maximum number of replies that a worker holds back; delays are for tests with few clients.
 pub(super) const DELAYED_MAX: usize = 1_024;
 
 /// Query whose reply is held back.
@@ -59,7 +58,7 @@ pub(super) struct Delays {
 }
 
 impl Delays {
-    /// Holds back a reply until `due`. False: there is no room.
+    /// Holds back a reply until `due`; returns false if there is no room.
     fn hold(&mut self, due: Moment, held: Held, reply: &[u8]) -> bool {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -77,7 +76,7 @@ impl Delays {
         true
     }
 
-    /// Returns the instant at which the next is due.
+    /// Returns the time at which the next reply is due.
     pub(super) fn next_due(&self) -> Option<Moment> {
         self.heap.first().map(|slot| self.slab[slot as usize].due)
     }
@@ -87,23 +86,23 @@ impl Delays {
         self.until = now;
     }
 
-    /// Returns true if one is due.
+    /// Returns true if a reply is due.
     pub(super) fn has_due(&self) -> bool {
         self.next_due().is_some_and(|due| due <= self.until)
     }
 
-    /// Replies that are held back.
+    /// Returns the number of replies that are held back.
     pub(super) fn len(&self) -> usize {
         self.slab.len() - self.free.len()
     }
 
-    /// The bytes that are reserved.
+    /// Returns the bytes that are reserved.
     pub(super) fn reserved(&self) -> usize {
         let bytes: usize = self.slab.iter().map(|delayed| delayed.bytes.capacity()).sum();
         reserved(&self.slab) + reserved(&self.free) + self.heap.reserved() + bytes
     }
 
-    /// Takes the next that is due out and copies it into `out`; returns whose it is, its length
+    /// Removes the next reply that is due and copies it into `out`; returns its query, its length
     /// and the time.
     fn next(&mut self, out: &mut [u8]) -> Option<(Held, usize, Moment)> {
         let slot = self.heap.first().filter(|_| self.has_due())?;
@@ -126,7 +125,7 @@ impl Forwarder {
         held.client.connection.inspect(|connection| self.clients.waits(*connection));
     }
 
-    /// The next reply that was held back and is due. `out` is as for [`Forwarder::next_reply`].
+    /// Returns the next delayed reply that is due. `out` is as for [`Forwarder::next_reply`].
     pub(super) fn next_delayed(&mut self, out: &mut [u8]) -> Option<Reply> {
         let (held, len, at) = self.delays.next(out)?;
         let Held { client, block, label_set, asking } = held;
@@ -142,7 +141,7 @@ impl Forwarder {
         Some(Reply { client, len })
     }
 
-    /// Finds for each reply that is held back where it is counted and told now.
+    /// Finds the server block and label set of each delayed reply in the new configuration.
     pub(super) fn rehouse_delayed(&mut self) {
         for delayed in &mut self.delays.slab {
             let Some(question) = Question::parse(&delayed.bytes) else { continue };

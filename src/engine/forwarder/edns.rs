@@ -1,16 +1,15 @@
-//! Upstreams that do not take EDNS, and others that answer oddly.
+//! Upstreams that do not implement EDNS, and other unusual responses.
 //!
-//! A server that implements no EDNS says FORMERR, or NOTIMP, to whatever has an OPT, and puts none
-//! into its response (RFC 6891 §7). The query goes out again without an OPT at once, on the same
-//! connection, and that counts as no attempt. Where the second response has an answer or a denial,
-//! the upstream is asked without EDNS for a while, probes included ([`HealthStates`]); where it is
-//! the same error, the upstream meant the query itself, and the error is delivered. A query that
-//! wants DNSSEC records always goes with EDNS first, and what it finds out is not remembered: a
-//! server that knows EDNS may refuse a part of it (RFC 6891 §6.2.2), and a validator is better off
-//! with records.
+//! A server without EDNS replies FORMERR or NOTIMP to each query with an OPT, and has no OPT in its
+//! response (RFC 6891 §7). The query is sent again without an OPT at once, on the same connection;
+//! this does not count as an attempt. If the second response is an answer or a denial, the upstream
+//! is asked without EDNS for a while, probes included ([`HealthStates`]). If it is the same error,
+//! the error was about the query itself and is delivered. A query with the DO bit is always sent
+//! with EDNS first, and its result is not stored: a server that implements EDNS may refuse a part
+//! of it (RFC 6891 §6.2.2), and validators need DNSSEC records.
 //!
-//! This, and errors without a question, are told to the operator once for each upstream and while:
-//! the keeper gets a [`Remark`].
+//! A [`Remark`] to the keeper reports this, and errors without a question, to the operator, once in
+//! a while for each upstream.
 //!
 //! [`HealthStates`]: crate::engine::health::HealthStates
 
@@ -21,7 +20,7 @@ use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, Rcode, flags};
 use crate::moment::Moment;
 
-/// Remarks that wait to be drawn at most; one that finds no room is lost.
+/// Maximum number of queued remarks; more are lost.
 pub(super) const REMARKS_MAX: usize = 64;
 
 impl Forwarder {
@@ -31,8 +30,8 @@ impl Forwarder {
         !self.health_states.is_asked_plainly(upstream, now) || self.exchanges.wants_dnssec(slot)
     }
 
-    /// Sends the query in `slot` again without an OPT if that is what `response` refused; its
-    /// attempt on `connection` has ended. False: it did not.
+    /// Sends the query in `slot` again without an OPT if `response` refused the OPT; its attempt on
+    /// `connection` has ended. Returns false otherwise.
     pub(super) fn asks_without_edns(
         &mut self,
         now: Moment,
@@ -60,7 +59,7 @@ impl Forwarder {
         refuses && response.opt.is_none() && self.exchanges.has_sent_edns(slot)
     }
 
-    /// Remembers, counts and tells what is odd about a believed response.
+    /// Stores, counts and reports unusual properties of a validated response.
     #[inline]
     pub(super) fn note_oddities(
         &mut self,
@@ -83,7 +82,7 @@ impl Forwarder {
         }
     }
 
-    /// The query in `slot` was answered without EDNS, after it was refused with it.
+    /// Notes that the query in `slot` was refused with EDNS and answered without it.
     #[cold]
     fn note_refusal(
         &mut self,

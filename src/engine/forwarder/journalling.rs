@@ -1,9 +1,9 @@
 //! Events of queries that are written to the journal.
 //!
-//! A query that a server block with `log` or `dnstap` has taken is told when it ends: with the
-//! reply that it got at once or waited for, or without any. For `dnstap` also when it arrives, when
-//! an upstream is asked and when one has been believed. The shell takes pages with
-//! [`Forwarder::swap_page`]. In any other block all of this is one test of a bool.
+//! A query in a server block with `log` or `dnstap` is recorded when it ends, with its reply if
+//! there is one. For `dnstap`, its arrival, upstream queries and validated upstream responses are
+//! recorded as well. The shell takes pages with [`Forwarder::swap_page`]. In any other block the
+//! cost is one test of a bool.
 
 use super::Forwarder;
 use super::course::Written;
@@ -27,12 +27,12 @@ struct Subject<'a> {
 }
 
 impl Forwarder {
-    /// Returns the instant at which the journal's page should be taken; in the past if that is now.
+    /// Returns the time at which the journal's page should be taken; a past time means now.
     pub fn page_due(&self) -> Option<Moment> {
         self.journal.due()
     }
 
-    /// Takes the journal's page in exchange for one that is empty, or puts it back.
+    /// Swaps the journal's page with an empty one, or puts it back.
     pub fn swap_page(&mut self, page: &mut Page) {
         self.journal.swap(page);
     }
@@ -49,7 +49,7 @@ impl Forwarder {
         self.journal.swap(&mut page);
     }
 
-    /// Records a client's packet that has come to this server block, where that is wanted.
+    /// Records a client's packet, if this server block wants arrivals.
     #[inline(always)]
     pub(super) fn journal_arrival(
         &mut self,
@@ -81,7 +81,7 @@ impl Forwarder {
         push(&mut self.journal, &mut self.stats, record, subject.name, message);
     }
 
-    /// A query ends in the turn in which it came, with this reply or without.
+    /// Records a query that ends in the turn of its arrival, with its reply, if any.
     #[inline]
     pub(super) fn journal_end(
         &mut self,
@@ -101,8 +101,8 @@ impl Forwarder {
         }
     }
 
-    /// A client has waited for the exchange that is or was just in `slot`, and gets this reply or
-    /// none.
+    /// Records the end of a client's wait for the exchange that is or was just in `slot`, with its
+    /// reply, if any.
     #[inline]
     pub(super) fn journal_waiter(
         &mut self,
@@ -123,7 +123,7 @@ impl Forwarder {
         end(&mut self.journal, &mut self.stats, now, unix, &subject, reply, upstream);
     }
 
-    /// A query that was parked ends, with this reply or without.
+    /// Records the end of a parked query, with its reply, if any.
     pub(super) fn journal_parked(&mut self, now: Moment, done: &Parked, reply: Option<&[u8]>) {
         let block = done.zone_match.block().filter(|block| self.journal.wants(*block));
         let Some(block) = block else { return };
@@ -138,7 +138,7 @@ impl Forwarder {
         end(&mut self.journal, &mut self.stats, now, unix, &subject, reply, None);
     }
 
-    /// A reply that was held back leaves for a client of this server block.
+    /// Records a delayed reply to a client of this server block.
     pub(super) fn journal_delayed(
         &mut self,
         now: Moment,
@@ -154,7 +154,7 @@ impl Forwarder {
         end(&mut self.journal, &mut self.stats, now, unix, &subject, Some(reply), None);
     }
 
-    /// The exchange in `slot` has begun an attempt.
+    /// Records an attempt of the exchange in `slot`.
     #[inline]
     pub(super) fn journal_attempt(&mut self, now: Moment, slot: u32) {
         if let Some(block) = self.block_that_wants(slot) {
@@ -162,7 +162,7 @@ impl Forwarder {
         }
     }
 
-    /// The exchange in `slot`, whose attempt has not been ended yet, has got this response.
+    /// Records a response to the exchange in `slot`, whose attempt has not been ended yet.
     #[inline]
     pub(super) fn journal_response(&mut self, now: Moment, slot: u32, packet: &[u8]) {
         if let Some(block) = self.block_that_wants(slot) {

@@ -1,7 +1,7 @@
-//! Log records of queries that got an error of our own.
+//! Log records of queries with an error reply that onward generated.
 //!
-//! Where the server block wants it, a record is queued for each client, with the upstream that was
-//! asked last where it had a part in it. The shell gets them as [`Notice::Error`](super::Notice).
+//! For server blocks with `errors`, a record is queued for each client, with the last upstream if
+//! it was involved. The shell gets the records as [`Notice::Error`](super::Notice).
 
 use super::Forwarder;
 use crate::engine::errors::{QueryError, Reason};
@@ -11,7 +11,7 @@ use crate::engine::message::name::WireQuestion;
 use crate::engine::message::query::Query;
 
 impl Forwarder {
-    /// A query ends before it was sent anywhere.
+    /// Logs a query that ends before it was sent to an upstream.
     pub(super) fn log_query(
         &mut self,
         query: &Query<'_>,
@@ -25,7 +25,7 @@ impl Forwarder {
         }
     }
 
-    /// A client's query ends that was parked.
+    /// Logs a parked query of a client that ends.
     pub(super) fn log_asking(
         &mut self,
         asking: &WireQuestion,
@@ -39,13 +39,13 @@ impl Forwarder {
         }
     }
 
-    /// A client's query ends whose exchange is or was just in `slot`.
+    /// Logs a client's query that ends, whose exchange is or was just in `slot`.
     pub(super) fn log_exchange(&mut self, slot: u32, shown: Shown, rcode: Rcode, reason: Reason) {
         let block = self.routes.block_of(self.exchanges.first_stanza(slot));
         let Some(block) = block.filter(|block| self.errors.wants(*block)) else { return };
         let asked = matches!(reason, Reason::Attempt(..) | Reason::NoConnection);
         let (number, transport) = self.exchanges.last_asked(slot);
-        // One of an earlier configuration may be there no more.
+        // An upstream of an earlier configuration may be gone.
         let dial = self.addresses.get(number).filter(|_| asked);
         let upstream = dial.map(|dial| (dial.upstream, transport));
         let (name, rtype) = match self.rewriting.asking(shown) {

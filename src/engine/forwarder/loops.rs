@@ -1,9 +1,10 @@
-//! Forwarding loops, found and kept from melting the host.
+//! Detection of forwarding loops.
 //!
-//! All workers agree on the names of the probes, because the kernel decides which of them a query
-//! comes in at; the one that names them first sends them. Whoever sees one come back says so to
-//! all, and from then on the block's queries are not forwarded but fail, until there is a new
-//! configuration. What coalescing makes of a loop before that: each worker takes part once.
+//! All workers use the same probe names, because any worker may receive a probe that comes back;
+//! the first worker that needs the names chooses them and sends the probes. A worker that receives
+//! a probe marks the server block as looping for all workers; its queries then fail instead of
+//! being forwarded, until a reload. Before the detection, coalescing limits a looping query to one
+//! exchange per worker.
 
 use super::{Forwarder, Route, hash_of};
 use crate::engine::chain::Chain;
@@ -17,44 +18,44 @@ use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 use std::net::SocketAddr;
 
-/// Probes that are sent in one turn: each may dial.
+/// Maximum number of probes sent in one turn, because each may open a connection.
 const PROBES_MAX: usize = 32;
 
 /// State of the detection of forwarding loops.
 #[derive(Default)]
 pub(super) struct Loops {
-    /// Probes are still to be named or sent.
+    /// Probes have not all been named and sent yet.
     pub(super) due: bool,
-    /// Of each server block, once they are named.
+    /// Probe of each server block; empty until the names are chosen.
     probes: Vec<Option<Probe>>,
     /// This worker sends the probes.
     sends: bool,
-    /// Server blocks whose probes were sent.
+    /// Number of server blocks whose probes were sent.
     sent: usize,
-    /// Blocks that somebody is to be told about, and where their probes came back from.
+    /// Looping blocks to report, and the sources of the probes that came back.
     found: Vec<(usize, SocketAddr)>,
 }
 
 impl Loops {
-    /// The next server block whose queries come back, and where the one came from that told.
+    /// Returns the next looping server block to report, and the source of its probe.
     pub(super) fn next_found(&mut self) -> Option<(usize, SocketAddr)> {
         self.found.pop()
     }
 
-    /// Makes this one the next again.
+    /// Puts back a report that could not be delivered.
     pub(super) fn put_back(&mut self, block: usize, peer: SocketAddr) {
         self.found.push((block, peer));
     }
 }
 
 impl Forwarder {
-    /// There is a new configuration: what was known about loops is void.
+    /// Restarts the detection for a new configuration.
     pub(super) fn forget_loops(&mut self) {
         let due = self.chains.iter().any(|chain| chain.settings.find_loops.is_some());
         self.loops = Loops { due, ..Loops::default() };
     }
 
-    /// Names the probes, and sends the next few of them unless another worker does.
+    /// Names the probes, and sends the next of them unless another worker does.
     pub(super) fn probe_for_loops(&mut self, now: Moment) {
         if self.loops.probes.is_empty() {
             let (nonce, first) = self.health_states.agree_on(self.random.next_u64());
@@ -79,7 +80,7 @@ impl Forwarder {
         self.loops.due = self.loops.sends && self.loops.sent < self.loops.probes.len();
     }
 
-    /// Returns true if queries of `block` go in a circle, which this one from `peer` may show.
+    /// Returns true if queries of `block` loop; `query` from `peer` may be the probe that shows it.
     pub(super) fn is_looping(
         &mut self,
         now: Moment,
@@ -97,7 +98,7 @@ impl Forwarder {
         self.health_states.is_looping(block)
     }
 
-    /// Sends a query without a client.
+    /// Sends a probe, an exchange without a client.
     fn send_probe(&mut self, now: Moment, block: usize, packet: &[u8]) {
         let Ok(query) = Query::parse(packet, false) else { return };
         let name = LowercaseName::new(query.name());

@@ -1,7 +1,7 @@
 //! Memory of the forwarder's tables.
 //!
-//! Each table knows its own size; here they are added up by what they are for. What loaders have
-//! loaded is shared by all workers and is counted with its source.
+//! Each table reports its own size; the sizes are added up by purpose. Data from loaders is shared
+//! by all workers and counted at its source.
 
 use super::Forwarder;
 use super::parked::Table;
@@ -9,7 +9,7 @@ use crate::engine::chain::Chain;
 use crate::engine::memory::{EngineMemory, reserved, reserved_boxes};
 
 impl Forwarder {
-    /// Returns the memory that its tables have reserved.
+    /// Returns the memory that the tables have reserved.
     pub fn memory(&self) -> EngineMemory {
         EngineMemory {
             exchanges: self.exchanges.reserved(),
@@ -33,7 +33,7 @@ impl Forwarder {
         }
     }
 
-    /// Additional bytes that parked queries can come to reserve.
+    /// Returns the maximum additional bytes that parked queries can reserve.
     fn parked_max(&self) -> usize {
         if self.chains.iter().any(Chain::parks) {
             Table::reserved_max().saturating_sub(self.parked.reserved())

@@ -1,10 +1,10 @@
-//! Queries that are stuck behind others on a connection, and what becomes of their two attempts.
+//! Queries that are stuck behind others on a connection (head-of-line blocking).
 //!
-//! An upstream that answers in order makes every query on a connection wait for the slowest. A
-//! query that has waited behind others for longer than is usual is asked again on another
-//! connection, and that is no failure of anybody. The place that it has left counts on: the first
-//! of the two answers is delivered, the other is dropped when it comes. How many queries may move
-//! is bounded: for each query here, for all by what the pool's answers pay for.
+//! If an upstream answers in order, every query on a connection waits for the slowest. A query that
+//! has waited behind others for longer than usual is sent again on another connection, which does
+//! not count as a failure. The earlier attempt still occupies its connection: the first of the two
+//! responses is delivered, the other is dropped. The number of moves is limited for each query
+//! here, and in total by a budget that grows with the pool's answers.
 
 use super::{Forwarder, Outgoing};
 use crate::engine::key::ConnectionId;
@@ -15,11 +15,11 @@ use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 use std::time::Duration;
 
-/// So often a query is asked again for being stuck.
+/// Maximum number of moves of a query.
 const MOVES_MAX: u32 = 3;
 
 impl Forwarder {
-    /// Moves the queries that are stuck on a connection.
+    /// Moves the queries that are stuck on a connection to others.
     pub(super) fn relieve(&mut self, now: Moment, stall: &Stall) {
         let connection = stall.connection;
         let (mut stuck, mut again) = (false, None);
@@ -44,9 +44,9 @@ impl Forwarder {
         self.pools.note_stall(now, stall, stuck, again);
     }
 
-    /// Returns true if the query that was sent with this id waits for its response there, be it
-    /// that it was asked again on another connection since. `None`: it does not, and its id is
-    /// free.
+    /// Returns true if the query that was sent with the ID `sent` waits for its response on this
+    /// connection, even if it was moved since; false if that response will be dropped. `None`: the
+    /// ID is free.
     pub fn awaits(&self, send: &Outgoing, sent: u16) -> Option<bool> {
         if self.query(send).and_then(id) == Some(sent) {
             return Some(true);
@@ -58,8 +58,8 @@ impl Forwarder {
         }
     }
 
-    /// Asks the query in `slot` again on another connection than `connection`. False: there is
-    /// none.
+    /// Sends the query in `slot` again on a connection other than `connection`; returns false if
+    /// there is none.
     fn move_apart(&mut self, now: Moment, slot: u32, connection: ConnectionId) -> bool {
         let (random, exchanges) = (self.random.next_u32(), &self.exchanges);
         let waits = |connection, head_wait: Duration| exchanges.waits(connection, now, head_wait);
@@ -76,7 +76,8 @@ impl Forwarder {
         true
     }
 
-    /// The query in `slot` waits no more on its connection, though its answer may come there.
+    /// Turns the current attempt of the query in `slot` into an earlier one, whose response may
+    /// still arrive.
     fn leave(&mut self, slot: u32) -> Option<ConnectionId> {
         let left = self.exchanges.leave_attempt(slot)?;
         self.pools.count_left(left.connection, true);
@@ -86,7 +87,7 @@ impl Forwarder {
         Some(left.connection)
     }
 
-    /// The exchange that waits, besides elsewhere, on `connection` for a response with `id`.
+    /// Returns the exchange whose earlier attempt on `connection` has this ID.
     #[cold]
     pub(super) fn find_earlier(
         &self,
@@ -95,13 +96,13 @@ impl Forwarder {
     ) -> Result<u32, DropReason> {
         let found = self.exchanges.find_earlier(connection, id);
         let slot = found.ok_or(DropReason::ResponseUnmatched)?;
-        // If it has gone on to another upstream, that is to answer.
+        // A response counts only if the current attempt is at the same upstream.
         let pool = |connection| self.pools.pool_of(connection);
         let same = |slot: &u32| self.exchanges.connection(*slot).and_then(pool) == pool(connection);
         slot.ok().filter(same).ok_or(DropReason::ResponseRepeated)
     }
 
-    /// `packet`, on `connection`, is for an earlier attempt.
+    /// Ends the earlier attempt on `connection` that `packet` responds to.
     #[cold]
     pub(super) fn end_earlier(&mut self, now: Moment, connection: ConnectionId, packet: &[u8]) {
         let Some(id) = id(packet) else { return };
@@ -110,8 +111,8 @@ impl Forwarder {
         self.pools.answered(connection, now, now, |_| 0);
     }
 
-    /// The exchange in `slot` is answered by `packet`, on `connection`, where it had waited before
-    /// it was asked again: that attempt is over, too.
+    /// Ends both attempts of the exchange in `slot`: `packet` on `connection` answers the earlier
+    /// one.
     #[cold]
     pub(super) fn end_elsewhere(
         &mut self,

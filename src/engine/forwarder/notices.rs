@@ -1,10 +1,10 @@
-//! Notices: what the engine has decided that concerns neither a socket nor a client.
+//! Notices: messages of the engine to other threads.
 //!
-//! They are for the threads beside the worker: the keeper (timers, probes, the operator's log) and
-//! the writer. [`settle`](crate::engine::shell::settle) draws them at the end of a turn and hands
-//! each to the shell. One that the shell cannot deliver is put back: its kind is skipped until all
-//! queues have been drawn, so that a full mailbox of one thread never keeps the other thread's
-//! notices waiting.
+//! The receivers are the keeper (timers, probes, the operator's log) and the writer.
+//! [`settle`](crate::engine::shell::settle) drains the notices at the end of a turn and passes each
+//! to the shell. A notice that the shell cannot deliver is put back, and its kind is skipped until
+//! all queues are drained, so that a full mailbox of one thread does not delay the notices to the
+//! other.
 
 use super::Forwarder;
 use crate::engine::errors::QueryError;
@@ -13,7 +13,7 @@ use crate::engine::key::{PoolId, Sweep};
 use crate::moment::Moment;
 use std::net::SocketAddr;
 
-/// Something that another thread is to be told.
+/// Message to another thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     clippy::large_enum_variant,
@@ -22,30 +22,30 @@ use std::net::SocketAddr;
 pub enum Notice {
     /// Attempts at this upstream fail: the keeper probes it.
     Failing(usize),
-    /// An upstream answers oddly, which the keeper logs.
+    /// An upstream has unusual responses: the keeper logs it.
     Odd(Remark),
-    /// The queries of this server block come back: a forwarding loop.
+    /// A forwarding loop: queries of this server block come back.
     Looping {
         /// The server block.
         block: usize,
         /// Source of the query that revealed the loop.
         peer: SocketAddr,
     },
-    /// The keeper wakes the worker at `at`, and not at the moment asked for before: the shell calls
-    /// [`Forwarder::on_sweep`] then.
+    /// The keeper wakes the worker at `at`, replacing an earlier request; the shell then calls
+    /// [`Forwarder::on_sweep`].
     Wake {
-        /// The pool or cache that is to be swept.
+        /// Pool or cache to clean up.
         sweep: Sweep,
-        /// Time when
+        /// Time of the wake-up.
         at: Moment,
     },
-    /// A query got an error of our own in a server block that has `errors`: the writer logs it.
+    /// A query failed in a server block with `errors`: the writer logs it.
     Error(QueryError),
-    /// The journal's page is due: the writer gets it by [`Forwarder::swap_page`].
+    /// The journal's page is due: the shell passes it to the writer ([`Forwarder::swap_page`]).
     Page,
 }
 
-/// Kinds of notices that are not drawn again in this round.
+/// Kinds of notices that are skipped until the end of this round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Skipped {
     failing: bool,
@@ -56,7 +56,7 @@ pub(super) struct Skipped {
 }
 
 impl Forwarder {
-    /// The next notice. A kind that was put back comes again after the next `None`.
+    /// Returns the next notice. A kind that was put back is returned again after the next `None`.
     pub fn next_notice(&mut self, now: Moment) -> Option<Notice> {
         let notice = self.find_notice(now);
         if notice.is_none() {
@@ -71,7 +71,7 @@ impl Forwarder {
             return Some(Notice::Error(error));
         }
         if !self.skipped.page && self.page_due().is_some_and(|due| due <= now) {
-            // Taken or not, it is due once in a round.
+            // At most once in a round, even if the page is not taken.
             self.skipped.page = true;
             return Some(Notice::Page);
         }
@@ -81,7 +81,7 @@ impl Forwarder {
             return Some(Notice::Failing(upstream));
         }
         if !self.skipped.odd && !self.remarks.is_empty() {
-            // There are few, and what comes first is told first.
+            // The queue is short, and the order is kept.
             return Some(Notice::Odd(self.remarks.remove(0)));
         }
         if !self.skipped.looping
@@ -99,8 +99,8 @@ impl Forwarder {
         Some(Notice::Wake { sweep: Sweep::Cache(block), at })
     }
 
-    /// `notice` could not be delivered. An error is lost, and counted; of the others the notice or
-    /// its cause comes again.
+    /// Takes back a notice that could not be delivered. An error record is lost and counted; the
+    /// other notices, or their causes, recur.
     pub fn put_back(&mut self, notice: Notice) {
         match notice {
             Notice::Error(_) => self.stats.errors_lost += 1,

@@ -1,17 +1,17 @@
 //! Queries that need the answer to another query before they can be answered.
 //!
-//! A stage that cannot answer by itself parks its query: the server asks itself for what is
-//! missing, under the client's identity and through the chain, the cache and the upstreams that a
-//! client's query for it would meet. A stage that has a reply with an open end asks for the rest
-//! of it ([`Errand::Alias`]). One that wants to see the reply to its own query first lets that go
-//! on behind itself, and may then ask for more.
+//! A stage that cannot answer by itself parks its query: the engine makes another query (a
+//! subquery) in the name of the client, which passes the chain, the cache and the upstreams like a
+//! client's query. A stage with an incomplete reply asks for the rest ([`Errand::Alias`]). A stage
+//! that needs the reply to the parked query itself lets it continue after the stage, and may then
+//! make more subqueries.
 //!
-//! Where all answers are at hand nothing waits, and the reply leaves in the turn of its query.
-//! Otherwise the query stays in the [`Table`], and goes on at the end of the turn in which its
-//! answer has come. A query that was asked for another may itself be parked, [`DEPTH_MAX`] times,
-//! and a client's query has [`ASKS_MAX`] others asked for it: what exceeds that fails, so that
-//! aliases that lead in a circle end. All of it is over with the deadline of the client's query, or
-//! when its connection is closed; an answer that comes later finds nobody, and is in the cache.
+//! If all answers are available at once, the reply is sent in the turn of its query. Otherwise the
+//! query stays in the [`Table`], and continues at the end of the turn in which its answer arrives.
+//! A subquery may be parked as well, up to a depth of [`DEPTH_MAX`], and a client's query has at
+//! most [`ASKS_MAX`] subqueries; it fails beyond these limits, which ends loops of aliases. All of
+//! them end at the deadline of the client's query, or when its connection is closed; a later answer
+//! only fills the cache.
 
 mod errands;
 mod table;
@@ -41,9 +41,9 @@ use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use std::sync::Arc;
 
-/// Queries that may lead to one another, each asked for the one before.
+/// Maximum depth of subqueries of subqueries.
 pub(super) const DEPTH_MAX: u32 = 8;
-/// Queries that are asked for one of a client's at most.
+/// Maximum number of subqueries of a client's query.
 pub(super) const ASKS_MAX: u32 = 32;
 
 /// The purpose for which a query is parked.
@@ -51,14 +51,14 @@ pub(super) const ASKS_MAX: u32 = 32;
 pub(super) enum Errand {
     /// Completes a reply that ends with an alias.
     Alias,
-    /// Lets rules of `rewrite` turn an alias in the reply elsewhere.
+    /// Replaces the target of an alias in the reply by rules of `rewrite`.
     Retarget,
-    /// Makes addresses for a reply that has none.
+    /// Synthesises addresses for a reply without any.
     Synthesis(Arc<Synthesis>),
 }
 
 impl Forwarder {
-    /// Parks a query. `None`: there are as many as may be.
+    /// Parks a query. `None`: the table is full.
     fn park(
         &mut self,
         now: Moment,
@@ -96,8 +96,8 @@ impl Forwarder {
         key
     }
 
-    /// Has the server ask itself, for a parked query. The answer is written into `out` if it is at
-    /// hand.
+    /// Makes a subquery for a parked query. Writes the answer into `out` if it is available at
+    /// once.
     fn ask(
         &mut self,
         now: Moment,
@@ -151,8 +151,8 @@ impl Forwarder {
         if matches!(course, Course::Waits) {
             return course;
         }
-        // What is dropped is refused to a query that waits for it, and so is what nobody has.
-        // A zone that is still to be loaded is there.
+        // A dropped subquery, or one that no stage answers, gets REFUSED. A zone that is not loaded
+        // yet counts as an answer.
         let is_nowhere = matches!(
             course,
             Course::Refused(Rcode::ServFail, why, _) if why != Some(ExtendedError::NotReady)
@@ -169,7 +169,7 @@ impl Forwarder {
         Course::Replied(len)
     }
 
-    /// Counts that another query is asked for a parked one. Returns false if that may not be.
+    /// Counts a subquery of a parked query; returns false if a limit is reached.
     fn may_ask(&mut self, now: Moment, key: ParkedKey) -> bool {
         let depth = self.parked.get(key).map_or(0, |parked| parked.depth);
         let root = self.parked.root(key);
@@ -190,8 +190,7 @@ impl Forwarder {
         true
     }
 
-    /// Takes the waiters of a settled exchange that are parked queries: what they waited for has
-    /// come.
+    /// Wakes the parked queries among the waiters of a settled exchange.
     pub(super) fn wake_waiters(
         &mut self,
         now: Moment,
@@ -215,8 +214,8 @@ impl Forwarder {
         self.rewriting.give_back(out);
     }
 
-    /// The answer that the parked query behind `waiter` waits for is written. Returns false if the
-    /// waiter is no parked query.
+    /// Wakes the parked query behind `waiter` with its answer; returns false if the waiter is not a
+    /// parked query.
     pub(super) fn wake(
         &mut self,
         now: Moment,
@@ -238,7 +237,7 @@ impl Forwarder {
         true
     }
 
-    /// The next reply to a client whose query was parked. `out` is as for
+    /// Returns the next reply to a client whose query was parked. `out` is as for
     /// [`Forwarder::next_reply`], for a client on a connection.
     pub(super) fn next_woken(&mut self, out: &mut [u8]) -> Option<Reply> {
         while let Some((key, at)) = self.parked.next_woken() {
@@ -249,11 +248,11 @@ impl Forwarder {
         None
     }
 
-    /// Goes on with a parked query whose answer has come, or whose time is over.
+    /// Continues a parked query whose answer has arrived, or whose deadline is over.
     fn resume(&mut self, now: Moment, key: ParkedKey, out: &mut [u8]) -> Option<Reply> {
         let root = self.parked.root(key).and_then(|root| self.parked.get(root));
         let Some(Parked { client, .. }) = root else {
-            // The client's query has ended, and all that led from it to this one ends, too.
+            // The client's query has ended, so all parked queries between it and this one end.
             self.parked.close_chain(key);
             return None;
         };
@@ -291,8 +290,8 @@ impl Forwarder {
         }
     }
 
-    /// Puts the reply of `len` bytes in `out` back under the question that rules of `rewrite`
-    /// changed, if they did.
+    /// Restores in the reply of `len` bytes in `out` the question that rules of `rewrite` changed,
+    /// if they did.
     fn put_back_parked(&mut self, done: &Parked, len: usize, out: &mut [u8]) -> usize {
         let Some(original) = done.original.as_ref().filter(|original| original.rules.is_some())
         else {
@@ -313,7 +312,7 @@ impl Forwarder {
         len
     }
 
-    /// The time of a client's query is over, and what it waits for has not come.
+    /// Ends a client's query at its deadline, without the answer that it waits for.
     fn give_up(&mut self, now: Moment, key: ParkedKey, out: &mut [u8]) -> Option<Reply> {
         let (reason, rcode) = (Reason::Attempt(Operation::Read, Fault::TimedOut), Rcode::ServFail);
         let len = self.write_overdue(key, rcode, reason, out)?;
@@ -327,7 +326,7 @@ impl Forwarder {
         Some(self.reply_parked(now, &done, &out[..len]))
     }
 
-    /// Writes the failure of a parked query, with the aliases that it has already.
+    /// Writes the error reply to a parked query, with the aliases found so far.
     fn write_overdue(
         &mut self,
         key: ParkedKey,
@@ -345,7 +344,7 @@ impl Forwarder {
         Some(if is_open { self.write_joined(key, len, out) } else { len })
     }
 
-    /// The client of a parked query is gone, and all that led from its query to `key` ends.
+    /// Ends all parked queries between that of a client that is gone and `key`.
     fn cancel(&mut self, now: Moment, key: ParkedKey) {
         let last = self.parked.close_chain(key);
         if let Some(root) = last.filter(|last| last.asker().is_none()) {
@@ -354,7 +353,7 @@ impl Forwarder {
         }
     }
 
-    /// The books of the reply to a client whose query was parked.
+    /// Counts and records the reply to a client whose query was parked.
     fn reply_parked(&mut self, now: Moment, done: &Parked, bytes: &[u8]) -> Reply {
         let Parked { client, since, zone_match, .. } = done;
         let rcode = reply::rcode(bytes);
@@ -376,7 +375,7 @@ impl Forwarder {
         Reply { client: *client, len }
     }
 
-    /// Counts the answer to a query that was asked for a parked one, where that was served.
+    /// Counts the answer to a subquery, under the label set that served it.
     fn tally_sub(
         &mut self,
         now: Moment,
@@ -391,7 +390,7 @@ impl Forwarder {
         self.tallies.end(label_set, &CountedReply { transport, took, rcode, len, answered });
     }
 
-    /// Finds for every parked query where its client's question belongs now.
+    /// Finds the server block of each parked query in the new configuration.
     pub(super) fn rehome_parked(&mut self) {
         let routes = &self.routes;
         for parked in self.parked.all_mut() {

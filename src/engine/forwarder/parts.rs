@@ -1,11 +1,10 @@
-//! A configuration in the form in which the engine works by it, built on any thread.
+//! State of an engine that follows from its configuration, built on any thread.
 //!
-//! A configuration of thousands of server blocks takes tens of milliseconds to be built and as long
-//! to be freed, which no worker has while it serves. Everything whose size follows from the
-//! configuration is therefore built here, and the worker exchanges its own parts for these between
-//! two turns ([`Forwarder::adopt`](super::Forwarder::adopt)). What it hands back holds the old
-//! parts, to be freed where the new ones were built. Nothing here depends on what the worker does
-//! at present.
+//! State for thousands of server blocks takes tens of milliseconds to build and as long to free,
+//! which would stall a worker. Everything whose size follows from the configuration is therefore
+//! built here by another thread, and the worker swaps its own parts with these between two turns
+//! ([`Forwarder::adopt`](super::Forwarder::adopt)). The other thread then frees the old parts.
+//! Nothing here depends on the current state of the worker.
 
 use super::caching::NewCaches;
 use super::{Dial, chains_of, connection_limits, dials_of, pool_settings};
@@ -32,10 +31,10 @@ use std::sync::Arc;
 /// The parts of an engine that follow from its configuration.
 pub struct Parts {
     pub(super) dials: Vec<Dial>,
-    /// The numbers of the upstreams that are reached in each way, the last first.
+    /// Numbers of the upstreams with each [`Dial`], in descending order.
     pub(super) by_dial: HashMap<Dial, Vec<usize>, RandomState>,
     pub(super) pools: NewPools,
-    /// Of each upstream, in boxes: those of upstreams that stay change places with the old ones.
+    /// Counters of each upstream, boxed because upstreams that stay swap them with the old ones.
     #[expect(clippy::vec_box, reason = "a reload moves thousands of them, at 3 kB each")]
     pub(super) upstream_stats: Vec<Box<UpstreamStats>>,
     pub(super) routes: Routes,
@@ -49,7 +48,7 @@ pub struct Parts {
     pub(super) label_places: LabelPlaces,
     pub(super) watch: Watch,
     pub(super) health_states: Arc<HealthStates>,
-    /// Memory for the patterns of `rewrite`.
+    /// Search buffers for the patterns of `rewrite`.
     pub(super) matchers: [Matcher; 3],
 }
 
@@ -60,9 +59,9 @@ impl fmt::Debug for Parts {
 }
 
 impl Parts {
-    /// The parts for `config`, asked on the shell's listeners: `listeners` has for each the number
-    /// of the configuration's that it is now, or `None` if it is gone. `health_states`: of its
-    /// upstreams. `seed`: bytes that cannot be predicted; all hash keys follow from it.
+    /// Builds the parts for `config`. `listeners`: for each listener of the shell, its number in
+    /// `config`, or `None` if it is gone. `health_states`: states of the upstreams of `config`.
+    /// `seed`: unpredictable bytes, from which all hash keys are derived.
     pub fn new(
         config: &Config,
         listeners: &[Option<usize>],
@@ -72,7 +71,7 @@ impl Parts {
         Self::keyed(config, listeners, health_states, &hasher_of(&mut ChaCha12Rng::from_seed(seed)))
     }
 
-    /// The same, with a hasher that is there already.
+    /// Builds the parts with an existing hasher.
     pub(super) fn keyed(
         config: &Config,
         listeners: &[Option<usize>],
@@ -106,7 +105,7 @@ impl Parts {
     }
 }
 
-/// A hasher whose keys are drawn from `random`.
+/// Returns a hasher whose keys are drawn from `random`.
 pub(super) fn hasher_of(random: &mut ChaCha12Rng) -> RandomState {
     let mut key = || random.next_u64();
     RandomState::with_seeds(key(), key(), key(), key())

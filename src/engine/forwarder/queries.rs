@@ -1,8 +1,8 @@
 //! Handling of a client's packet.
 //!
-//! It is understood or refused; its server block is found; the block's chain has its say; and what
-//! is left is forwarded: joined to the same query that is on its way already, or sent on a way of
-//! its own. Whatever ends it earlier is replied to at once, in the caller's buffer.
+//! An invalid packet is refused. A valid query is passed to the stages of its server block; if none
+//! of them answers it, it is forwarded: coalesced with the same outstanding query, or sent in an
+//! exchange of its own. All other replies are written at once into the caller's buffer.
 
 use super::arrivals::Arrival;
 use super::caching::CacheLookup;
@@ -24,9 +24,9 @@ use crate::moment::Moment;
 use std::time::Duration;
 
 impl Forwarder {
-    /// A client's packet. `truncated`: its buffer did not hold all of it. Returns the length of a
-    /// reply written into `out`, which holds as much as for [`Forwarder::next_reply`]; `None` when
-    /// there is none, or none yet.
+    /// Handles a client's packet. `truncated`: the packet was longer than its buffer. Returns the
+    /// length of the reply in `out`, whose size is as for [`Forwarder::next_reply`]; `None`: there
+    /// is no reply, or not yet.
     pub fn on_query(
         &mut self,
         now: Moment,
@@ -40,7 +40,7 @@ impl Forwarder {
         self.on_arrival(now, &mut arrival, out)
     }
 
-    /// The same of a packet that was looked at before.
+    /// Handles a client's packet that [`Forwarder::read`] has parsed.
     pub fn on_arrival(
         &mut self,
         now: Moment,
@@ -71,8 +71,7 @@ impl Forwarder {
         None
     }
 
-    /// A query that was understood, and what is counted and told of it. `original`: signs the
-    /// reply.
+    /// Handles, counts and records a valid query. `original`: has the signer of the reply, if any.
     #[inline(always)]
     pub(super) fn on_understood(
         &mut self,
@@ -118,8 +117,8 @@ impl Forwarder {
         Some(len)
     }
 
-    /// Writes what became of a query that does not wait: the length of the reply, and false if it
-    /// is an error of ours. `None` if there is no reply.
+    /// Writes the reply to a query that does not wait. Returns its length, and false if it is an
+    /// error generated here. `None`: there is no reply.
     #[inline(always)]
     pub(super) fn write_course(
         &mut self,
@@ -130,12 +129,12 @@ impl Forwarder {
         let (asked, question) = (&query.asked, query.question_bytes());
         Some(match course {
             Course::Waits | Course::Dropped => return None,
-            // Who waits for the answer of another query is not held back.
+            // Replies to subqueries are not delayed.
             Course::Replied(len) | Course::Later(len, _) => (len, true),
             Course::Refused(rcode, why, block) => {
                 let finish = self.finish_own(block);
                 let len = write_error(out, asked, question, rcode, why, finish);
-                // What a stage refuses is its answer; what fails is not.
+                // A refusal by a stage counts as an answer, a failure does not.
                 (len, block.is_some() && rcode != Rcode::ServFail)
             }
             Course::Failed(rcode, reason, block) => {
@@ -146,7 +145,7 @@ impl Forwarder {
         })
     }
 
-    /// Counts a query that was understood.
+    /// Counts a valid query.
     #[inline(always)]
     fn count_query(
         &mut self,
@@ -160,7 +159,7 @@ impl Forwarder {
         self.watch.asked(now, client.peer.ip(), name.as_bytes());
     }
 
-    /// Counts a query where it is served.
+    /// Counts a query under the label set that serves it.
     #[inline]
     pub(super) fn tally_query(&mut self, client: &Client, query: &Query<'_>, label_set: u32) {
         let len = usize::from(query.size());
@@ -171,7 +170,7 @@ impl Forwarder {
         self.tallies.ask(label_set, &asking);
     }
 
-    /// Counts a reply in the turn of its query. `answered`: it is no error of ours.
+    /// Counts a reply in the turn of its query. `answered`: false for errors generated here.
     fn count_own(
         &mut self,
         now: Moment,
@@ -190,7 +189,7 @@ impl Forwarder {
         }
     }
 
-    /// Finds whoever ends the query.
+    /// Answers or forwards a query.
     #[inline(always)]
     fn serve(
         &mut self,
@@ -208,7 +207,7 @@ impl Forwarder {
         self.serve_in(now, query, name, scope, out)
     }
 
-    /// Finds whoever ends the query in its server block.
+    /// Answers or forwards a query in its server block.
     #[inline(always)]
     pub(super) fn serve_in(
         &mut self,
@@ -226,7 +225,7 @@ impl Forwarder {
         }
     }
 
-    /// Finds whoever ends the query that has met the stages before `rewrite`.
+    /// Answers or forwards a query that has passed the stages before `rewrite`.
     #[inline(always)]
     pub(super) fn serve_behind(
         &mut self,
@@ -242,7 +241,7 @@ impl Forwarder {
         }
     }
 
-    /// Has the stages on one side of the table look at a query.
+    /// Passes a query to the stages at one point of the chain.
     #[inline]
     pub(super) fn pass_stages(
         &mut self,
@@ -264,7 +263,7 @@ impl Forwarder {
         step
     }
 
-    /// Returns the outcome of a stage's last word.
+    /// Returns the next action for the step that a stage returned.
     pub(super) fn course_of(
         &mut self,
         now: Moment,
@@ -290,7 +289,7 @@ impl Forwarder {
         }
     }
 
-    /// Answers or forwards a query as its server block's rules of `rewrite` have left it.
+    /// Answers or forwards a query after the server block's rules of `rewrite`.
     pub(super) fn serve_on(
         &mut self,
         now: Moment,
@@ -307,7 +306,8 @@ impl Forwarder {
         let looked_up = self.look_up(now, client, query, name, block, out);
         if let CacheLookup::Replied { len, refresh } = looked_up {
             if refresh && self.is_in_zone(block, name, query.question.rtype) {
-                // It was another's answer, which may have become ours: no upstream is asked then.
+                // A cached upstream answer may now belong to a zone of this server: then no
+                // upstream is asked.
                 let mut cached = self.rewriting.borrow_buffer();
                 cached[..len].copy_from_slice(&out[..len]);
                 let step = self.pass_stages(query, name, scope, Side::AfterCache, out);
@@ -356,7 +356,7 @@ impl Forwarder {
                 if matches!(forwarded, Course::Waits) {
                     return forwarded;
                 }
-                // Better what has expired than an error.
+                // An expired entry is better than an error.
                 let cached = self.write_cached(now, block, entry, client, query, out);
                 cached.map_or(forwarded, Course::Replied)
             }
@@ -369,8 +369,7 @@ impl Forwarder {
         slot.is_some_and(|slot| self.data.zones(slot).zone_match(name, rtype).is_some())
     }
 
-    /// Sets a query on its way, or has the client wait for the same query that is on its way
-    /// already.
+    /// Forwards a query, or lets the client wait for the same query if that is outstanding.
     fn forward(
         &mut self,
         now: Moment,
@@ -381,7 +380,7 @@ impl Forwarder {
         (looked_up, original): (CacheLookup, Option<&Original>),
     ) -> Course {
         let (block, stanza) = (route.block, route.stanza);
-        // What is remembered is for those, too, who ask whether it is authentic.
+        // Cached answers must also serve clients that set AD, so the upstream query has AD set.
         let set = if route.cacheable { flags::AD } else { 0 };
         let len = self.write_draft(query, block, set);
         let hash = hash_of(&self.hasher, name, &self.draft[..len], stanza);
@@ -406,7 +405,7 @@ impl Forwarder {
             && self.exchanges.limit_timeout(slot, now, within) <= now
             && same.is_some()
         {
-            // Others have waited for as long already and been served otherwise.
+            // The clients of this exchange have waited this long and got the expired entry.
             return full;
         }
         let shown = match (original, same) {

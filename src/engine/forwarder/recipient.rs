@@ -9,14 +9,14 @@ use crate::engine::message::HEADER_LEN;
 use crate::engine::message::query::Asked;
 use crate::engine::message::reply::{Finish, ReplyTo};
 
-/// The longest message that a connection carries.
+/// Maximum length of a message over TCP or TLS.
 pub const TCP_MESSAGE_MAX: usize = u16::MAX as usize;
-/// Bytes by which a reply over TCP or TLS may be longer than its response: our OPT with its
-/// options, padding included.
+/// Maximum number of bytes by which a reply over TCP or TLS exceeds its response: our OPT record
+/// with its options, including padding.
 pub const TCP_REPLY_SPARE: usize = 1_024;
 
-/// Returns who a waiter of the exchange that is or was just in `slot` is to a writer of replies.
-/// How it spells the name is for [`Exchanges::spell`] to say, once that is written.
+/// Returns the reply parameters of a waiter of the exchange that is or was just in `slot`.
+/// [`Exchanges::spell`] restores the waiter's spelling of the name afterwards.
 pub(super) fn to_waiter<'a>(
     exchanges: &'a Exchanges,
     slot: u32,
@@ -29,7 +29,7 @@ pub(super) fn to_waiter<'a>(
     ReplyTo { asked: &waiter.asked, question, limit, finish }
 }
 
-/// Bytes of a client's reply at most.
+/// Returns the maximum length of a client's reply.
 pub(super) fn limit(client: &Client, asked: &Asked) -> usize {
     match client.transport() {
         Transport::Udp => asked.udp_limit(),

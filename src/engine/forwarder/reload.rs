@@ -1,10 +1,9 @@
-//! A new configuration, while queries are outstanding.
+//! Reload of the configuration while queries are outstanding.
 //!
-//! Nothing is lost by it and nothing answered twice. Upstreams that stay keep their connections and
-//! counters; a query that is on its way to one of them is answered as if nothing had happened, and
-//! only what follows (a retry, `failover`, `next`) goes by the new configuration. A query on its
-//! way to an upstream that is gone starts again. The question decides anew which stanza that is;
-//! if none wants it any more, it fails.
+//! No query is lost or answered twice. Upstreams that stay keep their connections and counters; a
+//! query outstanding at one of them continues, and only its next steps (a retry, `failover`,
+//! `next`) follow the new configuration. A query outstanding at a removed upstream starts again, in
+//! the stanza that the new configuration has for its question; it fails if there is none.
 
 use super::parts::Parts;
 use super::{Forwarder, hash_of};
@@ -22,10 +21,9 @@ use std::mem::swap;
 use std::sync::Arc;
 
 impl Forwarder {
-    /// Goes on as `config` says, which is asked on the shell's listeners: `listeners` has for each
-    /// the number of the configuration's that it is now, or `None` if it is gone. `health_states`:
-    /// of its upstreams. For shells that have time to build and free it here; see
-    /// [`Forwarder::adopt`].
+    /// Continues with `config`. `listeners`: for each listener of the shell, its number in
+    /// `config`, or `None` if it is gone. `health_states`: states of the upstreams of `config`.
+    /// Builds and frees all parts on this thread; workers use [`Forwarder::adopt`] instead.
     pub fn reload(
         &mut self,
         now: Moment,
@@ -37,10 +35,10 @@ impl Forwarder {
         self.adopt(now, &mut parts);
     }
 
-    /// Goes on with the parts of `parts`, between two turns, when nothing is left to be drawn.
-    /// Whatever stays (connections, counters, caches, outstanding queries) moves into them, and
-    /// `parts` is left with what holds no longer. Nothing of the size of a configuration is
-    /// built, compared pairwise or freed.
+    /// Continues with `parts`, between two turns, when all queues are drained. State that stays
+    /// (connections, counters, caches, outstanding queries) moves into the new parts, and the old
+    /// parts are left in `parts`. Nothing of the size of a configuration is built, compared
+    /// pairwise or freed.
     pub fn adopt(&mut self, now: Moment, parts: &mut Parts) {
         debug_assert!(self.sends.is_empty() && self.failures.is_empty(), "in mid-turn");
         let stays = self.match_upstreams(parts);
@@ -80,8 +78,8 @@ impl Forwarder {
         }
     }
 
-    /// For each new upstream the old one that it is: reached in the same way. Of several that are
-    /// equal the first is the first.
+    /// Returns for each new upstream the old one with the same [`Dial`](super::Dial). Several equal
+    /// ones are matched in their order.
     fn match_upstreams(&self, parts: &mut Parts) -> Vec<Option<usize>> {
         let mut stays = vec![None; parts.dials.len()];
         for (before, dial) in self.addresses.iter().enumerate() {
@@ -92,8 +90,7 @@ impl Forwarder {
         stays
     }
 
-    /// Closes all connections to upstreams that are not among those that stay; returns the queries
-    /// that were on them.
+    /// Closes all connections to removed upstreams; returns the queries that were on them.
     fn leave_upstreams(&mut self, stays: &[Option<usize>]) -> Vec<u32> {
         let mut stay = vec![false; self.addresses.len()];
         stays.iter().flatten().for_each(|upstream| stay[*upstream] = true);
@@ -115,8 +112,7 @@ impl Forwarder {
         homeless
     }
 
-    /// Finds for every outstanding query the stanza that handles its question now, and counts who
-    /// waits for each.
+    /// Finds the new stanza of every outstanding query, and counts the waiters of each stanza.
     fn reroute(&mut self) {
         for slot in self.exchanges.open_slots().collect::<Vec<_>>() {
             let name = LowercaseName::new(self.exchanges.name(slot));
@@ -127,7 +123,7 @@ impl Forwarder {
                 let facts = || Facts { client, asked, name: &name, rtype, class, size: *size };
                 routes.zone_match(client.listener, &name, rtype, class, facts)
             };
-            // Nobody waits for a probe of our own: it belongs to the old configuration.
+            // A probe has no waiters and belongs to the old configuration.
             let block =
                 self.exchanges.first_waiter(slot).and_then(|first| zone_match(first).block());
             self.exchanges.count_waiters_at(slot, |waiter| zone_match(waiter).label_set);
@@ -141,7 +137,7 @@ impl Forwarder {
             if let Some(connection) = self.exchanges.connection(slot) {
                 let upstream = self.upstream_at(connection).expect("it is open");
                 self.exchanges.get(slot).upstream = upstream as u32;
-                // Whoever is being tried already is not the next to try.
+                // The upstream that is being tried must not be the next one to try.
                 let own = self.routes.stanza(stanza).upstreams.clone();
                 if own.contains(&upstream) {
                     tour = Tour::begun_with(upstream - own.start);

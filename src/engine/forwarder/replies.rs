@@ -1,7 +1,7 @@
 //! Replies to clients: copies of a validated response, or an error.
 //!
-//! Each waiting client is drawn in turn, so that one answer for a thousand takes no more memory
-//! than one for one, and the caller decides where each reply is written.
+//! Replies to waiting clients are written one at a time into the caller's buffer, so that one
+//! answer for a thousand clients takes no more memory than for one client.
 
 use super::caching::CacheOutcome;
 use super::course::Written;
@@ -26,8 +26,8 @@ impl Forwarder {
         self.exchanges.first_waiter(slot).map(|waiter| &waiter.client)
     }
 
-    /// Bytes that the next reply of [`Forwarder::next_reply`] may take on a connection. Only a copy
-    /// of the response is about as long as that.
+    /// Returns the maximum length of the next reply of [`Forwarder::next_reply`] on a connection,
+    /// which only a copy of the response can reach.
     pub fn room_over_tcp(&self, answered: &Answered, packet: &[u8]) -> usize {
         let slot = self.exchanges.slot(answered.exchange);
         let waiter = slot.and_then(|slot| self.exchanges.first_waiter(slot));
@@ -39,9 +39,9 @@ impl Forwarder {
         }
     }
 
-    /// The next client's copy of a believed response, whose packet is lent once more. To be drawn
-    /// until `None`. `out` holds at least [`super::super::message::UDP_PAYLOAD_MAX`] bytes, or
-    /// [`TCP_MESSAGE_MAX`] for a client on a connection.
+    /// Writes the next client's copy of a validated response, whose packet is `packet`. The caller
+    /// repeats this until `None`. `out` holds at least [`super::super::message::UDP_PAYLOAD_MAX`]
+    /// bytes, or [`TCP_MESSAGE_MAX`] for a client on a connection.
     pub fn next_reply(
         &mut self,
         answered: &Answered,
@@ -56,8 +56,8 @@ impl Forwarder {
         Some(self.reply_to(*at, slot, waiter, written, true))
     }
 
-    /// Writes a waiter's copy of a response, or what it gets instead, under the question that it
-    /// asked. Returns the length and the response code, of 12 bits.
+    /// Writes a waiter's copy of a response, or the cache entry instead of it, with the waiter's
+    /// own question. Returns the length and the response code, of 12 bits.
     #[inline(always)]
     pub(super) fn write_response(
         &mut self,
@@ -73,7 +73,7 @@ impl Forwarder {
         })
     }
 
-    /// The same under the question that was sent to the upstream.
+    /// Writes a waiter's reply with the question that was sent to the upstream.
     fn write_copy(
         &mut self,
         slot: u32,
@@ -95,7 +95,7 @@ impl Forwarder {
         (len, rcode)
     }
 
-    /// The client of the next reply is gone: it gets none.
+    /// Skips the next reply because its client is gone.
     pub fn forget_reply(&mut self, answered: &Answered) {
         let Some(slot) = self.exchanges.slot(answered.exchange) else { return };
         if let Some(waiter) = self.exchanges.next_waiter(slot) {
@@ -107,13 +107,13 @@ impl Forwarder {
         }
     }
 
-    /// Returns true if [`Forwarder::next_failure`] may have one.
+    /// Returns true if [`Forwarder::next_failure`] may return a reply.
     pub(in crate::engine) fn has_failures(&self) -> bool {
         !self.failures.is_empty() || self.parked.has_woken() || self.delays.has_due()
     }
 
-    /// The next reply to a query that found no answer, was parked or was held back. To be drawn
-    /// until `None` after every other call. `out` is as for [`Forwarder::next_reply`].
+    /// Writes the next reply to a query that failed, was parked or was delayed. The caller repeats
+    /// this until `None` after every other call. `out` is as for [`Forwarder::next_reply`].
     pub(in crate::engine) fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
         loop {
             let Some(failed) = self.failures.last() else {
@@ -162,7 +162,7 @@ impl Forwarder {
         }
     }
 
-    /// Writes the news that there is no response; returns its length and response code.
+    /// Writes the error reply to a waiter; returns its length and response code.
     fn write_failure(
         &mut self,
         slot: u32,
@@ -180,26 +180,26 @@ impl Forwarder {
         (len, rcode as u16)
     }
 
-    /// Returns the finish of replies of the block whose exchange is or was just in `slot`.
+    /// Returns the reply settings of the block whose exchange is or was just in `slot`.
     fn finish(&self, slot: u32) -> Finish<'_> {
         let block = self.routes.block_of(self.exchanges.first_stanza(slot));
         block.map_or(Finish::PLAIN, |block| self.chains[block].finish())
     }
 
-    /// How `block` finishes replies that were written here.
+    /// Returns the reply settings of `block` for replies that do not come from an upstream.
     #[inline]
     pub(super) fn finish_own(&self, block: Option<usize>) -> Finish<'_> {
         block.map_or(Finish::PLAIN, |block| self.chains[block].finish_own())
     }
 
-    /// Lets addresses change places in a reply whose exchange is or was just in `slot`.
+    /// Reorders the addresses in a reply whose exchange is or was just in `slot`.
     fn rearrange(&mut self, slot: u32, reply: &mut [u8]) {
         if let Some(block) = self.routes.block_of(self.exchanges.first_stanza(slot)) {
             self.chains[block].rearrange(reply, || self.random.next_u32());
         }
     }
 
-    /// The books of a waiting client's reply. `answered`: it is no error of ours.
+    /// Counts and records a waiting client's reply. `answered`: false for errors generated here.
     fn reply_to(
         &mut self,
         at: Moment,
@@ -232,7 +232,7 @@ impl Forwarder {
         self.stats.replies[place_of_rcode(rcode)] += 1;
     }
 
-    /// Counts what became of a query that was understood.
+    /// Counts the outcome of a valid query.
     pub(super) fn count_outcome(&mut self, label_set: u32, outcome: &CountedReply) {
         self.stats.latency.add(outcome.took);
         self.tallies.end(label_set, outcome);

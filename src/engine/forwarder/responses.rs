@@ -1,18 +1,16 @@
 //! Upstream responses: validation (connection, ID, question), then delivery, failover or retry over
 //! TCP.
 //!
-//! First it must be believed: connection, id, QR, question, records. What is not believed is
-//! dropped and counted, and whoever waits goes on waiting, so that nobody's forgery ends a query.
-//! One kind is believed without a question: a bare error (FORMERR, SERVFAIL, NOTIMP, REFUSED),
-//! which is all that some servers say to who may not ask or to what they do not understand. Over
-//! UDP a forger then need not know the name, but still has to hit the connection's port and address
-//! and one of the ids outstanding there, as with any forgery; and all that it gains is an error to
-//! the clients of one query, which is never cached, for nothing says that it was about that
-//! question. What is believed is delivered, unless the configuration hopes for better: the same
-//! upstream over TCP when it truncated (`prefer_udp`), another upstream (`failover`), another
-//! stanza (`next`); or the same query without EDNS, where that was refused. A response that was
-//! passed over for another upstream is held back, and delivered after all when nothing better
-//! comes.
+//! Validation checks connection, ID, QR, question and records. An invalid response is dropped and
+//! counted, and its clients continue to wait, so that a forgery does not end a query. A response
+//! without a question is valid only if it is a bare error (FORMERR, SERVFAIL, NOTIMP, REFUSED),
+//! because some servers reply so to clients or queries that they reject. Over UDP an attacker then
+//! does not need the name, but still has to guess port, address and an outstanding ID; the forgery
+//! causes an error for the clients of one query, which is never cached. A valid response is
+//! delivered, unless another attempt may give a better one: the same upstream over TCP after
+//! truncation (`prefer_udp`), without EDNS if that was refused, another upstream (`failover`), or
+//! another stanza (`next`). A response that was rejected by `failover` is held back, and delivered
+//! if no better one arrives.
 
 use super::{Answered, Forwarder};
 use crate::engine::errors::Reason;
@@ -27,8 +25,8 @@ use crate::moment::Moment;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Responses held back, by the slot of their exchange: so at most one for each. Empty unless a
-/// `failover` is at work, the one thing here that allocates.
+/// Responses held back, by the slot of their exchange. Used by `failover` only; the one table here
+/// that allocates.
 pub(super) type HeldBack = HashMap<u32, (Response, Box<[u8]>)>;
 
 /// Next action for a validated response.
@@ -37,13 +35,13 @@ enum Course {
     SameOverTcp,
     AnotherUpstream,
     AnotherStanza(usize),
-    /// `next` leads to stanzas of which none wants the name.
+    /// `next` applies, but no later stanza matches the name.
     Nowhere,
 }
 
 impl Forwarder {
-    /// An upstream's packet on `connection`. `truncated`: its buffer did not hold all of it.
-    /// `None`: it ends no exchange; if it is not believed, its drop is counted.
+    /// Handles an upstream's packet on `connection`. `truncated`: the packet was longer than its
+    /// buffer. `None`: the packet ends no exchange; if it is invalid, it is counted as dropped.
     pub fn on_response(
         &mut self,
         now: Moment,
@@ -63,7 +61,7 @@ impl Forwarder {
         };
         let upstream = self.upstream_of(slot);
         if is_earlier && self.refuses_edns(slot, &response) {
-            // The attempt that replaced it finds out the same, and asks again.
+            // The newer attempt gets the same response, and is then sent again.
             self.end_earlier(now, connection, packet);
             return None;
         }
@@ -96,12 +94,12 @@ impl Forwarder {
                 if !self.held.is_empty() {
                     self.held.remove(&slot);
                 }
-                // One may wait for a parked query that has ended.
+                // A waiter may belong to a parked query that has ended.
                 if self.rewriting.has_waiting() {
                     self.wake_waiters(now, slot, (packet, &response), remembered);
                 }
                 if self.exchanges.first_waiter(slot).is_none() {
-                    // A query of our own: with nobody to be told, this ends it.
+                    // A refresh or probe has no clients: this ends its exchange.
                     let _ = self.exchanges.next_waiter(slot);
                     return None;
                 }
@@ -126,8 +124,8 @@ impl Forwarder {
         None
     }
 
-    /// Returns true if a packet answers the exchange it claims to, how it is laid out, and whether
-    /// it answers an earlier attempt.
+    /// Validates a packet. Returns its exchange, its layout, and true if it answers an earlier
+    /// attempt.
     fn believe(
         &self,
         connection: ConnectionId,
@@ -149,14 +147,14 @@ impl Forwarder {
         let response = if truncated {
             Response::of_truncated(packet)
         } else {
-            // Its question is ours to the letter case, so it ends where ours does.
+            // Its question equals ours, letter case included, so it has the same length.
             let question_len = if is_bare { 0 } else { name_len + 4 };
             Response::behind(packet, HEADER_LEN + question_len)
         };
         Ok((slot, response.ok_or(DropReason::ResponseMalformed)?, is_earlier))
     }
 
-    /// Returns the decision of the configuration about a believed response.
+    /// Returns the next action for a validated response, as configured.
     fn course(&mut self, slot: u32, response: &Response) -> Course {
         let is_refresh =
             self.exchanges.is_cacheable(slot) && self.exchanges.first_waiter(slot).is_none();
@@ -165,7 +163,7 @@ impl Forwarder {
         let number = exchange.stanza as usize;
         let stanza = self.routes.stanza(number);
         let truncated = response.flags & flags::TC != 0;
-        // Nobody who would ask again over TCP waits for what is for the cache alone.
+        // A refresh has no client that would repeat the query over TCP.
         let whole = stanza.prefer_udp || is_refresh;
         if truncated && transport == Transport::Udp && whole {
             return Course::SameOverTcp;
@@ -186,7 +184,7 @@ impl Forwarder {
         Course::Deliver
     }
 
-    /// Hands the query to another stanza, where it begins anew within the time it has left.
+    /// Moves the query to another stanza, where it starts again with its remaining time.
     fn pass_on(&mut self, now: Moment, slot: u32, number: usize) {
         self.held.remove(&slot);
         let client = self.exchanges.first_waiter(slot).map(|waiter| waiter.client.transport());
@@ -199,7 +197,7 @@ impl Forwarder {
         self.attempt(now, slot, Reason::NoConnection);
     }
 
-    /// What a response tells about the connection that it came on.
+    /// Applies the keepalive option of a response to its connection.
     fn note_keepalive(&mut self, connection: ConnectionId, response: &Response) {
         if let Some(units) = response.opt.and_then(|opt| opt.keepalive) {
             self.pools.announce(connection, Duration::from_millis(100 * u64::from(units)));

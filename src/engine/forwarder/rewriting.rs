@@ -1,11 +1,11 @@
 //! Queries that rules of `rewrite` change, and their replies.
 //!
-//! The rules of its server block turn a client's question into another one, under which the query
-//! is looked up and forwarded. Its reply is written twice: first as the reply to the question that
-//! was sent, into a buffer of its own, then with names, TTLs and response code put back, as the
-//! client asked. So the cache and clients who wait together see one upstream answer, whoever asked
-//! for it under which name. A client that waits leaves its question and its rules here; rules that
-//! a reload has replaced live until the last such client has its reply.
+//! The rules of a server block change a client's question into another one, which is looked up in
+//! the cache and forwarded. The reply is written twice: first as the reply to the forwarded
+//! question, into a separate buffer, then with the client's names, TTLs and response code restored.
+//! So the cache and coalesced clients share one upstream answer, regardless of the names that they
+//! asked for. The question and rules of a waiting client are stored here; rules that a reload has
+//! replaced live until the last such client has its reply.
 
 use super::Forwarder;
 use super::course::{Asker, Course, Original, Scope};
@@ -25,23 +25,23 @@ use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use std::sync::Arc;
 
-/// Questions of waiting clients, and what it takes to rewrite.
+/// Questions of waiting clients, and buffers for rewriting.
 #[derive(Default)]
 pub(super) struct Rewriting {
-    /// Clients whose queries were rewritten and who wait; at most [`WAITERS_MAX`].
+    /// Waiting clients whose queries were rewritten; at most [`WAITERS_MAX`].
     waiting: Vec<Option<Original>>,
     free: Vec<u32>,
     way: Way,
     /// Another, for targets of aliases.
     spare: Way,
     texts: Texts,
-    /// Buffers for replies as they are before names are put back, and for what is put together.
-    /// Made when they are needed; as many as are in use at one time, which is a few.
+    /// Buffers for replies before their names are restored, and for replies that are assembled.
+    /// Allocated on demand; as many as are in use at a time, which is a few.
     buffers: Vec<Box<[u8]>>,
 }
 
 impl Rewriting {
-    /// The bytes that are reserved.
+    /// Returns the bytes that are reserved.
     pub(super) fn reserved(&self) -> usize {
         self.waiting.capacity() * size_of::<Option<Original>>()
             + self.free.capacity() * size_of::<u32>()
@@ -51,14 +51,14 @@ impl Rewriting {
             + self.buffers.iter().map(|buffer| buffer.len()).sum::<usize>()
     }
 
-    /// Exchanges the memory of searches for `new`, so that what belongs to patterns that are gone
-    /// is freed elsewhere. It is made again for each pattern that is searched for.
+    /// Swaps the search buffers with `new`, so that another thread frees those of removed patterns.
+    /// Buffers for a pattern are created at its first search.
     pub(super) fn reload(&mut self, new: &mut [Matcher; 3]) {
         let own = [self.way.matcher(), self.spare.matcher(), self.texts.matcher()];
         own.into_iter().zip(new).for_each(|(own, new)| std::mem::swap(own, new));
     }
 
-    /// Keeps the question of a client who waits.
+    /// Stores the question of a client that waits.
     pub(super) fn keep(&mut self, original: &Original) -> AskedKey {
         let original = Some(original.clone());
         match self.free.pop() {
@@ -74,13 +74,13 @@ impl Rewriting {
         }
     }
 
-    /// Returns true if the question of a client, or of a parked query, is kept.
+    /// Returns true if the question of a client, or of a parked query, is stored.
     #[inline]
     pub(super) fn has_waiting(&self) -> bool {
         self.waiting.len() != self.free.len()
     }
 
-    /// Forgets the question of a client who waits no more.
+    /// Removes the question of a client that no longer waits.
     pub(super) fn forget(&mut self, shown: Shown) {
         if let Shown::Other(AskedKey(place)) = shown
             && self.waiting[place as usize].take().is_some()
@@ -89,7 +89,7 @@ impl Rewriting {
         }
     }
 
-    /// The question and rules of a client whose query was rewritten.
+    /// Returns the question and rules of a client whose query was rewritten.
     fn original(&self, shown: Shown) -> Option<&Original> {
         match shown {
             Shown::Other(AskedKey(place)) => self.waiting[place as usize].as_ref(),
@@ -97,17 +97,17 @@ impl Rewriting {
         }
     }
 
-    /// The question that a client asked whose query was rewritten.
+    /// Returns the question of a client whose query was rewritten.
     pub(super) fn asking(&self, shown: Shown) -> Option<&WireQuestion> {
         self.original(shown).map(|original| &original.asking)
     }
 
-    /// The parked query that gets the reply in place of a client.
+    /// Returns the parked query that gets the reply in place of a client.
     pub(super) fn asker(&self, shown: Shown) -> Option<Asker> {
         self.original(shown)?.asker
     }
 
-    /// The target that rules give an alias in the reply to `original`; `None`: it stays.
+    /// Returns the target that rules give an alias in the reply to `original`; `None`: no change.
     pub(super) fn new_target(
         &mut self,
         original: &Original,
@@ -118,7 +118,7 @@ impl Rewriting {
         rules.new_target(&self.way, target, &mut self.spare)
     }
 
-    /// A buffer for the longest message, to be given back.
+    /// Returns a buffer for the longest message; [`Self::give_back`] takes it back.
     pub(super) fn borrow_buffer(&mut self) -> Box<[u8]> {
         self.buffers.pop().unwrap_or_else(|| vec![0; TCP_MESSAGE_MAX].into())
     }
@@ -130,7 +130,7 @@ impl Rewriting {
 }
 
 impl Forwarder {
-    /// Answers or forwards a query for whose server block there are rules.
+    /// Answers or forwards a query of a server block with rules.
     pub(super) fn serve_rewritten(
         &mut self,
         now: Moment,
@@ -155,7 +155,7 @@ impl Forwarder {
         self.serve_renamed(now, query, name, (scope, rules), edited, out)
     }
 
-    /// The same, where `options` are those of the query if there are rules for them.
+    /// Answers or forwards a rewritten query. `options`: its EDNS options, if rules change them.
     fn serve_renamed(
         &mut self,
         now: Moment,
@@ -217,7 +217,7 @@ impl Forwarder {
         course
     }
 
-    /// Puts what became of a rewritten query back under the question `query` that its client asked.
+    /// Restores the client's question `query` in the outcome of a rewritten query.
     fn course_as_asked(
         &mut self,
         query: &Query<'_>,
@@ -260,8 +260,8 @@ impl Forwarder {
         Course::Replied(len)
     }
 
-    /// Has `write` write a waiter's reply under the question that the waiter asked. Returns the
-    /// reply's length and its response code, of 12 bits.
+    /// Writes a waiter's reply by `write`, with the question that the waiter asked. Returns its
+    /// length and its response code, of 12 bits.
     #[inline(always)]
     pub(super) fn write_as_asked(
         &mut self,
@@ -276,7 +276,7 @@ impl Forwarder {
         }
     }
 
-    /// The same for a waiter whose query was rewritten.
+    /// Writes the reply to a waiter whose query was rewritten.
     #[cold]
     fn write_put_back(
         &mut self,
@@ -310,7 +310,7 @@ impl Forwarder {
     }
 }
 
-/// Writes the reply `written` to the question that was sent as a reply to the one that was asked.
+/// Converts `written`, the reply to the forwarded question, to a reply to the client's question.
 /// Returns its length and its response code, of 12 bits.
 pub(super) fn put_back(
     rewriting: &mut Rewriting,
@@ -329,7 +329,7 @@ pub(super) fn put_back(
         Some((write_answer(out, &renamed[..len], &response, to), rcode))
     });
     rewriting.give_back(renamed);
-    // Only a name in RDATA that is broken leads here.
+    // Reached only if a name in RDATA is malformed.
     put.unwrap_or_else(|| {
         let rcode = Rcode::ServFail;
         (write_error(out, to.asked, to.question, rcode, None, to.finish), rcode as u16)

@@ -1,10 +1,9 @@
 //! Signed queries, and queries that are refused.
 //!
-//! A query with a TSIG is none that could be forwarded, so it comes here with those that are
-//! refused, and no other query pays for it. Where `tsig` of its server block is for its name, the
-//! signature is verified and taken off; then it is served like any other, and its reply is signed.
-//! Whatever its reply waits for, the signer waits with it, as the question does of a query that
-//! rules of `rewrite` have changed.
+//! A query with a TSIG cannot be forwarded as it is, so the parser rejects it and it is handled
+//! here, at no cost for other queries. If `tsig` of its server block covers its name, the signature
+//! is verified and removed; then the query is served like any other, and its reply is signed. While
+//! the query waits, its signer is stored with the question, as for rewritten queries.
 
 use super::Forwarder;
 use super::arrivals::Arrival;
@@ -22,15 +21,17 @@ use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use std::sync::Arc;
 
-/// Places among the counted results of a query that was verified and of a TSIG that is malformed.
+/// Index of verified queries in the counters of results.
 const VERIFIED: usize = 0;
+/// Index of malformed TSIGs in the counters of results.
 const MALFORMED: usize = 5;
 
-/// The reason why a query is refused, and as much as could be read of it.
+/// Response code of a refused query, and the parts of the query that could be parsed.
 type Refusal = (Rcode, Asked, Option<Question>);
 
 impl Forwarder {
-    /// A packet that cannot be forwarded as it is. Returns the length of the reply in `out`.
+    /// Handles a packet that cannot be forwarded as it is. Returns the length of the reply in
+    /// `out`.
     #[cold]
     pub(super) fn on_refused(
         &mut self,
@@ -68,7 +69,7 @@ impl Forwarder {
         write_error(out, asked, question, rcode, None, Finish::PLAIN)
     }
 
-    /// The keys that the signature of a packet is to be verified with, and its question.
+    /// Returns the keys for verifying the signature of a packet, and its question.
     fn keys_of(
         &self,
         client: &Client,
@@ -85,7 +86,7 @@ impl Forwarder {
         keys.covers(name).then(|| (question, Arc::clone(keys)))
     }
 
-    /// A packet with a TSIG.
+    /// Handles a packet with a TSIG.
     fn on_signed(
         &mut self,
         now: Moment,
@@ -112,7 +113,8 @@ impl Forwarder {
         done
     }
 
-    /// Serves a query whose signature was verified: `packet` as it came, and without the signature.
+    /// Serves a query whose signature was verified. `packet`: as received, and without the
+    /// signature.
     fn serve_signed(
         &mut self,
         now: Moment,

@@ -1,8 +1,8 @@
 //! Most frequent names, clients, and failing names.
 //!
-//! For whoever looks at onward, and only where that is wanted. Queries are sampled, so under load
-//! the cost is that of some thousand a second; sketches are of fixed size, whoever asks for what.
-//! What is counted is drawn and forgotten by the shell from time to time.
+//! The lists are for the status page and `top`, and kept only if they are enabled. Queries are
+//! sampled, so that under load the cost is that of some thousand per second; sketches have a fixed
+//! size. The shell reads and clears them from time to time.
 
 use crate::config::Config;
 use crate::engine::sketch::{Sampler, Sketch};
@@ -10,7 +10,7 @@ use crate::moment::Moment;
 use ahash::RandomState;
 use std::net::IpAddr;
 
-/// The sketches, if they are wanted.
+/// The sketches, if they are enabled.
 #[derive(Default)]
 pub struct Watch(Option<Box<Sketches>>);
 
@@ -27,7 +27,7 @@ pub struct Sketches {
 }
 
 impl Watch {
-    /// Sketches for `config`. `hasher` is keyed.
+    /// Creates sketches for `config`. `hasher` is keyed.
     pub(super) fn new(config: &Config, hasher: &RandomState) -> Self {
         let sketches = || {
             let sketch = || Sketch::new(hasher.clone());
@@ -38,14 +38,14 @@ impl Watch {
         Self(config.is_shown().then(sketches))
     }
 
-    /// Goes on as `new`, unless both count: then with what has been counted.
+    /// Replaces the sketches by `new`, unless both are enabled: then the old counts are kept.
     pub(super) fn reload(&mut self, new: &mut Self) {
         if self.0.is_some() != new.0.is_some() {
             std::mem::swap(self, new);
         }
     }
 
-    /// Counts that `client` asks for `name`, which is in lower case, if anything is counted.
+    /// Counts a query of `client` for `name`, in lower case, if the sketches are enabled.
     #[inline(always)]
     pub(super) fn asked(&mut self, now: Moment, client: IpAddr, name: &[u8]) {
         if let Some(sketches) = &mut self.0 {
@@ -53,7 +53,7 @@ impl Watch {
         }
     }
 
-    /// Somebody who asked for `name` was told SERVFAIL.
+    /// Counts a SERVFAIL reply to a query for `name`.
     pub(super) fn failed(&mut self, now: Moment, name: &[u8]) {
         let Some(sketches) = &mut self.0 else { return };
         if let Some(weight) = sketches.failures.next(now) {
@@ -65,12 +65,12 @@ impl Watch {
         }
     }
 
-    /// Returns the snapshot to be drawn.
+    /// Returns the sketches, if they are enabled.
     pub fn sketches(&mut self) -> Option<&mut Sketches> {
         self.0.as_deref_mut()
     }
 
-    /// The bytes that it has reserved.
+    /// Returns the bytes that the sketches have reserved.
     pub(super) fn reserved(&self) -> usize {
         let of = |sketches: &Sketches| {
             let all = [&sketches.names, &sketches.clients, &sketches.failing];
@@ -81,7 +81,7 @@ impl Watch {
 }
 
 impl Sketches {
-    /// Counts that `client` asks for `name`.
+    /// Counts a query of `client` for `name`.
     #[inline(never)]
     fn count(&mut self, now: Moment, client: IpAddr, name: &[u8]) {
         if let Some(weight) = self.queries.next(now) {
@@ -93,7 +93,7 @@ impl Sketches {
         }
     }
 
-    /// Begins anew.
+    /// Clears the sketches.
     pub fn clear(&mut self) {
         for sketch in [&mut self.names, &mut self.clients, &mut self.failing] {
             sketch.clear();
