@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Time jumps to the next deadline, its timer is popped, another is inserted.
+/// Time advances to the next deadline, whose timer is popped; a new one is inserted.
 fn insert_expire() -> Operations {
     let mut draw = Draw(1);
     let mut wheel = filled(&mut draw);

@@ -202,7 +202,7 @@ pub struct Tallies {
 #[derive(Debug)]
 pub struct LabelPlaces {
     hasher: RandomState,
-    /// Places by the hash of the labels.
+    /// Place of each label set, by the hash of its labels.
     places: HashMap<u64, usize, RandomState>,
 }
 

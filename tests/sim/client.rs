@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// The first client's port; later clients have the next ports.
 const PORT_FIRST: u16 = 2_000;
-/// Maximum time for which a stalled client does not read.
+/// Maximum time for which a client does not read its connection.
 const STALL_MAX: Duration = Duration::from_secs(15);
 
 /// Returns the address of client `number`.
@@ -30,7 +30,7 @@ pub(crate) fn port(peer: SocketAddr) -> Port {
     Port::Client(usize::from(peer.port().wrapping_sub(PORT_FIRST)))
 }
 
-/// A query that was sent.
+/// A query that was sent, and the number of its replies.
 struct Asked {
     packet: Vec<u8>,
     heard: u32,
@@ -65,7 +65,7 @@ impl Client {
         }
     }
 
-    /// Sends a burst, reads postponed replies, and schedules the next burst until `evening`.
+    /// Reads postponed replies, sends a burst, and schedules the next one; none from `evening` on.
     pub(crate) fn act(&mut self, net: &mut Net, evening: Moment) {
         self.stirs(net);
         if net.now >= evening || self.budget == 0 {

@@ -15,7 +15,7 @@ struct Seen {
     flows: f64,
 }
 
-/// Counters of all backends at one time, by the wall clock.
+/// One report of the backends: the counters of all at a wall-clock time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
     at: f64,

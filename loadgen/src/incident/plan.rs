@@ -19,7 +19,7 @@ pub enum Transport {
     Tcp,
 }
 
-/// Events and their times.
+/// Settings and event times that all courses share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Number of backends at the start; one more is added later.
@@ -32,7 +32,7 @@ pub struct Plan {
     pub at: Duration,
     /// Duration of the failure.
     pub outage: Duration,
-    /// Time until the failure is detected: then the backend is removed from the map.
+    /// Time from the failure until the backend is removed from the map.
     pub notice: Duration,
     /// Time when another backend is added.
     pub added: Duration,

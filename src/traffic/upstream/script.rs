@@ -1,8 +1,8 @@
 //! Behaviour of the upstream: by default, and for particular names.
 //!
-//! A [`Script`] is a list of rules; the first one that matches a name decides. Its [`Conduct`] has
-//! the probabilities of faults that replace the answer, the delay, and the number of forged
-//! responses sent ahead. Pure: randomness is an argument.
+//! A [`Script`] is a list of rules; the first one that matches a name applies. The [`Conduct`] of a
+//! rule has the probabilities of faults that replace the answer, the delay, and the number of
+//! forged responses sent before the answer. Pure: randomness is an argument.
 
 use crate::moment::Moment;
 use crate::traffic::answer::Behaviour;
