@@ -1,13 +1,13 @@
 //! A server block's stages, in the order in which a query meets them.
 //!
-//! Built once from the configuration. The order is that of the table `order` in `config::stages`,
-//! and here it becomes code: a field and a test a stage, so that whatever a block does not have is
-//! skipped. A stage lets the query go on, changes what its reply will look like, or ends
-//! it: answered here, refused, or dropped. What is left is forwarded, which is the forwarder's
-//! business, and what nobody forwards comes back to [`Chain::at_end`]. On their way back upstreams'
-//! answers are finished as [`Chain::finish`] says and [`Chain::rearrange`] does; `header`,
-//! `minimal` and `loadbalance` have no say in replies of our own, save those of stages that ask
-//! for it. The stages themselves know neither each other nor the chain.
+//! A chain is built once from the configuration, in the order of the table `order` in
+//! `config::stages`. A macro turns the table into one field and one test for each stage, so that
+//! stages a block does not have cost one test. A stage passes the query on, changes the form of its
+//! reply, or ends it: answered, refused or dropped. The forwarder forwards the remaining queries;
+//! those without a matching `forward` come to [`Chain::at_end`]. Upstreams' answers get the flags
+//! of [`Chain::finish`] and the order of [`Chain::rearrange`]; `header`, `minimal` and
+//! `loadbalance` do not apply to replies of our own, except those of stages that request it. The
+//! stages know neither each other nor the chain.
 
 use super::data::Data;
 use super::exchange::Client;
@@ -32,7 +32,7 @@ macro_rules! chain {
         $name:literal $field:ident: $told:ty $(, $answers:ident)?
         $(=> $module:ident::$Stage:ident)?;
     )*) => {
-        /// The rows of the table, in its order.
+        /// The rows of the table, in order.
         #[allow(non_camel_case_types, dead_code)]
         #[derive(Clone, Copy)]
         enum Row {
@@ -49,8 +49,8 @@ macro_rules! chain {
                 Self { $($($module: stages::$module::$Stage::new(block, hasher, settings),)?)* }
             }
 
-            /// Has the stages of the rows from `FIRST` up to but not including `END` look at a
-            /// query.
+            /// Passes a query through the stages of the rows from `FIRST` up to but not including
+            /// `END`.
             #[inline]
             fn on_query<const FIRST: usize, const END: usize>(
                 &self,
@@ -115,33 +115,33 @@ macro_rules! chain {
 }
 order!(chain);
 
-/// Places where the sides of the table begin, and where the last one ends.
+/// Rows at which the sides of the table begin, and the end of the last one.
 const FIRST: usize = 0;
-/// Behind `dns64`, which sees the replies to queries that it parks.
+/// The row behind `dns64`, where queries that it has parked continue.
 const BEHIND_DNS64: usize = Row::dns64 as usize + 1;
 const REWRITE: usize = Row::rewrite as usize;
 const CACHE: usize = Row::cache as usize;
 const END: usize = usize::MAX;
 
-/// Part of the table of stages, by place.
+/// Part of the table of stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Stages before `rewrite`: they see the question of the client.
+    /// Stages before `rewrite`, which see the question of the client.
     AsAsked,
-    /// The part of them behind `dns64`, for a query that it has parked.
+    /// Stages between `dns64` and `rewrite`, for a query that `dns64` has parked.
     BehindDns64,
     /// Stages between `rewrite` and `cache`.
     BeforeCache,
-    /// Stages after `cache`: they see queries that the cache cannot answer.
+    /// Stages after `cache`, which see queries that the cache cannot answer.
     AfterCache,
 }
 
 /// One server block's stages.
 pub struct Chain {
     can_answer: bool,
-    /// Sides on which there is a stage, by number; the first also where all queries are refused.
+    /// True for sides with a stage, by number; also for the first if all queries are refused.
     sides: [bool; 4],
-    /// As all stages together left them.
+    /// The settings, changed by all stages.
     pub settings: Settings,
     /// The block's rules of `rewrite`, if it has any.
     pub rules: Option<Arc<Rules>>,
@@ -149,7 +149,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// As `block` says. `idle`: how long its clients' idle connections stay open. `hasher` is
+    /// Builds the chain of `block`. `idle`: time-out of its clients' idle connections. `hasher` is
     /// keyed.
     pub fn new(block: &ServerBlock, idle: Duration, hasher: &RandomState) -> Self {
         let can_answer = block.stages.can_answer() || !block.forwards.is_empty();
@@ -165,7 +165,7 @@ impl Chain {
         Self { can_answer, sides, settings, rules, present }
     }
 
-    /// Returns true if queries may have to wait for the answers to others.
+    /// Returns true if queries may be parked.
     pub fn parks(&self) -> bool {
         self.settings.dns64.is_some()
             || self.settings.own_zones.is_some()
@@ -173,15 +173,14 @@ impl Chain {
             || self.present.template.as_ref().is_some_and(Templates::may_leave_aliases)
     }
 
-    /// Returns true if a stage on this side looks at queries.
+    /// Returns true if there is a stage on this side.
     #[inline]
     pub fn looks(&self, side: Side) -> bool {
         self.sides[side as usize]
     }
 
-    /// Returns what the stages on one `side` make of a query. `name` is its name, `data` what was
-    /// loaded,
-    /// `random` draws any number, `out` is where a reply is written.
+    /// Passes a query through the stages on one `side` and returns the result. `name` is its
+    /// lower-cased name, `data` comes from loaders, and a reply is written into `out`.
     pub fn on_query(
         &self,
         side: Side,
@@ -207,7 +206,7 @@ impl Chain {
         }
     }
 
-    /// Returns the outcome of a query that is not forwarded.
+    /// Returns the result for a query that is not forwarded.
     pub fn at_end(
         &self,
         client: &Client,
@@ -221,18 +220,19 @@ impl Chain {
         let mut context =
             QueryContext { peer, transport, query, name, settings, data, random, out };
         let step = self.present.at_end(&mut context, stats);
-        // A server of zones has no duty to know others; for any other block it is a mistake.
+        // For an authoritative block, the name is in no zone of its own; for any other, nothing is
+        // configured to answer it.
         let rcode =
             if self.settings.own_zones.is_some() { Rcode::Refused } else { Rcode::ServFail };
         step.unwrap_or(Step::Refused(rcode, None))
     }
 
-    /// The counters of its templates, in their order.
+    /// Returns the counters of its templates, in order.
     pub fn template_stats(&self) -> impl Iterator<Item = TemplateStats> {
         self.present.template.iter().flat_map(Templates::stats)
     }
 
-    /// The flags of a query as it goes upstream.
+    /// Returns the changes to the flags of upstream queries.
     pub fn query_flags(&self) -> Masks {
         self.settings.query_flags
     }
@@ -242,18 +242,17 @@ impl Chain {
         self.settings.finish_own()
     }
 
-    /// Returns the finish of upstreams' answers.
+    /// Returns the finish of upstreams' responses.
     pub fn finish(&self) -> Finish<'_> {
         Finish { minimal: self.settings.minimal, ..self.finish_cached() }
     }
 
-    /// Returns how what the cache remembers is finished: it was stored as `minimal` would have it.
+    /// Returns the finish of cached answers; `minimal` was applied when they were stored.
     pub fn finish_cached(&self) -> Finish<'_> {
         Finish { header: self.settings.answer_flags, ..self.finish_own() }
     }
 
-    /// Lets the records in a written answer change places, if that is wanted. `random`: any
-    /// number.
+    /// Reorders the records of a written answer, if a stage does that. `random` returns any number.
     pub fn rearrange(&self, reply: &mut [u8], random: impl FnMut() -> u32) {
         self.present.rearrange(reply, random);
     }
