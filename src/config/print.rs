@@ -4,7 +4,7 @@
 //! what holds. Reading the text again gives the same [`Config`] on any host that has room for it
 //! and the same certificates and keys, with three exceptions: a stanza whose files list more
 //! nameservers than the language allows to be written out, the number of client connections, which
-//! nobody writes, and how long the addresses of host names hold, because the addresses themselves
+//! is no directive, and the validity of addresses of host names, because the addresses themselves
 //! are written.
 
 use super::duration::show_duration;

@@ -1,11 +1,11 @@
-//! The sockets behind the engine's client connections.
+//! The sockets of the engine's client connections.
 //!
-//! Accepting, reading queries and writing answers, one batch of each per connection and turn. Who
-//! is admitted, who has been quiet for too long and how much one may ask is the engine's word
-//! ([`crate::engine::clients`]). A connection that has asked as much as it may is left unread, so
-//! the kernel slows its sender down; one that does not read its answers is closed when they reach
-//! their bound. Over TLS the handshake comes first, in the time that there is for handshakes
-//! ([`HandshakeBudget`]): connections beyond it stand in a queue of their own and are left unread.
+//! Accepts connections, reads queries and writes answers, one batch of each per connection and
+//! turn. The engine decides about admission, idle time-outs and the number of outstanding queries
+//! ([`crate::engine::clients`]). A connection at its limit of outstanding queries is not read, so
+//! that TCP flow control slows the client down; a connection whose client does not read its answers
+//! is closed when they exceed their bound. TLS handshakes are limited to a share of the CPU time
+//! ([`HandshakeBudget`]): connections beyond it wait in a queue of their own and are not read.
 
 use super::handshake_budget::HandshakeBudget;
 use super::tcp::{Progress, TcpConnection};
@@ -23,24 +23,24 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// Connections accepted from a listener in a turn.
+/// Maximum number of connections accepted from a listener in a turn.
 const ACCEPT_MAX: usize = 64;
-/// Bytes of a query that are kept: none that can be answered is nearly as long. Of a longer one the
-/// beginning is taken, which is answered with FORMERR, and the rest is passed over.
+/// Maximum length of a query; a valid one is much shorter. The beginning of a longer one is
+/// answered with FORMERR, and the rest is skipped.
 const QUERY_LEN_MAX: usize = 4096;
 
 struct Slot {
     key: ConnectionKey,
     listener: u16,
     peer: SocketAddr,
-    /// The address that it is connected to.
+    /// Local address of the connection.
     local: Option<IpAddr>,
     connection: TcpConnection,
     /// The connection is in the queue of those to be read.
     queued: bool,
-    /// The client has reached its limit of outstanding queries, and is read again after an answer.
+    /// The client has reached its limit of outstanding queries; reading continues after an answer.
     paused: bool,
-    /// Time when it was accepted, if its handshake is not over.
+    /// Time when it was accepted, if its handshake is not complete.
     shaking_since: Option<Moment>,
 }
 
@@ -48,18 +48,18 @@ struct Slot {
 pub(super) struct ClientConnections {
     slots: Vec<Option<Slot>>,
     ready: VecDeque<ConnectionKey>,
-    /// Connections to be read when there is time for their handshakes.
+    /// Connections whose handshakes wait for the budget.
     deferred: VecDeque<ConnectionKey>,
     handshake_budget: HandshakeBudget,
     clock: Clock,
     /// Connections with answers to be written at the end of the turn.
     written: Vec<ConnectionKey>,
-    /// A reply that the engine writes at once.
+    /// Buffer for a reply that the engine writes at once.
     reply: Box<[u8]>,
 }
 
 impl ClientConnections {
-    /// None yet.
+    /// Creates an empty set.
     pub(super) fn new(clock: Clock) -> Self {
         Self {
             slots: Vec::new(),
@@ -72,12 +72,12 @@ impl ClientConnections {
         }
     }
 
-    /// The bytes that are reserved whether anybody connects or not.
+    /// Returns the bytes that are reserved without any connection.
     pub(super) fn reserved(&self) -> usize {
         self.reply.len()
     }
 
-    /// The bytes that one connection can come to hold.
+    /// Returns the maximum number of bytes of one connection.
     pub(super) fn bytes_max(secure: bool) -> usize {
         size_of::<Option<Slot>>() + TcpConnection::bytes_max(QUERY_LEN_MAX, secure)
     }
@@ -92,8 +92,8 @@ impl ClientConnections {
         (!self.deferred.is_empty()).then(|| self.handshake_budget.next())
     }
 
-    /// Accepts connections from listener number `number`; true if there may be more. `session`: one
-    /// for each of them, if it is a listener for TLS.
+    /// Accepts connections from listener number `number`. Returns true if there may be more.
+    /// `session` makes the TLS session of a connection, if it is a TLS listener.
     pub(super) fn accept(
         &mut self,
         now: Moment,
@@ -106,13 +106,13 @@ impl ClientConnections {
         for _ in 0..ACCEPT_MAX {
             let (mut socket, peer) = match listener.accept() {
                 Ok(accepted) => accepted,
-                // The client has gone; others may wait behind it.
+                // This client has closed; others may wait behind it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-                // No client waits; or no descriptor is left, and clients that wait are accepted
-                // when another connection has ended and a new one knocks.
+                // No client waits; or no descriptor is left, and waiting clients are accepted with
+                // the next new connection after another has closed.
                 Err(_) => return false,
             };
-            // A connection that closes before it began does no harm.
+            // Dropping the socket closes a connection that is not admitted.
             let Ok((key, evicted)) = engine.admit(now, number as u16, peer.ip()) else {
                 engine.stats_mut().connections_refused += 1;
                 continue;
@@ -157,8 +157,9 @@ impl ClientConnections {
         true
     }
 
-    /// Listener `number` is gone: what its connections have asked by now is taken, and each closes
-    /// when its last answer has left. They cannot stay: their listener's number will be another's.
+    /// Ends the connections of a removed listener: queries received by now are read, and each
+    /// connection closes after its last answer. They cannot stay, because the number of their
+    /// listener will be reused.
     pub(super) fn leave(&mut self, now: Moment, number: usize, engine: &mut Forwarder) {
         let connections = self.slots.iter().flatten();
         let own = connections.filter(|slot| usize::from(slot.listener) == number);
@@ -173,7 +174,7 @@ impl ClientConnections {
         }
     }
 
-    /// An event has come for the connection.
+    /// Handles an event of a connection.
     pub(super) fn note(
         &mut self,
         key: ConnectionKey,
@@ -192,7 +193,7 @@ impl ClientConnections {
         }
     }
 
-    /// Goes on with handshakes that had to wait, as long as there is time for them.
+    /// Continues waiting handshakes until the budget is spent.
     pub(super) fn shake(&mut self, now: Moment, engine: &mut Forwarder) {
         self.handshake_budget.refill(now);
         while self.handshake_budget.is_left()
@@ -202,8 +203,8 @@ impl ClientConnections {
         }
     }
 
-    /// Reads once from the connection at the head of the queue, and has the engine take its
-    /// queries. Handshakes that would go on may have to wait for the budget.
+    /// Reads once from the connection at the head of the queue, and passes its queries to the
+    /// engine. A handshake may have to wait for the budget.
     pub(super) fn read(&mut self, now: Moment, engine: &mut Forwarder) {
         let Some(key) = self.ready.pop_front() else { return };
         let shaking = slot(&mut self.slots, key).is_some_and(|slot| slot.shaking_since.is_some());
@@ -243,7 +244,7 @@ impl ClientConnections {
         let mut broken = false;
         loop {
             if engine.clients.is_spent(key) {
-                // Whatever is behind is not read; it closes when all is answered.
+                // Further queries are not read; the connection closes after the last answer.
                 slot.connection.half_closed = true;
                 break;
             }
@@ -282,8 +283,9 @@ impl ClientConnections {
         }
     }
 
-    /// Has `write` put an answer of at most `len_max` bytes to the connection. False if the
-    /// connection is gone, or goes now because it reads too slowly; `write` was not called then.
+    /// Queues an answer of at most `len_max` bytes, written by `write`, on the connection. Returns
+    /// false, without calling `write`, if the connection is closed, or is closed now because the
+    /// client reads too slowly.
     pub(super) fn answer(
         &mut self,
         key: ConnectionKey,
@@ -303,7 +305,8 @@ impl ClientConnections {
         true
     }
 
-    /// Writes what waits to those connections that were touched, and closes those that are done.
+    /// Writes the queued answers of connections that changed in this turn, and closes connections
+    /// that are done.
     pub(super) fn flush(&mut self, now: Moment, engine: &mut Forwarder) {
         while let Some(key) = self.written.pop() {
             let Some(slot) = slot(&mut self.slots, key) else { continue };
@@ -327,20 +330,20 @@ impl ClientConnections {
         }
     }
 
-    /// Closes the connections that have been without activity for too long.
+    /// Closes the connections whose time-out is over.
     pub(super) fn expire(&mut self, now: Moment, engine: &mut Forwarder) {
         while let Some(key) = engine.clients.overdue(now) {
             self.close(key, engine);
         }
     }
 
-    /// Closes the connection; answers that come for it are dropped.
+    /// Closes the connection; later answers for it are dropped.
     fn close(&mut self, key: ConnectionKey, engine: &mut Forwarder) {
         engine.clients.close(key);
         self.remove(key, engine);
     }
 
-    /// Closes the socket, and counts the handshake that it may have been in.
+    /// Closes the socket, and counts an unfinished handshake.
     fn remove(&mut self, key: ConnectionKey, engine: &mut Forwarder) {
         let Some(slot) = slot(&mut self.slots, key) else { return };
         match slot.shaking_since {

@@ -1,48 +1,48 @@
-//! CPU time of a worker for handshakes of clients.
+//! A worker's CPU time for TLS handshakes of clients.
 //!
-//! A handshake costs as much as hundreds of queries, and anybody may ask for one. So handshakes get
-//! a share of the time and no more, whatever the kind of key makes one cost: what has been spent is
-//! measured, and while there is no time left, sockets on which a handshake would go on are left
-//! unread. Queries in the clear, on the same worker, wait for [`SAVED_MAX`] and one handshake at
-//! most. Pure: the time is an argument.
+//! A handshake costs as much as hundreds of queries, and any client can begin one. Handshakes
+//! therefore get a limited share of the time, independent of the cost of the key type: the time
+//! spent is measured, and while no time is left, sockets in a handshake are not read. Queries over
+//! UDP and TCP on the same worker wait for at most [`SAVED_MAX`] and one handshake. Pure: the time
+//! is an argument.
 
 use crate::moment::{Moment, nanos};
 use std::time::Duration;
 
-/// One part in this number of the time is for handshakes: half of it is enough for thousands a
-/// second, and leaves queries the other half.
+/// Handshakes get the time divided by this number: half of it is enough for thousands per second,
+/// and leaves the other half for queries.
 const SHARE: u64 = 2;
-/// Time that was not used is saved up to this: a few handshakes come at once and are not to wait,
-/// and their delay is not noticed.
+/// Maximum of unused time that is saved, so that a few simultaneous handshakes need not wait; the
+/// delay of queries is negligible.
 const SAVED_MAX: Duration = Duration::from_millis(2);
 
-/// The time that is left for handshakes.
+/// The time left for handshakes.
 #[derive(Debug)]
 pub(super) struct HandshakeBudget {
-    /// In nanoseconds; below zero when the last one took more than there was.
+    /// In nanoseconds; negative if the last handshake took more than was left.
     left: i64,
     at: Moment,
 }
 
 impl HandshakeBudget {
-    /// Nothing was spent yet.
+    /// Creates a full budget.
     pub(super) fn new() -> Self {
         Self { left: nanos(SAVED_MAX) as i64, at: Moment::ZERO }
     }
 
-    /// Time has passed.
+    /// Adds the share of the time since the last call.
     pub(super) fn refill(&mut self, now: Moment) {
         let earned = (nanos(now.since(self.at)) / SHARE).min(i64::MAX as u64 / 2) as i64;
         self.left = (self.left + earned).min(nanos(SAVED_MAX) as i64);
         self.at = now;
     }
 
-    /// Returns true if a handshake may go on now.
+    /// Returns true if a handshake may continue now.
     pub(super) fn is_left(&self) -> bool {
         self.left > 0
     }
 
-    /// One has gone on for so long.
+    /// Subtracts the time that a handshake took.
     pub(super) fn spend(&mut self, took: Duration) {
         self.left -= nanos(took).min(i64::MAX as u64 / 4) as i64;
     }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_a_bound_on_what_queries_wait() {
+    fn saved_time_bounds_the_wait_of_queries() {
         let mut handshake_budget = HandshakeBudget::new();
         handshake_budget.refill(Moment::ZERO.plus(Duration::from_secs(3600)));
         let steps =

@@ -1,8 +1,7 @@
-//! Handshakes with upstreams, as far as the turn has to do with them.
+//! TLS handshakes with upstreams: reporting to the engine.
 //!
-//! What a read through TLS has brought is a connection's own business; what follows from it for the
-//! engine, that the connection is connected and its queries may leave, is said here. The bytes are
-//! `connection`'s, and who is believed is the room `tls`'s.
+//! The module `tcp` reads and writes the bytes, and `tls` verifies certificates; this one reports
+//! an established connection to the engine and flushes its queries.
 
 use super::fault_of;
 use super::turn::EventLoop;
@@ -11,8 +10,8 @@ use crate::engine::ConnectionId;
 use crate::moment::Moment;
 
 impl EventLoop<'_> {
-    /// A TLS connection has been read, which may have brought its handshake nearer to its end: what
-    /// that takes is written, and what has waited for it.
+    /// Continues a TLS connection after a read: reports a completed handshake, and writes handshake
+    /// records and queued queries.
     pub(super) fn go_on_in_tls(&mut self, now: Moment, id: ConnectionId, was_open: bool) {
         let Some(Socket::Tcp(connection)) = self.sockets.get(id) else { return };
         if !was_open && connection.is_open() {

@@ -1,10 +1,10 @@
-//! Messages of a worker to the writer, and to the keeper about retired connections.
+//! A worker's messages to the writer, and to the keeper about retired connections.
 //!
-//! The engine's records go into the writer's channel at the end of each turn. What finds no room is
-//! lost; the number is reported as soon as there is room again. The journal goes there by the
-//! page: when the open one is due, an empty one takes its place, and the writer sends it back. If
-//! all are under way no worker waits for one: the open page fills, and the engine counts lost
-//! records.
+//! Error records go into the writer's channel at the end of each turn. Records are lost if the
+//! channel is full; their number is reported as soon as there is room. The journal is sent in
+//! pages: when the open page is due, an empty one replaces it, and the writer returns the page
+//! later. A worker never waits for an empty page: the open page fills up, and the engine counts
+//! lost records.
 
 use super::turn::EventLoop;
 use crate::config::Config;
@@ -16,10 +16,10 @@ use crate::engine::shell::NOTICE_RETRY;
 use crate::moment::Moment;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-/// Pages besides the open one: what a worker can have said before the writer has read any of it.
+/// Number of pages besides the open one, which limits the records that the writer has not read.
 const PAGES: usize = 7;
 
-/// The pages of a worker's journal that are not open.
+/// The pages of a worker's journal except the open one.
 pub(super) struct Pages {
     home: Sender<Page>,
     empty: Receiver<Page>,
@@ -27,7 +27,7 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// As many as `config` needs.
+    /// Creates the pages that `config` needs.
     pub(super) fn new(config: &Config) -> Self {
         let (home, empty) = bounded(PAGES);
         let mut pages = Self { home, empty, count: 0 };
@@ -35,24 +35,24 @@ impl Pages {
         pages
     }
 
-    /// Makes them if `config` needs them and there are none.
+    /// Creates the pages if `config` needs them and there are none.
     pub(super) fn provide(&mut self, config: &Config) {
         while journal::is_kept(config) && self.count < PAGES {
-            // The channel has room for all that there are.
+            // The channel has room for all pages.
             let _ = self.home.try_send(Page::new());
             self.count += 1;
         }
     }
 
-    /// The bytes that they have reserved.
+    /// Returns the reserved bytes.
     pub(super) fn reserved(&self) -> usize {
         self.count * Page::reserved()
     }
 }
 
 impl EventLoop<'_> {
-    /// Tells the keeper how many connections the pool has retired since it was last told: all that
-    /// has happened up to a sweep of it. What the keeper cannot take now goes with the next.
+    /// Reports the number of connections that the pool has retired since the last report. If the
+    /// keeper's channel is full, they are included in the next report.
     pub(super) fn report_retired(&mut self, pool: PoolId) {
         let Some(retired) = self.engine.retired(pool) else { return };
         if self.retired_told.len() <= pool.index() {
@@ -66,20 +66,22 @@ impl EventLoop<'_> {
         }
     }
 
-    /// The pools have other numbers: whatever they have retired by now is as if told.
+    /// Marks all retired connections as reported, because the pools have new numbers.
     pub(super) fn renumber_retired(&mut self) {
         let pools = (0..).map(PoolId::from_index);
         self.retired_told = pools.map_while(|pool| self.engine.retired(pool)).collect();
     }
 
-    /// Hands the journal's page, which is due, to the writer. False if it cannot take it now.
+    /// Sends the journal's page, which is due, to the writer. Returns false if that is not possible
+    /// now.
     pub(super) fn report_page(&mut self, now: Moment) -> bool {
         let sent = self.send_page();
         self.page_retry = (!sent).then(|| now.plus(NOTICE_RETRY));
         sent
     }
 
-    /// Hands the journal's page to the writer: what comes next does not belong to it.
+    /// Sends the journal's page to the writer before a reload or the end; its records are lost if
+    /// that is not possible.
     pub(super) fn end_page(&mut self) {
         if self.engine.page_due().is_some() && !self.send_page() {
             self.engine.lose_page();
@@ -87,7 +89,8 @@ impl EventLoop<'_> {
         self.page_retry = None;
     }
 
-    /// False if no other page is empty, or the writer cannot take it now.
+    /// Sends the journal's page. Returns false if there is no empty page or the writer's channel is
+    /// full.
     fn send_page(&mut self) -> bool {
         let (pages, generation) = (&self.slot.pages, self.slot.assignment.generation);
         let Ok(mut page) = pages.empty.try_recv() else { return false };
@@ -100,13 +103,13 @@ impl EventLoop<'_> {
         false
     }
 
-    /// Hands a record of an error to the writer. False if that has no room for it.
+    /// Sends an error record to the writer. Returns false if its channel is full.
     pub(super) fn report_error(&mut self, error: QueryError) -> bool {
         let generation = self.slot.assignment.generation;
         self.slot.writer.try_send(ToWriter::Failed { generation, error })
     }
 
-    /// Tells the writer how many records it did not get.
+    /// Reports the number of lost records to the writer.
     pub(super) fn report_lost_errors(&mut self) {
         let lost = self.engine.stats_mut().errors_lost;
         let untold = lost - self.errors_told;

@@ -1,10 +1,11 @@
-//! A worker: one thread, on one core, with its own sockets, engine and counters. The shell.
+//! A worker: one thread, on one core, with its own sockets, engine and counters.
 //!
-//! [`WorkerSlot`] is what survives a panic: the listeners (so that queries in their queues are not
-//! lost), the poll, the mailbox. [`WorkerSlot::work`] is the thread's body: it pins itself, builds
-//! a `turn::EventLoop` over the slot and lets it turn until it has to leave; if it panics, it
-//! is counted, reported and built afresh, and no other worker notices. A worker takes no decision
-//! about a query: it moves bytes between sockets and the engine.
+//! [`WorkerSlot`] holds the state that survives a panic: the listeners (so that queries in their
+//! queues are not lost), the poll, the mailbox. [`WorkerSlot::work`] is the body of the thread: it
+//! pins the thread, builds a `turn::EventLoop` over the slot and runs it until the worker must
+//! stop. A panic is counted and reported, and the event loop is built again; other workers are not
+//! affected. A worker moves bytes between sockets and the engine, which makes all decisions about a
+//! query.
 
 mod clients;
 mod handshake_budget;
@@ -46,18 +47,18 @@ use std::time::Duration;
 use token::Token;
 use turn::EventLoop;
 
-/// Messages that wait for a worker at most, besides one for each of its pools.
+/// Capacity of a worker's mailbox, in addition to one message per upstream.
 const MAIL_SPARE: usize = 64;
 
 /// The sockets of one listener.
 struct Listening {
-    /// `None`: it is one for TLS.
+    /// `None` for a TLS listener.
     datagrams: Option<UdpSocket>,
     acceptor: TcpListener,
 }
 
 impl Listening {
-    /// The sockets of the listener with this number, registered to be read. Both are non-blocking.
+    /// Registers the sockets of listener number `number` for reading. Both are non-blocking.
     fn register(
         number: usize,
         datagrams: Option<UdpSocket>,
@@ -73,8 +74,7 @@ impl Listening {
         Ok(Self { datagrams, acceptor })
     }
 
-    /// Nothing is read from them any more, though replies may still leave. An event that still
-    /// comes is not to be acted upon.
+    /// Stops reading from the sockets; replies may still be sent. Later events must be ignored.
     fn deregister(&mut self, registry: &Registry) {
         if let Some(datagrams) = &self.datagrams {
             let _ = registry.deregister(&mut SourceFd(&datagrams.as_raw_fd()));
@@ -86,9 +86,9 @@ impl Listening {
 /// I/O options of a worker, independent of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IoOptions {
-    /// For so long after work it asks for more before it sleeps.
+    /// Time for which the worker polls without sleeping after its last event.
     pub busy_poll: Duration,
-    /// Datagrams of equal length that go one way may leave as one send (UDP GSO).
+    /// Datagrams of equal length to one destination may be sent with one call (UDP GSO).
     pub gso: bool,
 }
 
@@ -99,13 +99,13 @@ impl Default for IoOptions {
     }
 }
 
-/// A worker's place: all that it has before it begins and keeps when it fails.
+/// The state of a worker that exists before its event loop and survives a panic.
 pub struct WorkerSlot {
     number: usize,
     assignment: Assignment,
     clock: Clock,
-    /// `None` where there is nothing to listen on; with no number in the assignment, only replies
-    /// still leave.
+    /// `None`: the slot has no sockets. If the assignment has no number for a listener, it only
+    /// sends remaining replies.
     listeners: Vec<Option<Listening>>,
     poll: Poll,
     mail: Receiver<ToWorker>,
@@ -116,16 +116,17 @@ pub struct WorkerSlot {
     core: Option<usize>,
     io_options: IoOptions,
     loops: LoopStats,
-    /// The counters of those who sat here before.
+    /// Counters of earlier event loops, which ended by a panic.
     past: Stats,
     past_tallies: Tallies,
 }
 
 impl WorkerSlot {
-    /// A slot for worker `number`, and where to put its messages.
+    /// Creates a slot for worker `number`, and its mailbox.
     ///
     /// # Errors
-    /// The kernel refused a poll or a registration: descriptors have run out.
+    /// The kernel refused an epoll descriptor or a registration, because the limit of open files is
+    /// reached.
     pub fn new(
         number: usize,
         assignment: Assignment,
@@ -165,8 +166,8 @@ impl WorkerSlot {
         Ok((slot, mailbox))
     }
 
-    /// Pins the calling thread to `core`, if given, and works until told to leave. `ready` learns
-    /// whether it could begin.
+    /// Pins the calling thread to `core`, if given, and runs until the worker must stop. Sends the
+    /// result of the start to `ready`.
     pub fn work(
         mut self,
         core: Option<usize>,
@@ -180,7 +181,7 @@ impl WorkerSlot {
             Ok(seed) => seed,
             Err(error) => return drop(ready.send(Err(error))),
         };
-        // The starter may have given up waiting; then the result is not needed.
+        // If the starter has stopped waiting, the result is not needed.
         let _ = ready.send(Ok(()));
         loop {
             let Assignment { config, health_states, listeners, .. } = &self.assignment;
@@ -194,14 +195,15 @@ impl WorkerSlot {
                     let _ = self.keeper.try_send(report);
                 }
             }
-            // A failing getrandom would have failed at the start; an old seed would repeat ids.
+            // A new seed, because the old one would repeat ids. If getrandom failed, it would have
+            // failed at the start.
             seed = random::seed().expect("the kernel has given randomness before");
         }
         let _ = self.keeper.send(ToKeeper::Left { worker: self.number });
     }
 
-    /// Returns the log text about a server block with a forwarding loop, which a query from `peer`
-    /// has revealed.
+    /// Returns the log text for a forwarding loop in a server block, detected by a query from
+    /// `peer`.
     fn loop_text(&self, block: usize, peer: SocketAddr) -> String {
         let Some(block) = self.assignment.config.blocks.get(block) else { return String::new() };
         let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(" ");
@@ -215,10 +217,10 @@ impl WorkerSlot {
         )
     }
 
-    /// Turns until told to leave.
+    /// Runs the event loop until the worker must stop.
     ///
     /// # Errors
-    /// The text of the panic that ended it; the counters are saved.
+    /// The text of the panic that ended the event loop; its counters are saved.
     fn supervise(&mut self, engine: Forwarder) -> Result<(), String> {
         let mut event_loop = EventLoop::new(self, engine);
         let outcome = catch_unwind(AssertUnwindSafe(|| event_loop.run()));
@@ -232,7 +234,7 @@ impl WorkerSlot {
     }
 }
 
-/// Returns the message of a panic, if it is text.
+/// Returns the message of a panic.
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -270,7 +272,7 @@ mod tests {
         reply[..len].starts_with(b"\x12\x34\x81\x85")
     }
 
-    /// The next thing that the worker tells the keeper.
+    /// Returns the next message of the worker to the keeper.
     fn next_report(poll: &mut mio::Poll, mail: &KeeperMail) -> ToKeeper {
         let mut events = mio::Events::with_capacity(1);
         poll.poll(&mut events, Some(TIMEOUT)).unwrap();
@@ -310,7 +312,7 @@ mod tests {
         client.set_read_timeout(Some(TIMEOUT)).unwrap();
         assert!(is_served(&client));
 
-        // There is no listener of this number: nothing but a bug would say so.
+        // The listener number is invalid, as after a bug, so the reload panics.
         let acceptor = socket::tcp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let sockets = vec![(7, None, acceptor)];
         let Assignment { config, health_states, .. } = &assignment;

@@ -1,10 +1,10 @@
-//! A new configuration, between two turns.
+//! Reload: change to a new configuration between two turns.
 //!
-//! First the turn's work so far is done with the old one, and what waits in the sockets of a
-//! listener that goes is taken out of them; then the engine goes over to the new one, whose parts
-//! were built elsewhere. The old parts travel back to be freed, so that a configuration of any size
-//! is a short turn. Sockets of listeners that are gone stay for the replies that are still to leave
-//! by them.
+//! First the work of the turn is finished with the old configuration, and queries waiting in the
+//! sockets of removed listeners are read; then the engine adopts the new configuration, whose parts
+//! were built by another thread. The old parts are returned to that thread to be freed, so that the
+//! turn is short for any size of configuration. Sockets of removed listeners stay open for
+//! outstanding replies.
 
 use super::Listening;
 use super::turn::EventLoop;
@@ -13,11 +13,11 @@ use crate::control::{Reload, Remains};
 use crate::engine::data::Contents;
 use crate::moment::Moment;
 
-/// Batches read from a listener that goes: more than its buffer holds at once.
+/// Maximum number of batches read from a removed listener: more than its buffer holds.
 const LAST_BATCHES_MAX: usize = 256;
 
 impl EventLoop<'_> {
-    /// Goes over to `reload`.
+    /// Carries out a reload.
     pub(super) fn reload(&mut self, now: Moment, reload: Reload) {
         let Reload { mut assignment, mut parts, sockets, done } = reload;
         if self.drain_until.is_none() {
@@ -42,16 +42,16 @@ impl EventLoop<'_> {
             self.slot.pages.provide(&assignment.config);
             self.slot.assignment.exchange(&mut assignment);
             self.slot.assignment.fill(&mut self.engine.data);
-            // Those that a panic left behind are numbered by the old configuration.
+            // The saved counters are numbered by the old configuration.
             self.slot.past.upstreams.clear();
             self.slot.past.caches.clear();
             self.settle(now);
         }
-        // The server may have lost patience and gone.
+        // The server may have stopped waiting.
         let _ = done.send(Remains { assignment, parts });
     }
 
-    /// Goes on with what was loaded from a source; of another configuration's it is not for us.
+    /// Takes the data loaded from a source, unless the source belongs to another configuration.
     pub(super) fn take_data(&mut self, source: u64, contents: Contents) {
         let supplies = &mut self.slot.assignment.data;
         if let Some(slot) = supplies.iter().position(|supply| supply.source == source) {
@@ -60,7 +60,7 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Takes the last queries from listeners that are not among those of the new configuration.
+    /// Reads the last queries from listeners that the new configuration does not have.
     fn leave_listeners(&mut self, now: Moment, new: &[Option<usize>]) {
         let old = self.slot.assignment.listeners.clone();
         for (number, listener) in old.iter().enumerate() {
@@ -90,7 +90,7 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Closes the sockets of listeners whose last reply has left.
+    /// Closes the sockets of removed listeners after the time for their last replies.
     pub(super) fn close_gone(&mut self, now: Moment) {
         if self.gone_until.is_some_and(|until| until <= now) {
             self.gone_until = None;
@@ -99,7 +99,7 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Closes the sockets of these listeners and forgets that they were to be read.
+    /// Closes the sockets of these listeners and removes them from the queues.
     fn close_listeners(&mut self, which: impl Fn(usize) -> bool) {
         for number in 0..self.slot.listeners.len() {
             if which(number) {

@@ -1,7 +1,8 @@
-//! Replies to clients, over UDP and connections.
+//! Replies to clients, over UDP and TCP.
 //!
-//! The engine draws one reply after the other; where each is written depends on how its client
-//! asked: into the batch that leaves with one call per listener, or into its connection's outbox.
+//! The engine writes one reply after the other, directly into the buffer from which it is sent: for
+//! UDP a batch that is sent with one call per listener, for TCP and TLS the outbox of the
+//! connection.
 
 use super::Listening;
 use super::clients::ClientConnections;
@@ -14,17 +15,17 @@ use crate::sys::pktinfo::Local;
 use crate::sys::socket;
 use std::os::fd::AsFd;
 
-/// Replies on their way out.
+/// Replies to be sent.
 pub(super) struct Replies {
     batch: ReplyBatch,
-    /// Replies that left with others as one send, and flushes of which the kernel refused one.
+    /// Number of replies sent as part of a GSO batch, and of batches that the kernel refused.
     counts: (u64, u64),
     pub(super) connections: ClientConnections,
 }
 
 impl Replies {
-    /// Room for `capacity` datagrams of `length` bytes. `gso`: those of equal length to one client
-    /// may leave as one send.
+    /// Creates a batch for `capacity` datagrams of `length` bytes. `gso`: datagrams of equal length
+    /// to one client may be sent with one call.
     pub(super) fn new(capacity: usize, length: usize, gso: bool, clock: Clock) -> Self {
         let segmented = gso && socket::can_segment();
         Self {
@@ -34,7 +35,7 @@ impl Replies {
         }
     }
 
-    /// The bytes that are reserved.
+    /// Returns the reserved bytes.
     pub(super) fn reserved(&self) -> usize {
         self.batch.reserved() + self.connections.reserved()
     }
@@ -44,7 +45,7 @@ impl Replies {
         self.batch.buffer()
     }
 
-    /// Queues what was written to [`Replies::buffer`].
+    /// Queues the reply in [`Replies::buffer`].
     pub(super) fn commit(
         &mut self,
         reply: &Reply,
@@ -83,7 +84,7 @@ impl Replies {
         }
     }
 
-    /// Queues the reply to a query that found no answer.
+    /// Queues a reply that the engine has written elsewhere.
     pub(super) fn deliver(
         &mut self,
         client: &Client,
@@ -105,7 +106,7 @@ impl Replies {
         }
     }
 
-    /// Sends all that waits.
+    /// Sends all queued replies.
     pub(super) fn flush(
         &mut self,
         now: Moment,

@@ -1,7 +1,7 @@
-//! Report of a worker.
+//! A worker's report for metrics and the status page.
 //!
-//! Copies, put together between two batches. What takes more than a few microseconds is not done
-//! here: who asks works out the rest from them.
+//! It consists of copies made between two batches. Work of more than a few microseconds is left to
+//! the thread that asked for the report.
 
 use super::turn::EventLoop;
 use crate::control::snapshot::{Ports, Seen, Snapshot};
@@ -12,7 +12,7 @@ use crate::sys::{socket, thread};
 use std::sync::Arc;
 
 impl EventLoop<'_> {
-    /// Copies of all counters. `forget`: the top lists are counted anew from now on.
+    /// Returns copies of all counters. `forget`: clears the top lists.
     pub(super) fn report(&mut self, now: Moment, forget: bool) -> Box<Snapshot> {
         let mut ports = Ports::default();
         self.sockets.add_ports(&mut ports);
@@ -50,14 +50,14 @@ impl EventLoop<'_> {
         })
     }
 
-    /// The engine's counters, and of those that were here before.
+    /// Returns the counters of the engine and of earlier event loops of this slot.
     pub(super) fn counters(&self) -> Stats {
         let mut counters = self.slot.past.clone();
         counters.add(&self.engine.stats());
         counters
     }
 
-    /// The same by place and by upstream.
+    /// Returns the counters by label set and by upstream.
     pub(super) fn tallies(&self) -> Tallies {
         let mut tallies = self.slot.past_tallies.clone();
         tallies.merge(self.engine.tallies());

@@ -1,8 +1,8 @@
-//! The worker as the shell of its engine: what the engine decides, done with sockets and channels.
+//! The worker as the shell of its engine: carries out decisions with sockets and channels.
 //!
-//! One call per connection and turn sends queries, opening the socket before if there is none.
-//! Notices go into the channels of the keeper and the writer, which never block: what finds no room
-//! is put back.
+//! One call per connection and turn sends queries, and opens the socket first if there is none.
+//! Notices go into the channels of the keeper and the writer without blocking: a notice is put back
+//! if its channel is full.
 
 use super::fault_of;
 use super::tcp::send_messages;
@@ -19,10 +19,11 @@ use crate::sys::mmsg::Sent;
 use std::os::fd::AsFd;
 
 impl EventLoop<'_> {
-    /// Carries out all that the engine has decided.
+    /// Carries out all decisions of the engine.
     pub(super) fn settle(&mut self, now: Moment) {
         self.page_retry = None;
-        // A reload asks for as many as there are pools and caches, each of which wakes the keeper.
+        // Limited, because a reload requests one for each pool and cache, and each wakes the
+        // keeper.
         self.wakes_left = WAKES_MAX;
         self.notices_left = !shell::settle(self, now);
         self.report_lost_errors();
@@ -63,7 +64,7 @@ impl Shell for EventLoop<'_> {
                     tcp.break_down(fault_of(&error));
                     0
                 });
-                // What had come before the failure is read first.
+                // Bytes received before the failure are read first.
                 if tcp.is_broken() {
                     self.queue_connection(connection);
                 }
@@ -116,8 +117,7 @@ impl Shell for EventLoop<'_> {
     }
 }
 
-/// Counts what was sent; returns how many datagrams were not, and whether the kernel refused to
-/// take a send apart.
+/// Counts sent datagrams. Returns the number of those not sent, and true if the kernel refused GSO.
 fn note_sent(sent: Sent, loops: &mut LoopStats) -> (usize, bool) {
     loops.queries_joined += sent.joined as u64;
     loops.segments_refused += u64::from(sent.refused);

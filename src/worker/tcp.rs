@@ -1,10 +1,10 @@
-//! Connections of either direction: a socket, what came in on it, what is to go out.
+//! TCP and TLS connections, of clients and to upstreams.
 //!
-//! [`TcpConnection`] moves bytes between a TCP socket and two bounded boxes, one read and one write
-//! per turn, and says what became of it; the messages are the turn's business. The same for clients
-//! and upstreams: they differ in who may send how much, which is an argument of each call. With a
-//! [`Session`] between socket and boxes it is a connection of TLS, and nothing of a box leaves
-//! before the handshake is over.
+//! [`TcpConnection`] moves bytes between a socket and two bounded buffers, an inbox and an outbox,
+//! with one read and one write per turn, and returns the result; the event loop handles the
+//! messages. Clients and upstreams differ in the maximum length of messages, which is an argument
+//! of each call. A TLS connection has a [`Session`] between socket and buffers, and sends no
+//! message before the handshake is complete.
 
 use super::fault_of;
 use crate::engine::errors::Fault;
@@ -14,16 +14,16 @@ use crate::tls::{Failure, Received, Session};
 use mio::net::TcpStream;
 use std::io::{self, Read, Write};
 
-/// Answers that wait for a slow reader, in bytes: the next one that would come on top closes the
-/// connection. Two of the longest.
+/// Maximum number of bytes that wait in the outbox, two messages of maximum length: the connection
+/// of a slow reader is closed when it has more.
 const WAITING_MAX: usize = 2 * 65_537;
 
 /// Result of a read or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// There may be more at once.
+    /// There may be more to read now.
     More,
-    /// The kernel has nothing more for now; an event will tell.
+    /// The kernel has nothing more; an event will follow.
     Blocked,
     /// The other end has closed, or the socket has failed.
     Over,
@@ -34,11 +34,11 @@ pub(super) struct TcpConnection {
     pub(super) socket: TcpStream,
     pub(super) inbox: Inbox,
     outbox: Outbox,
-    /// Between the socket and the boxes.
+    /// TLS session between the socket and the buffers.
     tls: Option<Box<Session>>,
-    /// The kernel would take no more; its event will tell when it does.
+    /// The kernel accepts no more bytes; an event will follow.
     blocked: bool,
-    /// An event has said that the other end sends no more: it is to be read to its end.
+    /// An event has announced the end of the peer's data, which must be read to its end.
     pub(super) read_closed: bool,
     /// The connection has been read to its end.
     pub(super) half_closed: bool,
@@ -49,7 +49,7 @@ pub(super) struct TcpConnection {
 }
 
 impl TcpConnection {
-    /// Over `socket`. `blocked`: it is not connected yet.
+    /// Creates a connection over `socket`. `blocked`: it is not established yet.
     pub(super) fn new(socket: TcpStream, blocked: bool, tls: Option<Session>) -> Self {
         Self {
             socket,
@@ -64,24 +64,25 @@ impl TcpConnection {
         }
     }
 
-    /// The bytes that one can come to hold whose other end sends messages of at most `len_max`.
+    /// Returns the maximum number of bytes of a connection whose peer sends messages of at most
+    /// `len_max`.
     pub(super) fn bytes_max(len_max: usize, secure: bool) -> usize {
         let boxes =
             Inbox::bytes_max(len_max) + Outbox::bytes_max(usize::from(u16::MAX), WAITING_MAX);
         size_of::<Self>() + boxes + if secure { Session::bytes_max() } else { 0 }
     }
 
-    /// Returns true if messages may come and go: of TLS, whether the handshake is over.
+    /// Returns true if messages can be transferred; over TLS, if the handshake is complete.
     pub(super) fn is_open(&self) -> bool {
         self.tls.as_ref().is_none_or(|session| session.is_open())
     }
 
-    /// Returns true if its session is a resumed one.
+    /// Returns true if its TLS session was resumed.
     pub(super) fn is_resumed(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.is_resumed())
     }
 
-    /// Returns true if TLS has something of its own to write.
+    /// Returns true if TLS has records to write.
     pub(super) fn wants_write(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.wants_write())
     }
@@ -140,7 +141,7 @@ impl TcpConnection {
         self.fault.unwrap_or(closed)
     }
 
-    /// The socket has failed. What had come before is to be read to its end, since it may hold
+    /// Marks the socket as failed. Bytes received before are still read, because they may hold
     /// answers; nothing more is written.
     pub(super) fn break_down(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
@@ -152,44 +153,43 @@ impl TcpConnection {
         self.broken
     }
 
-    /// Has `write` put a message of at most `len_max` bytes into the outbox. When that holds much,
-    /// the kernel is asked first whether it takes some: what one turn brings is no sign of a slow
-    /// reader.
+    /// Queues a message of at most `len_max` bytes, written by `write`, in the outbox. A full
+    /// outbox is flushed first, because many messages in one turn do not mean that the reader is
+    /// slow.
     ///
     /// # Errors
-    /// The other end reads too slowly: `write` was not called.
+    /// The peer reads too slowly; `write` was not called.
     pub(super) fn push(
         &mut self,
         len_max: usize,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<(), Full> {
         if self.outbox.waiting().len() > WAITING_MAX {
-            // If the socket has failed, everything still waits.
+            // If that fails, the outbox stays full.
             let _ = self.flush();
         }
         self.outbox.push(len_max, WAITING_MAX, write)
     }
 
-    /// Returns true if anything waits to go out.
+    /// Returns true if nothing waits to be written.
     pub(super) fn is_drained(&self) -> bool {
         self.outbox.waiting().is_empty() && !self.wants_write()
     }
 
-    /// Nothing more is to be sent, and TLS notifies the other end of that, if that can be done at
-    /// once.
+    /// Ends a TLS session: sends a close_notify, if that is possible at once.
     pub(super) fn end(&mut self) {
         if let Some(session) = self.tls.as_mut().filter(|_| !self.blocked) {
             session.end(&mut self.socket);
         }
     }
 
-    /// The kernel says that the socket can be written to; returns whether that is news.
+    /// Marks the socket as writable. Returns true if it was blocked.
     pub(super) fn unblock(&mut self) -> bool {
         std::mem::take(&mut self.blocked)
     }
 
-    /// Writes what waits, as far as the kernel takes it; returns how many bytes of messages that
-    /// was, those that TLS has sealed by now included.
+    /// Writes the outbox until the kernel accepts no more. Returns the number of bytes of messages
+    /// written or, over TLS, encrypted.
     pub(super) fn flush(&mut self) -> Result<usize, io::Error> {
         let mut total = 0;
         while !self.blocked && !self.broken {
@@ -218,7 +218,7 @@ impl TcpConnection {
     }
 }
 
-/// One read from a connection, and all messages that it has completed.
+/// Reads once from a connection, and passes each complete message to `handle`.
 pub(super) fn receive_messages(
     connection: &mut TcpConnection,
     handle: &mut impl FnMut(&[u8], bool),
@@ -233,7 +233,8 @@ pub(super) fn receive_messages(
     }
 }
 
-/// Queues the packets on the connection and writes what it takes now; returns how many had no room.
+/// Queues the packets on the connection and writes as much as possible. Returns the number of
+/// packets for which there was no room.
 pub(super) fn send_messages<'p>(
     connection: &mut TcpConnection,
     packets: impl Iterator<Item = &'p [u8]>,
@@ -255,7 +256,7 @@ mod tests {
     use mio::net::TcpStream;
     use std::net::TcpListener;
 
-    /// A connection, and its other end, which reads nothing.
+    /// Returns a connection, and its peer, which reads nothing.
     fn connection() -> (TcpConnection, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_owed_much_in_one_turn_is_not_slow_for_that() {
+    fn many_messages_in_one_turn_do_not_make_a_slow_reader() {
         let (mut connection, _far) = connection();
         let messages = WAITING_MAX / 2_000 + 20;
         for number in 0..messages {
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_reads_nothing_is_slow_in_the_end() {
+    fn a_peer_that_reads_nothing_is_detected_as_slow() {
         let (mut connection, _far) = connection();
         let pushed = (0..4_096).take_while(|_| connection.push(65_535, |_| 65_535).is_ok()).count();
         assert!(pushed < 4_096, "the kernel took {pushed} messages");

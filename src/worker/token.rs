@@ -1,19 +1,19 @@
 //! Subject of an event, packed into mio's token.
 //!
-//! A connection's or connection's token carries its generation: an event that was queued for a
-//! socket closed meanwhile must miss the one that has taken its place.
+//! The token of a connection contains its generation, so that a queued event of a closed socket
+//! does not match the socket that has taken its place.
 
 use crate::engine::ConnectionId;
 use crate::engine::key::{ConnectionKey, Key};
 
-/// Three bits tell the kind; a listener's number or a key follows.
+/// Position of the kind, in the three highest bits; the others hold a listener's number or a key.
 const KIND_SHIFT: u32 = 61;
 const DATAGRAMS: usize = 0;
 const ACCEPTOR: usize = 1;
 const CONNECTION: usize = 2;
 const CLIENT: usize = 3;
 const MAILBOX: usize = 4;
-/// A key's index has this many bits left; a worker has far fewer sockets.
+/// Number of bits for a key's index, more than enough for the sockets of a worker.
 const INDEX_BITS: u32 = 29;
 
 /// Subject of an event.
@@ -32,7 +32,7 @@ pub(super) enum Token {
 }
 
 impl Token {
-    /// As mio carries it.
+    /// Returns the token for mio.
     pub(super) fn pack(self) -> mio::Token {
         let (kind, value) = match self {
             Self::Datagrams(number) => (DATAGRAMS, number),
@@ -44,7 +44,7 @@ impl Token {
         mio::Token(kind << KIND_SHIFT | value)
     }
 
-    /// The other way.
+    /// Returns the subject of a token from mio.
     pub(super) fn unpack(token: mio::Token) -> Self {
         let value = token.0 & ((1 << KIND_SHIFT) - 1);
         let key = || Key { index: (value >> 32) as u32, generation: value as u32 };

@@ -1,11 +1,11 @@
 //! The loop: receive, handle, send, per batch.
 //!
-//! A turn polls once, takes one batch from each socket that is ready, has the engine handle each
-//! packet, and sends what came of it with one call per socket. mio is edge-triggered, so
-//! readiness is our own: a socket stays in the queue until a batch came back short, and while any
-//! is queued the poll does not wait. So no socket, however busy, keeps another from its turn.
-//! Nothing here formats or logs, and every loop is bounded by a batch or by the attempts that the
-//! engine allows a query.
+//! A turn polls once, reads one batch from each ready socket, passes each packet to the engine, and
+//! sends the resulting packets with one call per socket. Events are edge-triggered, so the event
+//! loop tracks readiness itself: a socket stays in the queue until a batch is short, and the poll
+//! does not wait while a socket is queued. A busy socket therefore cannot starve another. Nothing
+//! here formats or logs, and every loop is bounded by a batch or by the attempts that the engine
+//! allows a query.
 
 mod memory;
 
@@ -33,17 +33,18 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// Datagrams taken from a socket before the next socket has its turn: enough to amortise the
-/// call, few enough to stay in the second-level cache.
+/// Datagrams read from a socket before the next socket is read: enough to amortise the call, few
+/// enough for the second-level cache.
 const BATCH_MAX: usize = 64;
-/// Events taken from the kernel at once; the rest comes with the next poll.
+/// Events taken from the kernel with one poll; the others follow with the next.
 const EVENTS_MAX: usize = 256;
 /// Maximum time for which a draining worker waits for outstanding queries.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// Wake-ups that the keeper is asked for in one turn; the rest follows in the next ones.
+/// Maximum number of wake-ups requested from the keeper in one turn; the others follow in the next
+/// turns.
 pub(super) const WAKES_MAX: usize = 256;
 
-/// A worker at work.
+/// The event loop of a worker.
 pub(super) struct EventLoop<'a> {
     pub(super) slot: &'a mut WorkerSlot,
     pub(super) engine: Forwarder,
@@ -61,29 +62,29 @@ pub(super) struct EventLoop<'a> {
     pub(super) ready_acceptors: Vec<bool>,
     /// Upstream sockets that may have something to read.
     pub(super) ready_connections: VecDeque<ConnectionId>,
-    /// A notice could not be delivered yet.
+    /// True if a notice could not be delivered yet.
     pub(super) notices_left: bool,
-    /// Wake-ups that the keeper may still be asked for in this turn.
+    /// Number of wake-ups that may still be requested in this turn.
     pub(super) wakes_left: usize,
-    /// Until then the poll does not wait.
+    /// End of the busy-poll: until then the poll does not wait.
     busy_until: Moment,
-    /// Time when the present turn began to work.
+    /// Start of the current turn's work.
     woken: Option<Moment>,
-    /// The writer is still to be told what it did not get.
+    /// True if the number of lost records could not be sent to the writer yet.
     pub(super) writer_busy: bool,
-    /// Records lost that it was told about.
+    /// Number of lost records reported to the writer.
     pub(super) errors_told: u64,
-    /// Of each pool, how many connections it has retired that the keeper was told about.
+    /// Number of retired connections of each pool reported to the keeper.
     pub(super) retired_told: Vec<u64>,
-    /// The journal's page could not be handed on: when that is tried again.
+    /// Time of the next attempt to send the journal's page, if the last one failed.
     pub(super) page_retry: Option<Moment>,
     pub(super) drain_until: Option<Moment>,
-    /// Listeners that are gone have sent their last reply by then.
+    /// Time at which the sockets of removed listeners are closed.
     pub(super) gone_until: Option<Moment>,
 }
 
 impl<'a> EventLoop<'a> {
-    /// A worker on `slot`, about to begin.
+    /// Creates the event loop of `slot`.
     pub(super) fn new(slot: &'a mut WorkerSlot, engine: Forwarder) -> Self {
         let capacity = engine.connections_max();
         let listeners = slot.listeners.len();
@@ -97,7 +98,8 @@ impl<'a> EventLoop<'a> {
             outgoing: QueryBatch::new(BATCH_MAX),
             buffers: Buffers::new(),
             events: Events::with_capacity(EVENTS_MAX),
-            // The previous worker of this slot may have left an edge unread.
+            // All are queued, because an earlier event loop of this slot may have consumed their
+            // events.
             ready_listeners: (0..listeners).collect(),
             queued_listeners: vec![true; listeners],
             ready_acceptors: vec![true; listeners],
@@ -116,7 +118,7 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// Turns until the drain is over.
+    /// Runs turns until the drain is complete.
     pub(super) fn run(&mut self) {
         while !self.turn() {}
         self.engine.stop();
@@ -125,14 +127,14 @@ impl<'a> EventLoop<'a> {
         self.end_page();
     }
 
-    /// Returns the state that the slot keeps: the counters, and whether a drain has begun.
+    /// Returns the state that the slot keeps: the counters, and true if a drain has begun.
     pub(super) fn leave(self) -> (Stats, Tallies, bool) {
         let mut past = self.counters();
         past.caches.iter_mut().for_each(CacheStats::empty);
         (past, self.tallies(), self.drain_until.is_some())
     }
 
-    /// One turn; true when there is nothing left to do.
+    /// Runs one turn. Returns true if the drain is complete.
     fn turn(&mut self) -> bool {
         let now = self.slot.clock.now();
         if let Some(woken) = self.woken.take() {
@@ -149,7 +151,7 @@ impl<'a> EventLoop<'a> {
         if !self.events.is_empty() {
             self.busy_until = now.plus(self.slot.io_options.busy_poll);
         }
-        // Turns that only ask whether there is something to do are no work.
+        // Turns of the busy-poll without events do not count as work.
         let idle = self.events.is_empty() && now < self.busy_until;
         self.woken = Some(now).filter(|_| !idle);
         self.engine.on_calendar(self.slot.clock.unix());
@@ -170,7 +172,7 @@ impl<'a> EventLoop<'a> {
         self.drain_until.is_some_and(|until| until <= now || self.engine.outstanding() == 0)
     }
 
-    /// Returns the time-out of the poll; `None`: no limit.
+    /// Returns the time-out of the poll; `None`: wait without limit.
     fn timeout(&self, now: Moment) -> Option<Duration> {
         let asking = !self.ready_listeners.is_empty()
             || self.replies.connections.ready() > 0
@@ -189,7 +191,8 @@ impl<'a> EventLoop<'a> {
         deadlines.flatten().min().map(|deadline| deadline.since(now))
     }
 
-    /// Queues what became readable, goes on with what became writable, reads the mail.
+    /// Queues sockets that became readable, continues writing to those that became writable, and
+    /// reads the mailbox.
     fn note_events(&mut self, now: Moment) {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
@@ -236,7 +239,7 @@ impl<'a> EventLoop<'a> {
         self.queue_connection(id);
     }
 
-    /// The connection is to be read.
+    /// Queues a connection for reading.
     pub(super) fn queue_connection(&mut self, id: ConnectionId) {
         if self.sockets.set_queued(id, true) {
             self.ready_connections.push_back(id);
@@ -262,7 +265,7 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// Stops reading queries; outstanding ones have a while left.
+    /// Stops reading queries; outstanding ones have [`DRAIN_MAX`] left.
     fn begin_drain(&mut self, now: Moment) {
         self.drain_until.get_or_insert(now.plus(DRAIN_MAX));
         let registry = self.slot.poll.registry();
@@ -270,7 +273,7 @@ impl<'a> EventLoop<'a> {
         listeners.for_each(|listening| listening.deregister(registry));
     }
 
-    /// One batch of queries from the listener at the head of the queue.
+    /// Reads one batch of queries from the listener at the head of the queue.
     pub(super) fn receive_queries(&mut self, now: Moment) {
         let Some(number) = self.ready_listeners.pop_front() else { return };
         self.queued_listeners[number] = false;
@@ -278,7 +281,7 @@ impl<'a> EventLoop<'a> {
         let Some(datagrams) = listening.and_then(|listening| listening.datagrams.as_ref()) else {
             return;
         };
-        // Errors other than WouldBlock are ICMP's about earlier replies: they concern no query.
+        // Errors other than WouldBlock are ICMP errors for earlier replies and concern no query.
         let received = self.queries.recv(datagrams.as_fd());
         let again = match &received {
             Ok(count) => *count == self.queries.capacity(),
@@ -311,7 +314,7 @@ impl<'a> EventLoop<'a> {
         send_queries(self, now);
     }
 
-    /// New connections, and what was asked on those there are.
+    /// Accepts client connections, and reads queries from those that are ready.
     pub(super) fn receive_from_clients(&mut self, now: Moment) {
         let registry = self.slot.poll.registry();
         let Assignment { tls, listeners, .. } = &self.slot.assignment;
@@ -331,7 +334,7 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// One batch of responses from the upstream socket at the head of the queue.
+    /// Reads one batch of responses from the upstream socket at the head of the queue.
     fn receive_responses(&mut self, now: Moment) {
         let Some(id) = self.ready_connections.pop_front() else { return };
         if !self.sockets.set_queued(id, false) {
@@ -359,8 +362,8 @@ impl<'a> EventLoop<'a> {
                         handle(engine, datagram.bytes, datagram.truncated);
                     }
                 }
-                // Bytes behind the last answer belong to no query: they are read with the next
-                // ones.
+                // No query is outstanding, so further datagrams answer none: they are read with the
+                // next responses.
                 let answered = expected > 0 && engine.outstanding_on(id) == 0;
                 if answered { received.map(|_| Progress::Blocked) } else { received }
             }

@@ -1,8 +1,8 @@
-//! The sockets behind the engine's connection ids.
+//! The sockets of the engine's connections to upstreams.
 //!
-//! The engine says which connection a query goes on; whether that is an open socket or one to be
-//! dialled is found out here, by looking. A table beside the engine's slab, so a socket is found
-//! by index, and an id that has been closed meanwhile misses.
+//! The engine chooses the connection for a query; this module opens its socket if there is none.
+//! Sockets are in a table indexed like the engine's slab, and the id in each slot must match, so
+//! that a closed connection is not found.
 
 use super::fault_of;
 use super::tcp::{Progress, TcpConnection};
@@ -22,13 +22,13 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// A socket to an upstream.
 pub(super) enum Socket {
-    /// Connected to it, so that the kernel drops what comes from elsewhere.
+    /// UDP, connected, so that the kernel drops packets from other addresses.
     Datagrams {
         socket: UdpSocket,
-        /// GSO is allowed.
+        /// GSO may be used.
         segments: bool,
     },
-    /// Connected or connecting.
+    /// TCP or TLS, established or connecting.
     Tcp(Box<TcpConnection>),
 }
 
@@ -42,7 +42,8 @@ impl Socket {
     }
 }
 
-/// Sockets whose port is asked for at once: some hundred microseconds.
+/// Maximum number of sockets whose port is requested at once, which takes some hundred
+/// microseconds.
 const PORTS_ASKED_MAX: usize = 1_024;
 
 struct Slot {
@@ -57,17 +58,17 @@ struct Slot {
 /// The upstream sockets of a worker.
 pub(super) struct Sockets {
     slots: Vec<Option<Slot>>,
-    /// True if the kernel takes sends apart, and may.
+    /// True if GSO is supported and enabled.
     segments: bool,
-    /// Upstreams on the way to which it does not.
+    /// Upstreams to which the kernel has refused GSO.
     unsegmented: Vec<SocketAddr>,
-    /// Our side of sessions with upstreams.
+    /// TLS client settings of the upstreams.
     tls: Clients,
 }
 
 impl Sockets {
-    /// A table for connections numbered below `capacity`. `gso`: queries of equal length may leave
-    /// as one send.
+    /// Creates a table for connections numbered below `capacity`. `gso`: queries of equal length
+    /// may be sent with one call.
     pub(super) fn new(capacity: usize, gso: bool, setup: &Setup) -> Self {
         let segments = gso && socket::can_segment();
         let slots = std::iter::repeat_with(|| None).take(capacity).collect();
@@ -75,21 +76,21 @@ impl Sockets {
         Self { slots, segments, unsegmented: Vec::new(), tls }
     }
 
-    /// Makes the table large enough for connections numbered below `capacity`, to upstreams that
-    /// are spoken to as `setup` says. What routes were like is learned anew.
+    /// Grows the table for connections numbered below `capacity`, and changes to the TLS settings
+    /// of `setup`. GSO is tried again for all upstreams.
     pub(super) fn reload(&mut self, capacity: usize, setup: &Setup) {
         self.unsegmented.clear();
         self.slots.resize_with(capacity.max(self.slots.len()), || None);
         self.tls = Clients::new(setup, &self.tls);
     }
 
-    /// The bytes that the table has reserved.
+    /// Returns the bytes reserved by the table.
     pub(super) fn reserved(&self) -> usize {
         self.slots.capacity() * size_of::<Option<Slot>>()
     }
 
-    /// The socket of `id`, dialled and registered if there is none yet. `None`: the engine has
-    /// closed the connection meanwhile.
+    /// Returns the socket of `id`, and opens and registers it if there is none. `None`: the engine
+    /// has closed the connection meanwhile.
     ///
     /// # Errors
     /// No descriptor or port is left, or there is no route.
@@ -129,8 +130,7 @@ impl Sockets {
         Ok(Some(Socket::Datagrams { socket, segments }))
     }
 
-    /// The kernel has refused to take apart what was to leave on `id`: it is not asked again to do
-    /// so on the way to that upstream.
+    /// Stops using GSO for the upstream of `id`, because the kernel has refused it.
     pub(super) fn refuse_segments(&mut self, id: ConnectionId, engine: &Forwarder) {
         if let Some(Socket::Datagrams { segments, .. }) = self.get(id) {
             *segments = false;
@@ -141,14 +141,14 @@ impl Sockets {
         }
     }
 
-    /// The socket of `id`, unless it was closed.
+    /// Returns the socket of `id`; `None` if it was closed.
     pub(super) fn get(&mut self, id: ConnectionId) -> Option<&mut Socket> {
         let slot = self.slots.get_mut(id.index()).and_then(Option::as_mut);
         slot.filter(|slot| slot.id == id).map(|slot| &mut slot.socket)
     }
 
-    /// Adds the source ports of all sockets. The kernel is asked once for each, and for no more
-    /// than [`PORTS_ASKED_MAX`] at a time, so that no query waits for long.
+    /// Adds the source ports of all sockets. Each is requested from the kernel once, and at most
+    /// [`PORTS_ASKED_MAX`] at a time, so that queries do not wait for long.
     pub(super) fn add_ports(&mut self, ports: &mut Ports) {
         let mut left = PORTS_ASKED_MAX;
         for slot in self.slots.iter_mut().flatten() {
@@ -160,7 +160,7 @@ impl Sockets {
         }
     }
 
-    /// Marks the socket of `id` as standing in the queue, or not; returns whether that is news.
+    /// Marks the socket of `id` as queued or not. Returns true if that changed.
     pub(super) fn set_queued(&mut self, id: ConnectionId, queued: bool) -> bool {
         let slot = self.slots.get_mut(id.index()).and_then(Option::as_mut);
         let Some(slot) = slot.filter(|slot| slot.id == id) else { return false };
@@ -175,22 +175,22 @@ impl Sockets {
 }
 
 impl Slot {
-    /// Closes the socket; over TLS the peer gets a close_notify first.
+    /// Closes the socket; over TLS, sends a close_notify first.
     fn end(self) {
         if let Socket::Tcp(mut connection) = self.socket {
-            // What the end itself sends is not on its way yet.
+            // Called before the close_notify is sent, which would count as unsent.
             let _ = socket::forget_unsent(&connection.socket);
             connection.end();
         }
     }
 }
 
-/// One batch from a connected socket on which this number of responses is expected. To find that
-/// there is nothing more costs half of what a datagram more in the batch does, so no call asks for
-/// more than those; where none is expected, all that came is cleared away.
+/// Reads one batch from a connected socket on which `expected` responses are outstanding. No more
+/// datagrams are requested, because finding the queue empty costs half as much as reading one more;
+/// if none is expected, the queue is emptied.
 ///
 /// # Errors
-/// ICMP's that has come for it.
+/// An ICMP error for the socket.
 pub(super) fn receive_datagrams(
     batch: &mut RecvBatch,
     socket: BorrowedFd<'_>,
@@ -202,7 +202,7 @@ pub(super) fn receive_datagrams(
         Ok(_) => Ok(Progress::Blocked),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Progress::Blocked),
         Err(error) => {
-            // The error came before the datagrams queued behind it, which still count.
+            // Datagrams queued behind the error are still valid.
             let _ = batch.recv(socket);
             Err(fault_of(&error))
         }

@@ -101,7 +101,8 @@ impl Builder {
         Self { apex: apex.into(), hasher, bytes, entries, warnings: Warnings::default() }
     }
 
-    /// Reserves memory for so many further records, so that the list is not moved as it grows.
+    /// Reserves memory for this number of further records, so that the list is not moved as it
+    /// grows.
     pub fn reserve(&mut self, records: usize) {
         // If memory is short, the first record that has no room is refused.
         let _ = self.entries.try_reserve_exact(records);
@@ -412,7 +413,7 @@ struct Seen<'a> {
 impl<'a> Seen<'a> {
     const FEW: usize = 16;
 
-    /// Adds `data`; returns false if they are present.
+    /// Adds `data`; returns false if they are already present.
     fn insert(&mut self, data: &'a [u8]) -> bool {
         if self.few.len() < Self::FEW {
             let is_new = !self.few.contains(&data);

@@ -284,7 +284,7 @@ fn end(
     push(journal, stats, record, subject.name, &[]);
 }
 
-/// Puts a record on the page; what is lost is counted.
+/// Puts a record on the page; lost records are counted.
 fn push(journal: &mut Journal, stats: &mut Stats, record: Record, name: &[u8], message: &[u8]) {
     if !journal.push(record, name, message) {
         match record.event {

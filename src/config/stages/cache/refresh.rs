@@ -1,8 +1,8 @@
 //! Options of `cache` about asking the upstream again: `prefetch`, `serve_stale`, `servfail`.
 //!
-//! `prefetch` and `serve_stale`: when an answer is fetched anew before it expires, what is done
-//! with it afterwards, and for how long a failure stands for another attempt. Whether they fit
-//! together is the reader's concern.
+//! `prefetch` refreshes answers before they expire, `serve_stale` serves them afterwards, and
+//! `servfail` is the time for which a failure is cached. The reader checks that they agree with
+//! each other.
 
 use super::super::super::context::Context;
 use super::super::super::duration::show_duration;

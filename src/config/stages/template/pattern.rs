@@ -48,7 +48,7 @@ impl Pattern {
         };
         // Names are ASCII; only classes of Unicode need its tables.
         let regex = build(false).or_else(|_| build(true)).map_err(|error| {
-            // The last line says what is wrong, those before it show where.
+            // The last line has the cause, those before it show the place.
             let text = error.to_string();
             let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
             format!("could not parse regex: {source}, {why}")

@@ -322,8 +322,9 @@ const SAMPLES: [Sample<'_>; 2] = [
     Sample { name: "b.c.", zone: "c.", class: "CH" },
 ];
 
-/// The record that a text is for all queries, and whether the text goes on behind it. `None`: it
-/// depends on the query. What differs between two samples is told apart by where it differs.
+/// Returns the record if a text is the same record for all queries, and true if the text continues
+/// behind it; `None` if it depends on the query. An owner or class taken from the query is `None`
+/// in the record.
 fn fixed(text: &Text, zones: Option<&[Name]>) -> Result<Option<(FixedRecord, bool)>, RecordError> {
     let zone = match zones {
         Some([zone]) => Some(zone.to_string()),

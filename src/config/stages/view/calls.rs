@@ -449,7 +449,7 @@ fn list_in(value: Value, column: usize, name: &str) -> Result<(Term, Kind), Mist
     }
 }
 
-/// The closure of this name with so many arguments.
+/// Returns the function with a closure that has this name and number of arguments.
 fn closure(name: &str, given: usize) -> Option<Loop> {
     Some(match name {
         "all" => Loop::All,

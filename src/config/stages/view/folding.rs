@@ -1,5 +1,5 @@
-//! Conditions put together: what is the same for every query is computed, and what asks for the
-//! same thing is asked once.
+//! Construction of conditions: parts that are the same for all queries are computed in advance, and
+//! networks tested against the same address are joined into one table.
 //!
 //! As in the reference, `x || true` is true without `x` being looked at, whatever `x` is.
 

@@ -1,8 +1,8 @@
 //! Errands: the purposes for which queries are parked, and their use of the answers.
 //!
-//! An errand has at most two answers to look at: the reply to its own query, unless the stage has
-//! written that before, and the answer to one further query. The rest is the business of
-//! [`super`]: who waits, for how long, and what is asked at all.
+//! An errand handles at most two answers: the reply to its own query, unless the stage has already
+//! written that, and the answer to one sub-query. [`super`] keeps the waiting queries, their
+//! deadlines and their limits.
 
 use super::Errand;
 use super::table::NoRoom;
@@ -29,11 +29,11 @@ use crate::moment::Moment;
     reason = "it is looked at and gone, and a box would be allocated"
 )]
 enum Next {
-    /// The own reply is the last word; the buffer holds it, and this is the length.
+    /// The query's own reply, of this length, is in the buffer and is final.
     Own(usize),
     /// A reply of this length is written.
     Reply(usize),
-    /// An answer to this is missing.
+    /// An answer to this question is needed.
     Ask(WireQuestion),
 }
 
@@ -41,14 +41,14 @@ enum Next {
 pub(super) enum Stand {
     /// An answer is outstanding.
     Waits,
-    /// The own reply, or the error in its place, is the last word.
+    /// The query's own reply, or the error in its place, is final.
     Own(usize),
     /// A reply of this length is written.
     Replied(usize),
 }
 
 impl Forwarder {
-    /// Completes the stage's reply of `len` bytes in `out`, which may end with an alias.
+    /// Completes a stage's reply of `len` bytes in `out`, which may end with an alias.
     pub(in crate::engine::forwarder) fn follow(
         &mut self,
         now: Moment,
@@ -81,7 +81,7 @@ impl Forwarder {
         }
     }
 
-    /// Has a query that rules of `rewrite` have changed go on, and has them change aliases in its
+    /// Serves a query that rules of `rewrite` have changed, and applies them to the aliases in its
     /// reply.
     pub(in crate::engine::forwarder) fn serve_retargeted(
         &mut self,
@@ -100,7 +100,7 @@ impl Forwarder {
         self.settle_own(now, key, query, course, out)
     }
 
-    /// Has a query for IPv6 addresses go on behind `dns64`, which makes some if there are none.
+    /// Serves an AAAA query behind `dns64`, which synthesizes records if there are none.
     pub(in crate::engine::forwarder) fn serve_synthesized(
         &mut self,
         now: Moment,
@@ -124,8 +124,8 @@ impl Forwarder {
         self.settle_own(now, key, query, course, out)
     }
 
-    /// Returns the outcome of a parked query in the turn in which it was parked. `course` is what
-    /// became of the query itself behind the stage that parked it.
+    /// Returns the outcome of a parked query in the turn in which it was parked. `course`: its
+    /// outcome behind the stage that parked it.
     fn settle_own(
         &mut self,
         now: Moment,
@@ -137,7 +137,7 @@ impl Forwarder {
         let (asked, question) = (&query.asked, query.question_bytes());
         let len = match course {
             Course::Waits => return Course::Waits,
-            // Where there is too much to do no more is asked.
+            // Under overload, no sub-query is asked.
             Course::Failed(_, Reason::Overloaded | Reason::TooManyConcurrent(_), _)
             | Course::Dropped => {
                 self.parked.close(key);
@@ -163,8 +163,8 @@ impl Forwarder {
         }
     }
 
-    /// Goes on with a parked query whose answer is in `out`, `len` bytes. It waits again, or a
-    /// reply is written.
+    /// Resumes a parked query whose answer, of `len` bytes, is in `out`. The query waits again, or
+    /// a reply is written.
     pub(super) fn go_on(
         &mut self,
         now: Moment,
@@ -185,7 +185,7 @@ impl Forwarder {
         }
     }
 
-    /// Returns the next step of a parked query after the answer in `out`, `len` bytes.
+    /// Returns the next step of a parked query after the answer of `len` bytes in `out`.
     fn next_step(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> Next {
         let Some(parked) = self.parked.get(key) else { return Next::Own(len) };
         let is_second = parked.is_second;
@@ -201,8 +201,8 @@ impl Forwarder {
         }
     }
 
-    /// Returns the next step of a parked query for IPv6 addresses: first from the own reply, then
-    /// from the reply to the query for IPv4 addresses.
+    /// Returns the next step of a parked AAAA query: first after its own reply, then after the
+    /// answer to the A query.
     fn synthesize(
         &mut self,
         key: ParkedKey,
@@ -246,7 +246,7 @@ impl Forwarder {
         next
     }
 
-    /// Writes the failure of a parked query whose reply so far has no room in the table.
+    /// Writes the failure of a parked query whose first part of the reply has no room in the table.
     fn fail_for_room(&mut self, key: ParkedKey, out: &mut [u8]) -> Next {
         self.stats.parked.too_large += 1;
         let Some(parked) = self.parked.get(key) else { return Next::Own(0) };
@@ -255,8 +255,8 @@ impl Forwarder {
         Next::Reply(self.write_reply(key, question, None, out))
     }
 
-    /// Turns the first alias of a parked query's `reply` that a rule of `rewrite` matches
-    /// elsewhere, and keeps the reply up to there. Returns the question for its new target.
+    /// Changes the target of the first alias in a parked query's `reply` that a rule of `rewrite`
+    /// matches, and stores the reply up to it. Returns the question for the new target.
     fn turn_elsewhere(
         &mut self,
         key: ParkedKey,
@@ -275,8 +275,8 @@ impl Forwarder {
         Ok(len.map(|_| WireQuestion { name: target, rtype, class }))
     }
 
-    /// The first alias of a parked query's `reply` that a rule of `rewrite` matches: its place and
-    /// its new target.
+    /// Returns the place and the new target of the first alias in a parked query's `reply` that a
+    /// rule of `rewrite` matches.
     fn new_alias(&mut self, key: ParkedKey, reply: &[u8]) -> Option<(usize, WireName)> {
         let response = Response::parse(reply)?;
         if response.flags & flags::TC != 0 {
@@ -290,8 +290,8 @@ impl Forwarder {
         })
     }
 
-    /// Writes the reply of a parked query so far, and behind its alias the answer in `out`, `len`
-    /// bytes, into `out`.
+    /// Joins the first part of a parked query's reply with the answer of `len` bytes in `out`, and
+    /// writes the result into `out`.
     pub(super) fn write_joined(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> usize {
         let Some(parked) = self.parked.get(key) else { return len };
         let mut room = [0; NAME_LEN_MAX + 4];
@@ -303,8 +303,8 @@ impl Forwarder {
         len
     }
 
-    /// Writes the message `joined` as the reply to a parked query into `out`; `None`: it could not
-    /// be put together.
+    /// Writes the message `joined` as the reply to a parked query into `out`; SERVFAIL if it is
+    /// `None`.
     fn write_reply(
         &self,
         key: ParkedKey,

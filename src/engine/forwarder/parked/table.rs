@@ -1,10 +1,10 @@
 //! The table of parked queries.
 //!
-//! A slab whose keys carry generations, so that an answer for a query that has ended meanwhile
-//! finds nobody. A query stands in the queue of deadlines if it is a client's own, and in the queue
-//! of those that go on at the end of the turn once its answer has come or its time is over. The
-//! table is bounded by [`PARKED_MAX`] and [`BYTES_MAX`]; buffers stay with their places and are
-//! used again. An answer that finds no room becomes an error, which is counted.
+//! A slab whose keys have generations, so that an answer for a query that has ended is dropped. A
+//! client's own query is in a queue ordered by deadline; any query whose answer has arrived, or
+//! whose time is over, is in the list of those to resume at the end of the turn. The table is
+//! bounded by [`PARKED_MAX`] and [`BYTES_MAX`]; buffers stay in their places and are reused. An
+//! answer for which there is no room becomes an error, which is counted.
 
 use super::Errand;
 use crate::engine::exchange::Client;
@@ -19,23 +19,24 @@ use crate::engine::tsig::Signer;
 use crate::moment::Moment;
 use std::time::Duration;
 
-/// Parked queries of one worker at most.
+/// Maximum number of parked queries of one worker.
 pub(super) const PARKED_MAX: usize = 4_096;
-/// Bytes of all replies that parked queries of one worker keep: a quarter of what they would take
-/// if each kept 16 KiB. Answers over connections have up to 64 KiB, and each query keeps up to two.
+/// Maximum number of bytes of all replies kept by parked queries of one worker: a quarter of the
+/// size if each kept 16 KiB. An answer over TCP has up to 64 KiB, and each query keeps up to two.
 pub(in crate::engine::forwarder) const BYTES_MAX: usize = 16 << 20;
-/// Bytes of a buffer that a vacant place keeps, unless half of [`BYTES_MAX`] is in use.
+/// Maximum number of bytes of a buffer that a vacant place keeps; none if half of [`BYTES_MAX`] is
+/// in use.
 const KEPT_MAX: usize = 1_232;
 const _: () = assert!(2 * KEPT_MAX * PARKED_MAX <= BYTES_MAX, "vacant places leave room");
 
 /// A query that waits for the answer to another.
 pub(in crate::engine::forwarder) struct Parked {
-    /// The client whose query it is in the end.
+    /// The client at the start of the chain of queries.
     pub(in crate::engine::forwarder) client: Client,
     pub(in crate::engine::forwarder) asked: Asked,
     /// The client-subnet option, and its length.
     pub(super) subnet: ([u8; SUBNET_LEN_MAX], usize),
-    /// The question, as the stage saw it.
+    /// The question at the stage that parked the query.
     pub(super) asking: WireQuestion,
     /// The length of the client's packet.
     pub(in crate::engine::forwarder) size: u16,
@@ -43,29 +44,29 @@ pub(in crate::engine::forwarder) struct Parked {
     pub(super) until: Moment,
     /// Server block and label set of the client's question.
     pub(in crate::engine::forwarder) zone_match: ZoneMatch,
-    /// The question before rules of `rewrite` changed it, and who asked it.
+    /// The question before rules of `rewrite` changed it, and the query that asked it.
     pub(super) original: Option<Original>,
     pub(super) errand: Errand,
-    /// Queries that led to this one, each asked for the one before.
+    /// Length of the chain of parked queries that led to this one.
     pub(super) depth: u32,
-    /// Queries asked for it and for those that it led to; of a client's own query.
+    /// For a client's own query: number of sub-queries asked for it, directly or indirectly.
     pub(super) asks: u32,
-    /// The query for what its own reply lacks has been asked.
+    /// The sub-query for the missing records has been asked.
     pub(super) is_second: bool,
 }
 
 impl Parked {
-    /// The parked query that this one was asked for.
+    /// Returns the parked query for which this one was asked.
     pub(super) fn asker(&self) -> Option<Asker> {
         self.original.as_ref()?.asker
     }
 
-    /// Signs the reply to the client.
+    /// Returns the signer of the reply to the client, if the client's query was signed.
     pub(super) fn signer(&self) -> Option<&Signer> {
         self.original.as_ref()?.signer.as_deref()
     }
 
-    /// The question as it was before rules of `rewrite` changed it.
+    /// Returns the question before rules of `rewrite` changed it.
     pub(in crate::engine::forwarder) fn first_asking(&self) -> &WireQuestion {
         self.original.as_ref().map_or(&self.asking, |original| &original.asking)
     }
@@ -75,13 +76,13 @@ impl Parked {
 struct Place {
     generation: u32,
     parked: Option<Parked>,
-    /// The reply so far.
+    /// First part of the reply.
     head: Vec<u8>,
-    /// The answer that has come and is still to be looked at.
+    /// The answer that has arrived and has not been read.
     arrived: Vec<u8>,
     has_arrived: bool,
     is_woken: bool,
-    /// In which of the queues by deadline it stands.
+    /// Index of its queue in `by_age`.
     class: u32,
     link: Link,
 }
@@ -91,11 +92,11 @@ struct Place {
 pub(in crate::engine::forwarder) struct Table {
     places: Vec<Place>,
     free: Vec<u32>,
-    /// For each length of a client's response timer in use, the clients' own queries that have it.
+    /// Clients' own queries, in a queue for each client response timer in use.
     by_age: Vec<(Duration, List)>,
-    /// Queries to go on with, and since when.
+    /// Queries to resume, with the time at which they were woken.
     woken: Vec<(ParkedKey, Moment)>,
-    /// Bytes of the buffers of all places.
+    /// Total bytes of the buffers of all places.
     bytes: usize,
 }
 
@@ -104,7 +105,7 @@ pub(in crate::engine::forwarder) struct Table {
 pub(super) struct NoRoom;
 
 impl Table {
-    /// The bytes that are reserved.
+    /// Returns the reserved bytes.
     pub(in crate::engine::forwarder) fn reserved(&self) -> usize {
         self.places.capacity() * size_of::<Place>()
             + self.bytes
@@ -112,13 +113,13 @@ impl Table {
             + self.woken.capacity() * size_of::<(ParkedKey, Moment)>()
     }
 
-    /// The bytes that it can come to reserve beyond a vacant one.
+    /// Returns the maximum of reserved bytes.
     pub(in crate::engine::forwarder) const fn reserved_max() -> usize {
         let place = size_of::<Place>() + size_of::<u32>() + size_of::<(ParkedKey, Moment)>();
         PARKED_MAX * place + BYTES_MAX
     }
 
-    /// Parks a query. `None`: there are as many as may be.
+    /// Parks a query. `None`: the table is full.
     pub(super) fn open(&mut self, parked: Parked) -> Option<ParkedKey> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -140,7 +141,7 @@ impl Table {
         Some(ParkedKey(Key { index: slot, generation }))
     }
 
-    /// The query of `key`, unless it has ended.
+    /// Returns the query of `key`, unless it has ended.
     pub(super) fn get(&self, key: ParkedKey) -> Option<&Parked> {
         self.places[self.slot(key)?].parked.as_ref()
     }
@@ -150,7 +151,7 @@ impl Table {
         self.places[slot].parked.as_mut()
     }
 
-    /// The client's own query that led to `key`. `None`: it has ended.
+    /// Returns the client's own query that led to `key`; `None` if it has ended.
     pub(super) fn root(&self, key: ParkedKey) -> Option<ParkedKey> {
         let mut key = key;
         while let Some(asker) = self.get(key)?.asker() {
@@ -181,7 +182,7 @@ impl Table {
         place.parked.take()
     }
 
-    /// Ends a query and all queries that led to it. Returns the last of them that was there: the
+    /// Ends a query and all queries that led to it. Returns the last one that was found: the
     /// client's own query, unless that has ended before.
     pub(super) fn close_chain(&mut self, key: ParkedKey) -> Option<Parked> {
         let mut last = self.close(key)?;
@@ -191,10 +192,10 @@ impl Table {
         Some(last)
     }
 
-    /// Keeps the reply so far.
+    /// Stores the first part of a reply.
     ///
     /// # Errors
-    /// It would take more than [`BYTES_MAX`].
+    /// It would exceed [`BYTES_MAX`].
     pub(super) fn keep_head(&mut self, key: ParkedKey, reply: &[u8]) -> Result<(), NoRoom> {
         match self.slot(key) {
             Some(slot) => keep(&mut self.places[slot].head, reply, &mut self.bytes),
@@ -202,15 +203,15 @@ impl Table {
         }
     }
 
-    /// The reply so far.
+    /// Returns the first part of the reply.
     pub(super) fn head(&self, key: ParkedKey) -> &[u8] {
         self.slot(key).map_or(&[], |slot| &self.places[slot].head)
     }
 
-    /// The answer that `key` waits for has come. It goes on at the end of the turn.
+    /// Stores the answer for which `key` waits, and resumes the query at the end of the turn.
     ///
     /// # Errors
-    /// The answer would take more than [`BYTES_MAX`]: it goes on with an error in its place.
+    /// The answer would exceed [`BYTES_MAX`]: an error is stored in its place.
     pub(super) fn arrive(
         &mut self,
         now: Moment,
@@ -231,7 +232,8 @@ impl Table {
         kept
     }
 
-    /// Moves the answer that has come into `out` and returns its length; `None`: there is none.
+    /// Moves the answer that has arrived into `out` and returns its length; `None` if there is
+    /// none.
     pub(super) fn take_arrived(&mut self, key: ParkedKey, out: &mut [u8]) -> Option<usize> {
         let slot = self.slot(key)?;
         let Place { arrived, has_arrived, .. } = &mut self.places[slot];
@@ -241,7 +243,7 @@ impl Table {
         })
     }
 
-    /// Clients' own queries whose time is over go on at the end of the turn.
+    /// Wakes clients' own queries whose time is over, to be resumed at the end of the turn.
     pub(in crate::engine::forwarder) fn wake_overdue(&mut self, now: Moment) {
         for class in 0..self.by_age.len() {
             while let Some(slot) = self.by_age[class].1.front() {
@@ -257,25 +259,25 @@ impl Table {
         }
     }
 
-    /// The earliest deadline of all.
+    /// Returns the earliest deadline.
     pub(in crate::engine::forwarder) fn next_deadline(&self) -> Option<Moment> {
         let fronts = self.by_age.iter().filter_map(|(_, queue)| queue.front());
         let until = |slot: u32| Some(self.places[slot as usize].parked.as_ref()?.until);
         fronts.filter_map(until).min()
     }
 
-    /// Returns true if queries are to go on.
+    /// Returns true if there are queries to resume.
     pub(in crate::engine::forwarder) fn has_woken(&self) -> bool {
         !self.woken.is_empty()
     }
 
-    /// The next query to go on with, and since when.
+    /// Returns the next query to resume, and the time at which it was woken.
     pub(super) fn next_woken(&mut self) -> Option<(ParkedKey, Moment)> {
         let (key, mut at) = self.woken.pop()?;
         if let Some(slot) = self.slot(key) {
             let place = &mut self.places[slot];
             place.is_woken = false;
-            // Its time ended between the answer and now: it no longer has a deadline to wait for.
+            // Not in a queue: its deadline has passed between the answer and now.
             let own = place.parked.as_ref().filter(|parked| parked.asker().is_none());
             if let Some(parked) = own.filter(|_| !place.link.is_on_list()) {
                 at = at.max(parked.until);
@@ -284,7 +286,7 @@ impl Table {
         Some((key, at))
     }
 
-    /// The client's own queries, to be counted anew where their questions belong now.
+    /// Returns all parked queries, so that their server blocks can be updated.
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Parked> {
         self.places.iter_mut().filter_map(|place| place.parked.as_mut())
     }
@@ -297,8 +299,8 @@ impl Table {
         }
     }
 
-    /// The queue of those with this response timer. There are as many as server blocks have
-    /// different ones, and one that nobody stands in is given to another.
+    /// Returns the queue for this response timer. Empty queues are reused for other timers, so
+    /// there are no more than the server blocks have different timers.
     fn class(&mut self, response_timer: Duration) -> u32 {
         let queues = &mut self.by_age;
         let known = queues.iter().position(|(known, _)| *known == response_timer);
@@ -318,7 +320,7 @@ impl Table {
     }
 }
 
-/// Copies `reply` into `buffer`, unless all buffers, which have `bytes`, would have too many.
+/// Copies `reply` into `buffer`, unless the total `bytes` of all buffers would exceed the maximum.
 fn keep(buffer: &mut Vec<u8>, reply: &[u8], bytes: &mut usize) -> Result<(), NoRoom> {
     let others = *bytes - buffer.capacity();
     if others + buffer.capacity().max(reply.len()) > BYTES_MAX {
@@ -331,7 +333,7 @@ fn keep(buffer: &mut Vec<u8>, reply: &[u8], bytes: &mut usize) -> Result<(), NoR
     Ok(())
 }
 
-/// A failure in place of `answer`: its header and its question.
+/// Returns a SERVFAIL reply with the header and question of `answer`.
 fn failure_of(answer: &[u8]) -> Vec<u8> {
     let question = Question::parse(answer).map_or(HEADER_LEN, |question| question.end());
     let mut failure = answer[..question.min(answer.len())].to_vec();
