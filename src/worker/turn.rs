@@ -1,4 +1,4 @@
-//! The loop: receive, handle, send, per batch.
+//! The event loop of a worker, which receives, handles and sends packets in batches.
 //!
 //! A turn polls once, reads one batch from each ready socket, passes each packet to the engine, and
 //! sends the resulting packets with one call per socket. Events are edge-triggered, so the event

@@ -178,7 +178,7 @@ impl Slot {
     /// Closes the socket; over TLS, sends a close_notify first.
     fn end(self) {
         if let Socket::Tcp(mut connection) = self.socket {
-            // Called before the close_notify is sent, which would count as unsent.
+            // Called first, because the close_notify itself would count as unacknowledged.
             let _ = socket::forget_unsent(&connection.socket);
             connection.end();
         }

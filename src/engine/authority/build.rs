@@ -29,12 +29,12 @@ const ESCAPE: u8 = 1;
 /// Types allowed beside a CNAME: signatures, NSEC, and their predecessors.
 const BESIDE_CNAME: [u16; 5] = [24, 25, 30, rtype::RRSIG, rtype::NSEC];
 
-/// Reason why records do not form a zone.
+/// Error of records that do not form a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Place of the record, as it was given; `None`: the zone as a whole.
+    /// File and line of the record; `None`: the error concerns the whole zone.
     pub place: Option<(u16, u32)>,
-    /// The mistake.
+    /// Text of the error.
     pub what: String,
 }
 
@@ -49,7 +49,7 @@ pub struct Built {
 /// One record while the zone is built.
 #[derive(Clone, Copy)]
 struct Entry {
-    /// First bytes of its key, by which many records are sorted.
+    /// First bytes of its key, which decide most comparisons when sorting.
     head: u32,
     place: u32,
     file: u16,
@@ -91,7 +91,7 @@ impl Warnings {
 }
 
 impl Builder {
-    /// Begins an empty zone. `apex`: in wire format, in lower case. `text_len`: approximate length
+    /// Begins an empty zone. `apex`: in wire format and lower case. `text_len`: approximate length
     /// of the text. `hasher` is keyed.
     pub fn new(apex: &[u8], text_len: usize, hasher: RandomState) -> Self {
         let text_len = text_len.min(BYTES_MAX);
@@ -168,7 +168,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Returns the zone.
+    /// Sorts the records and builds the zone.
     ///
     /// # Errors
     /// [`Refused`].
@@ -266,7 +266,7 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// Writes a node and its missing ancestors. Keys come in their order.
+    /// Writes a node and its missing ancestors. Calls must be in the order of the keys.
     fn node(&mut self, key: &[u8], entries: &[Entry]) -> Result<(), Refused> {
         let common = self.last.iter().zip(key).take_while(|(one, other)| one == other).count();
         self.open.retain(|(len, _)| *len <= common);
@@ -336,7 +336,7 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// Warns of records below a DNAME, which are never returned.
+    /// Warns about records below a DNAME, which are never returned.
     fn warn_of_occluded(&mut self, key: &[u8], entries: &[Entry], flags: u8) {
         let is_below = |above: &Vec<u8>| key.len() > above.len() && key.starts_with(above);
         if self.occluded.as_ref().is_some_and(is_below) {
@@ -403,7 +403,7 @@ impl Tree<'_> {
     }
 }
 
-/// Distinct data of one RRset: few are compared one by one.
+/// The distinct data of one RRset. The first few are compared one by one, more are hashed.
 #[derive(Default)]
 struct Seen<'a> {
     few: Vec<&'a [u8]>,

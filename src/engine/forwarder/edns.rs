@@ -53,7 +53,7 @@ impl Forwarder {
 
     /// Returns true if `response` refuses the OPT that the query in `slot` was sent with.
     pub(super) fn refuses_edns(&self, slot: u32, response: &Response) -> bool {
-        // Without an OPT the code is that of the header.
+        // Without an OPT, the response code is in the header alone.
         let rcode = response.flags & flags::RCODE;
         let refuses = rcode == Rcode::FormErr as u16 || rcode == Rcode::NotImp as u16;
         refuses && response.opt.is_none() && self.exchanges.has_sent_edns(slot)
@@ -72,7 +72,7 @@ impl Forwarder {
         if refusal != 0 {
             self.note_refusal(now, slot, upstream, response, refusal);
         }
-        // The question takes five bytes at least.
+        // No question: it would take at least five bytes.
         if response.start == HEADER_LEN {
             self.upstream_stats[upstream].bare_errors += 1;
             if self.health_states.note_bare_error(upstream, now) {

@@ -201,7 +201,7 @@ impl Forwarder {
         push(&mut self.journal, &mut self.stats, record, subject.name, message);
     }
 
-    /// The server block of the exchange that is or was just in `slot`, if it wants anything told.
+    /// Returns the server block of the exchange that is or was just in `slot`, if it wants records.
     fn block_that_wants(&self, slot: u32) -> Option<usize> {
         let block = self.routes.block_of(self.exchanges.first_stanza(slot))?;
         self.journal.wants(block).then_some(block)
@@ -250,8 +250,8 @@ impl Subject<'_> {
     }
 }
 
-/// A query has ended, with this reply or without. `unix`: the time by the calendar. `upstream`: who
-/// was asked last.
+/// Records the end of a query, with its reply, if any. `unix`: wall-clock time in seconds.
+/// `upstream`: the last upstream of the query.
 fn end(
     journal: &mut Journal,
     stats: &mut Stats,

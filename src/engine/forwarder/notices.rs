@@ -104,7 +104,7 @@ impl Forwarder {
     pub fn put_back(&mut self, notice: Notice) {
         match notice {
             Notice::Error(_) => self.stats.errors_lost += 1,
-            // It stays due.
+            // The page stays due.
             Notice::Page => self.skipped.page = true,
             Notice::Failing(upstream) => {
                 self.skipped.failing = true;

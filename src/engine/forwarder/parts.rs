@@ -1,6 +1,6 @@
-//! State of an engine that follows from its configuration, built on any thread.
+//! The parts of an engine that follow from its configuration, built on any thread.
 //!
-//! State for thousands of server blocks takes tens of milliseconds to build and as long to free,
+//! Parts for thousands of server blocks take tens of milliseconds to build and as long to free,
 //! which would stall a worker. Everything whose size follows from the configuration is therefore
 //! built here by another thread, and the worker swaps its own parts with these between two turns
 //! ([`Forwarder::adopt`](super::Forwarder::adopt)). The other thread then frees the old parts.

@@ -1,7 +1,7 @@
-//! Recipients of replies: how long a reply may be, and the question that it repeats.
+//! Recipients of replies: maximum length of a reply, and its question.
 //!
-//! The writers of replies share it: a reply can be a copy of a response, a cached answer, an error,
-//! or the completed reply of a parked query.
+//! Shared by all writers of replies: a reply can be a copy of a response, a cached answer, an
+//! error, or the completed reply of a parked query.
 
 use crate::engine::exchange::{Client, Dismissed, Exchanges};
 use crate::engine::key::Transport;

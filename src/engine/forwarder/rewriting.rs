@@ -260,8 +260,8 @@ impl Forwarder {
         Course::Replied(len)
     }
 
-    /// Writes a waiter's reply by `write`, with the question that the waiter asked. Returns its
-    /// length and its response code, of 12 bits.
+    /// Calls `write` to write a waiter's reply, and restores the waiter's question in it. Returns
+    /// the length and the response code, of 12 bits.
     #[inline(always)]
     pub(super) fn write_as_asked(
         &mut self,

@@ -1,7 +1,7 @@
 //! Errands: the purposes for which queries are parked, and their use of the answers.
 //!
 //! An errand handles at most two answers: the reply to its own query, unless the stage has already
-//! written that, and the answer to one sub-query. [`super`] keeps the waiting queries, their
+//! written that, and the answer to one subquery. [`super`] keeps the waiting queries, their
 //! deadlines and their limits.
 
 use super::Errand;
@@ -100,7 +100,7 @@ impl Forwarder {
         self.settle_own(now, key, query, course, out)
     }
 
-    /// Serves an AAAA query behind `dns64`, which synthesizes records if there are none.
+    /// Serves an AAAA query behind `dns64`, which synthesises records if there are none.
     pub(in crate::engine::forwarder) fn serve_synthesized(
         &mut self,
         now: Moment,
@@ -137,7 +137,7 @@ impl Forwarder {
         let (asked, question) = (&query.asked, query.question_bytes());
         let len = match course {
             Course::Waits => return Course::Waits,
-            // Under overload, no sub-query is asked.
+            // Under overload, no subquery is asked.
             Course::Failed(_, Reason::Overloaded | Reason::TooManyConcurrent(_), _)
             | Course::Dropped => {
                 self.parked.close(key);

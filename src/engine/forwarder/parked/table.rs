@@ -49,9 +49,9 @@ pub(in crate::engine::forwarder) struct Parked {
     pub(super) errand: Errand,
     /// Length of the chain of parked queries that led to this one.
     pub(super) depth: u32,
-    /// For a client's own query: number of sub-queries asked for it, directly or indirectly.
+    /// For a client's own query: number of subqueries asked for it, directly or indirectly.
     pub(super) asks: u32,
-    /// The sub-query for the missing records has been asked.
+    /// The subquery for the missing records has been asked.
     pub(super) is_second: bool,
 }
 
