@@ -7,6 +7,7 @@
 
 use crate::sys::memory::prefer_huge_pages;
 pub use crate::sys::memory::prefetch;
+pub(crate) use crate::sys::memory::release;
 use std::collections::HashMap;
 
 /// Initial number of elements of a growing table.
