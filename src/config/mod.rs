@@ -35,7 +35,6 @@ mod word;
 mod zones;
 
 pub use crate::corefile::Cause;
-use crate::corefile::DIRECTIVES;
 pub use budget::Descriptors;
 pub use duration::show_duration;
 pub use endpoints::{Endpoint, HTTP_CONNECTIONS_MAX, HttpListener};
@@ -55,10 +54,10 @@ pub use stages::{
     CacheClass, Chaos, Consolidation, Dns64, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction,
     EdnsData, EdnsOption, EdnsRule, Erratic, Errors, FixedRecord, HeaderFlag, HeaderRule, Health,
     Hosts, HostsLine, HostsSource, LoadBalance, Local, LogRule, MatchType, Metadata, NameMatch,
-    NameRule, Nat64Prefix, Opcode, Part, Pattern, Prefetch, Prometheus, Ready, Required, Rewrite,
-    RewriteRule, ServeStale, Stages, StaleMode, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord,
-    Text, Timeouts, Tsig, TsigAlgorithm, TsigKey, Value, View, Written, ZoneDirectory, ZoneFile,
-    ZoneNaming, class_mnemonic,
+    NameRule, Nat64Prefix, Opcode, Part, Pattern, Plugin, Prefetch, Prometheus, Ready, Required,
+    Rewrite, RewriteRule, ServeStale, Stages, StaleMode, TEXT_MAX, Tap, TapTarget, Template,
+    TemplateRecord, Text, Timeouts, Tsig, TsigAlgorithm, TsigKey, Value, View, Written,
+    ZoneDirectory, ZoneFile, ZoneNaming, class_mnemonic,
 };
 pub use tls::{ClientAuth, ClientTls, Pem, Pin, ServerTls};
 pub use zones::{DirectorySource, FileSource, OwnZones, ZonesSource};
@@ -197,18 +196,18 @@ impl ServerBlock {
         self.keys.iter().map(|key| &key.zone)
     }
 
-    /// Returns the directives that handle queries, in the order in which a query meets them.
-    pub fn handlers(&self) -> impl Iterator<Item = &'static str> {
-        let handles = |directive: &&str| match *directive {
-            forward::NAME => !self.forwards.is_empty(),
-            stage => self.stages.handles(stage),
-        };
-        DIRECTIVES.into_iter().filter(handles)
+    /// Returns the plugins that handle queries, in the order in which a query meets them.
+    pub fn plugins(&self) -> impl Iterator<Item = Plugin> {
+        let is_before_forward = |plugin: &Plugin| *plugin <= LAST_BEFORE_FORWARD;
+        let before = self.stages.plugins().filter(is_before_forward);
+        let forward = (!self.forwards.is_empty()).then_some(Plugin::forward);
+        let behind = self.stages.plugins().filter(move |plugin| !is_before_forward(plugin));
+        before.chain(forward).chain(behind)
     }
 
-    /// Returns the directives that a query meets after `directive`.
-    pub fn handlers_after(&self, directive: &str) -> impl Iterator<Item = &'static str> {
-        self.handlers().skip_while(move |name| *name != directive).skip(1)
+    /// Returns the plugins that a query meets after `plugin`.
+    pub fn plugins_after(&self, plugin: Plugin) -> impl Iterator<Item = Plugin> {
+        self.plugins().skip_while(move |other| *other != plugin).skip(1)
     }
 
     /// Returns true if its queries are counted by server, zone and type.
@@ -354,6 +353,8 @@ pub enum Policy {
     Sequential,
 }
 
+/// The plugin of the table that queries meet last before they are forwarded.
+const LAST_BEFORE_FORWARD: Plugin = Plugin::loops;
 /// Upstreams of one stanza: an exchange remembers which it has tried in one 64-bit word.
 pub const UPSTREAMS_MAX: usize = 64;
 /// Different sources of `hosts`: each takes a thread and a table.
@@ -367,7 +368,19 @@ pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, Host, share};
+    use super::{Config, Host, Plugin, share};
+    use crate::corefile::DIRECTIVES;
+
+    #[test]
+    fn plugins_are_met_in_the_order_of_the_language() {
+        let text = ". {\n whoami\n erratic\n forward . 192.0.2.1\n loop\n cache\n errors\n}\n";
+        let (config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
+        let met: Vec<_> = config.blocks[0].plugins().map(Plugin::name).collect();
+        assert_eq!(met, ["errors", "cache", "loop", "forward", "erratic", "whoami"]);
+        let order: Vec<_> = DIRECTIVES.into_iter().filter(|name| met.contains(name)).collect();
+        assert_eq!(met, order);
+        assert_eq!(config.blocks[0].plugins_after(Plugin::errors).next(), Some(Plugin::cache));
+    }
 
     #[test]
     fn shares_add_up_to_the_whole_where_each_worker_can_have_one() {

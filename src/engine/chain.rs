@@ -19,7 +19,7 @@ use super::stages::template::{TemplateStats, Templates};
 use super::stages::{self, QueryContext, Settings, Stage, Step};
 use super::stats::StageStats;
 use super::zones::LowercaseName;
-use crate::config::{ServerBlock, order};
+use crate::config::{Plugin, ServerBlock, order};
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::Rng;
@@ -32,13 +32,6 @@ macro_rules! chain {
         $name:literal $field:ident: $told:ty $(, $answers:ident)?
         $(=> $module:ident::$Stage:ident)?;
     )*) => {
-        /// The rows of the table, in order.
-        #[allow(non_camel_case_types, dead_code)]
-        #[derive(Clone, Copy)]
-        enum Row {
-            $($field,)*
-        }
-
         /// The stages that a block has.
         struct Present {
             $($($module: Option<stages::$module::$Stage>,)?)*
@@ -59,7 +52,7 @@ macro_rules! chain {
             ) -> Step {
                 $($(
                     let stage: Option<&stages::$module::$Stage> = self.$module.as_ref();
-                    let row = Row::$module as usize;
+                    let row = Plugin::$module as usize;
                     if FIRST <= row && row < END
                         && let Some(step) =
                             stage.and_then(|stage| stage.on_query(&mut context.again()))
@@ -81,7 +74,7 @@ macro_rules! chain {
             /// including `END`.
             fn has<const FIRST: usize, const END: usize>(&self) -> bool {
                 $($(
-                    let row = Row::$module as usize;
+                    let row = Plugin::$module as usize;
                     let stage: &Option<stages::$module::$Stage> = &self.$module;
                     if FIRST <= row && row < END && stage.is_some() {
                         return true;
@@ -118,9 +111,9 @@ order!(chain);
 /// Rows at which the sides of the table begin, and the end of the last one.
 const FIRST: usize = 0;
 /// The row behind `dns64`, where queries that it has parked continue.
-const BEHIND_DNS64: usize = Row::dns64 as usize + 1;
-const REWRITE: usize = Row::rewrite as usize;
-const CACHE: usize = Row::cache as usize;
+const BEHIND_DNS64: usize = Plugin::dns64 as usize + 1;
+const REWRITE: usize = Plugin::rewrite as usize;
+const CACHE: usize = Plugin::cache as usize;
 const END: usize = usize::MAX;
 
 /// Part of the table of stages.

@@ -5,7 +5,7 @@
 //! connection may be closed by the time the error is formatted.
 
 use super::interfaces::Interfaces;
-use crate::config::{Config, Name, RecordType, ServerBlock};
+use crate::config::{Config, Name, Plugin, RecordType, ServerBlock};
 use crate::engine::errors::{Fault, Operation, QueryError, Reason};
 use crate::engine::key::Transport;
 use crate::tls::Setup;
@@ -103,7 +103,7 @@ fn system_text(number: i32) -> String {
 
 /// Returns the last directive of the chain, which would have had to pass the query on.
 fn last_plugin(block: &ServerBlock) -> &'static str {
-    block.handlers().last().unwrap_or("errors")
+    block.plugins().last().map_or("errors", Plugin::name)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! the reply is a locally made error.
 
 use super::{Buckets, Exposition, Label, Snapshot, edges, rcode_name, server_at, server_of};
-use crate::config::{Config, Listener, RecordType, ServerBlock};
+use crate::config::{Config, Listener, Plugin, RecordType, ServerBlock};
 use crate::engine::histogram::{SIZES, Sizes};
 use crate::engine::stats::{CacheStats, StageCounts};
 use crate::engine::tally::{LabelSet, RTYPES, Tally};
@@ -31,7 +31,7 @@ pub(super) fn of_configuration(all: &mut Exposition, config: &Config) {
         listener.zones.iter().map(move |(zone, block)| (listener, zone, &config.blocks[*block]))
     });
     let plugins = zones.flat_map(|(listener, zone, block)| {
-        block.handlers().map(move |plugin| (listener, zone, block, plugin))
+        block.plugins().map(move |plugin| (listener, zone, block, plugin.name()))
     });
     for (listener, zone, block, plugin) in plugins.take(PLUGINS_MAX) {
         let (server, zone) = (server_at(listener), zone.to_string());
@@ -69,7 +69,7 @@ fn labels_of(label_set: &LabelSet) -> (String, String) {
 
 /// Returns the first plugin after `prometheus` in the block's chain.
 fn plugin_of(block: &ServerBlock) -> &'static str {
-    block.handlers_after("prometheus").next().unwrap_or("")
+    block.plugins_after(Plugin::prometheus).next().map_or("", Plugin::name)
 }
 
 fn of_requests(all: &mut Exposition, place: [Label<'_>; 3], tally: &Tally) {

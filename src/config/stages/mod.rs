@@ -2,8 +2,9 @@
 //!
 //! One file per directive holds its type, its reader and its writer. The table `order` lists the
 //! directives in the order in which a query meets them, which is the language's order and not that
-//! of the file. [`Stages`], the choice of readers and writers, and the engine's chain with its
-//! counters are generated from it. What a directive does to a query is in `engine::stages`.
+//! of the file. [`Stages`], the choice of readers and writers, [`Plugin`] for metrics and errors,
+//! and the engine's chain with its counters are generated from it. What a directive does to a query
+//! is in `engine::stages`.
 
 mod acl;
 mod any;
@@ -182,6 +183,26 @@ macro_rules! directives {
             $($(#[$doc])* pub $field: $Settings,)*
         }
 
+        /// A directive, in the order in which a query meets them; `forward` is placed by
+        /// [`ServerBlock::plugins`](super::ServerBlock::plugins).
+        #[allow(non_camel_case_types, reason = "variants are called like fields of the table")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Plugin {
+            $($(#[$doc])* $field,)*
+            /// Queries are forwarded to upstreams.
+            forward,
+        }
+
+        impl Plugin {
+            /// Returns the name of the directive.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$field => $name,)*
+                    Self::forward => super::forward::NAME,
+                }
+            }
+        }
+
         /// Places of the directives of one server block: of the first stanza of each.
         #[allow(dead_code, reason = "few directives are warned of when all blocks are read")]
         #[derive(Clone, Debug, Default)]
@@ -219,13 +240,10 @@ macro_rules! directives {
                 false $($(|| self.$field.$answers())?)*
             }
 
-            /// Returns true if `directive` is in the table, the block has it, and it handles
-            /// queries.
-            pub fn handles(&self, directive: &str) -> bool {
-                match directive {
-                    $($($name => self.$field.$answers(),)?)*
-                    _ => false,
-                }
+            /// Returns the plugins of the table that handle queries of the block, in its order.
+            pub(super) fn plugins(&self) -> impl Iterator<Item = Plugin> {
+                let rows = [$($((Plugin::$field, self.$field.$answers()),)?)*];
+                rows.into_iter().filter(|(_, answers)| *answers).map(|(plugin, _)| plugin)
             }
 
             /// Writes the settings of `directive`, if it is in the table and the server block has
