@@ -9,9 +9,11 @@
 mod loads;
 mod reloads;
 pub(crate) mod snapshot;
+mod transfers;
 
 pub use loads::{DirectoryState, Load, LoadState, Loads, ZoneLoads, ZoneState};
 pub use reloads::Reloads;
+pub use transfers::{PartEnd, Results, TransferMailbox, TransferOrder, TransferPart};
 
 use crate::config::{Config, Endpoint};
 use crate::engine::data::{Contents, Data};
@@ -48,6 +50,8 @@ pub enum ToWorker {
         /// The snapshot.
         contents: Contents,
     },
+    /// Messages of a zone transfer for a client.
+    Transfer(TransferPart),
     /// Switch to a new configuration.
     Reload(Box<Reload>),
     /// Read no more queries, finish outstanding ones, and leave.

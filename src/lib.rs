@@ -9,6 +9,7 @@
 //!              keeper: the shared timer wheel (pools, caches), health probes, and the stop
 //!              loader: one per data source (hosts file, zones): loads it and reloads it
 //!              admin:  endpoints over HTTP: health, ready, metrics, status
+//!              transfers: writes zones for the connections of clients
 //!              writer: formats and writes query logs, errors and dnstap
 //! ```
 //!
@@ -24,10 +25,10 @@
 //! * [`tls`]: certificates, keys and sessions, between a socket and its connection.
 //! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is its type.
 //! * [`worker`]: the event loop of one core. [`keeper`]: the thread of timers and probes.
-//!   [`loader`]: the thread of one data source. [`writer`]: the thread that writes logs. [`admin`]:
-//!   the thread of the HTTP endpoints. [`control`]: messages between the threads. [`server`]:
-//!   start, reload and stop of all of them. [`service`]: the process around it, from signal to
-//!   signal.
+//!   [`loader`]: the thread of one data source. [`transfers`]: the threads of zone transfers.
+//!   [`writer`]: the thread that writes logs. [`admin`]: the thread of the HTTP endpoints.
+//!   [`control`]: messages between the threads. [`server`]: start, reload and stop of all of them.
+//!   [`service`]: the process around it, from signal to signal.
 //! * [`blocking`]: calls that may block for ever, on threads that can be given up.
 //! * [`status`]: the state of a server as plain data, drawn as a page by [`admin`] and on a
 //!   terminal by `top`, both with the human-readable [`figures`].
@@ -72,6 +73,7 @@ pub mod top;
 pub(crate) mod topology;
 #[cfg(feature = "traffic")]
 pub mod traffic;
+pub(crate) mod transfers;
 pub mod wheel;
 pub mod worker;
 pub mod writer;

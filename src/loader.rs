@@ -5,10 +5,12 @@
 //! only: a load that hangs or fails delays no query, because workers go on with the last snapshot.
 //! The loader keeps an old snapshot until the last worker has released it, so that the memory is
 //! freed here too. `file` opens files and detects changes, `hosts` reads hosts files, `zones` the
-//! zone files of a server block. The thread that starts loaders numbers the sources.
+//! zone files of a server block. `notify` tells secondaries of changed zones. The thread that
+//! starts loaders numbers the sources.
 
 mod file;
 mod hosts;
+mod notify;
 mod zones;
 
 pub use file::{Failure, hasher};
@@ -18,12 +20,13 @@ pub(crate) use zones::{Walk, walk};
 
 use crate::clock::Clock;
 use crate::config::{HostsSource, ZonesSource};
-use crate::control::{Load, Mailbox, ToWorker, ZoneLoads};
+use crate::control::{Load, Mailbox, Results, ToWorker, ZoneLoads};
 use crate::engine::data::Contents;
 use crate::log::Log;
 use crate::moment::Moment;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use hosts::HostsReader;
+use notify::Notifier;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +63,8 @@ pub struct Loader {
     current: Contents,
     /// Old snapshots that some worker may still hold.
     retired: Vec<Contents>,
+    /// Tells secondaries of changed zones.
+    notifier: Option<Notifier>,
 }
 
 /// The reader of a source.
@@ -139,16 +144,19 @@ impl Loader {
         number: u64,
         source: Arc<ZonesSource>,
         loads: Arc<ZoneLoads>,
-        log: Log,
+        (notifies, log): (Results, Log),
     ) -> io::Result<Self> {
+        let notifier = Notifier::new(&source, notifies, log);
         let reader = ZonesReader::new(source, loads, log)?;
         let current = Contents::Zones(reader.table());
-        Ok(Self::new(number, Reader::Zones(Box::new(reader)), current))
+        let own = Self::new(number, Reader::Zones(Box::new(reader)), current);
+        Ok(Self { notifier, ..own })
     }
 
     fn new(number: u64, reader: Reader, current: Contents) -> Self {
         let (workers, retired) = (Vec::new(), Vec::new());
-        Self { number, clock: Clock::start(), reader, workers, current, retired }
+        let (clock, notifier) = (Clock::start(), None);
+        Self { number, clock, reader, workers, current, retired, notifier }
     }
 
     /// Loads the source, sends the snapshot to `first`, and continues with the workers named by
@@ -167,10 +175,12 @@ impl Loader {
             self.hand_out();
         }
         let mut look_at = self.reader.next_look(self.clock.now());
+        self.note_changes();
         loop {
             let retire_at = self.clock.now().plus(RETIRE_INTERVAL);
             let retire_at = (!self.retired.is_empty()).then_some(retire_at);
-            let waited = match [look_at, retire_at].into_iter().flatten().min() {
+            let notify_at = self.notify();
+            let waited = match [look_at, retire_at, notify_at].into_iter().flatten().min() {
                 Some(until) => orders.recv_timeout(until.since(self.clock.now())),
                 None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
@@ -189,9 +199,25 @@ impl Loader {
             if let Some(contents) = self.reader.look(now) {
                 self.retired.push(std::mem::replace(&mut self.current, contents));
                 self.hand_out();
+                self.note_changes();
             }
             look_at = self.reader.next_look(self.clock.now());
         }
+    }
+
+    /// Notes the zones that secondaries are to be told of.
+    fn note_changes(&mut self) {
+        if let (Some(notifier), Contents::Zones(table)) = (&mut self.notifier, &self.current) {
+            notifier.note(table, self.clock.now());
+        }
+    }
+
+    /// Sends notifications that are due. Returns when to do that again.
+    fn notify(&mut self) -> Option<Moment> {
+        let notifier = self.notifier.as_mut()?;
+        let now = self.clock.now();
+        notifier.turn(now);
+        notifier.next_turn(now)
     }
 
     fn hand_out(&self) {

@@ -25,6 +25,7 @@ use crate::config::{Config, Endpoint};
 use crate::control::snapshot::Snapshot;
 use crate::control::{
     Assignment, KeeperMailbox, Mailbox, Reload, Reloads, Remains, Sockets, ToKeeper, ToWorker,
+    TransferMailbox,
 };
 use crate::engine::forwarder::Parts;
 use crate::engine::health::HealthStates;
@@ -35,6 +36,7 @@ use crate::sys::confine::Bounds;
 use crate::sys::inherit::{Inherited, Passed};
 use crate::sys::{limits, random};
 use crate::tls::{Entry, Setup};
+use crate::transfers;
 use crate::worker::{IoOptions, WorkerSlot};
 use confinement::Sandbox;
 use crossbeam_channel::Receiver;
@@ -68,6 +70,7 @@ pub struct Server {
     /// Certificates and keys of the current configuration.
     tls: Arc<Setup>,
     sandbox: Sandbox,
+    log: Log,
 }
 
 impl Server {
@@ -132,6 +135,7 @@ impl Server {
             sources,
             tls,
             sandbox,
+            log,
         };
         let started =
             server.start_workers(&config, &health_states, (&plan, &data), cores, io_options, rows);
@@ -333,6 +337,11 @@ impl Server {
         io_options: IoOptions,
         rows: Vec<Vec<Sockets>>,
     ) -> Result<(), StartError> {
+        let (transfers, orders) = TransferMailbox::new();
+        let (clock, log, loads) = (self.clock, self.log, Arc::clone(self.sources.loads()));
+        let transferring = move || transfers::run(&orders, clock, log, &loads);
+        let thread = self.sandbox.spawn("transfers", Bounds::NoPrograms, transferring);
+        self.threads.push(thread.map_err(StartError::Transfers)?);
         for (number, (sockets, core)) in rows.into_iter().zip(cores.iter().copied()).enumerate() {
             let failed = |error| StartError::Worker(number, error);
             let keeper = self.keeper.clone();
@@ -344,9 +353,9 @@ impl Server {
                 listeners: plan.listeners.clone(),
                 data: data.supplies(),
             };
-            let writer = self.writing.mailbox.clone();
+            let writing = (self.writing.mailbox.clone(), transfers.clone());
             let (slot, mailbox) =
-                WorkerSlot::new(number, assignment, sockets, self.clock, keeper, writer)
+                WorkerSlot::new(number, assignment, sockets, self.clock, keeper, writing)
                     .map_err(failed)?;
             let (ready, begun) = crossbeam_channel::bounded(1);
             let working = move || slot.work(core, io_options, &ready);

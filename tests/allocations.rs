@@ -264,7 +264,7 @@ impl Shell for Worker {
                 self.records += self.page.records.len();
                 self.page.clear();
             }
-            Notice::Failing(_) | Notice::Odd(_) | Notice::Looping { .. } => {}
+            Notice::Failing(_) | Notice::Odd(_) | Notice::Looping { .. } | Notice::Transfer => {}
         }
         true
     }

@@ -19,7 +19,7 @@ mod source;
 #[path = "tidy/wording.rs"]
 mod wording;
 
-use source::{code, mapped, paths, production, production_lines, tokens};
+use source::{code, dependency_names, mapped, paths, production, production_lines, tokens};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -29,7 +29,7 @@ const TREES: [&str; 6] =
     ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
 /// For each room, the rooms or modules of rooms that it may name.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     (
         "admin",
         &["clock", "config", "control", "engine", "figures", "log", "moment", "status", "sys"],
@@ -71,6 +71,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("top", &["clock", "figures", "moment", "status", "sys::signals"]),
     ("topology", &["sys::cpu"]),
     ("traffic", &["clock", "config", "engine::message", "moment", "sys", "tls"]),
+    ("transfers", &["clock", "config", "control", "engine::message", "log", "moment"]),
     ("wheel", &["moment"]),
     ("worker", &["clock", "config", "control", "engine", "moment", "sys", "tls"]),
     (
@@ -90,7 +91,7 @@ const COMBINERS: [&str; 3] = ["chain", "forwarder", "shell"];
 /// `engine/mod.rs`. All leaves may use containers, keys and message views; an exchange carries its
 /// query's upstream selection, caches and pools their own counters; zone names are for caches,
 /// stages, routes and the query log, and the counters include the results of stages.
-const LEAF_EDGES: [(&str, &str); 36] = [
+const LEAF_EDGES: [(&str, &str); 38] = [
     ("*", "heap"),
     ("*", "histogram"),
     ("*", "index"),
@@ -119,6 +120,8 @@ const LEAF_EDGES: [(&str, &str); 36] = [
     ("stages::hosts", "hosts"),
     ("stages::hosts", "zones"),
     ("stages::template", "zones"),
+    ("stages::transfer", "authority"),
+    ("stages::transfer", "zones"),
     ("stages::tsig", "tsig"),
     ("stats", "errors"),
     ("stats", "stages"),
@@ -206,7 +209,7 @@ fn files_do_not_depend_on_each_other_in_circles() {
 
 #[test]
 fn sys_names_only_the_crates_of_the_kernel() {
-    let known = dependencies(&read("Cargo.toml").expect("the manifest is text"));
+    let known = dependency_names(&read("Cargo.toml").expect("the manifest is text"));
     assert!(known.len() > SYS_CRATES.len(), "dependencies not found in Cargo.toml: {known:?}");
     check_rust(|path, text| crate_violations(path, text, &known));
 }
@@ -373,21 +376,6 @@ fn crate_violations(path: &str, text: &str, known: &[String]) -> Vec<String> {
     refused.map(|name| format!("{path}: `sys` may not name the crate `{name}`")).collect()
 }
 
-/// The names of a manifest's dependencies, as spelt in code.
-fn dependencies(manifest: &str) -> Vec<String> {
-    let mut inside = false;
-    let mut names = Vec::new();
-    for line in manifest.lines() {
-        if line.starts_with('[') {
-            inside = line.trim_end().ends_with("dependencies]");
-        } else if inside && line.starts_with(|first: char| first.is_ascii_alphanumeric()) {
-            let name = line.split(['.', '=', ' ']).next().unwrap_or_default();
-            names.push(name.replace('-', "_"));
-        }
-    }
-    names
-}
-
 /// Returns the impure names in a pure room.
 fn purity_violations(path: &str, text: &str) -> Vec<String> {
     let Some(module) = module_of(path) else { return Vec::new() };
@@ -522,8 +510,9 @@ fn refuse(violations: Vec<String>) {
 mod tests {
     use super::{
         LEFTOVERS, LINES_MAX, MACHINE_PATHS, ROOMS, WIDTH_MAX, absolute, crate_violations,
-        dependencies, header_violations, leaf_violations, leftover_violations, length_violations,
-        machine_violations, mapped, purity_violations, room_violations, unsafe_violations,
+        dependency_names, header_violations, leaf_violations, leftover_violations,
+        length_violations, machine_violations, mapped, purity_violations, room_violations,
+        unsafe_violations,
     };
 
     type Check = fn(&str, &str) -> Vec<String>;
@@ -625,7 +614,7 @@ mod tests {
         let manifest = "[package]\nname = \"onward\"\n[dependencies]\nlibc = \"0.2\"\n\
                         clap.workspace = true\n# why\nrand-core = { version = \"1\" }\n\
                         [lints]\nworkspace = true\n[dev-dependencies]\nserde_json = \"1\"\n";
-        let known = dependencies(manifest);
+        let known = dependency_names(manifest);
         assert_eq!(known, ["libc", "clap", "rand_core", "serde_json"]);
         let check = |path, text| crate_violations(path, text, &known);
         assert_eq!(check("src/sys/mmsg.rs", "use rand_core::Rng;").len(), 1);

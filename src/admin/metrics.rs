@@ -53,6 +53,7 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &Loads) -> Vec
     loads::of_sources(&mut all, &loads.states());
     loads::of_zones(&mut all, &loads.zones());
     loads::of_directories(&mut all, &loads.directories());
+    loads::of_transfers(&mut all, loads);
     if let Some(latest) = Snapshot::latest(snapshots) {
         queries::of_configuration(&mut all, &latest.config);
         of_health(&mut all, latest);

@@ -13,7 +13,7 @@ use super::error::DirectiveError;
 use super::served::{self, Key};
 use super::{
     Config, ConfigError, HOSTS_SOURCES_MAX, Host, Name, OwnZones, Reload, Served, ServerBlock,
-    ZonesSource, bind, endpoints, forward, lints, listeners, reload, stages,
+    Stages, ZonesSource, bind, endpoints, forward, lints, listeners, reload, stages,
 };
 use crate::corefile::{self, Block, Corefile, Cursor, DIRECTIVES, Directive, Place, Warning};
 use std::collections::HashMap;
@@ -201,6 +201,18 @@ fn served_zones(keys: &[Served]) -> Vec<Name> {
     zones
 }
 
+/// Checks that each key of `transfer` is one of the server block's `tsig`.
+fn check_transfers(stages: &Stages, place: Option<&Place>) -> Result<(), ConfigError> {
+    let is_known =
+        |name: &Name| stages.tsig.iter().flat_map(|tsig| tsig.keys()).any(|key| key.name == *name);
+    let mut names = stages.transfer.iter().flat_map(|transfer| transfer.keys());
+    let (Some(name), Some(place)) = (names.find(|name| !is_known(name)), place) else {
+        return Ok(());
+    };
+    let message = format!("no key '{name}': add it to 'tsig' of this server block");
+    Err(ConfigError::Value { directive: "transfer", place: place.clone(), message })
+}
+
 /// The server block that `draft` has become. `zone_slots`: the different sources of zones so far;
 /// blocks with the same share one.
 fn finish(
@@ -208,7 +220,8 @@ fn finish(
     share: usize,
     zone_slots: &mut HashMap<Arc<ZonesSource>, usize>,
 ) -> Result<ServerBlock, ConfigError> {
-    let Draft { keys, bind, stages, forwards, .. } = draft;
+    let Draft { keys, bind, stages, places, forwards, .. } = draft;
+    check_transfers(&stages, places.transfer.as_ref())?;
     let served = |key: Key| -> Result<Served, ConfigError> {
         let port = listeners::port(&key)?;
         Ok(Served { zone: key.name, port, protocol: key.protocol })

@@ -56,11 +56,11 @@ pub use stages::{
     Hosts, HostsLine, HostsSource, LoadBalance, Local, LogRule, MatchType, Metadata, NameMatch,
     NameRule, Nat64Prefix, Opcode, Part, Pattern, Plugin, Prefetch, Prometheus, Ready, Required,
     Rewrite, RewriteRule, ServeStale, Stages, StaleMode, TEXT_MAX, Tap, TapTarget, Template,
-    TemplateRecord, Text, Timeouts, Tsig, TsigAlgorithm, TsigKey, Value, View, Written,
-    ZoneDirectory, ZoneFile, ZoneNaming, class_mnemonic,
+    TemplateRecord, Text, Timeouts, Transfer, TransferClients, TransferTarget, Tsig, TsigAlgorithm,
+    TsigKey, Value, View, Written, ZoneDirectory, ZoneFile, ZoneNaming, class_mnemonic,
 };
 pub use tls::{ClientAuth, ClientTls, Pem, Pin, ServerTls};
-pub use zones::{DirectorySource, FileSource, OwnZones, ZonesSource};
+pub use zones::{DirectorySource, FileSource, Notify, OwnZones, Secondary, ZonesSource};
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;

@@ -3,7 +3,8 @@
 //! All stanzas of a block together are one source, so that one look-up finds the longest zone. One
 //! loader reads it.
 
-use super::{Name, Stages, Written, ZoneDirectory};
+use super::{Name, Stages, TransferClients, TransferTarget, TsigKey, Written, ZoneDirectory};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,28 @@ pub struct ZonesSource {
     pub files: Vec<FileSource>,
     /// The directory whose files are zones, too.
     pub directory: Option<DirectorySource>,
+    /// Secondaries of the zones, stanza by stanza.
+    pub notify: Vec<Notify>,
+}
+
+/// Secondaries of some zones, which are notified of changes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Notify {
+    /// Zones at or below these.
+    pub zones: Vec<Name>,
+    /// The secondaries.
+    pub secondaries: Vec<Secondary>,
+    /// Source address of the notifications. `None`: the kernel chooses.
+    pub source: Option<IpAddr>,
+}
+
+/// A server that is notified.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Secondary {
+    /// The address.
+    pub address: SocketAddr,
+    /// The key of notifications.
+    pub key: Option<TsigKey>,
 }
 
 /// A zone and its file.
@@ -58,6 +81,16 @@ pub struct DirectorySource {
     pub written: Written,
 }
 
+impl Secondary {
+    /// The secondary that a client of transfers is, if it is one.
+    fn of(target: &TransferTarget, stages: &Stages) -> Option<Self> {
+        let TransferClients::Secondary(address) = target.clients else { return None };
+        let mut keys = stages.tsig.iter().flat_map(|tsig| tsig.keys());
+        let key = target.key.as_ref().and_then(|name| keys.find(|key| key.name == *name));
+        Some(Self { address, key: key.cloned() })
+    }
+}
+
 impl DirectorySource {
     /// The file at `place` as a source of this zone.
     pub fn file(&self, zone: Name, label: String, place: PathBuf) -> FileSource {
@@ -83,6 +116,20 @@ impl ZonesSource {
         self.files.is_empty() && self.directory.is_none()
     }
 
+    /// The secondaries of a zone, each with the source address of its notifications: those of the
+    /// stanza with the longest zone, of equal ones of the last.
+    pub fn secondaries(&self, zone: &Name) -> impl Iterator<Item = (&Secondary, Option<IpAddr>)> {
+        let longest = |notify: &&Notify| {
+            let above = notify.zones.iter().filter(|above| zone.is_within(above));
+            above.map(|above| above.as_wire().len()).max()
+        };
+        let found = self.notify.iter().filter(|notify| longest(notify).is_some());
+        let found = found.max_by_key(longest);
+        found.into_iter().flat_map(|notify| {
+            notify.secondaries.iter().map(|secondary| (secondary, notify.source))
+        })
+    }
+
     /// The source of these stanzas, in a block that serves `served`.
     pub(super) fn new(stages: &Stages, served: &[Name]) -> Self {
         let entries = stages.file.iter().zip(0..).flat_map(|(file, stanza)| {
@@ -103,6 +150,16 @@ impl ZonesSource {
             reload: auto.reload,
             written: auto.written.clone(),
         });
-        Self { files: entries.collect(), directory }
+        let secondary = |target: &TransferTarget| Secondary::of(target, stages);
+        let notify = stages.transfer.iter().map(|transfer| Notify {
+            zones: transfer.zones.as_deref().unwrap_or(served).to_vec(),
+            secondaries: transfer.to.iter().filter_map(secondary).collect(),
+            source: transfer.source,
+        });
+        let mut notify: Vec<_> = notify.collect();
+        if notify.iter().all(|notify| notify.secondaries.is_empty()) {
+            notify.clear();
+        }
+        Self { files: entries.collect(), directory, notify }
     }
 }

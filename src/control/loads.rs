@@ -4,6 +4,7 @@
 //! keeps. Numbers are those of the last successful load, and counts are since the source first
 //! appeared in a configuration.
 
+use super::transfers::Results;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -132,9 +133,13 @@ impl ZoneLoads {
     }
 }
 
-/// All sources of the configuration.
+/// All sources of the configuration, and what becomes of their zones elsewhere.
 #[derive(Debug, Default)]
-pub struct Loads(Mutex<Sources>);
+pub struct Loads {
+    sources: Mutex<Sources>,
+    transfers: Results,
+    notifies: Results,
+}
 
 #[derive(Debug, Default)]
 struct Sources {
@@ -143,33 +148,43 @@ struct Sources {
 }
 
 impl Loads {
+    /// Returns the counters of transfers to clients.
+    pub fn transfers(&self) -> &Results {
+        &self.transfers
+    }
+
+    /// Returns the counters of notifications of secondaries.
+    pub fn notifies(&self) -> &Results {
+        &self.notifies
+    }
+
     /// Replaces the sources: hosts files, and zones of server blocks.
     pub fn reload(&self, hosts: Vec<Arc<Load>>, zones: Vec<Arc<ZoneLoads>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Sources { hosts, zones };
+        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = Sources { hosts, zones };
     }
 
     /// Returns the state of each hosts file.
     pub fn states(&self) -> Vec<LoadState> {
-        let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let loads = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         loads.hosts.iter().map(|load| load.state()).collect()
     }
 
     /// Returns the state of each zone.
     pub fn zones(&self) -> Vec<ZoneState> {
-        let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let loads = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         loads.zones.iter().flat_map(|zones| zones.states()).collect()
     }
 
     /// Returns the state of each directory with zone files.
     pub fn directories(&self) -> Vec<DirectoryState> {
-        let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let loads = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         loads.zones.iter().filter_map(|zones| zones.directory()).collect()
     }
 
     /// Returns the states of the zones of a source, by its number among those of zones, and of its
     /// directory. Both are empty before the first load.
     pub fn of_zones(&self, slot: usize) -> (Vec<ZoneState>, Option<DirectoryState>) {
-        let loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let loads = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let zones = loads.zones.get(slot);
         zones.map_or_else(Default::default, |zones| (zones.states(), zones.directory()))
     }

@@ -30,6 +30,7 @@ mod replies;
 mod responses;
 mod rewriting;
 mod signing;
+mod transfers;
 mod watch;
 
 pub use arrivals::{AHEAD_MAX, Arrival, Arrivals};
@@ -43,6 +44,7 @@ use parts::hasher_of;
 pub use recipient::{TCP_MESSAGE_MAX, TCP_REPLY_SPARE};
 use responses::HeldBack;
 use rewriting::Rewriting;
+pub use transfers::Transfer;
 pub use watch::Watch;
 
 use super::chain::Chain;
@@ -172,6 +174,8 @@ pub struct Forwarder {
     loops: Loops,
     rewriting: Rewriting,
     parked: parked::Table,
+    /// Transfers that the shell is to hand on.
+    transfers: Vec<Transfer>,
     /// Upstreams at which attempts fail, for the keeper to probe.
     failing: Vec<usize>,
     /// Kinds of notices that are skipped until the end of this round.
@@ -231,6 +235,7 @@ impl Forwarder {
             loops: Loops::default(),
             rewriting: Rewriting::default(),
             parked: parked::Table::default(),
+            transfers: Vec::new(),
             failing,
             skipped: Skipped::default(),
             remarks: Vec::with_capacity(edns::REMARKS_MAX),

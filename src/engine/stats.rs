@@ -437,7 +437,9 @@ impl StageCounts {
     pub fn count(&mut self, step: Step) -> Step {
         *match step {
             Step::Continue | Step::Park => &mut self.passed,
-            Step::Replied(_) | Step::Open(_) | Step::Later(..) => &mut self.answered,
+            Step::Replied(_) | Step::Open(_) | Step::Later(..) | Step::Transfer => {
+                &mut self.answered
+            }
             Step::Refused(..) => &mut self.refused,
             Step::Dropped => &mut self.dropped,
         } += 1;

@@ -43,6 +43,8 @@ pub enum StartError {
     Zone(String),
     /// The writer could not be started.
     Writer(io::Error),
+    /// The thread of zone transfers could not be started.
+    Transfers(io::Error),
     /// The admin could not be started.
     Admin(io::Error),
 }
@@ -111,6 +113,9 @@ impl fmt::Display for StartError {
             }
             Self::Zone(error) => write!(f, "{error}"),
             Self::Writer(error) => write!(f, "cannot start the log writer thread: {error}"),
+            Self::Transfers(error) => {
+                write!(f, "cannot start the thread of zone transfers: {error}")
+            }
             Self::Admin(error) => {
                 write!(f, "cannot start the HTTP thread: {error}; raise the limit of open files")
             }

@@ -10,7 +10,7 @@ use super::StartError;
 use super::confinement::Sandbox;
 use crate::clock::Clock;
 use crate::config::{Config, HostsSource, ZonesSource};
-use crate::control::{Load, Loads, Mailbox, Supply, ZoneLoads};
+use crate::control::{Load, Loads, Mailbox, Results, Supply, ZoneLoads};
 use crate::engine::data::Contents;
 use crate::loader::{First, Loader, Serve};
 use crate::log::{Event, Level, Log};
@@ -83,6 +83,8 @@ pub(super) struct Loaders {
     sources: Vec<Source>,
     /// Number of the next source.
     next: Arc<AtomicU64>,
+    /// Counters of notifications.
+    notifies: Results,
 }
 
 /// The sources of a configuration, in the order of their slots.
@@ -123,8 +125,10 @@ impl Sources {
     /// Creates an empty set.
     pub(super) fn new(clock: Clock, log: Log, sandbox: Sandbox) -> Self {
         let (sources, next) = (Vec::new(), Arc::default());
-        let loaders = Loaders { clock, log, sandbox, sources, next };
-        Self { loaders, loads: Arc::default() }
+        let loads = Arc::<Loads>::default();
+        let notifies = loads.notifies().clone();
+        let loaders = Loaders { clock, log, sandbox, sources, next, notifies };
+        Self { loaders, loads }
     }
 
     /// Returns the loaders at work.
@@ -235,7 +239,8 @@ impl Loaders {
                 Loader::hosts(number, Arc::clone(source), Arc::clone(load), self.log)
             }
             What::Zones(source, loads) => {
-                Loader::zones(number, Arc::clone(source), Arc::clone(loads), self.log)
+                let telling = (self.notifies.clone(), self.log);
+                Loader::zones(number, Arc::clone(source), Arc::clone(loads), telling)
             }
         };
         let loader = loader.map_err(StartError::Loader)?;

@@ -11,12 +11,14 @@ use super::handshake_budget::HandshakeBudget;
 use super::tcp::{Progress, TcpConnection};
 use super::token::Token;
 use crate::clock::Clock;
+use crate::control::{PartEnd, TransferPart};
 use crate::engine::errors::{Fault, TlsFault};
 use crate::engine::forwarder::TCP_MESSAGE_MAX;
 use crate::engine::key::ConnectionKey;
 use crate::engine::{Client, Forwarder};
 use crate::moment::Moment;
 use crate::tls::Session;
+use crossbeam_channel::Sender;
 use mio::net::TcpListener;
 use mio::{Interest, Registry};
 use std::collections::VecDeque;
@@ -40,6 +42,8 @@ struct Slot {
     queued: bool,
     /// The client has reached its limit of outstanding queries; reading continues after an answer.
     paused: bool,
+    /// Notifies the thread that writes a zone transfer for the client: there is room for more.
+    transfer: Option<Sender<()>>,
     /// Time when it was accepted, if its handshake is not complete.
     shaking_since: Option<Moment>,
 }
@@ -144,6 +148,7 @@ impl ClientConnections {
                 self.slots.resize_with(key.index() + 1, || None);
             }
             self.slots[key.index()] = Some(Slot {
+                transfer: None,
                 key,
                 listener,
                 peer,
@@ -305,6 +310,49 @@ impl ClientConnections {
         true
     }
 
+    /// Begins a zone transfer on the connection. `more` is told each time when the client has read
+    /// what was sent. False if the connection is gone, or has another transfer.
+    pub(super) fn begin_transfer(&mut self, key: ConnectionKey, more: Sender<()>) -> bool {
+        let Some(slot) = slot(&mut self.slots, key) else { return false };
+        if slot.transfer.is_some() {
+            return false;
+        }
+        slot.transfer = Some(more);
+        true
+    }
+
+    /// Writes the only message of a zone transfer that was refused before it began.
+    pub(super) fn refuse_transfer(&mut self, part: TransferPart, engine: &mut Forwarder) {
+        let key = part.connection;
+        self.take_part(TransferPart { end: PartEnd::Open, ..part }, engine);
+        engine.end_transfer(key);
+    }
+
+    /// Takes messages of a zone transfer.
+    pub(super) fn take_part(&mut self, part: TransferPart, engine: &mut Forwarder) {
+        let TransferPart { connection: key, messages, end } = part;
+        for message in messages {
+            let len = message.len();
+            let write = |_: &mut Forwarder, room: &mut [u8]| {
+                room[..len].copy_from_slice(&message);
+                len
+            };
+            if !self.answer(key, engine, len, write) {
+                return;
+            }
+        }
+        match end {
+            PartEnd::Open => {}
+            PartEnd::Last => {
+                if let Some(slot) = slot(&mut self.slots, key) {
+                    slot.transfer = None;
+                    engine.end_transfer(key);
+                }
+            }
+            PartEnd::Cut => self.close(key, engine),
+        }
+    }
+
     /// Writes the queued answers of connections that changed in this turn, and closes connections
     /// that are done.
     pub(super) fn flush(&mut self, now: Moment, engine: &mut Forwarder) {
@@ -316,6 +364,10 @@ impl ClientConnections {
             }
             let drained = slot.connection.is_drained();
             if drained {
+                if let Some(more) = &slot.transfer {
+                    // One that was told before has not looked yet.
+                    let _ = more.try_send(());
+                }
                 engine.clients.is_read(now, key);
             } else {
                 engine.clients.begins_answer(now, key);

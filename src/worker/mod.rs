@@ -25,7 +25,7 @@ pub use turn::{Memory, measure};
 use crate::clock::Clock;
 use crate::control::snapshot::LoopStats;
 use crate::control::{
-    Assignment, KeeperMailbox, Mailbox, Sockets, ToKeeper, ToWorker, WriterMailbox,
+    Assignment, KeeperMailbox, Mailbox, Sockets, ToKeeper, ToWorker, TransferMailbox, WriterMailbox,
 };
 use crate::engine::Forwarder;
 use crate::engine::errors::Fault;
@@ -111,6 +111,9 @@ pub struct WorkerSlot {
     mail: Receiver<ToWorker>,
     keeper: KeeperMailbox,
     writer: WriterMailbox,
+    transfers: TransferMailbox,
+    /// The mailbox of the worker, for threads that send it something.
+    mailbox: Mailbox,
     pages: Pages,
     draining: bool,
     core: Option<usize>,
@@ -133,7 +136,7 @@ impl WorkerSlot {
         sockets: Vec<Sockets>,
         clock: Clock,
         keeper: KeeperMailbox,
-        writer: WriterMailbox,
+        (writer, transfers): (WriterMailbox, TransferMailbox),
     ) -> io::Result<(Self, Mailbox)> {
         let poll = Poll::new()?;
         let mut listeners: Vec<_> = assignment.listeners.iter().map(|_| None).collect();
@@ -155,6 +158,8 @@ impl WorkerSlot {
             mail,
             keeper,
             writer,
+            transfers,
+            mailbox: mailbox.clone(),
             pages,
             draining: false,
             core: None,
@@ -252,7 +257,8 @@ mod tests {
     use crate::clock::Clock;
     use crate::config::{Config, Host};
     use crate::control::{
-        Assignment, KeeperMail, KeeperMailbox, Reload, ToKeeper, ToWorker, WriterMailbox,
+        Assignment, KeeperMail, KeeperMailbox, Reload, ToKeeper, ToWorker, TransferMailbox,
+        WriterMailbox,
     };
     use crate::engine::forwarder::Parts;
     use crate::engine::health::HealthStates;
@@ -301,8 +307,9 @@ mod tests {
         };
         let sockets = vec![(0, Some(listener), acceptor)];
         let (writer, _records) = WriterMailbox::new(1);
+        let writing = (writer, TransferMailbox::new().0);
         let (slot, mailbox) =
-            WorkerSlot::new(3, assignment.clone(), sockets, Clock::start(), keeper, writer)
+            WorkerSlot::new(3, assignment.clone(), sockets, Clock::start(), keeper, writing)
                 .unwrap();
         let (ready, begun) = crossbeam_channel::bounded(1);
         let thread = std::thread::spawn(move || slot.work(None, IoOptions::default(), &ready));

@@ -8,9 +8,10 @@ use super::fault_of;
 use super::tcp::send_messages;
 use super::turn::{EventLoop, WAKES_MAX};
 use super::upstream::Socket;
-use crate::control::ToKeeper;
 use crate::control::snapshot::LoopStats;
+use crate::control::{PartEnd, ToKeeper, TransferOrder, TransferPart};
 use crate::engine::errors::{Fault, Operation};
+use crate::engine::message::reply::ERROR_LEN_MAX;
 use crate::engine::shell::{self, Buffers, Shell};
 use crate::engine::stats::DropReason;
 use crate::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
@@ -27,6 +28,29 @@ impl EventLoop<'_> {
         self.wakes_left = WAKES_MAX;
         self.notices_left = !shell::settle(self, now);
         self.report_lost_errors();
+    }
+}
+
+impl EventLoop<'_> {
+    /// Hands the next transfer on to the thread that writes it. False if that has no room now.
+    fn hand_transfer_on(&mut self) -> bool {
+        if self.slot.transfers.is_full() {
+            return false;
+        }
+        let Some(transfer) = self.engine.next_transfer() else { return true };
+        let (more, reading) = crossbeam_channel::bounded(1);
+        let connection = transfer.connection;
+        if !self.replies.connections.begin_transfer(connection, more) {
+            let mut out = vec![0; ERROR_LEN_MAX];
+            let len = transfer.refuse(&mut out);
+            out.truncate(len);
+            let part = TransferPart { connection, messages: vec![out], end: PartEnd::Last };
+            self.replies.connections.refuse_transfer(part, &mut self.engine);
+            return true;
+        }
+        let worker = self.slot.mailbox.clone();
+        self.slot.transfers.send(TransferOrder { transfer, worker, more: reading });
+        true
     }
 }
 
@@ -106,6 +130,7 @@ impl Shell for EventLoop<'_> {
         let message = match *notice {
             Notice::Error(error) => return self.report_error(error),
             Notice::Page => return self.report_page(now),
+            Notice::Transfer => return self.hand_transfer_on(),
             Notice::Failing(upstream) => ToKeeper::Failed { upstream },
             Notice::Odd(remark) => ToKeeper::Odd(remark),
             Notice::Looping { block, peer } => {

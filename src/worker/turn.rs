@@ -259,6 +259,9 @@ impl<'a> EventLoop<'a> {
                 }
                 ToWorker::Report { to, forget } => drop(to.try_send(self.report(now, forget))),
                 ToWorker::Data { source, contents } => self.take_data(source, contents),
+                ToWorker::Transfer(part) => {
+                    self.replies.connections.take_part(part, &mut self.engine);
+                }
                 ToWorker::Reload(reload) => self.reload(now, *reload),
                 ToWorker::Drain => self.begin_drain(now),
             }

@@ -37,6 +37,7 @@ mod pages;
 mod process;
 mod real_servers;
 mod top;
+mod transfer;
 mod tsig;
 mod tuning;
 #[path = "../common/until.rs"]

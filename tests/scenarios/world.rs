@@ -111,7 +111,11 @@ impl Shell for World {
             Notice::Failing(upstream) => self.keeper.on_failed_exchange(now, upstream),
             Notice::Wake { sweep, at } => self.keeper.wake(sweep, at),
             // Scenarios do not cover logs.
-            Notice::Odd(_) | Notice::Looping { .. } | Notice::Error(_) | Notice::Page => {}
+            Notice::Odd(_)
+            | Notice::Looping { .. }
+            | Notice::Error(_)
+            | Notice::Transfer
+            | Notice::Page => {}
         }
         true
     }

@@ -95,7 +95,11 @@ impl Shell for Turn<'_> {
             Notice::Failing(upstream) => Event::Failed { upstream },
             Notice::Wake { sweep, at } => Event::Wake { worker, sweep, at },
             // Ignored in the simulation.
-            Notice::Odd(_) | Notice::Looping { .. } | Notice::Error(_) | Notice::Page => {
+            Notice::Odd(_)
+            | Notice::Looping { .. }
+            | Notice::Error(_)
+            | Notice::Transfer
+            | Notice::Page => {
                 return true;
             }
         };

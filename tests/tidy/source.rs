@@ -248,6 +248,21 @@ pub(crate) fn mapped(map: &str) -> Vec<String> {
     files
 }
 
+/// The names of a manifest's dependencies, as spelt in code.
+pub(crate) fn dependency_names(manifest: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut names = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line.trim_end().ends_with("dependencies]");
+        } else if inside && line.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+            let name = line.split(['.', '=', ' ']).next().unwrap_or_default();
+            names.push(name.replace('-', "_"));
+        }
+    }
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::{code, paths, production, production_lines};

@@ -5,7 +5,7 @@
 //! same.
 
 use crate::admin::exposition::Exposition;
-use crate::control::{DirectoryState, LoadState, ZoneState};
+use crate::control::{DirectoryState, LoadState, Loads, Results, ZoneState};
 
 /// Maximum number of zones with their own series; the others are added up.
 const ZONES_MAX: usize = 1_000;
@@ -73,9 +73,25 @@ pub(super) fn of_directories(all: &mut Exposition, directories: &[DirectoryState
     }
 }
 
+/// Transfers of zones and notifications of secondaries.
+pub(super) fn of_transfers(all: &mut Exposition, loads: &Loads) {
+    let help = "Zone transfers to clients, by result.";
+    of_results(all, "onward_zone_transfers_total", help, loads.transfers());
+    let help = "Notifications of secondaries, by result.";
+    of_results(all, "onward_notifies_total", help, loads.notifies());
+}
+
+fn of_results(all: &mut Exposition, name: &'static str, help: &'static str, results: &Results) {
+    for (number, ((zone, result), count)) in results.all().into_iter().enumerate() {
+        let zone = if number < ZONES_MAX { &*zone } else { OTHERS };
+        let labels = [("zone", zone), ("direction", "out"), ("result", result)];
+        all.counter(name, help, &labels, count as f64);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{ZONES_MAX, of_directories, of_sources, of_zones};
+    use super::{ZONES_MAX, of_directories, of_sources, of_transfers, of_zones};
     use crate::admin::exposition::Exposition;
     use crate::control::{DirectoryState, Load, Loads, ZoneState};
     use std::sync::Arc;
@@ -121,6 +137,23 @@ mod tests {
             "onward_auto_zones{directory=\"zones\"} 3",
             "onward_auto_searches_total{directory=\"zones\",result=\"done\"} 2",
             "onward_auto_searches_total{directory=\"zones\",result=\"failed\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn transfers_and_notifications_are_counted_by_zone() {
+        let loads = Loads::default();
+        loads.transfers().count("a.".into(), "done");
+        loads.transfers().count("a.".into(), "done");
+        loads.notifies().count("a.".into(), "timeout");
+        let mut all = Exposition::default();
+        of_transfers(&mut all, &loads);
+        let text = String::from_utf8(all.text()).unwrap();
+        for line in [
+            "onward_zone_transfers_total{zone=\"a.\",direction=\"out\",result=\"done\"} 2",
+            "onward_notifies_total{zone=\"a.\",direction=\"out\",result=\"timeout\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

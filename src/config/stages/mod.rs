@@ -40,6 +40,7 @@ mod status;
 mod template;
 mod timeouts;
 mod tls;
+mod transfer;
 mod tsig;
 pub mod view;
 mod whoami;
@@ -113,6 +114,8 @@ macro_rules! order {
             "minimal" minimal: bool, answers => minimal::Minimal;
             /// Answers that are written from the query, in the order written.
             "template" template: Vec<Template>, answers => template::Templates;
+            /// Clients of zone transfers, in the order written.
+            "transfer" transfer: Vec<Transfer>, answers => transfer::Transfers;
             /// Names and addresses of a hosts file are answered here.
             "hosts" hosts: Option<Hosts>, answers => hosts::Hosts;
             /// Zones of zone files are answered here, in the order written.
@@ -159,6 +162,7 @@ pub use template::{
     class_mnemonic,
 };
 pub use timeouts::Timeouts;
+pub use transfer::{Transfer, TransferClients, TransferTarget};
 pub use tsig::{Opcode, Required, Tsig, TsigAlgorithm, TsigKey};
 pub use view::View;
 

@@ -44,7 +44,7 @@ impl Tsig {
 /// A key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TsigKey {
-    /// Its name.
+    /// The name.
     pub name: Name,
     /// The secret.
     pub secret: Box<[u8]>,
@@ -69,7 +69,7 @@ pub enum TsigAlgorithm {
     Sha1,
     /// Rarely in use.
     Sha224,
-    /// What everybody has.
+    /// The usual one.
     Sha256,
     /// Longer.
     Sha384,
@@ -106,7 +106,7 @@ pub enum Required<T> {
     None,
     /// All.
     All,
-    /// These.
+    /// Messages of these kinds.
     These(Vec<T>),
 }
 

@@ -11,6 +11,7 @@ pub mod answer;
 mod build;
 mod proof;
 pub mod table;
+pub mod train;
 mod walk;
 
 pub use build::{Builder, Built, Refused};
@@ -76,6 +77,12 @@ impl Zone {
             .reduce(|one, other| if one.wrapping_sub(other) as i32 > 0 { one } else { other })
     }
 
+    /// TTL and data of the SOA.
+    pub fn soa(&self) -> Option<(u32, &[u8])> {
+        let set = self.top().set(rtype::SOA)?;
+        Some((set.ttl, set.data().next()?))
+    }
+
     /// Returns true if both were built from the same records.
     pub fn is_same(&self, other: &Self) -> bool {
         (self.digest, self.serial, self.records, self.arena.len())
@@ -138,6 +145,12 @@ impl<'z> Node<'z> {
     /// The name without the apex.
     fn name(&self) -> &'z [u8] {
         &self.bytes[NODE_HEAD..NODE_HEAD + usize::from(self.bytes[3])]
+    }
+
+    /// Bytes of the node.
+    fn len(&self) -> usize {
+        let sets: usize = self.sets().map(|set| SET_HEAD + set.records.len()).sum();
+        NODE_HEAD + usize::from(self.bytes[3]) + sets
     }
 
     /// Returns true if the node has no records (an empty non-terminal).

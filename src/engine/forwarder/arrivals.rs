@@ -10,7 +10,7 @@ use crate::engine::cache::{Cache, Key};
 use crate::engine::exchange::Client;
 use crate::engine::key::ConnectionId;
 use crate::engine::message::query::{Asked, Query, Rejection};
-use crate::engine::message::{self, Question, Rcode, flags};
+use crate::engine::message::{self, Question, Rcode, flags, rtype};
 use crate::engine::routes::ZoneMatch;
 use crate::engine::views::Facts;
 use crate::engine::zones::LowercaseName;
@@ -138,9 +138,13 @@ impl Forwarder {
         let zone_match = self.routes.zone_match(client.listener, name, rtype, class, facts);
         let takes = |block: usize| {
             let chain = &self.chains[block];
-            chain.settings.transfers
+            let is_answered = chain.settings.transfers
                 && chain.rules.is_none()
-                && self.routes.stanza_in(block, &arrival.name).is_none()
+                && rtype == rtype::AXFR
+                && self.routes.stanza_in(block, &arrival.name).is_none();
+            let table = chain.settings.own_zones.filter(|_| chain.settings.zone_transfers);
+            let table = table.map(|slot| self.data.zones(slot));
+            is_answered || table.is_some_and(|zones| zones.longest(&arrival.name).is_some())
         };
         if zone_match.block().is_some_and(takes) {
             query.asked = self.asked_by(&client, query.asked);

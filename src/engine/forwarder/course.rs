@@ -42,6 +42,8 @@ pub(super) enum Course {
     Refused(Rcode, Option<ExtendedError>, Option<usize>),
     /// The reply is the error that the query failed in this server block.
     Failed(Rcode, Reason, usize),
+    /// The client gets a zone.
+    Transfer,
     /// There is no reply.
     Dropped,
 }

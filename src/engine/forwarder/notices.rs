@@ -41,6 +41,9 @@ pub enum Notice {
     },
     /// A query failed in a server block with `errors`: the writer logs it.
     Error(QueryError),
+    /// A client may have a zone: the shell passes [`Forwarder::next_transfer`] to the thread of
+    /// transfers.
+    Transfer,
     /// The journal's page is due: the shell passes it to the writer ([`Forwarder::swap_page`]).
     Page,
 }
@@ -53,6 +56,7 @@ pub(super) struct Skipped {
     looping: bool,
     wakes: bool,
     page: bool,
+    transfers: bool,
 }
 
 impl Forwarder {
@@ -83,6 +87,9 @@ impl Forwarder {
         if !self.skipped.odd && !self.remarks.is_empty() {
             // The queue is short, and the order is kept.
             return Some(Notice::Odd(self.remarks.remove(0)));
+        }
+        if !self.skipped.transfers && !self.transfers.is_empty() {
+            return Some(Notice::Transfer);
         }
         if !self.skipped.looping
             && let Some((block, peer)) = self.loops.next_found()
@@ -115,6 +122,7 @@ impl Forwarder {
                 self.skipped.odd = true;
                 self.remark(remark);
             }
+            Notice::Transfer => self.skipped.transfers = true,
             Notice::Looping { block, peer } => {
                 self.skipped.looping = true;
                 self.loops.put_back(block, peer);

@@ -14,7 +14,7 @@ use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Shown, Spelling, Waiter};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
-use crate::engine::message::{Rcode, flags, reply};
+use crate::engine::message::{Rcode, flags, reply, rtype};
 use crate::engine::routes::ZoneMatch;
 use crate::engine::stages::Step;
 use crate::engine::stats::DropReason;
@@ -108,6 +108,11 @@ impl Forwarder {
             return None;
         }
         let Some((len, answered)) = self.write_course(query, course, out) else {
+            if matches!(course, Course::Transfer) {
+                let len = self.count_transfer(client, query, zone_match.label_set, out);
+                self.journal_end(now, zone_match.block(), client, packet, what, Some(&out[..len]));
+                return None;
+            }
             self.count_outcome(zone_match.label_set, &CountedReply::unanswered(client.transport()));
             self.journal_end(now, zone_match.block(), client, packet, what, None);
             return None;
@@ -128,7 +133,7 @@ impl Forwarder {
     ) -> Option<(usize, bool)> {
         let (asked, question) = (&query.asked, query.question_bytes());
         Some(match course {
-            Course::Waits | Course::Dropped => return None,
+            Course::Waits | Course::Transfer | Course::Dropped => return None,
             // Replies to subqueries are not delayed.
             Course::Replied(len) | Course::Later(len, _) => (len, true),
             Course::Refused(rcode, why, block) => {
@@ -236,6 +241,10 @@ impl Forwarder {
         out: &mut [u8],
     ) -> Course {
         match self.chains[scope.block].rules.clone() {
+            // Of a zone there is no other version under other names.
+            Some(_) if matches!(query.question.rtype, rtype::AXFR | rtype::IXFR) => {
+                self.serve_on(now, query, name, scope, out)
+            }
             Some(rules) => self.serve_rewritten(now, query, name, (scope, &rules), out),
             None => self.serve_on(now, query, name, scope, out),
         }
@@ -278,6 +287,7 @@ impl Forwarder {
                 Course::Later(usize::from(len), Duration::from_micros(micros.into()))
             }
             Step::Open(len) => self.follow(now, query, scope, len, out),
+            Step::Transfer => self.note_transfer(query, scope),
             Step::Refused(rcode, why) => Course::Refused(rcode, why, Some(scope.block)),
             Step::Continue | Step::Park | Step::Dropped => {
                 let asker = scope.original.and_then(|original| original.asker);

@@ -242,7 +242,7 @@ impl Forwarder {
             }
             Course::Refused(rcode, why, block) => (rcode, why, block),
             Course::Failed(rcode, reason, block) => (rcode, reason.extended(), Some(block)),
-            Course::Waits | Course::Dropped => return course,
+            Course::Waits | Course::Transfer | Course::Dropped => return course,
         };
         let Rewriting { way, texts, .. } = &mut self.rewriting;
         let code = rcode as u16;

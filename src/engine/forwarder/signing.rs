@@ -12,7 +12,7 @@ use super::recipient::limit;
 use crate::engine::exchange::Client;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::name::{WireName, WireQuestion};
-use crate::engine::message::query::{Asked, Rejection};
+use crate::engine::message::query::{Asked, Rejection, SignedBy};
 use crate::engine::message::reply::Finish;
 use crate::engine::message::{HEADER_LEN, Question, Rcode, flags};
 use crate::engine::tsig::{self, Failure, Keys, Malformed, Signature, Signer, TsigError};
@@ -108,7 +108,9 @@ impl Forwarder {
         self.stats.tsig[VERIFIED] += 1;
         let mut stripped = self.rewriting.borrow_buffer();
         let len = signature.strip(packet, asked.id, &mut stripped);
-        let done = self.serve_signed(now, client, (packet, &stripped[..len]), signer, out);
+        let number = keys.key(signature.key.as_bytes()).map_or(0, |(number, _)| number);
+        let signed = (signer, number);
+        let done = self.serve_signed(now, client, (packet, &stripped[..len]), signed, out);
         self.rewriting.give_back(stripped);
         done
     }
@@ -120,7 +122,7 @@ impl Forwarder {
         now: Moment,
         client: &Client,
         (packet, stripped): (&[u8], &[u8]),
-        signer: Signer,
+        (signer, number): (Signer, u32),
         out: &mut [u8],
     ) -> Option<usize> {
         let mut arrival = Arrival::NONE;
@@ -128,7 +130,7 @@ impl Forwarder {
         let Arrival { query, name, zone_match, .. } = &mut arrival;
         let (asked, len) = match query {
             Ok(query) => {
-                query.is_signed = true;
+                query.signed_by = SignedBy::Key(number);
                 let Question { rtype, class, .. } = query.question;
                 let asking = WireQuestion { name: WireName::new(query.name()), rtype, class };
                 let original = Original {

@@ -102,8 +102,19 @@ pub struct Query<'a> {
     /// The options are part of the cache key: an answer is cached for queries with the same ones.
     /// False for a client-subnet option of the client's.
     is_keyed: bool,
-    /// The query had a valid signature, which was removed, or comes from this server itself.
-    pub is_signed: bool,
+    /// Signer of the query, whose signature was verified and removed.
+    pub signed_by: SignedBy,
+}
+
+/// Signer of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedBy {
+    /// There was no signature.
+    Nobody,
+    /// The server itself, which asks.
+    Server,
+    /// The holder of the key with this number among those of the server block.
+    Key(u32),
 }
 
 /// Reason why a packet cannot be forwarded.
@@ -141,7 +152,7 @@ impl<'a> Query<'a> {
     /// The same for a server block that answers zone transfers itself.
     ///
     /// # Errors
-    /// As [`Query::parse`], except for AXFR.
+    /// As [`Query::parse`], except for AXFR and IXFR.
     pub fn parse_transfer(packet: &'a [u8], truncated: bool) -> Result<Self, Rejection> {
         Self::parse_as::<true>(packet, truncated)
     }
@@ -186,7 +197,7 @@ impl<'a> Query<'a> {
         if extras.signed {
             return Err(refuse(Rcode::Refused, asked, Some(question)));
         }
-        if question.rtype == rtype::IXFR || (question.rtype == rtype::AXFR && !TRANSFERS) {
+        if matches!(question.rtype, rtype::IXFR | rtype::AXFR) && !TRANSFERS {
             return Err(refuse(Rcode::NotImp, asked, Some(question)));
         }
         let size = packet.len() as u16;
@@ -197,7 +208,7 @@ impl<'a> Query<'a> {
             question,
             options: extras.subnet,
             is_keyed: false,
-            is_signed: false,
+            signed_by: SignedBy::Nobody,
         })
     }
 
@@ -234,7 +245,15 @@ impl<'a> Query<'a> {
         let question = put_question(head, asking);
         let packet = &head[..question.end()];
         let size = packet.len() as u16;
-        Query { packet, size, asked, question, options: subnet, is_keyed: false, is_signed: true }
+        Query {
+            packet,
+            size,
+            asked,
+            question,
+            options: subnet,
+            is_keyed: false,
+            signed_by: SignedBy::Server,
+        }
     }
 
     /// The same query with other options for the upstream, at most [`OPTIONS_LEN_MAX`] bytes.

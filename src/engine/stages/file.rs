@@ -3,7 +3,8 @@
 //! All zones of the server block are in one table, so that the longest one is found whatever its
 //! stanza. The cache is asked before, as in the reference, and never stores an answer of this
 //! stage. Names that do not exist fall through if their stanza says so; the forwarder follows an
-//! alias that leaves the zones. Zone transfers are refused.
+//! alias that leaves the zones. Zone transfers that
+//! `transfer` does not grant are refused.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;

@@ -69,6 +69,7 @@ pub mod loops;
 pub mod minimal;
 pub mod nsid;
 pub mod template;
+pub mod transfer;
 pub mod tsig;
 pub mod whoami;
 
@@ -125,6 +126,8 @@ pub enum Step {
     Open(usize),
     /// The query continues to the next stage, and this stage gets the reply before the client.
     Park,
+    /// The client gets the whole zone that it asks for.
+    Transfer,
     /// A reply of this length is written; it is sent after this number of microseconds.
     Later(u16, u32),
     /// The client gets this error.
@@ -155,6 +158,8 @@ pub struct Settings {
     pub find_loops: Option<Name>,
     /// Zone transfers are passed to the stages, unless they would be forwarded.
     pub transfers: bool,
+    /// A stage grants or refuses transfers of own zones.
+    pub zone_transfers: bool,
     /// Slot of the zones that this block serves.
     pub own_zones: Option<usize>,
     /// Keys of signed messages.
@@ -176,6 +181,7 @@ impl Settings {
             dns64: None,
             find_loops: None,
             transfers: false,
+            zone_transfers: false,
             own_zones: None,
             tsig: None,
         }

@@ -7,6 +7,7 @@
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{Opcode, RecordType, Required, ServerBlock};
 use crate::engine::message::Rcode;
+use crate::engine::message::query::SignedBy;
 use crate::engine::tsig::Keys;
 use ahash::RandomState;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ impl Stage for Signed {
 
     fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
         let query = &context.query;
-        let refused = !query.is_signed
+        let refused = query.signed_by == SignedBy::Nobody
             && self.required.contains(&RecordType(query.question.rtype))
             && self.keys.covers(context.name);
         refused.then_some(Step::Refused(Rcode::Refused, None))

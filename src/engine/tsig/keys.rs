@@ -49,7 +49,8 @@ impl Failure {
 /// The keys of a server block.
 pub struct Keys {
     zones: Zones<()>,
-    keys: HashMap<Box<[u8]>, Arc<TsigKey>>,
+    /// By name, each with its number.
+    keys: HashMap<Box<[u8]>, (u32, Arc<TsigKey>)>,
     require_opcode: Required<Opcode>,
 }
 
@@ -57,9 +58,9 @@ impl Keys {
     /// The keys of `block`, if it has `tsig`. `hasher` is keyed.
     pub fn new(block: &ServerBlock, hasher: &RandomState) -> Option<Self> {
         let tsig = block.stages.tsig.as_ref()?;
-        let keys = tsig.keys().map(|key| {
+        let keys = tsig.keys().zip(0..).map(|(key, number)| {
             let name = lower(key.name.as_wire());
-            (name.as_bytes().into(), Arc::new(key.clone()))
+            (name.as_bytes().into(), (number, Arc::new(key.clone())))
         });
         let zones = match &tsig.zones {
             Some(zones) => Zones::new(hasher.clone(), zones.iter().map(|zone| (zone, ()))),
@@ -79,9 +80,9 @@ impl Keys {
         self.require_opcode.contains(&Opcode(opcode as u8))
     }
 
-    /// Returns the key with this name.
-    pub fn key(&self, name: &[u8]) -> Option<&Arc<TsigKey>> {
-        self.keys.get(name)
+    /// Returns the key with this name, which is in lower case, and its number.
+    pub fn key(&self, name: &[u8]) -> Option<(u32, &Arc<TsigKey>)> {
+        self.keys.get(name).map(|(number, key)| (*number, key))
     }
 
     /// Verifies the signature of a request at `now`, in seconds since 1970. Returns the signer of
@@ -99,8 +100,8 @@ impl Keys {
             let Signature { key, algorithm, time, fudge, .. } = *signature;
             Some(Box::new(Failure { error, signer, key, algorithm, time, fudge }))
         };
-        let (Some(key), Some(algorithm)) =
-            (self.keys.get(signature.key.as_bytes()), signature.algorithm())
+        let (Some((_, key)), Some(algorithm)) =
+            (self.key(signature.key.as_bytes()), signature.algorithm())
         else {
             return Err(fail(TsigError::BadKey, None));
         };

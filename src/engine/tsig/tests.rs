@@ -23,7 +23,7 @@ fn keys() -> Keys {
 }
 
 fn key(name: &[u8]) -> Arc<TsigKey> {
-    Arc::clone(keys().key(name).unwrap())
+    Arc::clone(keys().key(name).unwrap().1)
 }
 
 /// A query for `x A` with room for a signature, and its length.

@@ -6,7 +6,7 @@
 use super::{EventLoop, TcpConnection};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::{Assignment, KeeperMailbox, WriterMailbox};
+use crate::control::{Assignment, KeeperMailbox, TransferMailbox, WriterMailbox};
 use crate::engine::forwarder::TCP_MESSAGE_MAX;
 use crate::engine::health::HealthStates;
 use crate::engine::memory::EngineMemory;
@@ -61,8 +61,9 @@ pub fn measure(config: &Config) -> io::Result<Memory> {
     let (config, data) = (Arc::new(config.clone()), Vec::new());
     let assignment = Assignment { config, generation: 0, health_states, tls, listeners, data };
     let (writer, _records) = WriterMailbox::new(1);
+    let (transfers, _orders) = TransferMailbox::new();
     let (mut slot, _mailbox) =
-        WorkerSlot::new(0, assignment, Vec::new(), Clock::start(), keeper, writer)?;
+        WorkerSlot::new(0, assignment, Vec::new(), Clock::start(), keeper, (writer, transfers))?;
     Ok(EventLoop::new(&mut slot, engine).memory())
 }
 

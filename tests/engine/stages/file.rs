@@ -43,7 +43,7 @@ pub(crate) fn zone(origin: &[u8], text: &str) -> Result<Zone, String> {
 }
 
 /// A worker with this configuration, whose zones have these texts, by file name.
-fn world_with(corefile: &str, files: &HashMap<&str, &str>) -> World {
+pub(crate) fn world_with(corefile: &str, files: &HashMap<&str, &str>) -> World {
     let (config, _) = Config::load(corefile.as_bytes(), "Corefile", &Host::plain())
         .unwrap_or_else(|error| panic!("{error}"));
     let mut world = World::new(&config);

@@ -17,5 +17,6 @@ pub(crate) mod rewrite_zone;
 mod small;
 pub(crate) mod template;
 mod template_replies;
+mod transfer;
 mod tsig;
 mod view;

@@ -136,7 +136,7 @@ impl Forwarder {
     ) -> Course {
         let (asked, question) = (&query.asked, query.question_bytes());
         let len = match course {
-            Course::Waits => return Course::Waits,
+            Course::Waits | Course::Transfer => return course,
             // Under overload, no subquery is asked.
             Course::Failed(_, Reason::Overloaded | Reason::TooManyConcurrent(_), _)
             | Course::Dropped => {

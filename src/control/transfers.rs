@@ -1,0 +1,100 @@
+//! Zone transfers on their way between a worker and the thread that writes them, and how they fare.
+//!
+//! The worker keeps the client's connection. It hands on what is to be written, gets messages back
+//! a few at a time, and says when the client has read them: so neither waits for the other, and
+//! what is in memory of a zone of any size is a few messages.
+
+use super::Mailbox;
+use crate::engine::forwarder::Transfer;
+use crate::engine::key::ConnectionKey;
+use crossbeam_channel::{Receiver, Sender};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Transfers that wait for the thread at most; workers keep further ones for a moment.
+const ORDERS_MAX: usize = 64;
+
+/// A transfer to be written.
+pub struct TransferOrder {
+    /// The zone and its client.
+    pub transfer: Transfer,
+    /// The worker that has the client's connection.
+    pub worker: Mailbox,
+    /// Says that the client has read what was sent; its end, that the client is gone.
+    pub more: Receiver<()>,
+}
+
+/// Messages of a transfer.
+#[derive(Debug)]
+pub struct TransferPart {
+    /// The client's connection.
+    pub connection: ConnectionKey,
+    /// The messages, in their order.
+    pub messages: Vec<Vec<u8>>,
+    /// End of the part.
+    pub end: PartEnd,
+}
+
+/// End of a part: the messages that follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartEnd {
+    /// Further messages.
+    Open,
+    /// Nothing: the transfer is complete.
+    Last,
+    /// Nothing, and the transfer is not complete: the connection is to be closed.
+    Cut,
+}
+
+/// The way to the thread that writes transfers.
+#[derive(Clone)]
+pub struct TransferMailbox(Sender<TransferOrder>);
+
+impl TransferMailbox {
+    /// A mailbox, and its other end.
+    pub fn new() -> (Self, Receiver<TransferOrder>) {
+        let (sender, receiver) = crossbeam_channel::bounded(ORDERS_MAX);
+        (Self(sender), receiver)
+    }
+
+    /// Returns true if there is no room now.
+    pub fn is_full(&self) -> bool {
+        self.0.is_full()
+    }
+
+    /// Hands an order on. Never waits: one without room is lost, and with it `more`.
+    pub fn send(&self, order: TransferOrder) {
+        let _ = self.0.try_send(order);
+    }
+}
+
+impl fmt::Debug for TransferMailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TransferMailbox({} orders)", self.0.len())
+    }
+}
+
+/// Counts by zone and result.
+#[derive(Clone, Debug, Default)]
+pub struct Results(Arc<Mutex<Counts>>);
+
+type Counts = BTreeMap<(String, &'static str), u64>;
+
+impl Results {
+    /// Counts one.
+    pub fn count(&self, zone: String, result: &'static str) {
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry((zone, result))
+            .or_default() += 1;
+    }
+
+    /// Returns all counts, in the order of zones and results.
+    pub fn all(&self) -> Vec<((String, &'static str), u64)> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|(key, count)| (key.clone(), *count)).collect()
+    }
+}

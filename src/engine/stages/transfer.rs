@@ -1,0 +1,133 @@
+//! `transfer`: zones of the server block, whole, for those clients that may have them.
+//!
+//! A query for a transfer is judged here: a name that is no apex, a client that is not among those
+//! of the longest matching zone, a key that is not the one demanded. What is granted is written
+//! elsewhere ([`Step::Transfer`]); here an IXFR of a client that is up to date is answered with
+//! the SOA alone, as is one over UDP (RFC 1995 §2). An AXFR over UDP is refused.
+
+use super::{QueryContext, Settings, Stage, Step};
+use crate::config::{Name, ServerBlock, TransferClients, TransferTarget};
+use crate::engine::authority::answer::{Ask, Outcome, answer};
+use crate::engine::authority::table::ZoneTable;
+use crate::engine::key::Transport;
+use crate::engine::message::query::{Query, SignedBy};
+use crate::engine::message::reply::ExtendedError;
+use crate::engine::message::{Rcode, Record, class, rtype, u32_at};
+use crate::engine::zones::Zones;
+use ahash::RandomState;
+
+/// Clients of transfers.
+pub struct Transfers {
+    /// Slot of the block's zones.
+    slot: usize,
+    /// By zone, the number of its stanza.
+    zones: Zones<u32>,
+    /// The clients of each stanza.
+    stanzas: Box<[Vec<Target>]>,
+}
+
+/// Clients, and the number of the key that they have to sign with.
+struct Target {
+    clients: TransferClients,
+    key: Option<u32>,
+}
+
+impl Stage for Transfers {
+    fn new(block: &ServerBlock, hasher: &RandomState, settings: &mut Settings) -> Option<Self> {
+        let slot = block.own_zones.as_ref()?.slot;
+        let stanzas = &block.stages.transfer;
+        if stanzas.is_empty() {
+            return None;
+        }
+        settings.zone_transfers = true;
+        let mut numbered: Vec<_> = (0_u32..).zip(stanzas).collect();
+        // Of equal zones the last stanza counts.
+        numbered.reverse();
+        let own = numbered.iter().flat_map(|(number, stanza)| {
+            stanza.zones.iter().flatten().map(move |zone| (zone, *number))
+        });
+        let all = numbered.iter().filter(|(_, stanza)| stanza.zones.is_none());
+        let all = all.flat_map(|(number, _)| block.zones().map(move |zone| (zone, *number)));
+        let zones = Zones::new(hasher.clone(), own.chain(all));
+        let number = |name: &Name| {
+            let mut keys = block.stages.tsig.iter().flat_map(|tsig| tsig.keys()).zip(0..);
+            keys.find(|(key, _)| key.name == *name).map(|(_, number)| number)
+        };
+        let target = |target: &TransferTarget| Target {
+            clients: target.clients.clone(),
+            key: target.key.as_ref().and_then(number),
+        };
+        let stanzas = stanzas.iter().map(|stanza| stanza.to.iter().map(target).collect());
+        let stanzas = stanzas.collect();
+        Some(Self { slot, zones, stanzas })
+    }
+
+    fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {
+        let question = context.query.question;
+        let is_incremental = question.rtype == rtype::IXFR;
+        if (question.rtype != rtype::AXFR && !is_incremental) || question.class != class::IN {
+            return None;
+        }
+        let (name, data) = (context.name, context.data);
+        let table = data.zones(self.slot);
+        let entry = table.longest(name)?;
+        if entry.name.as_wire() != name.as_bytes() {
+            return Some(Step::Refused(Rcode::NotAuth, None));
+        }
+        if !self.allows(context) {
+            return Some(Step::Refused(Rcode::Refused, Some(ExtendedError::Blocked)));
+        }
+        let Some(zone) = &entry.zone else {
+            return Some(Step::Refused(Rcode::ServFail, Some(ExtendedError::NotReady)));
+        };
+        let is_datagram = context.transport == Transport::Udp;
+        if !is_incremental {
+            let refused = Step::Refused(Rcode::Refused, None);
+            return Some(if is_datagram { refused } else { Step::Transfer });
+        }
+        let Some(serial) = serial_of(context.query) else {
+            return Some(Step::Refused(Rcode::FormErr, None));
+        };
+        // What is older or cannot be compared gets the whole zone (RFC 1982 §3.2).
+        let is_behind = (zone.serial().wrapping_sub(serial) as i32) > 0
+            || zone.serial().wrapping_sub(serial) == 1 << 31;
+        if is_behind && !is_datagram {
+            return Some(Step::Transfer);
+        }
+        Some(soa_alone(context, table))
+    }
+}
+
+impl Transfers {
+    /// Returns true if the client may have the zone that it asks for.
+    fn allows(&self, context: &QueryContext<'_, '_>) -> bool {
+        let stanza = self.zones.longest(context.name).map(|number| &self.stanzas[number as usize]);
+        let address = context.peer.ip();
+        stanza.into_iter().flatten().any(|target| {
+            let is_signed = match &target.key {
+                None => true,
+                Some(key) => context.query.signed_by == SignedBy::Key(*key),
+            };
+            is_signed && target.clients.contain(address)
+        })
+    }
+}
+
+/// The serial of the SOA in the authority section of an IXFR.
+fn serial_of(query: &Query<'_>) -> Option<u32> {
+    let packet = query.packet();
+    let record = Record::parse(packet, query.question.end())?;
+    let serial = record.end.checked_sub(20).filter(|place| *place > record.data)?;
+    (record.rtype == rtype::SOA).then(|| u32_at(packet, serial)).flatten()
+}
+
+/// Writes the SOA of the zone as the reply.
+fn soa_alone(context: &mut QueryContext<'_, '_>, table: &ZoneTable) -> Step {
+    let name = context.name;
+    let ask = Ask { name, rtype: rtype::SOA, dnssec_ok: false, minimal: true };
+    let found = table.longest(name);
+    match found.map(|entry| answer(table, entry, &ask, context.answer(), |_, _| false)) {
+        Some(Outcome::Replied(len) | Outcome::Open(len)) => Step::Replied(len),
+        _ => Step::Refused(Rcode::ServFail, None),
+    }
+}

@@ -1,0 +1,235 @@
+//! Zone transfers to clients: one thread takes the orders, and each transfer has its own.
+//!
+//! A worker has found out who may have which zone and keeps the client's connection. Here the
+//! messages are written, signed where the query was, and sent back to the worker a few at a time;
+//! the next ones follow when the client has read those. At most [`TRANSFERS_MAX`] transfers run at
+//! a time, others are refused. One whose client reads nothing for [`STALL_MAX`], or that takes
+//! longer than [`TOTAL_MAX`], is cut.
+
+use crate::clock::Clock;
+use crate::config::{PRESENTATION, TEXT_LEN_MAX, spell};
+use crate::control::{Loads, PartEnd, ToWorker, TransferOrder, TransferPart};
+use crate::engine::message::reply::ERROR_LEN_MAX;
+use crate::log::{Event, Level, Log};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::Builder;
+use std::time::Duration;
+
+/// Transfers at a time: each takes a thread and a few messages.
+const TRANSFERS_MAX: usize = 8;
+/// Messages that a worker gets at once: they fit into what it may have for one client.
+const PART_MESSAGES: usize = 3;
+/// Maximum time for a client to read the messages of a part.
+const STALL_MAX: Duration = Duration::from_secs(10);
+/// Maximum time of a transfer.
+const TOTAL_MAX: Duration = Duration::from_secs(600);
+/// Bytes of the longest message.
+const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
+/// Bytes of the longest signature beside an error.
+const SIGNATURE_LEN_MAX: usize = 512;
+/// Source of log lines.
+const PLUGIN: &str = "plugin/transfer";
+
+/// Result of a transfer, as metrics call it.
+type Outcome = (&'static str, u64);
+
+/// Takes orders until all workers have gone.
+pub(crate) fn run(orders: &Receiver<TransferOrder>, clock: Clock, log: Log, loads: &Arc<Loads>) {
+    let running = Arc::new(AtomicUsize::new(0));
+    for order in orders {
+        if running.load(Ordering::Acquire) >= TRANSFERS_MAX {
+            refuse(&order);
+            loads.transfers().count(zone_of(&order), "refused");
+            continue;
+        }
+        running.fetch_add(1, Ordering::AcqRel);
+        let (own, loads) = (Arc::clone(&running), Arc::clone(loads));
+        let transferring = move || {
+            transfer(&order, clock, log, &loads);
+            own.fetch_sub(1, Ordering::AcqRel);
+        };
+        if Builder::new().name("transfer".into()).spawn(transferring).is_err() {
+            // Its order is gone, and with it the client's connection has nobody to wait for.
+            running.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+fn zone_of(order: &TransferOrder) -> String {
+    spell(order.transfer.zone.apex(), &PRESENTATION, &mut [0; TEXT_LEN_MAX]).to_owned()
+}
+
+/// Has the client get REFUSED.
+fn refuse(order: &TransferOrder) {
+    let mut out = vec![0; ERROR_LEN_MAX + SIGNATURE_LEN_MAX];
+    let mut len = order.transfer.refuse(&mut out);
+    if let Some(mut signer) = order.transfer.signer.clone() {
+        len = signer.sign(&mut out, len, Clock::calendar().as_secs()).unwrap_or(len);
+    }
+    out.truncate(len);
+    deliver(order, vec![out], PartEnd::Last);
+}
+
+fn deliver(order: &TransferOrder, messages: Vec<Vec<u8>>, end: PartEnd) {
+    let part = TransferPart { connection: order.transfer.connection, messages, end };
+    order.worker.deliver(ToWorker::Transfer(part));
+}
+
+/// One transfer, from its first message to its end.
+fn transfer(order: &TransferOrder, clock: Clock, log: Log, loads: &Loads) {
+    let name = zone_of(order);
+    let (peer, serial) = (order.transfer.client.peer.ip(), order.transfer.zone.serial());
+    let (result, records) = send(order, clock);
+    if result == "done" {
+        let text = format_args!(
+            "Outgoing transfer of {records} records of zone \"{name}\" to {peer} for {serial} SOA \
+             serial"
+        );
+        log.event(&Event::new(Level::Info, PLUGIN, &text));
+    } else {
+        let text = format_args!(
+            "Outgoing transfer of zone \"{name}\" to {peer} ended after {records} records: {result}"
+        );
+        log.event(&Event::new(Level::Warning, PLUGIN, &text));
+    }
+    loads.transfers().count(name, result);
+}
+
+/// Writes the messages and has the worker send them. Returns the result and the records sent.
+fn send(order: &TransferOrder, clock: Clock) -> Outcome {
+    let mut train = order.transfer.train();
+    let mut signer = order.transfer.signer.clone();
+    let spare = signer.as_ref().map_or(0, |signer| signer.room());
+    let until = clock.now().plus(TOTAL_MAX);
+    let mut room = vec![0; MESSAGE_LEN_MAX];
+    loop {
+        let mut messages = Vec::with_capacity(PART_MESSAGES);
+        while messages.len() < PART_MESSAGES
+            && let Some(len) = train.next(&mut room, spare)
+        {
+            let now = Clock::calendar().as_secs();
+            let signed = signer.as_mut().map(|signer| signer.sign(&mut room, len, now));
+            match signed {
+                None => messages.push(room[..len].to_vec()),
+                Some(Some(len)) => messages.push(room[..len].to_vec()),
+                Some(None) => {
+                    deliver(order, messages, PartEnd::Cut);
+                    return ("failed", train.records());
+                }
+            }
+        }
+        let end = if train.is_done() { PartEnd::Last } else { PartEnd::Open };
+        deliver(order, messages, end);
+        if end == PartEnd::Last {
+            return ("done", train.records());
+        }
+        let wait = STALL_MAX.min(until.since(clock.now()));
+        match order.more.recv_timeout(wait) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Disconnected) => return ("closed", train.records()),
+            Err(RecvTimeoutError::Timeout) => {
+                deliver(order, Vec::new(), PartEnd::Cut);
+                return ("timeout", train.records());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TRANSFERS_MAX, run, send};
+    use crate::clock::Clock;
+    use crate::control::{Loads, Mailbox, PartEnd, ToWorker, TransferMailbox, TransferOrder};
+    use crate::engine::Client;
+    use crate::engine::authority::{Builder, Zone};
+    use crate::engine::forwarder::Transfer;
+    use crate::engine::key::{ConnectionKey, Key};
+    use crate::engine::message::query::Asked;
+    use crate::log::Log;
+    use ahash::RandomState;
+    use crossbeam_channel::{Receiver, Sender};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const TIMEOUT: Duration = Duration::from_secs(20);
+
+    /// A zone of many messages.
+    fn zone() -> Arc<Zone> {
+        let mut builder = Builder::new(b"\x01z\0", 0, RandomState::with_seeds(1, 2, 3, 4));
+        let soa = [&[0, 0][..], &[0; 20]].concat();
+        let place = (0, 1);
+        builder.add(b"\x01z\0", 6, 1, &soa, place).unwrap();
+        for number in 0..=255 {
+            let owner = [&[1, number, 1][..], b"z\0"].concat();
+            let text = [&[255][..], &[number; 255]].concat();
+            builder.add(&owner, 16, 1, &text.repeat(3), place).unwrap();
+        }
+        builder.finish().unwrap_or_else(|refused| panic!("{}", refused.what)).zone.into()
+    }
+
+    /// An order, the end of the worker's mailbox, and what says that the client has read.
+    fn order(zone: &Arc<Zone>) -> (TransferOrder, Receiver<ToWorker>, Sender<()>) {
+        let poll = mio::Poll::new().unwrap();
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        let (worker, mail) = Mailbox::new(64, waker);
+        let (more, reading) = crossbeam_channel::bounded(1);
+        let transfer = Transfer {
+            client: Client::NOBODY,
+            connection: ConnectionKey(Key { index: 1, generation: 2 }),
+            zone: Arc::clone(zone),
+            asked: Asked { id: 7, flags: 0, edns: None },
+            question: b"\x01z\0\0\xfc\0\x01"[..].into(),
+            signer: None,
+        };
+        (TransferOrder { transfer, worker, more: reading }, mail, more)
+    }
+
+    fn part(mail: &Receiver<ToWorker>) -> (Vec<Vec<u8>>, PartEnd) {
+        match mail.recv_timeout(TIMEOUT).unwrap() {
+            ToWorker::Transfer(part) => (part.messages, part.end),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn parts_wait_for_the_client_and_end_with_it() {
+        let (order, mail, more) = order(&zone());
+        let sending = std::thread::spawn(move || send(&order, Clock::start()));
+        let (messages, end) = part(&mail);
+        assert_eq!((messages.len(), end), (3, PartEnd::Open));
+        more.send(()).unwrap();
+        assert_eq!(part(&mail).1, PartEnd::Open);
+        assert!(mail.try_recv().is_err(), "the client has not read the second part");
+        drop(more);
+        let (result, records) = sending.join().unwrap();
+        assert!(result == "closed" && records > 0, "{result} {records}");
+    }
+
+    #[test]
+    fn transfers_beyond_the_limit_are_refused() {
+        let (zone, loads) = (zone(), Arc::<Loads>::default());
+        let (mailbox, orders) = TransferMailbox::new();
+        let told = Arc::clone(&loads);
+        let log = Log::text(|_| ());
+        let running = std::thread::spawn(move || run(&orders, Clock::start(), log, &told));
+        let begun: Vec<_> = (0..TRANSFERS_MAX)
+            .map(|_| {
+                let (order, mail, more) = order(&zone);
+                mailbox.send(order);
+                assert_eq!(part(&mail).1, PartEnd::Open);
+                (mail, more)
+            })
+            .collect();
+        let (order, mail, _more) = order(&zone);
+        mailbox.send(order);
+        let (messages, end) = part(&mail);
+        assert_eq!((messages.len(), end), (1, PartEnd::Last));
+        assert_eq!(messages[0][3] & 15, 5);
+        drop((begun, mailbox));
+        running.join().unwrap();
+        let refused = ((String::from("z."), "refused"), 1);
+        assert!(loads.transfers().all().contains(&refused), "{:?}", loads.transfers().all());
+    }
+}

@@ -1,0 +1,147 @@
+//! Zones for other makers' programs: dig and kdig transfer one, nsd is a secondary that is
+//! notified. Over TCP and TLS, signed and not. Skipped aloud where they are not installed (Debian:
+//! bind9-dnsutils, knot-dnsutils, nsd).
+
+use super::dot::{Site, kdig};
+use super::process::{Program, free_port};
+use super::until::until;
+use crate::installed::is_installed;
+use std::fmt::Write;
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+
+const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+const NAMES: usize = 20_000;
+
+/// A zone of several hundred kilobytes with this serial.
+fn write_zone(site: &Site, serial: u32) {
+    let mut zone =
+        format!("$TTL 60\n@ SOA ns h {serial} 3600 600 86400 5\n@ NS ns\nns A 192.0.2.1\n");
+    for number in 0..NAMES {
+        writeln!(zone, "n{number} A 10.7.{}.{}", number / 256, number % 256).unwrap();
+    }
+    let new = site.path("zone.new");
+    fs::write(&new, zone).unwrap();
+    fs::rename(new, site.path("zone")).unwrap();
+}
+
+fn site(test: &str) -> Site {
+    let site = Site::new(test);
+    write_zone(&site, 1);
+    site
+}
+
+fn dig(server: SocketAddr, arguments: &str) -> String {
+    let port = server.port().to_string();
+    let output = Command::new("dig")
+        .args(["@127.0.0.1", "-p", &port, "+tries=1", "+time=20"])
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &errors
+}
+
+/// The number of lines that are address records.
+fn addresses(text: &str) -> usize {
+    text.lines().filter(|line| line.contains("\tA\t")).count()
+}
+
+const BODY: &str = "file zone z.test {\n reload 50ms\n }";
+
+fn tsig() -> String {
+    format!("tsig {{\n secret k.test {SECRET}\n }}")
+}
+
+#[test]
+fn dig_gets_a_whole_zone_signed_and_not() {
+    if !is_installed("dig") {
+        return;
+    }
+    let site = site("dig-transfer");
+    let body = format!(
+        "{}\n {BODY}\n file zone signed.test\n transfer z.test {{\n to 127.0.0.0/8\n }}\n \
+         transfer signed.test {{\n to * key k.test\n }}",
+        tsig()
+    );
+    let (_onward, server) = site.onward("", &body);
+    let key = format!("-y hmac-sha256:k.test:{SECRET}");
+    for (arguments, count) in [
+        ("z.test AXFR".to_owned(), NAMES + 1),
+        (format!("{key} z.test AXFR"), NAMES + 1),
+        (format!("{key} signed.test AXFR"), NAMES + 1),
+        ("z.test IXFR=0".to_owned(), NAMES + 1),
+        ("z.test IXFR=1".to_owned(), 0),
+        ("signed.test AXFR".to_owned(), 0),
+        ("n1.z.test AXFR".to_owned(), 0),
+    ] {
+        let text = dig(server, &arguments);
+        assert_eq!(addresses(&text), count, "{arguments}: {}", &text[..text.len().min(2_000)]);
+        let is_good = !text.contains("Couldn't verify") && !text.contains("BADSIG");
+        assert!(is_good, "{arguments}");
+        let is_failed = text.contains("Transfer failed");
+        assert_eq!(is_failed, count == 0 && !arguments.contains("IXFR"), "{arguments}");
+    }
+    // A query on the connection of another client is answered meanwhile.
+    assert!(dig(server, "n7.z.test A +tcp +short").contains("10.7.0.7"));
+}
+
+#[test]
+fn kdig_gets_a_whole_zone_over_tls() {
+    if !is_installed("kdig") {
+        return;
+    }
+    let site = site("kdig-transfer");
+    let body = format!("tls cert.pem key.pem\n {}\n {BODY}\n transfer {{\n to *\n }}", tsig());
+    let (_onward, server) = site.onward("tls://", &body);
+    let ca = format!("+tls-ca={}", site.path("ca.pem"));
+    let key = format!("hmac-sha256:k.test:{SECRET}");
+    let text = kdig(server, &[&ca, "+tls-hostname=dns.test", "-y", &key, "z.test", "AXFR"]);
+    assert_eq!(addresses(&text), NAMES + 1, "{}", &text[..text.len().min(2_000)]);
+    assert!(!text.contains("WARNING") && !text.contains("; ERROR"));
+}
+
+/// nsd as a secondary of `server` on `port`, which demands and offers the key.
+fn nsd(site: &Site, server: SocketAddr, port: u16) -> Program {
+    let at = site.path("nsd");
+    fs::create_dir(&at).unwrap();
+    let text = format!(
+        "server:\n  ip-address: 127.0.0.1@{port}\n  username: \"\"\n  chroot: \"\"\n  \
+         zonesdir: \"{at}\"\n  pidfile: \"{at}/pid\"\n  zonelistfile: \"{at}/list\"\n  \
+         xfrdfile: \"{at}/xfrd\"\n  xfrdir: \"{at}\"\n  database: \"\"\nremote-control:\n  \
+         control-enable: no\nkey:\n  name: k.test\n  algorithm: hmac-sha256\n  \
+         secret: \"{SECRET}\"\nzone:\n  name: z.test\n  zonefile: z.zone\n  \
+         allow-notify: 127.0.0.1 k.test\n  request-xfr: AXFR 127.0.0.1@{} k.test\n",
+        server.port()
+    );
+    fs::write(site.path("nsd.conf"), text).unwrap();
+    Program::start_silent(Command::new("nsd").arg("-d").arg("-c").arg(site.path("nsd.conf")))
+}
+
+#[test]
+fn nsd_is_a_secondary_that_hears_of_changes() {
+    if !is_installed("nsd") || !is_installed("dig") {
+        return;
+    }
+    let site = site("nsd-transfer");
+    let port = free_port();
+    let body = format!(
+        "{}\n {BODY}\n transfer {{\n to 127.0.0.1:{port} key k.test\n source 127.0.0.1\n }}",
+        tsig()
+    );
+    let (_onward, server) = site.onward("", &body);
+    let secondary = SocketAddr::from(([127, 0, 0, 1], port));
+    let _nsd = nsd(&site, server, port);
+    let serial = |wanted: u32| {
+        until("the secondary has the serial", || {
+            let text = dig(secondary, "z.test SOA +short");
+            text.contains(&format!(" {wanted} 3600 600 ")).then_some(())
+        });
+    };
+    serial(1);
+    assert!(dig(secondary, "n77.z.test A +short").contains("10.7.0.77"));
+    // Its refresh would be due in an hour.
+    write_zone(&site, 2);
+    serial(2);
+}
