@@ -43,7 +43,7 @@ pub(crate) fn describe(workers: usize, default_port: u16, steps: &Steps) -> io::
 
 /// Returns access to the files and environment variables of this process.
 pub(crate) fn sources(steps: &Steps) -> io::Result<Sources> {
-    steps.begin("asking for the working directory");
+    steps.begin("determining the working directory");
     let Sources { working_directory, read, list, is_file, variable } = Sources::of_this_process()?;
     let (reading, listing, probing) = (steps.clone(), steps.clone(), steps.clone());
     Ok(Sources {

@@ -361,7 +361,7 @@ impl Server {
             let working = move || slot.work(core, io_options, &ready);
             let name = format!("worker-{number}");
             let thread = self.sandbox.spawn(&name, Bounds::Packets, working).map_err(failed)?;
-            let lost = || io::Error::other("it ended before it began");
+            let lost = || io::Error::other("the thread ended at start");
             begun.recv().unwrap_or_else(|_| Err(lost())).map_err(failed)?;
             self.threads.push(thread);
             self.workers.push(mailbox);

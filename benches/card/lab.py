@@ -28,9 +28,9 @@ BUSY = (1, 2, 3, 6, 7)
 NANOSECOND = 1e-9
 # Receivers of packets.
 HANDED_OVER = {
-    "thread": "packets are taken in by a thread of the kernel on the receiver's core",
-    "interrupt": "packets are taken in by the receiver's core, which the sender's interrupts (RPS)",
-    "sender": "packets are taken in by the sender's core",
+    "thread": "packets are received by a kernel thread on the receiver's core",
+    "interrupt": "packets are received by the receiver's core, interrupted by the sender's core (RPS)",
+    "sender": "packets are received by the sender's core",
 }
 
 

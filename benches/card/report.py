@@ -4,12 +4,13 @@ import judge
 import table
 
 FACTS = """\
-A pair of veth devices between two namespaces, GRO on, UDP segmentation off, a thread of the kernel
-for each end on its end's core. Of the forwarder's core is all that it worked, in ticks: the
-kernel's threads, interrupts and whatever else ran there included; of its process and of the thread
-that receives for it is what the scheduler counts. All for each answer, medians of the rounds; the
-ratio is of the core, to the floor in the same round, with the least and the greatest. With one
-query outstanding the ratio is that of the median latency. Every answer was checked."""
+The network is a pair of veth devices between two namespaces, with GRO on, UDP segmentation off, and
+a kernel thread for each end on the core of that end. «core» is the whole busy time of the
+forwarder's core in ticks, including kernel threads, interrupts and everything else that ran there.
+«process» and «receiving thread» are the CPU times that the scheduler counts. All values are per
+answer and medians of the rounds. The ratio is that of «core» to the floor in the same round, as
+median (lowest … highest); with one query outstanding, it is that of the median latency. Every
+answer was verified."""
 
 COSTS = (
     ("", lambda row: row["name"]),

@@ -187,7 +187,7 @@ forward-zone:
 
 def dnsmasq(setting):
     if setting.secure:
-        raise CannotDo("it has no TLS")
+        raise CannotDo("it does not support TLS")
     command = [find("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--user=root"]
     command += ["--listen-address=127.0.0.1", "--bind-interfaces", f"--port={setting.port}"]
     command += ["--no-resolv", "--no-hosts", "--pid-file=", "--dns-forward-max=10000"]
@@ -227,7 +227,7 @@ cache.size = {megabytes} * MB
 
 def bind9(setting):
     if setting.secure:
-        raise CannotDo("9.18 forwards over UDP and TCP only")
+        raise CannotDo("version 9.18 forwards over UDP and TCP only")
     forwarders = " ".join(f"127.0.0.1 port {port};" for port in setting.upstreams)
     off = "" if setting.caches else "  max-cache-ttl 0;\n  max-ncache-ttl 0;\n"
     over_tcp = "server 127.0.0.1 { tcp-only yes; };\n" if setting.mode == "tcp" else ""
@@ -259,9 +259,9 @@ logging {{ category default {{ null; }}; }};
 
 def pdns_recursor(setting):
     if setting.mode == "tcp":
-        raise CannotDo("it asks its upstreams over UDP, whatever its clients use")
+        raise CannotDo("it queries its upstreams over UDP, whatever its clients use")
     if setting.secure:
-        raise CannotDo("it would verify no certificate")
+        raise CannotDo("it would not verify the certificate")
     forwards = ";".join(setting.addresses())
     if setting.caches:
         caching = f"max-packetcache-entries={setting.entries()}\nmax-cache-entries={setting.entries()}"

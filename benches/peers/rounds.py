@@ -175,8 +175,8 @@ class Bench:
                     taking_part[name] = self.contestant(
                         stack, name, setting, starter, case.mode == "tcp")
                 except CannotDo as reason:
-                    say(f"  {name} is left out: {reason}")
-                    result["notes"].append(f"{name} is left out: {reason}")
+                    say(f"  {name} is not measured: {reason}")
+                    result["notes"].append(f"{name} is not measured: {reason}")
             self.play_rounds(taking_part, files, zone, upstreams, result)
             return result
 
@@ -266,7 +266,7 @@ def missed(result):
         asked = sum(each[name]["upstream"] for each in result["closed"])
         sent = sum(each[name]["sent"] for each in result["closed"])
         if name != "floor" and asked > sent / 1000:
-            yield f"{name} asked its upstream for {asked:,} of {sent:,} queries: those are no hits."
+            yield f"{name} sent {asked:,} of {sent:,} queries to its upstream: those are not cache hits."
 
 
 def dialled(result):
@@ -274,4 +274,4 @@ def dialled(result):
     for name in result["names"]:
         opened = sum(each[name]["flows"] for each in result["closed"])
         asked = sum(each[name]["upstream"] for each in result["closed"])
-        yield f"{name} opened {opened:,} connections while it asked {asked:,} queries over them."
+        yield f"{name} opened {opened:,} connections during the measurement, for {asked:,} queries."

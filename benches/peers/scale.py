@@ -109,7 +109,8 @@ def floors(result):
     _, _, *floor = result["names"]
     growth = judge.middle(judge.ratios(result["closed"], *reversed(floor))) if floor else None
     if growth is not None:
-        yield f"The floor pays {growth:.3f} of what it pays for one, when it joins what is of one length."
+        yield (f"The floor's cost is {growth:.3f} times its cost with one upstream, if the floor sends "
+               "datagrams of equal length as one batch.")
 
 
 def play_all(bench, kind, everybody, options, result, mode):

@@ -18,10 +18,10 @@ def facts(result):
         "",
         f"{result['date']}, {result['host']}. {result['versions']}.",
         "",
-        "Processor time is that of the forwarder's processes, user and kernel, for each answer; the "
-        "ratio is to the floor in the same round; medians of the rounds, ratios with the least and "
-        "the greatest. Latencies are those of an open loop at half of one's own rate. "
-        "Every answer was checked.",
+        "«µs a query» is the CPU time of the forwarder's processes per answer, user and kernel mode. "
+        "«× floor» is the ratio to the floor in the same round, as median (lowest … highest). "
+        "All other values are medians of the rounds. Latencies and «µs a query at half» are from an "
+        "open loop at half of the program's own closed-loop rate. Every answer was verified.",
     ]
 
 
@@ -78,7 +78,7 @@ def losses(row):
 def verdict_table(cases):
     found = verdicts(cases)
     if not found:
-        return ["No case tells about a target."]
+        return ["This run has no target."]
     lines = [["target", "case", "who", "measured", "at most", "met"]]
     for each in found:
         large = each["limit"] >= 100 or each["limit"] == 0

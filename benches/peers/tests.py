@@ -225,19 +225,19 @@ class Judge(unittest.TestCase):
         [(_, ratio, met)] = measured([grown])
         self.assertEqual((ratio, met), (1.1, True))
         [note] = scale.floors(grown)
-        self.assertIn("pays 1.050", note)
+        self.assertIn("cost is 1.050", note)
         self.assertEqual(judge.verdicts([grown | {"closed": []}]), [])
 
     def test_a_cache_that_asks_is_told(self):
         closed = [{"floor": slot(1.0) | {"upstream": 0}, "x": slot(1.0) | {"upstream": 500}}]
         [note] = rounds.missed(case("hit", closed))
-        self.assertIn("x asked its upstream for 500 of 1,000", note)
+        self.assertIn("x sent 500 of 1,000 queries to its upstream", note)
 
 
     def test_connections_that_do_not_stay_are_told(self):
         closed = [{"x": slot(1.0) | {"upstream": 500, "flows": 250}}] * 2
         self.assertEqual(list(rounds.dialled(case("dot", closed))),
-                         ["x opened 500 connections while it asked 1,000 queries over them."])
+                         ["x opened 500 connections during the measurement, for 1,000 queries."])
 
 
 class Table(unittest.TestCase):

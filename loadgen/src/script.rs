@@ -66,9 +66,9 @@ pub fn conduct(text: &str) -> Result<Conduct, BadInput> {
 /// The text has another form.
 pub fn stall(text: &str) -> Result<(Duration, Duration), BadInput> {
     let bad = |text| BadInput { line: 1, column: 1, text };
-    let (after, length) = text
-        .split_once('+')
-        .ok_or_else(|| bad(format!("`{text}` is no stall: write when and how long, 3s+1s")))?;
+    let (after, length) = text.split_once('+').ok_or_else(|| {
+        bad(format!("invalid stall `{text}`: expected START+DURATION such as 3s+1s"))
+    })?;
     Ok((units::duration(after).map_err(bad)?, units::duration(length).map_err(bad)?))
 }
 
@@ -79,8 +79,12 @@ fn pattern(word: &str) -> Result<Option<Pattern>, String> {
         Some(zone) => (zone, true),
         None => (word, false),
     };
-    let name = Name::<Vec<u8>>::from_str(zone)
-        .map_err(|error| format!("`{word}` is no name, nor `*.` and a name: {error}"))?;
+    let name = Name::<Vec<u8>>::from_str(zone).map_err(|error| {
+        format!(
+            "invalid name `{word}`: expected a name, or `*.` and a name: \
+                                  {error}"
+        )
+    })?;
     let wire = name.as_slice().to_ascii_lowercase();
     Ok(Some(if below { Pattern::Below(wire) } else { Pattern::Exactly(wire) }))
 }
@@ -100,7 +104,12 @@ fn put(conduct: &mut Conduct, word: &str) -> Result<(), String> {
         ("delay", value) => conduct.delay = delay(value)?,
         ("spoof", value) => {
             let count = value.parse();
-            conduct.spoofs = count.map_err(|_| format!("`{value}` is no number up to 65535"))?;
+            conduct.spoofs = count.map_err(|_| {
+                format!(
+                    "invalid number `{value}`: expected at \
+                                                        most 65535"
+                )
+            })?;
         }
         (key, value) => {
             let known = FAULTS.iter().find(|(name, _)| *name == key);
@@ -108,8 +117,8 @@ fn put(conduct: &mut Conduct, word: &str) -> Result<(), String> {
                 let names: Vec<&str> = FAULTS.iter().map(|(name, _)| *name).collect();
                 let names = names.join(", ");
                 return Err(format!(
-                    "`{word}` is unknown; there are silent, delay=, spoof=, and with a share \
-                     each: {names}"
+                    "unknown behaviour `{word}`: expected silent, delay=TIME, spoof=N, or one of \
+                     these with a share: {names}"
                 ));
             };
             let share = if value.is_empty() { 1.0 } else { units::share(value)? };
@@ -128,7 +137,10 @@ fn delay(value: &str) -> Result<Delay, String> {
         Some((from, to)) => {
             let (from, to) = (units::duration(from)?, units::duration(to)?);
             if from > to {
-                return Err(format!("`{value}`: the first must not be the longer one"));
+                return Err(format!(
+                    "invalid range `{value}`: the first time must not be longer \
+                                    than the second"
+                ));
             }
             Ok(Delay::Uniform(from, to))
         }
@@ -166,12 +178,12 @@ mod tests {
     #[test]
     fn errors_have_line_and_column() {
         let cases = [
-            ("\na..b loss=1%", "2:1: `a..b` is no name"),
-            ("a.test  los=1%", "1:9: `los=1%` is unknown"),
-            ("a.test delay=5", "1:8: `5` is no duration"),
-            ("a.test delay=5ms..1ms", "1:8: `5ms..1ms`: the first"),
-            ("a.test loss=101%", "1:8: `101%` is no share"),
-            ("a.test spoof=x", "1:8: `x` is no number"),
+            ("\na..b loss=1%", "2:1: invalid name `a..b`"),
+            ("a.test  los=1%", "1:9: unknown behaviour `los=1%`"),
+            ("a.test delay=5", "1:8: invalid duration `5`"),
+            ("a.test delay=5ms..1ms", "1:8: invalid range `5ms..1ms`: the first"),
+            ("a.test loss=101%", "1:8: invalid share `101%`"),
+            ("a.test spoof=x", "1:8: invalid number `x`"),
         ];
         for (text, expected) in cases {
             let error = script(text).unwrap_err().to_string();

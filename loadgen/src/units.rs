@@ -14,7 +14,7 @@ const UNITS: [(&str, f64); 5] = [("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("m"
 /// # Errors
 /// The text is malformed.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("`{text}` is no duration: write 100us, 5ms, 1.5s or 2m");
+    let bad = || format!("invalid duration `{text}`: expected 100us, 5ms, 1.5s or 2m");
     let unit = UNITS.iter().find(|(name, _)| text.ends_with(name)).ok_or_else(bad)?;
     let number: f64 = text[..text.len() - unit.0.len()].parse().map_err(|_| bad())?;
     Duration::try_from_secs_f64(number * unit.1).map_err(|_| bad())
@@ -29,7 +29,7 @@ pub fn share(text: &str) -> Result<f64, String> {
     let share = number.parse::<f64>().ok().map(|number| number / whole);
     share
         .filter(|share| (0.0..=1.0).contains(share))
-        .ok_or_else(|| format!("`{text}` is no share: write 10% or 0.1"))
+        .ok_or_else(|| format!("invalid share `{text}`: expected 10% or 0.1"))
 }
 
 /// Parses a rate in queries per second: `50000`, `50k`, `1.5M`.
@@ -44,8 +44,12 @@ pub fn rate(text: &str) -> Result<f64, String> {
         _ => (text, 1.0),
     };
     let rate = number.parse::<f64>().ok().map(|number| number * factor);
-    rate.filter(|rate| rate.is_finite() && *rate > 0.0)
-        .ok_or_else(|| format!("`{text}` is no rate: write 50000, 50k or 1.5M queries a second"))
+    rate.filter(|rate| rate.is_finite() && *rate > 0.0).ok_or_else(|| {
+        format!(
+            "invalid rate `{text}`: expected queries per second such as 50000, \
+                                50k or 1.5M"
+        )
+    })
 }
 
 /// Iterator over the words of a line of a file.

@@ -26,7 +26,7 @@ pub fn parse(text: &[u8]) -> Result<Zones, BadInput> {
             Ok(Some(Entry::Record(record))) => record,
             Ok(None) => break,
             Ok(Some(Entry::Include { .. })) => {
-                let text = "$INCLUDE is not followed: write one file".into();
+                let text = "$INCLUDE is not supported: write one file".into();
                 return Err(BadInput { line: 1, column: 1, text });
             }
             Err(error) => return Err(place(&error.to_string())),
@@ -37,7 +37,7 @@ pub fn parse(text: &[u8]) -> Result<Zones, BadInput> {
         zones.insert(owner, record.rtype().to_int(), (record.ttl().as_secs(), data));
     }
     if zones.is_empty() {
-        let text = "there is no SOA record here".into();
+        let text = "the zone file has no SOA record".into();
         return Err(BadInput { line: 1, column: 1, text });
     }
     Ok(zones)

@@ -57,6 +57,39 @@ fn the_same_programs_make_the_same_package_and_lintian_finds_no_error() {
     }
 }
 
+/// Asserts that the page of `command` has its examples and all its options, and so on below it.
+fn assert_documented(pages: &Path, command: &clap::Command, title: &str, section: &str) {
+    let path = pages.join(format!("{title}.{section}"));
+    let page = fs::read_to_string(&path).unwrap_or_else(|_| panic!("no {}", path.display()));
+    for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+        let option = format!("\\-\\-{}", option.replace('-', "\\-"));
+        assert!(page.contains(&option), "{title}: no {option}");
+    }
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    for (heading, title) in
+        [("Examples:", ".SH \"EXAMPLES\""), ("Exit codes:", ".SH \"EXIT STATUS\"")]
+    {
+        assert!(!help.contains(heading) || page.contains(title), "{heading} is not in {page}");
+    }
+    for part in command.get_subcommands().filter(|part| part.get_name() != "help") {
+        assert_documented(pages, part, &format!("{title}-{}", part.get_name()), section);
+    }
+}
+
+#[test]
+fn each_command_has_a_manual_page_with_all_its_options() {
+    let Some(binaries) = binaries() else { return };
+    let directory = directory("manual_pages");
+    succeeds(&Command::new(binaries.join("examples/pages")).arg(&directory).output().unwrap());
+    let pages = directory.join("man");
+    assert_documented(&pages, &onward::command(), "onward", "8");
+    assert_documented(&pages, &loadgen::cli::command(), "loadgen", "1");
+    let onward = fs::read_to_string(pages.join("onward.8")).unwrap();
+    for words in [".SH \"SIGNALS\"", "SIGUSR2", ".SH \"FILES\"", "onward\\-check(8)"] {
+        assert!(onward.contains(words), "no {words} in: {onward}");
+    }
+}
+
 #[test]
 fn it_is_installed_serves_is_upgraded_without_a_loss_and_purged() {
     let root = Command::new("id").arg("-u").output().unwrap();

@@ -81,19 +81,19 @@ fn errors_in_files_have_their_place_and_bad_usage_exits_with_two() {
     let script = write("script", b"a.test los=1%\n");
     let run = |rest: &[&str]| loadgen(&[&["run", "--server", "127.0.0.1:9"][..], rest].concat());
     let cases = [
-        (run(&["--queries", &names]), "names:2:8: `NOSUCH` is no record type"),
+        (run(&["--queries", &names]), "names:2:8: unknown record type `NOSUCH`"),
         (run(&["--queries-binary", &binary]), "binary:1:1: a message of 3 bytes"),
-        (run(&["--pcap", &names]), "names:1:1: this is no capture"),
+        (run(&["--pcap", &names]), "names:1:1: not a capture"),
         (run(&["--queries", "/nowhere"]), "/nowhere: "),
-        (run(&["--rate", "fast"]), "`fast` is no rate"),
+        (run(&["--rate", "fast"]), "invalid rate `fast`"),
         (run(&["--closed", "5", "--rate", "7"]), "cannot be used with"),
         (
             loadgen(&["upstream", "--listen", "127.0.0.1:0", "--script", &script]),
-            "script:1:8: `los=1%` is unknown",
+            "script:1:8: unknown behaviour `los=1%`",
         ),
         (
             loadgen(&["upstream", "--listen", "127.0.0.1:0", "--behave", "loss=2"]),
-            "--behave, column 1: `2` is no share",
+            "--behave, column 1: invalid share `2`",
         ),
     ];
     for (output, expected) in cases {

@@ -69,7 +69,10 @@ impl Endpoints {
                 Response { content_type: METRICS, ..Response::text(200, self.gatherer.metrics()) }
             }
             Some(Endpoint::Status) if is_local && !request.host.is_none_or(names_this_host) => {
-                Response::text(421, "call this page by its address or localhost\n")
+                Response::text(
+                    421,
+                    "use an IP address or localhost as the host name of this page\n",
+                )
             }
             Some(Endpoint::Status) if request.path == "/" => Response {
                 content_type: HTML,
@@ -108,10 +111,10 @@ impl Endpoints {
 /// Returns the response to a refused request.
 pub(super) fn refuse(refusal: Refusal) -> Response {
     match refusal {
-        Refusal::Malformed => Response::text(400, "this is no request\n"),
+        Refusal::Malformed => Response::text(400, "invalid HTTP request\n"),
         Refusal::Method => Response {
             headers: &[("Allow", "GET, HEAD")],
-            ..Response::text(405, "GET and HEAD are all that is understood here\n")
+            ..Response::text(405, "only GET and HEAD are supported\n")
         },
         Refusal::TooLarge => Response::text(431, "the head of the request is too large\n"),
     }

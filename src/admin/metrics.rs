@@ -327,7 +327,7 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
         all.counter("onward_drops_total", help, &[("reason", reason)], count as f64);
     }
     for (result, count) in TSIG_RESULT_NAMES.iter().zip(stats.tsig) {
-        let help = "Signed queries of clients for names that tsig covers, by result.";
+        let help = "Signed queries of clients for names in the zones of tsig, by result.";
         all.counter_if_any("onward_tsig_total", help, &[("result", result)], count);
     }
     let help =

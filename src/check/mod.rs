@@ -232,7 +232,7 @@ fn taken(config: &Config) -> Option<String> {
         .collect();
     (!taken.is_empty()).then(|| {
         format!(
-            "{} is in use: unless the program there is onward, onward cannot start",
+            "{} is in use: onward cannot start, unless the program that listens there is onward",
             taken.join(", ")
         )
     })

@@ -21,7 +21,7 @@ const WORKER: usize = 4;
 /// Each listener has a socket for datagrams and one that accepts connections, and a second
 /// descriptor of each by which it outlives a reload.
 const SOCKETS_PER_LISTENER: usize = 2 * 2;
-/// Each address of pages over HTTP has a socket, and a second descriptor by which it outlives a
+/// Each address of HTTP endpoints has a socket, and a second descriptor by which it outlives a
 /// reload.
 const SOCKETS_PER_PAGES: usize = 2;
 /// The poll and the waker of the thread that serves them.
@@ -177,7 +177,7 @@ impl<'a> Budget<'a> {
         line(workers * client_connections_max, &what);
         line(self.probes(), "one health check per upstream");
         if self.http > 0 {
-            line(self.http, "pages over HTTP");
+            line(self.http, "HTTP endpoints");
         }
         let mut stanzas = self.stanzas.clone();
         stanzas.sort_by_key(|stanza| Reverse(self.connections(stanza, share)));

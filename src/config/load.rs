@@ -127,8 +127,8 @@ impl Reading {
                 let read = reload::read(&mut cursor)?;
                 let differs = self.reload.is_some_and(|earlier| earlier != read);
                 if differs {
-                    let message = "plugin/reload: it is for the whole process: those of earlier \
-                                   blocks, which say something else, no longer hold";
+                    let message = "plugin/reload: it applies to the whole process: the other \
+                                   settings of earlier server blocks have no effect";
                     context.warn(&stanzas.tokens[0].place, message);
                 }
                 self.reload = Some(read);
@@ -181,8 +181,8 @@ fn number_sources(drafts: &mut [Draft]) -> Result<(), ConfigError> {
         hosts.slot = *slots.entry(Arc::clone(&hosts.source)).or_insert(next);
         if let (HOSTS_SOURCES_MAX.., Some(place)) = (hosts.slot, &draft.places.hosts) {
             let message = format!(
-                "more than {HOSTS_SOURCES_MAX} different sources of hosts: a source is a file \
-                 with the entries in the block, no_reverse and reload"
+                "more than {HOSTS_SOURCES_MAX} different hosts tables: only blocks with the same \
+                 file, entries, no_reverse and reload share a table"
             );
             return Err(ConfigError::Value { directive: "hosts", place: place.clone(), message });
         }

@@ -41,7 +41,7 @@ impl Report {
         .join("\n");
         if self.fault().is_none() {
             let answered = grouped(self.client.counts.answered);
-            text.push_str(&format!("\nAll {answered} queries got their right answer.\n"));
+            text.push_str(&format!("\nAll {answered} queries got the right answer.\n"));
         }
         text
     }
@@ -177,7 +177,7 @@ mod tests {
   connections   opened   reused   expired   aged out
   of worker 0       80   10,000         4         14
 
-All 1,234,567 queries got their right answer.
+All 1,234,567 queries got the right answer.
 ";
         assert_eq!(report().text(), expected);
     }

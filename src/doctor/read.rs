@@ -58,8 +58,8 @@ pub(super) fn facts(root: &Path) -> Facts {
 fn refused() -> Vec<&'static str> {
     let asked = [
         (steer::can_attach(), "SO_REUSEPORT with BPF (--steer)"),
-        (socket::can_segment(), "UDP GSO (queries that leave together: gso)"),
-        (socket::can_coalesce(), "UDP GRO (datagrams that arrive together)"),
+        (socket::can_segment(), "UDP GSO (batches of queries and replies: gso)"),
+        (socket::can_coalesce(), "UDP GRO (batches of received datagrams)"),
     ];
     asked.into_iter().filter(|(can, _)| !can).map(|(_, what)| what).collect()
 }

@@ -101,18 +101,20 @@ impl TlsFault {
     pub fn text(self) -> &'static str {
         match self {
             Self::WrongName => {
-                "tls: failed to verify certificate: it is for another name (tls_servername says \
-                 which is expected, else the upstream's address)"
+                "tls: failed to verify certificate: the certificate is valid for another name \
+                 (expected: tls_servername, else the upstream's host name or address)"
             }
             Self::UnknownIssuer => "tls: failed to verify certificate: signed by unknown authority",
-            Self::Expired => "tls: failed to verify certificate: it has expired",
-            Self::NotYetValid => "tls: failed to verify certificate: it is not yet valid",
-            Self::WrongKey => "tls: failed to verify certificate: no tls_pin matches its key",
+            Self::Expired => "tls: failed to verify certificate: the certificate has expired",
+            Self::NotYetValid => {
+                "tls: failed to verify certificate: the certificate is not valid yet"
+            }
+            Self::WrongKey => "tls: failed to verify certificate: no tls_pin matches the key",
             Self::Certificate => "tls: failed to verify certificate",
-            Self::NotTls => "tls: what it speaks is not TLS",
+            Self::NotTls => "tls: the peer does not speak TLS",
             Self::Incompatible => "tls: no protocol version, cipher or ALPN in common",
-            Self::Refused => "tls: it refused the handshake",
-            Self::Broken => "tls: it violated the protocol",
+            Self::Refused => "tls: the peer refused the handshake",
+            Self::Broken => "tls: the peer violated the protocol",
             Self::Unfinished => "tls: the handshake was not finished",
         }
     }

@@ -29,7 +29,7 @@ impl Confinement {
     /// [`StartError::Account`].
     pub fn find(name: &str) -> Result<Account, StartError> {
         let failed = |error| StartError::Account(name.to_owned(), error);
-        let none = || io::Error::new(io::ErrorKind::NotFound, "this host has no such account");
+        let none = || io::Error::new(io::ErrorKind::NotFound, "this host has no such user");
         Account::find(name).map_err(failed)?.ok_or_else(none).map_err(failed)
     }
 

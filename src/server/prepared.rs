@@ -58,7 +58,7 @@ impl Prepared {
         let tls = Arc::new(setup.map_err(StartError::Tls)?);
         steps.begin("loading local data");
         let data = before.map(|before| before.loaders.plan(&config)).transpose()?;
-        steps.begin("handing the configuration over");
+        steps.begin("passing the configuration to the workers");
         Ok(Self { config, tls, data })
     }
 }

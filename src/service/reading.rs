@@ -69,7 +69,7 @@ impl Readings {
         let user = self.options.user.clone();
         let request = self.request(None);
         let job = self.begin(move |steps| {
-            steps.begin("looking up the account to become");
+            steps.begin("looking up the user of --user");
             let account = user.as_deref().map(Confinement::find).transpose();
             (account, loading::load(&request, steps))
         });

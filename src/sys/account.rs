@@ -120,7 +120,7 @@ fn groups_of(name: &CStr, group: libc::gid_t) -> io::Result<Vec<libc::gid_t>> {
     // SAFETY: the name ends with a zero, and at most `count` groups are written.
     let written = unsafe { libc::getgrouplist(name.as_ptr(), group, place, &raw mut count) };
     if written < 0 {
-        return Err(io::Error::other(format!("it is in more than {GROUPS_MAX} groups")));
+        return Err(io::Error::other(format!("the user is in more than {GROUPS_MAX} groups")));
     }
     groups.truncate(usize::try_from(count).unwrap_or(0));
     Ok(groups)

@@ -76,7 +76,7 @@ impl Inherited {
 
     fn sort_in(&mut self, socket: Socket) -> io::Result<()> {
         let Some(address) = socket.local_addr().ok().and_then(|address| address.as_socket()) else {
-            self.others.push("a socket that is not of the internet".into());
+            self.others.push("not an internet socket".into());
             return Ok(());
         };
         socket.set_nonblocking(true)?;
@@ -85,7 +85,7 @@ impl Inherited {
             Type::STREAM if socket.is_listener()? => {
                 self.acceptors.push((address, socket.into()));
             }
-            _ => self.others.push(format!("a connection at {address}")),
+            _ => self.others.push(format!("a connected socket at {address}")),
         }
         Ok(())
     }
@@ -199,13 +199,9 @@ mod tests {
         let unused = inherited.unused();
         assert_eq!(
             unused[1..],
-            [
-                "a socket that is not of the internet".to_owned(),
-                format!("tcp {tcp}"),
-                format!("udp {udp}")
-            ]
+            ["not an internet socket".to_owned(), format!("tcp {tcp}"), format!("udp {udp}")]
         );
-        assert!(unused[0].starts_with("a connection at 127.0.0.1:"), "{unused:?}");
+        assert!(unused[0].starts_with("a connected socket at 127.0.0.1:"), "{unused:?}");
     }
 
     #[test]

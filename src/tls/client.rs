@@ -85,7 +85,7 @@ impl Client {
         let text = tls.name.clone().unwrap_or_else(|| address.ip().to_string());
         let name = ServerName::try_from(text).map_err(|_| {
             let name = tls.name.as_deref().unwrap_or_default();
-            SetupError::new("", format!("'{name}' is no name that a certificate could be for"))
+            SetupError::new("", format!("'{name}' is not a valid name for a certificate"))
         })?;
         let evidence = Arc::<Evidence>::default();
         let witness = Witness {

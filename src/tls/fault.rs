@@ -40,25 +40,25 @@ pub(super) fn of_refused(
 ) -> String {
     let fault = of_certificate(error);
     let Some(known) = Certificate::read(certificate) else {
-        return format!("{REFUSED}: it cannot be read as X.509 ({error})");
+        return format!("{REFUSED}: the certificate is not valid X.509 ({error})");
     };
     let (from, until) = known.validity();
     let now = Duration::from_secs(now.as_secs());
     let days = |span: Duration| span.as_secs() / 86_400;
     let why = match fault {
         TlsFault::WrongName => format!(
-            "it is valid for {}, not for {expected} (tls_servername says which name is expected, \
+            "the certificate is valid for {}, not for {expected} (the name of tls_servername, \
              else the upstream's host name or address)",
             known.names()
         ),
         TlsFault::UnknownIssuer if known.is_of_itself() => format!(
-            "signed by unknown authority: it is signed by itself ('{}'); name it in 'tls CA', or \
-             its key in 'tls_pin'",
+            "signed by unknown authority: the certificate is self-signed ('{}'); put it into the \
+             CA file of 'tls', or its key into 'tls_pin'",
             known.subject()
         ),
         TlsFault::UnknownIssuer => format!(
-            "signed by unknown authority '{}', which {}; name that authority's certificate in \
-             'tls CA', or the key of the upstream's in 'tls_pin'",
+            "signed by unknown authority '{}', which {}; put the authority's certificate into the \
+             CA file of 'tls', or the key of the upstream's certificate into 'tls_pin'",
             known.issuer(),
             match &tls.authorities {
                 Some(file) => format!("{} does not have", file.path),
@@ -67,19 +67,19 @@ pub(super) fn of_refused(
         ),
         TlsFault::Expired => {
             format!(
-                "it has expired at {}, {} days ago",
+                "the certificate expired at {}, {} days ago",
                 Shown(until),
                 days(now.saturating_sub(until))
             )
         }
         TlsFault::NotYetValid => {
             let ahead = days(from.saturating_sub(now));
-            format!("it is not yet valid: it will be at {}, in {ahead} days", Shown(from))
+            format!("the certificate is not valid before {}, in {ahead} days", Shown(from))
         }
         TlsFault::WrongKey => {
             let pin = super::pins::pin_of(certificate)
                 .map_or_else(String::new, |pin| format!(", which is {}", crate::config::Pin(&pin)));
-            format!("no tls_pin matches its key{pin}")
+            format!("no tls_pin matches the key of the certificate{pin}")
         }
         _ => reason_of(error),
     };
@@ -91,19 +91,21 @@ const REFUSED: &str = "tls: failed to verify certificate";
 /// Returns the reason why a certificate is invalid, if neither its names nor its dates are.
 fn reason_of(error: &CertificateError) -> String {
     match error {
-        CertificateError::BadEncoding => "it is malformed".to_owned(),
-        CertificateError::BadSignature => "a signature in its chain is wrong".to_owned(),
-        CertificateError::Revoked => "it is revoked".to_owned(),
+        CertificateError::BadEncoding => "the certificate is malformed".to_owned(),
+        CertificateError::BadSignature => {
+            "a signature in the certificate chain is wrong".to_owned()
+        }
+        CertificateError::Revoked => "the certificate is revoked".to_owned(),
         CertificateError::UnhandledCriticalExtension => {
-            "it has a critical extension that is not known".to_owned()
+            "the certificate has an unknown critical extension".to_owned()
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "it is not for servers (extended key usage)".to_owned()
+            "the certificate is not for servers (extended key usage)".to_owned()
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "a signature in its chain is by an algorithm or key that is not supported (RSA of 2048 \
-             to 8192 bits, P-256, P-384, P-521 and Ed25519 are, SHA-1 is not)"
+            "a signature in the certificate chain has an unsupported algorithm or key (supported: \
+             RSA with 2048 to 8192 bits, P-256, P-384, P-521, Ed25519; not SHA-1)"
                 .to_owned()
         }
         other => printable(&other.to_string()),
@@ -120,23 +122,23 @@ pub(super) fn of_handshake(error: &Error) -> Option<String> {
                 | AlertDescription::BadCertificate
                 | AlertDescription::UnknownCA
                 | AlertDescription::AccessDenied => {
-                    " (it may want a certificate of ours: 'tls CERT KEY')"
+                    " (it may require a client certificate: 'tls CERT KEY')"
                 }
-                AlertDescription::UnrecognisedName => " (tls_servername says which name is asked)",
+                AlertDescription::UnrecognisedName => " (tls_servername sets the requested name)",
                 _ => "",
             };
             let (name, number) = (alert_name(*alert), u8::from(*alert));
-            Some(format!("tls: it refused the handshake: alert {name} ({number}){hint}"))
+            Some(format!("tls: the peer refused the handshake: alert {name} ({number}){hint}"))
         }
         Error::PeerIncompatible(why) => {
             Some(format!("tls: no protocol version, cipher or ALPN in common: {why:?}"))
         }
         Error::NoApplicationProtocol => {
-            Some("tls: no ALPN in common: it does not speak 'dot'".to_owned())
+            Some("tls: no ALPN in common: the peer does not support 'dot'".to_owned())
         }
-        Error::PeerMisbehaved(why) => Some(format!("tls: it violated the protocol: {why:?}")),
+        Error::PeerMisbehaved(why) => Some(format!("tls: the peer violated the protocol: {why:?}")),
         Error::InvalidCertificate(error) => Some(format!("{REFUSED}: {}", reason_of(error))),
-        Error::NoCertificatesPresented => Some(format!("{REFUSED}: it has shown none")),
+        Error::NoCertificatesPresented => Some(format!("{REFUSED}: the peer sent no certificate")),
         _ => None,
     }
 }
@@ -195,9 +197,12 @@ mod tests {
     fn an_alert_has_its_name_number_and_advice() {
         let said = |alert| of_handshake(&Error::AlertReceived(alert)).unwrap();
         let required = said(AlertDescription::CertificateRequired);
-        assert!(required.contains("alert certificate_required (116) (it may want"), "{required}");
+        assert!(
+            required.contains("alert certificate_required (116) (it may require"),
+            "{required}"
+        );
         let failure = said(AlertDescription::HandshakeFailure);
-        assert_eq!(failure, "tls: it refused the handshake: alert handshake_failure (40)");
+        assert_eq!(failure, "tls: the peer refused the handshake: alert handshake_failure (40)");
         assert_eq!(alert_name(AlertDescription::UnknownCA), "unknown_ca");
         assert_eq!(alert_name(AlertDescription::UnknownPSKIdentity), "unknown_pskidentity");
     }
@@ -207,7 +212,7 @@ mod tests {
         let error = Error::InvalidCertificate(CertificateError::InvalidPurpose);
         let said = of_handshake(&error).unwrap();
         assert!(
-            said.ends_with("certificate: it is not for servers (extended key usage)"),
+            said.ends_with("certificate: the certificate is not for servers (extended key usage)"),
             "{said}"
         );
     }

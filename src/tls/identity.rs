@@ -21,9 +21,9 @@ pub(super) fn certificates(file: &Pem) -> Result<Vec<CertificateDer<'static>>, S
     let refuse = |message: String| SetupError::new(&file.path, message);
     let lines = pem::lines(file)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&lines).collect();
-    let found = found.map_err(|error| refuse(format!("it is no PEM: {error}")))?;
+    let found = found.map_err(|error| refuse(format!("invalid PEM: {error}")))?;
     if found.is_empty() {
-        let message = "there is no certificate in it (-----BEGIN CERTIFICATE----- is expected)";
+        let message = "no certificate in the file: expected -----BEGIN CERTIFICATE-----";
         return Err(refuse(message.into()));
     }
     Ok(found)
@@ -32,8 +32,8 @@ pub(super) fn certificates(file: &Pem) -> Result<Vec<CertificateDer<'static>>, S
 /// Returns the first key in a file.
 pub(super) fn key(file: &Pem) -> Result<PrivateKeyDer<'static>, SetupError> {
     PrivateKeyDer::from_pem_slice(&pem::lines(file)?).map_err(|_| {
-        let message = "there is no private key in it (PKCS #8, SEC 1 or PKCS #1 in PEM, not \
-                       encrypted, is expected)";
+        let message = "no private key in the file: expected PKCS #8, SEC 1 or PKCS #1 in PEM, not \
+                       encrypted";
         SetupError::new(&file.path, message)
     })
 }
@@ -48,8 +48,8 @@ pub(super) fn authorities(file: Option<&Pem>) -> Result<Trusted, SetupError> {
         if roots.is_empty() {
             let why = system.errors.first().map_or_else(String::new, |why| format!(" ({why})"));
             let message = format!(
-                "this system has no authorities that it trusts{why}: install ca-certificates, or \
-                 name a file with 'tls CA'"
+                "this system has no trusted certificate authorities{why}: install \
+                 ca-certificates, or give a CA file to 'tls'"
             );
             return Err(SetupError::new("", message));
         }
@@ -58,7 +58,7 @@ pub(super) fn authorities(file: Option<&Pem>) -> Result<Trusted, SetupError> {
     let certificates = certificates(file)?;
     for (place, authority) in certificates.iter().enumerate() {
         roots.add(authority.clone()).map_err(|error| {
-            let message = format!("its certificate {} is of no use: {error}", place + 1);
+            let message = format!("certificate {} of the file cannot be used: {error}", place + 1);
             SetupError::new(&file.path, message)
         })?;
     }
@@ -74,11 +74,13 @@ pub(super) fn refuse_pair(certificate: &Pem, key: &Pem, error: &rustls::Error) -
             format!("the key in {} belongs to another certificate", key.path)
         }
         (_, Some(bits)) => format!(
-            "its key is of RSA with {bits} bits: a signature by it would keep a worker for tens of \
-             milliseconds in each handshake; RSA of 2048 to {RSA_BITS_MAX} bits, P-256, P-384, \
-             P-521 or Ed25519 is expected"
+            "the RSA key has {bits} bits, and a signature would occupy a worker for tens of \
+             milliseconds in each handshake: expected RSA with 2048 to {RSA_BITS_MAX} bits, \
+             P-256, P-384, P-521 or Ed25519"
         ),
-        (other, None) => format!("it cannot be used with the key in {}: {other}", key.path),
+        (other, None) => {
+            format!("the certificate cannot be used with the key in {}: {other}", key.path)
+        }
     };
     SetupError::new(&certificate.path, message)
 }

@@ -28,7 +28,8 @@ pub(super) fn lines(file: &Pem) -> Result<Cow<'_, [u8]>, SetupError> {
         if let Some(marker) = stray(line) {
             let marker = String::from_utf8_lossy(marker.trim_ascii_end());
             let message = format!(
-                "'{marker}' does not begin its line and would be skipped: begin a new line with it"
+                "'{marker}' is not at the start of a line and would be skipped: put it on a line \
+                 of its own"
             );
             return Err(SetupError::new(&format!("{}:{}", file.path, number + 1), message));
         }

@@ -14,8 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Cost of a card on another node.
-pub(crate) const FAR: &str =
-    "each packet crosses from one processor to the other, about 100 ns a line";
+pub(crate) const FAR: &str = "each packet crosses between NUMA nodes, about 100 ns per cache line";
 
 /// Nodes and cards of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,7 +111,7 @@ impl Place<'_> {
     pub(crate) fn better_cores(&self) -> Option<String> {
         let near: Vec<String> = self.near.iter().map(|node| format!("node{node}")).collect();
         let (near, cores) = (near.join(","), cores(&self.near_cores));
-        let text = format!("start it with --cores {near}, which is {cores}, or with some of them");
+        let text = format!("start onward with --cores {near}, or with some of the {cores}");
         (!self.far_workers.is_empty()).then_some(text)
     }
 
@@ -200,9 +199,9 @@ mod tests {
             let notes = host.notes(&[0, 1, 2]);
             assert_eq!(
                 notes,
-                ["eth0 is on node 1, workers on cores 0, 1 are not: each packet crosses from one \
-                  processor to the other, about 100 ns a line; start it with --cores node1, \
-                  which is cores 2, 3, or with some of them"]
+                ["eth0 is on node 1, workers on cores 0, 1 are not: each packet crosses between \
+                  NUMA nodes, about 100 ns per cache line; start onward with --cores \
+                  node1, or with some of the cores 2, 3"]
             );
         }
     }

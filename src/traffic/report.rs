@@ -36,10 +36,10 @@ fn unanswered(counts: &Counts) -> u64 {
 /// Returns the failure in a sentence; `None` if every query got its right answer.
 pub fn fault(counts: &Counts) -> Option<String> {
     if counts.answered == 0 && counts.refused > 0 {
-        return Some("No query got its right answer: nobody listens there.".into());
+        return Some("No query got the right answer: no server listens at the address.".into());
     }
     if counts.answered == 0 {
-        return Some("No query got its right answer.".into());
+        return Some("No query got the right answer.".into());
     }
     (counts.failed() > 0).then(|| {
         let [sent, lost, wrong] = [counts.sent, unanswered(counts), counts.wrong].map(grouped);
@@ -166,9 +166,9 @@ mod tests {
         let sentence = "Of 1,000 queries, 2 got no answer and 0 a wrong one.";
         assert_eq!(fault(&counts).unwrap(), sentence);
         counts.answered = 0;
-        assert_eq!(fault(&counts).unwrap(), "No query got its right answer.");
+        assert_eq!(fault(&counts).unwrap(), "No query got the right answer.");
         counts.refused = 1;
-        assert!(fault(&counts).unwrap().ends_with("nobody listens there."));
+        assert!(fault(&counts).unwrap().ends_with("no server listens at the address."));
         assert!(summary(&tally(counts)).ends_with("  latency     -     -     -       -     -\n"));
     }
 

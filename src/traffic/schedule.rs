@@ -100,7 +100,10 @@ impl Plan {
             }
             Shape::Steps(steps) => !steps.is_empty() && steps.iter().all(|(rate, _)| good(*rate)),
         };
-        (!rates_are_good).then_some("a rate is above 0 and at most 100,000,000 queries a second")
+        (!rates_are_good).then_some(
+            "a rate must be above 0 and at most 100,000,000 queries per \
+                                     second",
+        )
     }
 
     /// Returns the slope of a ramp, in queries per second squared.

@@ -18,7 +18,7 @@ const WIDTH_MAX: usize = 255;
 
 /// Reads `START-STOP[/STEP]`.
 pub(super) fn range(text: &[u8]) -> Result<StepBy<RangeInclusive<i64>>, &'static str> {
-    const WRONG: &str = "expected a range, as 1-254 or 0-100/2";
+    const WRONG: &str = "expected a range such as 1-254 or 0-100/2";
     let text = str::from_utf8(text).map_err(|_| WRONG)?;
     let (range, step) = text.split_once('/').unwrap_or((text, "1"));
     let (start, stop) = range.split_once('-').ok_or(WRONG)?;
@@ -54,7 +54,7 @@ pub(super) fn line(template: &[u8], number: i64, out: &mut Vec<u8>) -> Result<()
             }
             [b'$', b'{', behind @ ..] => {
                 let end = behind.iter().position(|byte| *byte == b'}');
-                let end = end.ok_or("'}' is missing behind '${'")?;
+                let end = end.ok_or("'}' is missing after '${'")?;
                 modified(&behind[..end], number, out)?;
                 &behind[end + 1..]
             }
@@ -72,7 +72,7 @@ pub(super) fn line(template: &[u8], number: i64, out: &mut Vec<u8>) -> Result<()
 
 /// Writes `number` in the format `OFFSET[,WIDTH[,BASE]]`.
 fn modified(text: &[u8], number: i64, out: &mut Vec<u8>) -> Result<(), &'static str> {
-    const WRONG: &str = "expected ${OFFSET,WIDTH,BASE}, as ${0,3,d}";
+    const WRONG: &str = "expected ${OFFSET,WIDTH,BASE}, such as ${0,3,d}";
     let text = str::from_utf8(text).map_err(|_| WRONG)?;
     let mut parts = text.split(',');
     let offset: i64 = parts.next().and_then(|part| part.parse().ok()).ok_or(WRONG)?;

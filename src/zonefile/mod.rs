@@ -256,7 +256,7 @@ impl Reader<'_> {
             {
                 class = Some(found);
                 if found != 1 {
-                    return Err(Fault::at(&word, "only records of class IN are served"));
+                    return Err(Fault::at(&word, "only records of class IN are supported"));
                 }
             } else if ttl.is_none() && word.text.first().is_some_and(u8::is_ascii_digit) {
                 ttl = Some(ttl_of(&word)?);
@@ -273,7 +273,7 @@ impl Reader<'_> {
             return Err(Fault::at(&word, "NSEC3 zone is not supported: sign the zone with NSEC"));
         }
         if rtype == 0 || rtype == 41 || (128..=255).contains(&rtype) {
-            return Err(Fault::at(&word, "no record of a zone has this type"));
+            return Err(Fault::at(&word, "a zone cannot contain records of this type"));
         }
         if ttl.is_some() && !state.is_set {
             state.ttl = ttl;
@@ -284,7 +284,7 @@ impl Reader<'_> {
         let mut data = Data::new(&mut self.data, DATA_MAX, &state.origin);
         read_data(rtype, words, &mut data)?;
         if let Some(more) = words.next()? {
-            return Err(Fault::at(&more, "a word too many"));
+            return Err(Fault::at(&more, "unexpected word after the end"));
         }
         let record = Record { owner: &state.owner, rtype, ttl, data: &self.data, place };
         self.consumer.record(&record).map_err(|what| Fault::at(&word, what))
@@ -299,11 +299,11 @@ impl Reader<'_> {
     ) -> Result<(), Stop> {
         match &*name.text.to_ascii_uppercase() {
             b"$ORIGIN" => {
-                let word = words.expect("expected a name behind $ORIGIN")?;
+                let word = words.expect("expected a name after $ORIGIN")?;
                 state.origin = origin(&word, state)?;
             }
             b"$TTL" => {
-                let word = words.expect("expected a TTL behind $TTL")?;
+                let word = words.expect("expected a TTL after $TTL")?;
                 (state.ttl, state.is_set) = (Some(ttl_of(&word)?), true);
             }
             b"$INCLUDE" => return self.include(words, current, state),
@@ -323,14 +323,14 @@ impl Reader<'_> {
         current: &Current<'_>,
         state: &State,
     ) -> Result<(), Stop> {
-        let word = words.expect("expected a file behind $INCLUDE")?;
+        let word = words.expect("expected a file after $INCLUDE")?;
         let mut inner = State { owner: Vec::new(), ..state.clone() };
         if let Some(word) = words.next()? {
             inner.origin = origin(&word, state)?;
         }
         end(words)?;
         if current.depth >= DEPTH_MAX {
-            let what = format!("more than {DEPTH_MAX} files include each other");
+            let what = format!("$INCLUDE is nested more than {DEPTH_MAX} levels deep");
             return Err(Fault::at(&word, what).into());
         }
         if self.files.len() >= FILES_MAX {
@@ -362,7 +362,7 @@ impl Reader<'_> {
         current: &Current<'_>,
         state: &mut State,
     ) -> Result<(), Fault> {
-        let word = words.expect("expected START-STOP behind $GENERATE")?;
+        let word = words.expect("expected START-STOP after $GENERATE")?;
         let range = generate::range(word.text).map_err(|what| Fault::at(&word, what))?;
         let begin = words.place();
         let mut last = word;
@@ -371,7 +371,7 @@ impl Reader<'_> {
         }
         let template = words.text(begin);
         if template.iter().all(u8::is_ascii_whitespace) {
-            return Err(Fault::at(&last, "expected a name and a record behind the range"));
+            return Err(Fault::at(&last, "expected a name and a record after the range"));
         }
         let mut own = state.clone();
         own.ttl = state.ttl.or(Some(generate::TTL));
@@ -435,7 +435,7 @@ fn ttl_of(word: &Word<'_>) -> Result<u32, Fault> {
 /// Expects the end of the entry.
 fn end(words: &mut Words<'_>) -> Result<(), Fault> {
     match words.next()? {
-        Some(more) => Err(Fault::at(&more, "a word too many")),
+        Some(more) => Err(Fault::at(&more, "unexpected word after the end")),
         None => Ok(()),
     }
 }

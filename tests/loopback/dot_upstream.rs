@@ -184,17 +184,20 @@ fn handshake_errors_name_hosts_dates_and_alerts() {
         (
             identity(&["other.test", "192.0.2.1"], Dates::Now).server(),
             "",
-            &["it is valid for other.test, 192.0.2.1, not for 127.0.0.1", "tls_servername"],
+            &[
+                "the certificate is valid for other.test, 192.0.2.1, not for 127.0.0.1",
+                "tls_servername",
+            ],
         ),
         (
             identity(&["127.0.0.1"], Dates::Over).server(),
             "",
-            &["it has expired at 2021-01-01T00:00:00Z, ", " days ago"],
+            &["the certificate expired at 2021-01-01T00:00:00Z, ", " days ago"],
         ),
         (
             identity(&["127.0.0.1"], Dates::ToCome).server(),
             "",
-            &["it is not yet valid: it will be at 2089-01-01T00:00:00Z"],
+            &["the certificate is not valid before 2089-01-01T00:00:00Z"],
         ),
         (
             stranger.issue(&["127.0.0.1"]).server(),
@@ -204,13 +207,17 @@ fn handshake_errors_name_hosts_dates_and_alerts() {
         (
             Authority::of_itself(&["127.0.0.1"], Dates::Now).server(),
             "",
-            &["signed by unknown authority: it is signed by itself", "'tls CA'", "'tls_pin'"],
+            &[
+                "signed by unknown authority: the certificate is self-signed",
+                "CA file of 'tls'",
+                "'tls_pin'",
+            ],
         ),
         (right.server(), &format!("tls_pin {}", stranger.issue(&["a"]).pin()), &[&right.pin()]),
         (
             authority.strict_server(&right),
             "",
-            &["it refused the handshake: alert certificate_required (116)", "'tls CERT KEY'"],
+            &["the peer refused the handshake: alert certificate_required (116)", "'tls CERT KEY'"],
         ),
     ];
     for (config, options, expected) in cases {
@@ -386,7 +393,7 @@ fn a_reload_keeps_connections_unless_their_tls_settings_change() {
     assert_eq!((handshakes.full, handshakes.resumed), (1, 0), "it is verified anew");
     let bad = [("ca.pem", "nothing of use")];
     let refused = server.reload(load(&text("tls_servername other.test"), &bad)).unwrap_err();
-    assert!(refused.to_string().contains("ca.pem: there is no certificate in it"), "{refused}");
+    assert!(refused.to_string().contains("ca.pem: no certificate in the file"), "{refused}");
     ask_one(&server);
     assert_eq!(sum(&server.stats()).upstreams[0].handshakes.full, 1, "nothing has changed");
     server.stop();

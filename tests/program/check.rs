@@ -160,7 +160,7 @@ fn configurations_that_cannot_be_served_are_refused() {
         ("check_bind", ".:5399 {\n bind 203.0.113.77\n}\n", "no such address", 1),
         ("check_interface", ".:5399 {\n bind eth99\n}\n", "eth99", 1),
         ("check_resolv", ".:5399 {\n forward . Corefile\n}\n", "no valid upstream", 1),
-        ("check_certificate", certificate, "no certificate in it", 1),
+        ("check_certificate", certificate, "no certificate in the file", 1),
         (
             "check_source",
             ".:5399 {\n forward . 192.0.2.1 {\n source_address 203.0.113.77\n}\n}\n",

@@ -248,5 +248,5 @@ fn without_the_right_to_change_accounts_it_does_not_start() {
     let output = super::process::onward_output(&arguments, &site);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("--user nobody-of-this-name: this host has no such account"), "{said}");
+    assert!(said.contains("--user nobody-of-this-name: this host has no such user"), "{said}");
 }

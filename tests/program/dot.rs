@@ -232,7 +232,7 @@ fn a_key_that_cannot_sign_is_refused_with_its_size() {
         format!("tls://.:0 {{\n bind 127.0.0.1\n root {}\n {TLS}\n whoami\n}}\n", site.path(""));
     fs::write(site.directory.join("Corefile"), text).unwrap();
     let said = run(env!("CARGO_BIN_EXE_onward"), &["check", "--conf", &site.path("Corefile")]);
-    assert!(said.contains("cert.pem: its key is of RSA with 8192 bits"), "{said}");
+    assert!(said.contains("cert.pem: the RSA key has 8192 bits"), "{said}");
 }
 
 #[test]

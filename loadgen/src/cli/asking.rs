@@ -237,7 +237,10 @@ impl Asking {
             let recorded = read_file(path, |bytes| capture::read(bytes, self.pcap_port))?;
             if recorded.left_out > 0 {
                 let (left_out, taken) = (recorded.left_out, recorded.len());
-                eprintln!("loadgen: {taken} queries taken, {left_out} packets left out");
+                eprintln!(
+                    "loadgen: {taken} queries read from the capture, {left_out} packets \
+                           skipped"
+                );
             }
             return Ok(Source::File(Arc::new(recorded)));
         }
@@ -274,9 +277,9 @@ impl Asking {
             "transport",
             match (self.tcp, self.per_connection) {
                 (false, _) => format!("UDP, {} sockets", self.sockets),
-                (true, None) => format!("{stream}, {} streams", self.sockets),
+                (true, None) => format!("{stream}, {} connections", self.sockets),
                 (true, Some(count)) => {
-                    format!("{stream}, {} streams, {count} queries each", self.sockets)
+                    format!("{stream}, {} connections, {count} queries each", self.sockets)
                 }
             },
         );
@@ -289,9 +292,9 @@ impl Asking {
 
 fn describe(names: Names) -> String {
     match names {
-        Names::Unique => "names made up, each new".into(),
-        Names::Uniform(count) => format!("{count} names made up, all equally likely"),
-        Names::Zipf(zipf) => format!("{} names made up, by Zipf's law", zipf.count()),
+        Names::Unique => "generated names, each unique".into(),
+        Names::Uniform(count) => format!("{count} generated names, uniform distribution"),
+        Names::Zipf(zipf) => format!("{} generated names, Zipf distribution", zipf.count()),
     }
 }
 
@@ -310,11 +313,16 @@ pub(super) fn server(text: &str) -> Result<SocketAddr, String> {
     let bare = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
     text.parse()
         .or_else(|_| bare())
-        .map_err(|_| format!("`{text}` is no address: write 192.0.2.1:53 or [2001:db8::1]:53"))
+        .map_err(|_| format!("invalid address `{text}`: expected 192.0.2.1:53 or [2001:db8::1]:53"))
 }
 
 fn sources(text: &str) -> Result<Sources, String> {
-    let bad = || format!("`{text}` is no address, nor two of IPv4 with .. between them");
+    let bad = || {
+        format!(
+            "invalid address `{text}`: expected an address, or two IPv4 addresses \
+                          with .. between them"
+        )
+    };
     let Some((first, last)) = text.split_once("..") else {
         return Ok(Sources(vec![text.parse().map_err(|_| bad())?]));
     };
@@ -328,7 +336,12 @@ fn sources(text: &str) -> Result<Sources, String> {
 }
 
 fn names(text: &str) -> Result<Names, String> {
-    let bad = || format!("`{text}`: write unique, uniform:COUNT or zipf:COUNT:EXPONENT");
+    let bad = || {
+        format!(
+            "invalid names `{text}`: expected unique, uniform:COUNT or \
+                          zipf:COUNT:EXPONENT"
+        )
+    };
     let count = |text: &str| text.parse().ok().filter(|&count: &u64| count > 0).ok_or_else(bad);
     let words: Vec<&str> = text.split(':').collect();
     match words[..] {
@@ -349,7 +362,7 @@ fn zone(text: &str) -> Result<Zone, String> {
     let name = Name::<Vec<u8>>::from_str(text).map_err(|error| format!("`{text}`: {error}"))?;
     let wire = name.as_slice().to_vec();
     if wire.len() > ZONE_LEN_MAX {
-        return Err(format!("`{text}` leaves no room for the names before it"));
+        return Err(format!("suffix `{text}` is too long: no room for the names before it"));
     }
     Ok(Zone(wire))
 }
@@ -357,24 +370,39 @@ fn zone(text: &str) -> Result<Zone, String> {
 fn types(text: &str) -> Result<TypeShares, String> {
     let share = |word: &str| {
         let (rtype, weight) = word.split_once(':').unwrap_or((word, "1"));
-        let rtype = Rtype::from_str(rtype).map_err(|_| format!("`{rtype}` is no record type"))?;
-        let weight = weight.parse().map_err(|_| format!("`{weight}` is no weight"))?;
+        let rtype = Rtype::from_str(rtype).map_err(|_| format!("unknown record type `{rtype}`"))?;
+        let weight = weight.parse().map_err(|_| {
+            format!(
+                "invalid weight `{weight}`: expected a \
+                                                         number"
+            )
+        })?;
         Ok((rtype.to_int(), weight))
     };
     let shares = text.split(',').map(share).collect::<Result<Vec<_>, String>>()?;
-    TypeShares::new(&shares).ok_or_else(|| "no type has a weight above 0".into())
+    TypeShares::new(&shares).ok_or_else(|| "at least one type must have a weight above 0".into())
 }
 
 fn edns(text: &str) -> Result<Edns, String> {
     if text == "off" {
         return Ok(Edns(None));
     }
-    let size = text.parse().map_err(|_| format!("`{text}` is no size up to 65535, nor off"))?;
+    let size = text.parse().map_err(|_| {
+        format!(
+            "invalid size `{text}`: expected a number up to \
+                                                 65535, or off"
+        )
+    })?;
     Ok(Edns(Some(size)))
 }
 
 fn subnet(text: &str) -> Result<Subnet, String> {
-    let bad = || format!("`{text}` is no network: write 192.0.2.0/24, 2001:db8::/56 or random/24");
+    let bad = || {
+        format!(
+            "invalid network `{text}`: expected 192.0.2.0/24, 2001:db8::/56 or \
+                          random/24"
+        )
+    };
     let (address, prefix) = text.split_once('/').ok_or_else(bad)?;
     let random = address == "random";
     let address = if random { "0.0.0.0" } else { address };

@@ -49,7 +49,10 @@ Examples:
       Another forwarder. It must listen on 127.0.0.1:5300 as its generated Corefile says, which
       uses only CoreDNS options; the last two runs are left out.
 
-Exit codes: 0 all claims hold, 1 a claim does not hold, 2 usage error or a missing tool.";
+Exit codes:
+  0  all claims hold
+  1  a claim does not hold
+  2  usage error or a missing tool";
 
 /// Options of `loadgen incident`.
 #[derive(Args)]
@@ -157,7 +160,10 @@ impl Arguments {
         if let Some(command) = &self.forwarder {
             let command: Vec<String> = command.split_whitespace().map(Into::into).collect();
             if !command.iter().any(|word| word.contains("{corefile}")) {
-                return Err(invalid("--forwarder: {corefile} must say where its Corefile goes"));
+                return Err(invalid(
+                    "--forwarder: the command must contain {corefile} in place of \
+                                    the path of its Corefile",
+                ));
             }
             return Ok(Forwarder { command, own: false });
         }
@@ -165,7 +171,10 @@ impl Arguments {
         let path = self.onward.clone().unwrap_or(beside);
         if !path.is_file() {
             let path = path.display();
-            return Err(invalid(format!("there is no {path}: build it, or name it by --onward")));
+            return Err(invalid(format!(
+                "{path} does not exist: build onward, or give its path \
+                                        with --onward"
+            )));
         }
         let path = path.display().to_string();
         let words = [&path, "--conf", "{corefile}", "--workers", "1"];
@@ -176,7 +185,7 @@ impl Arguments {
         let typed: Vec<String> = std::env::args().skip(1).collect();
         let host = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let failure = format!(
-            "{:?}, from {} to {}, noticed after {}",
+            "{:?}, from {} to {}, detected after {}",
             plan.fault,
             seconds(plan.at),
             seconds(plan.recovery()),
@@ -190,11 +199,14 @@ impl Arguments {
             ("host", format!("Linux {}, {} cores", host.trim(), cpu::cores().len())),
             ("forwarder", format!("{program} {arguments}")),
             ("transport", format!("{:?}", plan.transport).to_uppercase()),
-            ("load", format!("{} queries a second", plan.rate)),
-            ("backends", format!("{}, and one from {} on", plan.backends, seconds(plan.added))),
+            ("load", format!("{} queries per second", plan.rate)),
+            (
+                "backends",
+                format!("{}, and one more from {} on", plan.backends, seconds(plan.added)),
+            ),
             ("failure of the first", failure),
             ("flows", plan.flows.to_string()),
-            ("conntrack forgets a silent flow after", seconds(plan.max_age)),
+            ("conntrack removes an idle flow after", seconds(plan.max_age)),
         ]
     }
 

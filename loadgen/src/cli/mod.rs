@@ -30,7 +30,10 @@ Examples:
   loadgen incident --html incident.html
       Outage behind a virtual address, with and without max_age. Needs root.
 
-Exit codes: 0 success, 1 a goal was missed, 2 usage error or an invalid file.";
+Exit codes:
+  0  success
+  1  a goal was missed
+  2  usage error or an invalid file";
 
 /// A load generator for DNS servers that verifies every answer, and a scripted upstream
 #[derive(Parser)]

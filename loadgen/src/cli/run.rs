@@ -181,7 +181,7 @@ fn planned(options: &Options) -> Option<u64> {
 /// Returns the duration of `--seconds`.
 pub(super) fn length_of(seconds: f64) -> io::Result<Duration> {
     let length = Duration::try_from_secs_f64(seconds);
-    length.map_err(|_| invalid("--seconds is a number above 0"))
+    length.map_err(|_| invalid("--seconds must be greater than 0"))
 }
 
 /// Executes the next of several runs, with another seed so that no cache has its names yet. `None`:
@@ -232,7 +232,7 @@ impl Arguments {
         let duration = asked.or_else(|| (!ends).then_some(LENGTH));
         if self.asking.pcap.is_some() {
             if !(self.speed.is_finite() && self.speed > 0.0) {
-                return Err(invalid("--speed is a number above 0"));
+                return Err(invalid("--speed must be greater than 0"));
             }
             return Ok(Load::Replay(self.speed));
         }
@@ -277,7 +277,7 @@ impl Arguments {
 fn describe(load: &Load) -> String {
     let number = |rate: f64| grouped(rate.round() as u64);
     match load {
-        Load::Replay(speed) => format!("that of the capture, {speed} times as fast"),
+        Load::Replay(speed) => format!("the times of the capture, {speed} times as fast"),
         Load::Closed { outstanding, .. } => format!("a closed loop, {outstanding} outstanding"),
         Load::Open(plan) => {
             let shape = match &plan.shape {
@@ -311,8 +311,12 @@ fn shape(text: &str) -> Result<Shape, String> {
         return units::rate(text).map(Shape::Constant);
     }
     let step = |word: &str| {
-        let (rate, length) =
-            word.split_once('x').ok_or_else(|| format!("`{word}` is no step: write 1000x5s"))?;
+        let (rate, length) = word.split_once('x').ok_or_else(|| {
+            format!(
+                "invalid step `{word}`: expected RATExTIME \
+                                                        such as 1000x5s"
+            )
+        })?;
         Ok((units::rate(rate)?, units::duration(length)?))
     };
     text.split(',').map(step).collect::<Result<_, String>>().map(Shape::Steps)
@@ -320,7 +324,7 @@ fn shape(text: &str) -> Result<Shape, String> {
 
 fn rcode(text: &str) -> Result<u8, String> {
     let code = Rcode::from_str(&text.to_ascii_uppercase());
-    code.map(|code| code.to_int()).map_err(|_| format!("`{text}` is no response code"))
+    code.map(|code| code.to_int()).map_err(|_| format!("unknown response code `{text}`"))
 }
 
 #[cfg(test)]

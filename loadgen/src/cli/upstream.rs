@@ -150,7 +150,7 @@ impl Arguments {
                 let text = std::str::from_utf8(bytes).map_err(|error| BadInput {
                     line: bytes[..error.valid_up_to()].split(|&byte| byte == b'\n').count(),
                     column: 1,
-                    text: "this is no text".into(),
+                    text: "the file is not UTF-8 text".into(),
                 })?;
                 script::script(text)
             })?,

@@ -98,7 +98,7 @@ impl Stage<'_> {
         while client.child.try_wait()?.is_none() {
             self.pause(LOOK)?;
             if clock.now() > end {
-                return Err(io::Error::other("the load client does not end"));
+                return Err(io::Error::other("the load client did not end"));
             }
         }
         servers.forwarder.check("the forwarder")?;

@@ -180,13 +180,13 @@ fn findings(plan: &Plan, course: Course, judged: &Judged) -> Vec<Finding> {
     if course == Course::Distrusting {
         // A recovery that conntrack hides makes `distrust` replace all flows again and again, but
         // not the many connections of this transport: their time is shown only.
-        let name = "the backend that failed";
+        let name = "the failed backend";
         let back = regains(name, judged.recovered, DISTRUST_LIMIT, judged.tolerance);
         let holds = back.holds.filter(|_| plan.transport == Transport::Udp);
         return vec![Finding { holds, ..back }, lost];
     }
     for (name, regained) in
-        [("the backend that failed", judged.recovered), ("the one that was added", judged.added)]
+        [("the failed backend", judged.recovered), ("the added backend", judged.added)]
     {
         findings.push(match course {
             Course::Unlimited => starved(name, regained, judged.tolerance),
@@ -203,7 +203,7 @@ fn findings(plan: &Plan, course: Course, judged: &Judged) -> Vec<Finding> {
 }
 
 fn starved(name: &str, regained: Regained, tolerance: f64) -> Finding {
-    let whole = if regained.after.is_some() { "reached" } else { "never came near" };
+    let whole = if regained.after.is_some() { "reached" } else { "never reached" };
     Finding {
         claim: format!("{name} stays below a fifth of its share to the end"),
         seen: format!(
@@ -233,11 +233,11 @@ fn regains(name: &str, regained: Regained, limit: Duration, tolerance: f64) -> F
 
 fn latency(slowest: Option<Slowest>) -> Finding {
     let claim = format!(
-        "the 99th percentile of the seconds in which flows are replaced is within {SLOWER} times \
-         that of the others, or their upper quartile"
+        "the p99 latency of seconds with replaced connections is at most {SLOWER} times that of \
+         other seconds, or at most their upper quartile"
     );
     let Some(Slowest { replacing, resting, resting_high }) = slowest else {
-        let seen = "too few seconds of one kind to compare: not judged".into();
+        let seen = "not judged: too few seconds of one kind".into();
         return Finding { claim, seen, holds: None };
     };
     let [micros, other, high] = [replacing, resting, resting_high].map(|value| value * 1e6);

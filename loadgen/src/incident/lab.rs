@@ -39,7 +39,7 @@ const PLACES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 pub fn missing() -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     if effective_user(&status) != Some(0) {
-        return Some("only root can make network namespaces: run it as root".into());
+        return Some("only root can create network namespaces: run loadgen as root".into());
     }
     let path = std::env::var("PATH").unwrap_or_default();
     let places = || path.split(':').chain(PLACES);

@@ -66,20 +66,26 @@ impl Plan {
     pub fn fault(&self) -> Option<String> {
         let told = |text: &str| Some(text.to_owned());
         if !(2..=BACKENDS_MAX).contains(&self.backends) {
-            return Some(format!("there are 2 to {BACKENDS_MAX} backends"));
+            return Some(format!("the number of backends must be 2 to {BACKENDS_MAX}"));
         }
         if self.max_age < MAX_AGE_MIN {
-            return told("--max-age is at least 3s: within that all flows must be used in turn");
+            return told(
+                "--max-age must be at least 3s, so that all connections are used in turn \
+                         within it",
+            );
         }
         if self.notice > self.outage {
             return told("--notice cannot be longer than --outage");
         }
         if self.added < self.recovered() || self.length < self.settled() + MARGIN {
-            return told("the course is too short for what happens in it");
+            return told("the times are too short: the run would end before its last event");
         }
         let turn = self.flows as f64 / self.rate;
         if turn > self.max_age.as_secs_f64() / 2.0 {
-            return told("--rate is too low: each flow must be used several times in its life");
+            return told(
+                "--rate is too low: each connection must be used several times before \
+                         max_age",
+            );
         }
         None
     }

@@ -418,8 +418,8 @@ mod tests {
         let incident = incident();
         assert_eq!(incident.faults().len(), 2, "{:?}", incident.faults());
         let (text, page) = (text(&incident), html(&incident));
-        assert!(text.contains("DOES NOT HOLD: the backend that failed is within 11.5 %"), "{text}");
-        assert!(text.contains("    holds: the backend that failed stays below a fifth"), "{text}");
+        assert!(text.contains("DOES NOT HOLD: the failed backend is within 11.5 %"), "{text}");
+        assert!(text.contains("    holds: the failed backend stays below a fifth"), "{text}");
         assert_eq!(page.matches("verdict bad").count(), 2);
         let told: serde_json::Value = serde_json::from_str(&json(&incident)).unwrap();
         assert_eq!(told["faults"].as_array().unwrap().len(), 2);

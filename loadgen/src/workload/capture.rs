@@ -34,10 +34,10 @@ pub fn read(bytes: &[u8], port: u16) -> Result<Recorded, BadInput> {
         0xa1b2_3c4d => classic(bytes, true, 1, &mut taker)?,
         0x4d3c_b2a1 => classic(bytes, false, 1, &mut taker)?,
         0x0a0d_0d0a => next_generation(bytes, &mut taker)?,
-        _ => return Err(bad(1, 0, "this is no capture: neither pcap nor pcapng")),
+        _ => return Err(bad(1, 0, "not a capture: expected pcap or pcapng")),
     }
     if taker.recorded.is_empty() {
-        let text = format!("there is no query over UDP to port {port} here");
+        let text = format!("the capture has no UDP query to port {port}");
         return Err(bad(1, 0, text));
     }
     taker.recorded.left_out = taker.left_out;
@@ -71,7 +71,7 @@ fn classic(bytes: &[u8], big: bool, unit: u32, taker: &mut Taker) -> Result<(), 
     const FILE_HEADER: usize = 24;
     const RECORD_HEADER: usize = 16;
     let order = Order { big };
-    let cut = |block, at| bad(block, at, "the capture is cut short");
+    let cut = |block, at| bad(block, at, "the capture is truncated");
     let link = order.u32(bytes, 20).ok_or_else(|| cut(1, bytes.len()))? as u16;
     let mut at = FILE_HEADER;
     for block in 1.. {
@@ -110,19 +110,19 @@ fn next_generation(bytes: &[u8], taker: &mut Taker) -> Result<(), BadInput> {
         if at == bytes.len() {
             break;
         }
-        let cut = || bad(block, at, "the capture is cut short");
+        let cut = || bad(block, at, "the capture is truncated");
         let rtype = order.u32(bytes, at).ok_or_else(cut)?;
         if rtype == SECTION {
             order.big = match bytes.get(at + 8..at + 12).ok_or_else(cut)? {
                 [0x1a, 0x2b, 0x3c, 0x4d] => true,
                 [0x4d, 0x3c, 0x2b, 0x1a] => false,
-                _ => return Err(bad(block, at + 8, "this is no byte order")),
+                _ => return Err(bad(block, at + 8, "invalid byte order")),
             };
             interfaces.clear();
         }
         let length = order.u32(bytes, at + 4).ok_or_else(cut)? as usize;
         if length < 12 || !length.is_multiple_of(4) {
-            return Err(bad(block, at + 4, format!("a block cannot have {length} bytes")));
+            return Err(bad(block, at + 4, format!("invalid block length of {length} bytes")));
         }
         let body = bytes.get(at + 8..at.saturating_add(length - 4)).ok_or_else(cut)?;
         match rtype {

@@ -19,21 +19,22 @@ pub fn read(bytes: &[u8]) -> Result<Recorded, BadInput> {
         let line = recorded.len() + 1;
         let bad = |column, text: String| Err(BadInput { line, column, text });
         let Some((prefix, behind)) = rest.split_first_chunk::<2>() else {
-            return bad(1, "half a length: two bytes precede each message".into());
+            return bad(1, "truncated length: two bytes must precede each message".into());
         };
         let length = usize::from(u16::from_be_bytes(*prefix));
         if length < HEADER_LEN {
-            return bad(1, format!("a message of {length} bytes: a header has {HEADER_LEN}"));
+            return bad(1, format!("a message of {length} bytes: expected at least {HEADER_LEN}"));
         }
         let Some((message, next)) = behind.split_at_checked(length) else {
-            let text = format!("the message shall have {length} bytes, {} are left", behind.len());
+            let text =
+                format!("truncated message: expected {length} bytes, found {}", behind.len());
             return bad(3, text);
         };
         recorded.push(message, 0, Duration::ZERO);
         rest = next;
     }
     if recorded.is_empty() {
-        return Err(BadInput { line: 1, column: 1, text: "there is no query here".into() });
+        return Err(BadInput { line: 1, column: 1, text: "the file has no query".into() });
     }
     Ok(recorded)
 }
@@ -59,10 +60,10 @@ mod tests {
         bytes.extend([7; 12]);
         let with = |tail: &[u8]| [&bytes, tail].concat();
         let cases = [
-            (Vec::new(), "1:1: there is no query here"),
-            (with(b"\0"), "2:1: half a length"),
+            (Vec::new(), "1:1: the file has no query"),
+            (with(b"\0"), "2:1: truncated length"),
             (with(b"\0\x03abc"), "2:1: a message of 3 bytes"),
-            (with(b"\0\x0cabc"), "2:3: the message shall have 12 bytes, 3 are left"),
+            (with(b"\0\x0cabc"), "2:3: truncated message: expected 12 bytes, found 3"),
         ];
         for (bytes, expected) in cases {
             let error = read(&bytes).unwrap_err().to_string();

@@ -32,7 +32,7 @@ pub fn read(text: &[u8], style: &Style, seed: u64) -> Result<Recorded, BadInput>
         let line = std::str::from_utf8(line).map_err(|error| BadInput {
             line: number,
             column: error.valid_up_to() + 1,
-            text: "this is no text".into(),
+            text: "the file is not UTF-8 text".into(),
         })?;
         let mut words = Words::new(line, number);
         let Some(first) = words.next() else { continue };
@@ -40,14 +40,14 @@ pub fn read(text: &[u8], style: &Style, seed: u64) -> Result<Recorded, BadInput>
             continue;
         }
         let name = Name::<Vec<u8>>::from_str(first)
-            .map_err(|error| words.bad(first, format!("`{first}` is no name: {error}")))?;
+            .map_err(|error| words.bad(first, format!("invalid name `{first}`: {error}")))?;
         let Some(word) = words.next() else {
-            return Err(words.missing(format!("a type is missing after `{first}`")));
+            return Err(words.missing(format!("the type is missing after `{first}`")));
         };
         let rtype = Rtype::from_str(word)
-            .map_err(|_| words.bad(word, format!("`{word}` is no record type")))?;
+            .map_err(|_| words.bad(word, format!("unknown record type `{word}`")))?;
         if let Some(more) = words.next() {
-            let text = format!("`{more}` is too much: a line is a name and a type");
+            let text = format!("unexpected `{more}`: expected a name and a type");
             return Err(words.bad(more, text));
         }
         let length = style
@@ -56,7 +56,7 @@ pub fn read(text: &[u8], style: &Style, seed: u64) -> Result<Recorded, BadInput>
         recorded.push(&buffer[..length], 0, Duration::ZERO);
     }
     if recorded.is_empty() {
-        return Err(BadInput { line: lines, column: 1, text: "there is no query here".into() });
+        return Err(BadInput { line: lines, column: 1, text: "the file has no query".into() });
     }
     Ok(recorded)
 }
@@ -94,19 +94,19 @@ mod tests {
     fn errors_have_line_and_column() {
         let long = format!("{}.test A", "a".repeat(64));
         let cases = [
-            ("ok.test A\n  a..b A\n", "2:3: `a..b` is no name"),
-            ("a.test", "1:7: a type is missing after `a.test`"),
-            ("a.test  BOGUS\n", "1:9: `BOGUS` is no record type"),
-            ("a.test A\nb.test A x\n", "2:10: `x` is too much"),
-            (&long, "1:1: `aaaa"),
-            ("", "1:1: there is no query here"),
-            ("; nothing\n", "2:1: there is no query here"),
+            ("ok.test A\n  a..b A\n", "2:3: invalid name `a..b`"),
+            ("a.test", "1:7: the type is missing after `a.test`"),
+            ("a.test  BOGUS\n", "1:9: unknown record type `BOGUS`"),
+            ("a.test A\nb.test A x\n", "2:10: unexpected `x`"),
+            (&long, "1:1: invalid name `aaaa"),
+            ("", "1:1: the file has no query"),
+            ("; nothing\n", "2:1: the file has no query"),
         ];
         for (text, expected) in cases {
             let error = read(text.as_bytes(), &Style::default(), 1).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{text:?}: {error}");
         }
         let error = read(b"ok.test A\nab\xff A", &Style::default(), 1).unwrap_err();
-        assert_eq!(error.to_string(), "2:3: this is no text");
+        assert_eq!(error.to_string(), "2:3: the file is not UTF-8 text");
     }
 }

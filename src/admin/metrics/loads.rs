@@ -63,11 +63,11 @@ pub(super) fn of_zones(all: &mut Exposition, zones: &[ZoneState]) {
 pub(super) fn of_directories(all: &mut Exposition, directories: &[DirectoryState]) {
     for state in directories {
         let labels = [("directory", &*state.label)];
-        let help = "Zones that are answered from the files of the directory.";
+        let help = "Number of zones loaded from the files of the directory.";
         all.gauge("onward_auto_zones", help, &labels, state.zones as f64);
         for (result, count) in [("done", state.done), ("failed", state.failed)] {
             let labels = [labels[0], ("result", result)];
-            let help = "Searches of the directory, by result; a failure keeps all of its zones.";
+            let help = "Searches of the directory, by result; a failed search keeps all its zones.";
             all.counter("onward_auto_searches_total", help, &labels, count as f64);
         }
     }

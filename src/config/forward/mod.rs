@@ -317,7 +317,8 @@ impl Options {
         }
         if self.except.contains(from) {
             let message = format!(
-                "plugin/forward: except {from} excludes what is below {from}, and not {from} itself"
+                "plugin/forward: except {from} excludes the names below {from}, but not {from} \
+                 itself"
             );
             context.warn(&name.place, message);
         }

@@ -237,7 +237,7 @@ fn usable(
         Err(other) => return Err(other),
     };
     let (server, file) = (quote(&target.host), quote(file));
-    Ok(Err(format!("{server} of the file {file} cannot be asked ({why})")))
+    Ok(Err(format!("{server} of the file {file} cannot be used ({why})")))
 }
 
 impl Target {

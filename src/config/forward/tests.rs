@@ -353,7 +353,7 @@ fn a_file_stands_for_its_nameservers() {
     assert_eq!(
         upstreams("bad"),
         "f:2 - plugin/forward: no valid upstream addresses found: \"ns.m\" of the file \"bad\" \
-         cannot be asked (nameserver \"ns.m\" is not an IP address)"
+         cannot be used (nameserver \"ns.m\" is not an IP address)"
     );
 }
 

@@ -133,11 +133,11 @@ pub fn data(rtype: u16, words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(),
         return if fits {
             Ok(())
         } else {
-            Err(first.wrong("these bytes are no data of this type"))
+            Err(first.wrong("the bytes are not valid data of this type"))
         };
     }
     let known = fields(rtype);
-    let known = known.ok_or(first.wrong("data of this type are written as \\# LENGTH HEX"))?;
+    let known = known.ok_or(first.wrong("data of this type must be written as \\# LENGTH HEX"))?;
     known.iter().try_for_each(|field| read(*field, words, out))
 }
 
@@ -161,7 +161,7 @@ fn read(field: Field, words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), R
         Field::Identity => return rare::identity(words, out),
         _ => {}
     }
-    let word = words.expect("the record ends before its data do")?;
+    let word = words.expect("the record ends within its data")?;
     match field {
         Field::U8 => push(&word, out, &[number(&word, u8::MAX.into())? as u8]),
         Field::U16 => push(&word, out, &(number(&word, u16::MAX.into())? as u16).to_be_bytes()),
@@ -200,7 +200,7 @@ fn generic(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError>
         hex(words, out)?;
     }
     let right = out.len() - start == len;
-    if right { Ok(()) } else { Err(word.wrong("not as many bytes as announced")) }
+    if right { Ok(()) } else { Err(word.wrong("the number of bytes is not LENGTH")) }
 }
 
 /// Returns true if `data` consist of these fields, for data that were written as bytes.

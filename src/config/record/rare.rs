@@ -61,7 +61,7 @@ pub(super) fn kinds(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), Rec
 
 /// Seconds since 1970, or `YYYYMMDDHHmmSS` (RFC 4034 §3.2).
 pub(super) fn time(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
-    let wrong = || word.wrong("expected a time, as 20260131235959 or seconds since 1970");
+    let wrong = || word.wrong("expected a time such as 20260131235959, or seconds since 1970");
     if word.text.len() != 14 {
         return push(word, out, &number(word, u32::MAX)?.to_be_bytes());
     }
@@ -91,10 +91,10 @@ pub(super) fn eui(word: &Word<'_>, len: usize, out: &mut Data<'_>) -> Result<(),
     for pair in word.text.split(|byte| *byte == b'-') {
         let digits = str::from_utf8(pair).ok().filter(|pair| is_hex(pair, 2));
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        push(word, out, &[byte.ok_or(word.wrong("expected bytes as 00-5e-90-01"))?])?;
+        push(word, out, &[byte.ok_or(word.wrong("expected bytes such as 00-5e-90-01"))?])?;
         found += 1;
     }
-    if found == len { Ok(()) } else { Err(word.wrong("not as many bytes as the type has")) }
+    if found == len { Ok(()) } else { Err(word.wrong("wrong number of bytes for this type")) }
 }
 
 fn is_hex(text: &str, len: usize) -> bool {
@@ -103,7 +103,7 @@ fn is_hex(text: &str, len: usize) -> bool {
 
 /// Four groups of up to four hexadecimal digits.
 pub(super) fn locator(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
-    let wrong = || word.wrong("expected 64 bits, as 2001:db8:1:2");
+    let wrong = || word.wrong("expected 64 bits such as 2001:db8:1:2");
     let mut groups = 0;
     for group in word.text.split(|byte| *byte == b':') {
         let digits = str::from_utf8(group).ok().filter(|text| is_hex(text, text.len()));
@@ -128,14 +128,14 @@ pub(super) fn cert_kind(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), Recor
 pub(super) fn location(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     let (latitude, _) = angle(words, 90, *b"NS")?;
     let (longitude, last) = angle(words, 180, *b"EW")?;
-    let word = words.next()?.ok_or(last.wrong("an altitude is missing behind this"))?;
+    let word = words.next()?.ok_or(last.wrong("the altitude is missing after this word"))?;
     let altitude = LOC_SEA + centimetres(&word)?;
     let altitude = u32::try_from(altitude).map_err(|_| word.wrong("altitude out of range"))?;
     let mut precisions = LOC_DEFAULTS;
     for precision in &mut precisions {
         let Some(word) = words.next()? else { break };
         *precision =
-            mantissa(centimetres(&word)?).ok_or(word.wrong("expected metres, 90000000 at most"))?;
+            mantissa(centimetres(&word)?).ok_or(word.wrong("expected metres, at most 90000000"))?;
     }
     push(&word, out, &[0])?;
     push(&word, out, &precisions)?;
@@ -169,7 +169,7 @@ fn angle<'t>(
             _ => (word.text, &[][..]),
         };
         if place == 3 || part.len() > 3 {
-            return Err(word.wrong("expected N, S, E or W behind degrees, minutes and seconds"));
+            return Err(word.wrong("expected N, S, E or W after degrees, minutes and seconds"));
         }
         let whole = number(&Word { text: whole, ..word }, limit)?;
         let mut thousandths = 0;
@@ -184,7 +184,7 @@ fn angle<'t>(
 
 /// Metres with up to two decimals and maybe an `m`, in centimetres.
 fn centimetres(word: &Word<'_>) -> Result<i64, RecordError> {
-    let wrong = || word.wrong("expected metres, as 10.5m");
+    let wrong = || word.wrong("expected metres such as 10.5m");
     let text = str::from_utf8(word.text).ok().ok_or_else(wrong)?;
     let text = text.strip_suffix(['m', 'M']).unwrap_or(text);
     let (sign, text) = text.strip_prefix('-').map_or((1, text), |text| (-1, text));
@@ -216,7 +216,7 @@ fn mantissa(centimetres: i64) -> Option<u8> {
 /// `[!]FAMILY:ADDRESS/LENGTH`, any number of them.
 pub(super) fn prefixes(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     while let Some(word) = words.next()? {
-        let wrong = || word.wrong("expected a prefix, as 1:192.0.2.0/24 or !2:2001:db8::/32");
+        let wrong = || word.wrong("expected a prefix such as 1:192.0.2.0/24 or !2:2001:db8::/32");
         let text = str::from_utf8(word.text).ok().ok_or_else(wrong)?;
         let (negated, text) = text.strip_prefix('!').map_or((0, text), |text| (0x80, text));
         let (family, text) = text.split_once(':').ok_or_else(wrong)?;
@@ -265,7 +265,7 @@ fn destination(words: &mut Words<'_>, rtype: u8, out: &mut Data<'_>) -> Result<(
     let word = words.expect("expected a gateway or relay")?;
     match rtype {
         0 if word.text == b"." => Ok(()),
-        0 => Err(word.wrong("expected '.', as there is none")),
+        0 => Err(word.wrong("expected '.', because the type is 0")),
         1 => push(&word, out, &address::<Ipv4Addr>(&word, "expected an IPv4 address")?.octets()),
         2 => push(&word, out, &address::<Ipv6Addr>(&word, "expected an IPv6 address")?.octets()),
         _ => name(&word, out),

@@ -107,7 +107,7 @@ fn value_of(key: u16, word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordE
 /// A list of protocol identifiers, each behind its length (RFC 9460 §7.1.1). In the decoded word a
 /// backslash makes the next byte one of an identifier (appendix A.1).
 fn protocols(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
-    let wrong = || word.wrong("a protocol has 1 to 255 bytes");
+    let wrong = || word.wrong("a protocol must have 1 to 255 bytes");
     let mut own = out.len();
     push(word, out, &[0])?;
     let mut is_escaped = false;

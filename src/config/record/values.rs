@@ -32,7 +32,7 @@ pub(super) fn number(word: &Word<'_>, max: u32) -> Result<u32, RecordError> {
 /// # Errors
 /// The word is anything else.
 pub fn period(word: &Word<'_>) -> Result<u32, RecordError> {
-    let wrong = || word.wrong("expected seconds, as 300 or 1h30m");
+    let wrong = || word.wrong("expected a time such as 300 or 1h30m");
     let (mut sum, mut digits) = (0_u64, 0_u64);
     for byte in word.text {
         let unit = match byte.to_ascii_lowercase() {
@@ -184,7 +184,7 @@ impl Base64Decoder {
                 _ => return Err(word.wrong("expected base64")),
             };
             if self.padding > 0 {
-                return Err(word.wrong("base64 goes on behind its padding"));
+                return Err(word.wrong("base64 continues after its padding"));
             }
             self.bits = self.bits << 6 | u32::from(digit);
             self.digits += 1;
@@ -199,6 +199,6 @@ impl Base64Decoder {
 
     pub(super) fn end(&self, word: &Word<'_>) -> Result<(), RecordError> {
         let whole = (self.digits + self.padding).is_multiple_of(4);
-        if whole { Ok(()) } else { Err(word.wrong("base64 is cut off")) }
+        if whole { Ok(()) } else { Err(word.wrong("base64 is incomplete")) }
     }
 }

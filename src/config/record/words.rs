@@ -97,7 +97,7 @@ impl<'t> Words<'t> {
     /// Returns true if another record follows; to be called behind the last word of this one.
     pub(super) fn goes_on(&mut self) -> Result<bool, RecordError> {
         if let Some(word) = self.next()? {
-            return Err(word.wrong("a word too many"));
+            return Err(word.wrong("unexpected word after the end"));
         }
         self.begun = false;
         Ok(self.next()?.is_some())
@@ -161,12 +161,12 @@ impl Iterator for Decoded<'_> {
             [b'\\', a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', ..] => {
                 let number = digit(*a) * 100 + digit(*b) * 10 + digit(*c);
                 let Ok(byte) = u8::try_from(number) else {
-                    return Some(Err(self.word.wrong("an escape above \\255")));
+                    return Some(Err(self.word.wrong("an escape must not be above \\255")));
                 };
                 (byte, 4)
             }
             [b'\\', byte, ..] => (*byte, 2),
-            [b'\\'] => return Some(Err(self.word.wrong("an escape is not finished"))),
+            [b'\\'] => return Some(Err(self.word.wrong("an escape is incomplete"))),
             [byte, ..] => {
                 self.place += 1;
                 return Some(Ok((*byte, false)));

@@ -116,7 +116,8 @@ pub(super) fn read(
             dns64.prefixes.push(WELL_KNOWN);
         }
         if last.is_some() {
-            let message = "plugin/dns64: the one before has no effect: the last stanza holds";
+            let message = "plugin/dns64: the 'dns64' before this one has no effect: the last one \
+                           applies";
             context.warn(&stanza.place, message);
         }
         last = Some(dns64);

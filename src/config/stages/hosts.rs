@@ -125,7 +125,7 @@ pub(super) fn read(
             }
             other => {
                 let hint = match is_address(other) {
-                    true => ": entries stand before 'fallthrough'".to_owned(),
+                    true => ": entries must be before 'fallthrough'".to_owned(),
                     false => did_you_mean(other, OPTIONS),
                 };
                 let message = format!("unknown property '{other}'{hint}");
@@ -159,7 +159,7 @@ fn zones(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, Direc
                 let is_option = OPTIONS.contains(&&*word.text);
                 if is_address(&word.text) {
                     let message = format!(
-                        "plugin/hosts: zone '{}' is an address: entries stand on lines of their \
+                        "plugin/hosts: zone '{}' is an address: entries must be on lines of their \
                          own, before 'fallthrough'",
                         word.text
                     );

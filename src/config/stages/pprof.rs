@@ -36,8 +36,8 @@ pub(super) fn read(
         cursor.expect_no_arg()?;
     }
     let message = format!(
-        "plugin/pprof: no effect: there is no Go runtime to look into, and nothing listens on \
-         {}; use 'perf record -g -p PID', and 'status' for each worker's time",
+        "plugin/pprof: no effect: there is no Go runtime to profile, and nothing listens on {}; \
+         use 'perf record -g -p PID' to profile onward, and 'status' for the load of each worker",
         http::show(address)
     );
     context.warn(&stanza.place, message);

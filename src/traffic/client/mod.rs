@@ -184,11 +184,11 @@ impl Options {
     fn check(&self) -> io::Result<()> {
         let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         if self.targets.is_empty() || self.sockets < self.parts() {
-            return invalid("there must be a server, and a socket for each thread".into());
+            return invalid("at least one server and one socket per thread are needed".into());
         }
         if let Load::Closed { outstanding, .. } = self.load {
             if outstanding < self.parts() {
-                return invalid("there must be an outstanding query for each thread".into());
+                return invalid("at least one outstanding query per thread is needed".into());
             }
             if outstanding.div_ceil(self.sockets) > SLOTS_MAX {
                 let text = "outstanding queries per socket; use more sockets";

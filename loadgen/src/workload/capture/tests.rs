@@ -209,13 +209,13 @@ fn a_packet_that_was_cut_when_captured_is_left_out() {
 fn malformed_captures_are_errors_with_their_place() {
     let good = classic(true, false, 101, &packets(101));
     let cases = [
-        (Vec::new(), "1:1: this is no capture"),
-        (b"; a text\n".to_vec(), "1:1: this is no capture"),
-        (good[..20].to_vec(), "1:21: the capture is cut short"),
-        (good[..30].to_vec(), "1:25: the capture is cut short"),
+        (Vec::new(), "1:1: not a capture"),
+        (b"; a text\n".to_vec(), "1:1: not a capture"),
+        (good[..20].to_vec(), "1:21: the capture is truncated"),
+        (good[..30].to_vec(), "1:25: the capture is truncated"),
         (good[..good.len() - 1].to_vec(), "8:"),
-        (good[..24].to_vec(), "1:1: there is no query over UDP to port 53 here"),
-        (next_generation(true, 6, &[])[..40].to_vec(), "2:29: the capture is cut short"),
+        (good[..24].to_vec(), "1:1: the capture has no UDP query to port 53"),
+        (next_generation(true, 6, &[])[..40].to_vec(), "2:29: the capture is truncated"),
     ];
     for (file, expected) in cases {
         let error = read(&file, 53).unwrap_err().to_string();
@@ -223,7 +223,7 @@ fn malformed_captures_are_errors_with_their_place() {
     }
     let mut block = next_generation(true, 6, &packets(101));
     block[28 + 7] = 13;
-    assert!(read(&block, 53).unwrap_err().to_string().contains("a block cannot have 13 bytes"));
+    assert!(read(&block, 53).unwrap_err().to_string().contains("invalid block length of 13 bytes"));
 }
 
 proptest! {

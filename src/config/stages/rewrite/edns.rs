@@ -183,14 +183,13 @@ fn code_of(word: &Token) -> Result<u16, DirectiveError> {
     };
     let Ok(code) = code else {
         let message = format!(
-            "invalid option code '{text}': expected a number of 0 to 65535, such as 0xffee"
+            "invalid option code '{text}': expected a number from 0 to 65535, such as 0xffee"
         );
         return Err(DirectiveError::value(word, message));
     };
     if let Some((_, name)) = OF_CONNECTIONS.iter().find(|(own, _)| *own == code) {
         let message = format!(
-            "option {code} ({name}) belongs to the connection: this server sends its own to \
-             upstreams"
+            "option {code} ({name}) applies to one connection: onward sends its own to upstreams"
         );
         return Err(DirectiveError::value(word, message));
     }
@@ -217,7 +216,7 @@ fn data_of(word: &Token, context: &mut Context<'_>) -> Result<EdnsData, Directiv
         None => text.as_bytes().to_vec(),
         Some(digits) => bytes_of(digits).ok_or_else(|| {
             let message = format!(
-                "invalid data '{text}': expected an even number of hexadecimal digits behind 0x"
+                "invalid data '{text}': expected an even number of hexadecimal digits after 0x"
             );
             DirectiveError::value(word, message)
         })?,
@@ -258,7 +257,7 @@ fn look_at_label(label: &str, word: &Token, context: &mut Context<'_>) {
 fn bits(word: &Token, version: u8, max: u8) -> Result<u8, DirectiveError> {
     word.text.parse().ok().filter(|bits| *bits <= max).ok_or_else(|| {
         let message = format!(
-            "invalid IPv{version} bit mask length {}: expected a number of 0 to {max}",
+            "invalid IPv{version} bit mask length {}: expected a number from 0 to {max}",
             word.text
         );
         DirectiveError::value(word, message)

@@ -157,7 +157,8 @@ pub(super) fn unknown(name: &str, called: bool) -> String {
     let others = || OTHERS.iter().map(|(name, _)| *name);
     let suggestion = did_you_mean(name, FACTS.into_iter().chain(others()));
     if !called {
-        let hint = "a text stands in single quotes, as the Corefile takes double ones away";
+        let hint =
+            "write texts in single quotes, because the Corefile parser removes double quotes";
         return format!("unknown name '{name}'{suggestion}: {hint}");
     }
     if MISSING.contains(&name) {

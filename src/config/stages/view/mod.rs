@@ -75,7 +75,7 @@ pub(super) fn read(
         }
         let words = cursor.rest();
         let Some(first) = words.first() else {
-            return Err(DirectiveError::value(property, "an expression is expected behind 'expr'"));
+            return Err(DirectiveError::value(property, "expected an expression after 'expr'"));
         };
         let text = words.iter().map(|word| &*word.text).collect::<Vec<_>>().join(" ");
         let compiled = compile(&text, first, &labels)?;

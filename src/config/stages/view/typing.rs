@@ -210,14 +210,14 @@ impl Compiler<'_> {
     /// What `#`, `#index` or `#acc` stands for.
     fn item(&mut self, node: &Node) -> Result<Value, Mistake> {
         let Some(item) = &self.item else {
-            let message = "'#' stands only in what is computed for each element of a list, such \
-                           as the test of any(LIST, TEST)";
+            let message = "'#' can be used only in what is computed for each element of a list, \
+                           such as the test of any(LIST, TEST)";
             return Mistake::at(node.column, message);
         };
         match (&node.what, &item.sum) {
             (What::Position, _) => Ok(Value::Number(item.position.clone())),
             (What::Sum, Some(sum)) => Ok(sum.clone()),
-            (What::Sum, None) => Mistake::at(node.column, "'#acc' stands only in reduce()"),
+            (What::Sum, None) => Mistake::at(node.column, "'#acc' can be used only in reduce()"),
             _ => Ok(item.value.clone()),
         }
     }
@@ -420,7 +420,7 @@ impl Compiler<'_> {
                 };
                 match place.filter(|place| *place < texts.len()) {
                     Some(place) => Ok(Value::Text(texts.swap_remove(place))),
-                    None => Mistake::at(index.column, "the list has no element of this number"),
+                    None => Mistake::at(index.column, "the list has no element with this index"),
                 }
             }
             (list, _) => {

@@ -106,14 +106,14 @@ fn text(rest: &str, quote: char, column: usize) -> Result<(Word, usize), Mistake
             other => text.push(other),
         }
     }
-    Mistake::at(column, "the text that begins here does not end")
+    Mistake::at(column, "the text that begins here has no closing quote")
 }
 
 /// A text in back quotes, which has no escapes.
 fn raw(rest: &str, column: usize) -> Result<(Word, usize), Mistake> {
     match rest[1..].split_once('`') {
         Some((text, _)) => Ok((Word::Text(text.to_owned()), text.len() + 2)),
-        None => Mistake::at(column, "the text that begins here does not end"),
+        None => Mistake::at(column, "the text that begins here has no closing quote"),
     }
 }
 
