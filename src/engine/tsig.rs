@@ -119,6 +119,10 @@ impl<'a> Signature<'a> {
         }
         let (key, _) = WireName::read(packet, record.start)?;
         let (algorithm, place) = WireName::read(packet, record.data)?;
+        // It is not compressed (RFC 8945 §4.2), so that a reply is not much longer than its query.
+        if place - record.data != algorithm.as_bytes().len() {
+            return None;
+        }
         let mut rest = packet.get(place..record.end)?;
         let mut take = |len: usize| {
             let (taken, behind) = rest.split_at_checked(len)?;

@@ -82,6 +82,7 @@ impl Forwarder {
             subnet: (subnet, query.subnet().len()),
             asking: WireQuestion { name: WireName::new(query.name()), rtype, class },
             size: query.size(),
+            signed_by: query.signed_by,
             since: now,
             until,
             zone_match,
@@ -120,6 +121,7 @@ impl Forwarder {
         };
         let asked = Asked { id: 0, flags: parked.asked.flags & carried, edns: Some(edns) };
         let (client, (subnet, subnet_len)) = (parked.client, parked.subnet);
+        let (signed_by, signed_for) = (parked.signed_by, parked.zone_match.block());
         let mut head = [0; HEADER_LEN + NAME_LEN_MAX + 4];
         let mut query = Query::of(asking, asked, &subnet[..subnet_len], &mut head);
         let question = query.question_bytes();
@@ -139,6 +141,10 @@ impl Forwarder {
             self.tally_sub(now, zone_match.label_set, &client, &out[..len], now);
             return Course::Replied(len);
         };
+        // Another server block has keys of its own, with which nothing was verified.
+        if signed_for == Some(block) {
+            query.signed_by = signed_by;
+        }
         let asked_for = query.question;
         let what = (&asked, &asked_for);
         let packet = query.packet();

@@ -14,7 +14,7 @@ use crate::engine::message::compose::write_error;
 use crate::engine::message::name::{WireName, WireQuestion};
 use crate::engine::message::query::{Asked, Rejection, SignedBy};
 use crate::engine::message::reply::Finish;
-use crate::engine::message::{HEADER_LEN, Question, Rcode, flags};
+use crate::engine::message::{HEADER_LEN, Question, Rcode, flags, u16_at};
 use crate::engine::tsig::{self, Failure, Keys, Malformed, Signature, Signer, TsigError};
 use crate::engine::views::Facts;
 use crate::engine::zones::LowercaseName;
@@ -44,11 +44,12 @@ impl Forwarder {
         let (rcode, asked, question) = refusal;
         let asked = self.asked_by(client, asked);
         let bytes = question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
-        if let Some((found, keys)) = self.keys_of(client, packet, &asked) {
+        if let Some((found, block, keys)) = self.keys_of(client, packet, &asked) {
             let whole = &packet[HEADER_LEN..found.end()];
             match Signature::find(packet) {
                 Ok(Some(signature)) => {
-                    return self.on_signed(now, client, packet, (&asked, &signature, &keys), out);
+                    let signed = (&asked, &signature, block, &*keys);
+                    return self.on_signed(now, client, packet, signed, out);
                 }
                 Ok(None) if keys.require((asked.flags & flags::OPCODE) >> 11) => {
                     return Some(self.refuse(&asked, whole, Rcode::Refused, out));
@@ -69,21 +70,24 @@ impl Forwarder {
         write_error(out, asked, question, rcode, None, Finish::PLAIN)
     }
 
-    /// Returns the keys for verifying the signature of a packet, and its question.
+    /// Returns the question of a packet, the server block that it is for, and the block's keys.
     fn keys_of(
         &self,
         client: &Client,
         packet: &[u8],
         asked: &Asked,
-    ) -> Option<(Question, Arc<Keys>)> {
-        let question = Question::parse(packet)?;
+    ) -> Option<(Question, usize, Arc<Keys>)> {
+        // Without a question the first record would be read as one.
+        let has_question = u16_at(packet, 4) == Some(1);
+        let question = has_question.then(|| Question::parse(packet)).flatten()?;
         let name = &LowercaseName::new(question.name(packet));
         let Question { rtype, class, .. } = question;
         let size = packet.len() as u16;
         let facts = || Facts { client, asked, name, rtype, class, size };
         let zone_match = self.routes.zone_match(client.listener, name, rtype, class, facts);
-        let keys = self.chains[zone_match.block()?].settings.tsig.as_ref()?;
-        keys.covers(name).then(|| (question, Arc::clone(keys)))
+        let block = zone_match.block()?;
+        let keys = self.chains[block].settings.tsig.as_ref()?;
+        keys.covers(name).then(|| (question, block, Arc::clone(keys)))
     }
 
     /// Handles a packet with a TSIG.
@@ -92,12 +96,15 @@ impl Forwarder {
         now: Moment,
         client: &Client,
         packet: &[u8],
-        (asked, signature, keys): (&Asked, &Signature<'_>, &Keys),
+        (asked, signature, block, keys): (&Asked, &Signature<'_>, usize, &Keys),
         out: &mut [u8],
     ) -> Option<usize> {
         let signer = match keys.verify(packet, signature, self.calendar()) {
             Ok(signer) => signer,
-            Err(Some(failure)) => return Some(self.fail_signed(packet, asked, failure, out)),
+            Err(Some(failure)) => {
+                let room = limit(client, asked).min(out.len());
+                return Some(self.fail_signed(packet, asked, failure, &mut out[..room]));
+            }
             Err(None) => {
                 self.stats.tsig[MALFORMED] += 1;
                 let question = Question::parse(packet)?;
@@ -109,20 +116,20 @@ impl Forwarder {
         let mut stripped = self.rewriting.borrow_buffer();
         let len = signature.strip(packet, asked.id, &mut stripped);
         let number = keys.key(signature.key.as_bytes()).map_or(0, |(number, _)| number);
-        let signed = (signer, number);
-        let done = self.serve_signed(now, client, (packet, &stripped[..len]), signed, out);
+        let (packets, signed) = ((packet, &stripped[..len]), (signer, block, number));
+        let done = self.serve_signed(now, client, packets, signed, out);
         self.rewriting.give_back(stripped);
         done
     }
 
-    /// Serves a query whose signature was verified. `packet`: as received, and without the
-    /// signature.
+    /// Serves a query whose signature was verified with key number `number` of `block`. `packet`:
+    /// as received, and without the signature.
     fn serve_signed(
         &mut self,
         now: Moment,
         client: &Client,
         (packet, stripped): (&[u8], &[u8]),
-        (signer, number): (Signer, u32),
+        (signer, block, number): (Signer, usize, u32),
         out: &mut [u8],
     ) -> Option<usize> {
         let mut arrival = Arrival::NONE;
@@ -130,7 +137,11 @@ impl Forwarder {
         let Arrival { query, name, zone_match, .. } = &mut arrival;
         let (asked, len) = match query {
             Ok(query) => {
-                query.signed_by = SignedBy::Key(number);
+                // A view that asks for the packet's size may have chosen another block, with keys of
+                // its own.
+                if zone_match.block() == Some(block) {
+                    query.signed_by = SignedBy::Key(number);
+                }
                 let Question { rtype, class, .. } = query.question;
                 let asking = WireQuestion { name: WireName::new(query.name()), rtype, class };
                 let original = Original {
@@ -155,7 +166,8 @@ impl Forwarder {
         Some(self.sign(Some(&signer), client, &asked, out, len))
     }
 
-    /// Writes the reply to a query whose signature is wrong.
+    /// Writes the reply to a query whose signature is wrong; its TSIG is omitted where `out` has no
+    /// room for it.
     fn fail_signed(
         &mut self,
         packet: &[u8],
@@ -175,7 +187,9 @@ impl Forwarder {
         failure.append(out, len, self.calendar()).unwrap_or(len)
     }
 
-    /// Signs the reply of `len` bytes in `out`, if its query was signed, and returns its length.
+    /// Signs the reply of `len` bytes in `out`, if its query was signed, and returns its length. A
+    /// reply that would be longer than its client accepts is truncated, and stays without a
+    /// signature where even that is too long with one.
     pub(super) fn sign(
         &self,
         signer: Option<&Signer>,
@@ -185,8 +199,9 @@ impl Forwarder {
         len: usize,
     ) -> usize {
         let Some(mut signer) = signer.cloned() else { return len };
-        let is_long = len + signer.room() > limit(client, asked).min(out.len());
+        let room = limit(client, asked).min(out.len());
+        let is_long = len + signer.room() > room;
         let len = if is_long { tsig::truncate(out, len) } else { len };
-        signer.sign(out, len, self.calendar()).unwrap_or(len)
+        signer.sign(&mut out[..room], len, self.calendar()).unwrap_or(len)
     }
 }

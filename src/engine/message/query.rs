@@ -111,8 +111,6 @@ pub struct Query<'a> {
 pub enum SignedBy {
     /// There was no signature.
     Nobody,
-    /// The server itself, which asks.
-    Server,
     /// The holder of the key with this number among those of the server block.
     Key(u32),
 }
@@ -252,7 +250,7 @@ impl<'a> Query<'a> {
             question,
             options: subnet,
             is_keyed: false,
-            signed_by: SignedBy::Server,
+            signed_by: SignedBy::Nobody,
         }
     }
 

@@ -35,9 +35,13 @@ impl Failure {
     pub fn append(&mut self, message: &mut [u8], len: usize, now: u64) -> Option<usize> {
         let error = self.error as u16;
         let clock = now.to_be_bytes();
-        let other = if self.error == TsigError::BadTime { &clock[2..] } else { &[] };
+        // Only after an error of time does the client get its own time back (RFC 8945 §5.2.3).
+        let (timers, other) = match self.error {
+            TsigError::BadTime => ((self.time, self.fudge), &clock[2..]),
+            _ => ((now, FUDGE), &[][..]),
+        };
         if let Some(signer) = &mut self.signer {
-            return signer.sign_with(message, len, (self.time, self.fudge), error, other);
+            return signer.sign_with(message, len, timers, error, other);
         }
         let (key, algorithm) = (self.key.as_bytes(), self.algorithm.as_bytes());
         let id = u16_at(message, 0)?;

@@ -4,10 +4,10 @@
 //! implementation.
 
 use super::{
-    Failure, Fields, Keys, Malformed, Signature, Signer, TsigError, Unproven, lower, name_of,
-    truncate,
+    FUDGE, Failure, Fields, Keys, Malformed, Signature, Signer, TsigError, Unproven, lower,
+    name_of, truncate,
 };
-use crate::config::{Config, Host, TsigKey};
+use crate::config::{Config, Host, TsigAlgorithm, TsigKey};
 use crate::engine::message::u16_at;
 use ahash::RandomState;
 use std::sync::Arc;
@@ -123,6 +123,36 @@ fn a_tsig_is_the_last_record_and_the_only_one() {
     let mut elsewhere = packet.clone();
     (elsewhere[11], elsewhere[7]) = (0, 1);
     assert_eq!(Signature::find(&elsewhere).err(), Some(Malformed));
+}
+
+#[test]
+fn the_name_of_an_algorithm_is_not_compressed() {
+    let (packet, _) = signed(b"\x01a\x03key\0", NOW);
+    let found = Signature::find(&packet).unwrap().unwrap();
+    let name = name_of(TsigAlgorithm::Sha256);
+    let place = found.start + 7 + 10;
+    assert_eq!(&packet[place..place + name.as_bytes().len()], name.as_bytes());
+    // A pointer to the question's name.
+    let end = place + name.as_bytes().len();
+    let mut short = [&packet[..place], &[0xc0, 12], &packet[end..]].concat();
+    let len = (short.len() - place) as u16;
+    short[place - 2..place].copy_from_slice(&len.to_be_bytes());
+    assert_eq!(Signature::find(&short).err(), Some(Malformed));
+}
+
+#[test]
+fn a_reply_to_a_truncated_mac_has_the_time_of_the_server() {
+    let (packet, _) = signed(b"\x01a\x03key\0", NOW);
+    let found = Signature::find(&packet).unwrap().unwrap();
+    let cut = Signature { mac: &found.mac[..16], ..found };
+    let mut failure = keys().verify(&packet, &cut, NOW).err().unwrap().unwrap();
+    assert_eq!(failure.error, TsigError::BadTrunc);
+    let mut message = vec![0; 512];
+    let len = found.strip(&packet, 0x0707, &mut message);
+    message[2..4].copy_from_slice(&[0x80, 9]);
+    let end = failure.append(&mut message, len, NOW + 7).unwrap();
+    let reply = Signature::find(&message[..end]).unwrap().unwrap();
+    assert_eq!((reply.time, reply.fudge, reply.other.len()), (NOW + 7, FUDGE, 0));
 }
 
 #[test]

@@ -2,12 +2,14 @@
 //!
 //! The client is that of `domain`, which verifies each reply.
 
+use super::file::world_with;
 use crate::common::wire::{Ask, answer, word_at};
-use crate::world::{World, client, corefile, world};
+use crate::world::{World, client, corefile, shown, world};
 use domain::base::iana::{Rtype, TsigRcode};
 use domain::base::{Message, MessageBuilder, Name};
 use domain::rdata::tsig::Time48;
 use domain::tsig::{Algorithm, ClientTransaction, Key};
+use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -300,4 +302,77 @@ fn a_broken_tsig_is_a_format_error() {
 
 fn codes_of_header(reply: &[u8]) -> u8 {
     reply[3] & 15
+}
+
+/// Server blocks `a.test`, whose alias is in `b.test`, and `b.test` with this option of `tsig`.
+fn world_of_two(option: &str) -> World {
+    const SOA: &str = "@ 60 SOA ns.test. h.test. 1 1 1 1 1\n@ 60 NS ns.test.\n";
+    let tsig = DIRECTIVES.replace("require AAAA", option);
+    let text = format!(
+        "a.test {{\n bind 127.0.0.1\n file a\n}}\nb.test {{\n bind 127.0.0.1\n {tsig} file b\n}}\n"
+    );
+    let (a, b) = (format!("{SOA}x 60 CNAME y.b.test.\n"), format!("{SOA}y 60 A 192.0.2.9\n"));
+    let mut world = world_with(&text, &[("a", &*a), ("b", &*b)].into());
+    world.engine.on_calendar(NOW);
+    world
+}
+
+#[test]
+fn an_alias_does_not_lead_unsigned_into_a_block_that_requires_signatures() {
+    for (option, is_shown) in [("require all", false), ("require none", true)] {
+        let mut world = world_of_two(option);
+        world.ask(1, &Ask::new(7, "x.a.test"));
+        let reply = shown(&world.only_got());
+        assert!(reply.contains("CNAME"), "{reply}");
+        assert_eq!(reply.contains("192.0.2.9"), is_shown, "{option}: {reply}");
+        let bytes = exchanged(&mut world, &Ask::new(7, "y.b.test"), |_| ());
+        assert_eq!(word_at(&bytes, 6), 1, "a signed query is answered");
+        world.finish();
+    }
+}
+
+#[test]
+fn keys_of_one_view_do_not_sign_for_another() {
+    let view = |name: &str, expression: &str, option: &str, address: &str| {
+        let tsig = DIRECTIVES.replace("require AAAA", option);
+        format!(
+            ". {{\n bind 127.0.0.1\n view {name} {{\n expr {expression}\n }}\n {tsig} \
+             template IN A {{\n answer \"{{{{ .Name }}}} 1 A {address}\"\n }}\n}}\n"
+        )
+    };
+    // The query is longer than 60 bytes with its signature only.
+    let text = view("long", "size() > 60", "require none", "192.0.2.1")
+        + &view("short", "size() <= 60", "require all", "192.0.2.2");
+    let mut world = world_with(&text, &HashMap::new());
+    world.engine.on_calendar(NOW);
+    let (packet, _) = signed(&Ask::new(7, "a.test"), &good(), 0);
+    world.packet(client(1), &packet);
+    assert_eq!(codes(&world.only_got().bytes).0, 5);
+    world.finish();
+}
+
+#[test]
+fn an_error_reply_stays_within_the_limit_of_its_client() {
+    let mut world = world_of(&format!("{DIRECTIVES} whoami"));
+    let name = [["n"; 60].concat(), ["m"; 60].concat(), ["o"; 60].concat(), ["p"; 50].concat()];
+    let unknown = key(&name.join("."), Algorithm::Sha512, SECRET);
+    let (packet, _) = signed(&Ask::new(7, &name.join(".")), &unknown, 0);
+    world.packet(client(1), &packet);
+    let reply = world.only_got().bytes;
+    assert!(reply.len() <= 512, "{}", reply.len());
+    assert_eq!(codes(&reply), (9, None, 0));
+    world.finish();
+}
+
+#[test]
+fn a_tsig_without_a_question_is_not_read_as_one() {
+    let mut world = world_of(&format!("{DIRECTIVES} whoami"));
+    let (packet, _) = signed(&Ask::new(7, "a.test"), &good(), 0);
+    let question = crate::common::wire::question_of(&packet).len();
+    let mut packet = [&packet[..12], &packet[12 + question..]].concat();
+    packet[5] = 0;
+    world.packet(client(1), &packet);
+    let reply = world.only_got().bytes;
+    assert_eq!((reply.len(), word_at(&reply, 4), codes_of_header(&reply)), (12, 0, 1));
+    world.finish();
 }

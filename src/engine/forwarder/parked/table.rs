@@ -12,7 +12,7 @@ use crate::engine::forwarder::course::{Asker, Original, ParkedKey};
 use crate::engine::key::Key;
 use crate::engine::list::{Link, List};
 use crate::engine::message::name::WireQuestion;
-use crate::engine::message::query::{Asked, SUBNET_LEN_MAX};
+use crate::engine::message::query::{Asked, SUBNET_LEN_MAX, SignedBy};
 use crate::engine::message::{HEADER_LEN, Question, Rcode, flags, put_u16, u16_at};
 use crate::engine::routes::ZoneMatch;
 use crate::engine::tsig::Signer;
@@ -40,6 +40,8 @@ pub(in crate::engine::forwarder) struct Parked {
     pub(super) asking: WireQuestion,
     /// The length of the client's packet.
     pub(in crate::engine::forwarder) size: u16,
+    /// Signer, whose signature was verified with the keys of its server block.
+    pub(super) signed_by: SignedBy,
     pub(in crate::engine::forwarder) since: Moment,
     pub(super) until: Moment,
     /// Server block and label set of the client's question.
@@ -365,7 +367,7 @@ mod tests {
     use crate::engine::exchange::Client;
     use crate::engine::forwarder::parked::Errand;
     use crate::engine::message::name::{WireName, WireQuestion};
-    use crate::engine::message::query::Asked;
+    use crate::engine::message::query::{Asked, SignedBy};
     use crate::engine::message::{Rcode, reply};
     use crate::engine::routes::ZoneMatch;
     use crate::moment::Moment;
@@ -379,6 +381,7 @@ mod tests {
             subnet: ([0; _], 0),
             asking: WireQuestion { name: WireName::ROOT, rtype: 1, class: 1 },
             size: 17,
+            signed_by: SignedBy::Nobody,
             since,
             until: since.plus(Duration::from_secs(5)),
             zone_match: ZoneMatch::NOWHERE,
