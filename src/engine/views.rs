@@ -18,8 +18,9 @@ use super::zones::{LowercaseName, Zones};
 use crate::config::view::Test;
 use crate::config::{Name, Nets, View};
 use ahash::RandomState;
+use items::STEPS_MAX;
 use run::{Run, Scratch};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -69,6 +70,8 @@ pub struct Views {
     /// Address of the listener.
     local: SocketAddr,
     scratch: RefCell<Scratch>,
+    /// Steps of work that the query has left, which its candidates share.
+    steps: Cell<usize>,
 }
 
 /// The candidates of one zone.
@@ -117,12 +120,14 @@ impl Views {
         }
         let is_root_alone = matches!(zones[..], [(zone, _)] if *zone == Name::root());
         let zones = Zones::new(hasher.clone(), zones);
-        Self { zones, is_root_alone, groups, local, scratch: RefCell::default() }
+        let (scratch, steps) = (RefCell::default(), Cell::new(0));
+        Self { zones, is_root_alone, groups, local, scratch, steps }
     }
 
     /// Returns the number of the candidate that gets a query; `None`: no candidate.
     #[inline]
     pub fn choose(&self, facts: &Facts<'_>) -> Option<usize> {
+        self.steps.set(STEPS_MAX);
         if self.is_root_alone && facts.rtype != rtype::DS {
             return self.first(0, facts).map(|number| number as usize);
         }
@@ -174,9 +179,11 @@ impl Views {
             return true;
         }
         let mut scratch = self.scratch.borrow_mut();
-        scratch.clear();
+        scratch.clear(self.steps.get());
         let mut run = Run { facts, local: self.local, scratch: &mut scratch };
-        tests.iter().all(|test| run.test(test) == Some(true))
+        let holds = tests.iter().all(|test| run.test(test) == Some(true));
+        self.steps.set(scratch.items.steps);
+        holds
     }
 
     /// Returns the reserved memory in bytes, without texts and patterns.

@@ -1,4 +1,5 @@
-//! Allocations for replies made by the server itself: hosts files, templates, rewritten names.
+//! Allocations for replies made by the server itself: hosts files, templates, rewritten names, and
+//! for the choice of its views.
 //!
 //! None of them allocates once its block has answered a few queries.
 
@@ -73,4 +74,20 @@ fn names_are_rewritten_without_an_allocation() {
                   rewrite ttl regex ^[a-z] 60
                   hosts {\n 192.0.2.1 a.new.t b.new.t\n}";
     assert_eq!(allocations(groups, &["a.x.t", "b.x.t"], A, 1), 0, "a pattern that matches");
+}
+
+#[test]
+fn views_are_chosen_without_an_allocation() {
+    for expression in [
+        "max(size(), 512) > 600 || min(1..size(), 1.5) > 2",
+        "mean(1..size()) < 0 || median(size(), 1, 2.5, 3..9) < 0",
+        "len(concat(split(name(), '.'), [type()])) > 99",
+        "len(flatten([[name(), [type()]], [class()]])) > 99 || len(flatten([1..size()])) > 99",
+        "sort(split(name(), '.'))[0] == 'x' || sortBy(split(name(), '.'), len(#))[0] == 'x'",
+        "replace(name(), 't', 'u') contains repeat('t', 30) || trim(name(), 't.') == ''",
+    ] {
+        let view = format!("view v {{\n expr \"!({expression})\"\n}}\n");
+        let hosts = "hosts {\n 192.0.2.1 one.t a.two.t\n}";
+        assert_eq!(allocations(&(view + hosts), &["one.t", "a.two.t"], A, 1), 0, "{expression}");
+    }
 }

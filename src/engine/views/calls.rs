@@ -3,11 +3,11 @@
 //! The compiler checks those types of arguments that are known when the Corefile is read; at run
 //! time an argument of a wrong type makes the expression fail (`None`).
 
-use super::closures::compared;
+use super::closures::order_of_numbers;
 use super::items::Item;
-use super::run::{Run, find, parts};
+use super::run::{Run, SPLIT, parts};
 use crate::config::view::{Function, Term};
-use std::cmp::Ordering;
+use memchr::memmem;
 
 impl Run<'_> {
     pub(super) fn call(&mut self, function: Function, arguments: &[Term]) -> Option<Item> {
@@ -72,6 +72,7 @@ impl Run<'_> {
                 _ => return None,
             },
             Function::Count => {
+                items.spend(end - start)?;
                 let found = items.items[start..end].iter();
                 let count = found.filter(|item| matches!(item, Item::Truth(true))).count();
                 Item::Whole(count as i64)
@@ -80,11 +81,9 @@ impl Run<'_> {
             Function::Sort { descending } => self.sorted(start, end, descending)?,
             Function::Unique => self.unique(start, end)?,
             Function::Flatten => {
-                let mut found = Vec::new();
-                self.flatten(start, end, &mut found)?;
-                let place = self.scratch.items.reserve(found.len())?;
-                self.scratch.items.items[place..].copy_from_slice(&found);
-                Item::List(place, place + found.len())
+                let place = items.items.len();
+                items.flatten(start, end)?;
+                Item::List(place, items.items.len())
             }
             Function::FromPairs => {
                 let place = items.reserve(2 * (end - start))?;
@@ -141,26 +140,21 @@ impl Run<'_> {
         Some(Item::List(kept, kept + count))
     }
 
-    /// Appends the elements of a list, and of the lists in it, to `found`.
-    fn flatten(&mut self, start: usize, end: usize, found: &mut Vec<Item>) -> Option<()> {
-        for place in start..end {
-            self.scratch.items.spend(1)?;
-            match self.scratch.items.items[place] {
-                Item::List(start, end) => self.flatten(start, end, found)?,
-                item => found.push(item),
-            }
+    /// Writes the values of terms, one behind the other; returns the place of the first.
+    fn values(&mut self, terms: &[Term]) -> Option<usize> {
+        let start = self.scratch.items.reserve(terms.len())?;
+        for (place, term) in terms.iter().enumerate() {
+            self.scratch.items.items[start + place] = self.item(term)?;
         }
-        Some(())
+        Some(start)
     }
 
     fn concat(&mut self, lists: &[Term]) -> Option<Item> {
-        let mut bounds = Vec::with_capacity(lists.len());
-        for list in lists {
-            bounds.push(self.list(list)?);
-        }
+        let start = self.values(lists)?;
         let items = &mut self.scratch.items;
         let place = items.items.len();
-        for (start, end) in bounds {
+        for list in start..start + lists.len() {
+            let Item::List(start, end) = items.items[list] else { return None };
             items.copy(start, end)?;
         }
         Some(Item::List(place, items.items.len()))
@@ -179,26 +173,26 @@ impl Run<'_> {
     }
 
     fn of_numbers(&mut self, function: Function, arguments: &[Term]) -> Option<Item> {
-        let start = self.scratch.items.reserve(arguments.len())?;
-        for (place, term) in arguments.iter().enumerate() {
-            self.scratch.items.items[start + place] = self.item(term)?;
+        let start = self.values(arguments)?;
+        let items = &mut self.scratch.items;
+        let place = items.items.len();
+        items.flatten(start, start + arguments.len())?;
+        if function == Function::Median {
+            items.charge_sort(items.items.len() - place, 0)?;
         }
-        let mut found = Vec::new();
-        self.flatten(start, start + arguments.len(), &mut found)?;
-        let compare =
-            |one: &Item, other: &Item| compared(&[], *one, *other).unwrap_or(Ordering::Equal);
-        for item in &found {
+        let found = &mut items.items[place..];
+        for item in found.iter() {
             item.real()?;
         }
         match function {
-            Function::Min => found.into_iter().min_by(compare),
-            Function::Max => found.into_iter().max_by(compare),
+            Function::Min => found.iter().copied().min_by(order_of_numbers),
+            Function::Max => found.iter().copied().max_by(order_of_numbers),
             Function::Mean => {
                 let sum: f64 = found.iter().filter_map(|item| item.real()).sum();
                 Some(Item::Fraction(if found.is_empty() { 0.0 } else { sum / found.len() as f64 }))
             }
             _ => {
-                found.sort_unstable_by(compare);
+                found.sort_unstable_by(order_of_numbers);
                 let middle = found.len() / 2;
                 let at = |place: usize| found.get(place).and_then(|item| item.real());
                 Some(Item::Fraction(match at(middle) {
@@ -222,9 +216,14 @@ impl Run<'_> {
                 self.split((start, end), others, function == Function::SplitAfter)?
             }
             Function::Trim => {
+                let Item::Text(from, to) = others[0] else { return None };
+                self.charge(end - start + to - from)?;
                 let text = self.scratch.text(start, end);
-                let set = self.text_of(others[0])?;
-                let is_kept = |byte: &u8| !set.contains(byte);
+                let mut set = [false; 256];
+                for byte in self.scratch.text(from, to) {
+                    set[usize::from(*byte)] = true;
+                }
+                let is_kept = |byte: &u8| !set[usize::from(*byte)];
                 let first = text.iter().position(is_kept).unwrap_or(text.len());
                 let behind = text.iter().rposition(is_kept).map_or(first, |last| last + 1);
                 Item::Text(start + first, start + behind)
@@ -234,8 +233,13 @@ impl Run<'_> {
                     let count = usize::try_from(count).ok()?;
                     let len = count.checked_mul(end - start)?;
                     let place = self.scratch.room(len)?;
-                    for _ in 0..if end > start { count } else { 0 } {
-                        self.scratch.append(start, end);
+                    // Each copy is as long as the text up to here.
+                    let mut written = 0;
+                    while written < len {
+                        let from = if written == 0 { start } else { place };
+                        let more = written.max(end - start).min(len - written);
+                        self.scratch.append(from, from + more);
+                        written += more;
                     }
                     Item::Text(place, place + len)
                 }
@@ -260,13 +264,15 @@ impl Run<'_> {
             Item::Whole(most) => usize::try_from(most).unwrap_or(usize::MAX),
             _ => usize::MAX,
         };
+        self.charge(SPLIT * (end - start) + to - from)?;
         let (text, separator) = (self.scratch.text(start, end), self.scratch.text(from, to));
         let count = parts(text, separator).count().min(most);
         let place = self.scratch.items.reserve(count)?;
         let mut next = start;
         for number in 0..count {
             let rest = self.scratch.text(next, end);
-            let found = find(rest, self.scratch.text(from, to)).filter(|_| number + 1 < count);
+            let separator = self.scratch.text(from, to);
+            let found = memmem::find(rest, separator).filter(|_| number + 1 < count);
             let part = match found {
                 Some(len) if with_separator => Item::Text(next, next + len + to - from),
                 Some(len) => Item::Text(next, next + len),
@@ -283,9 +289,12 @@ impl Run<'_> {
         if from == to {
             return None;
         }
+        self.charge(SPLIT * (end - start) + to - from)?;
         let place = self.scratch.room(0)?;
         let mut next = start;
-        while let Some(len) = find(self.scratch.text(next, end), self.scratch.text(from, to)) {
+        while let Some(len) =
+            memmem::find(self.scratch.text(next, end), self.scratch.text(from, to))
+        {
             self.scratch.room(len + by_end - by)?;
             self.scratch.append(next, next + len);
             self.scratch.append(by, by_end);
@@ -298,6 +307,7 @@ impl Run<'_> {
 
     fn join(&mut self, start: usize, end: usize, separator: Item) -> Option<Item> {
         let place = self.scratch.room(0)?;
+        self.scratch.items.spend(end - start)?;
         for number in start..end {
             if let (Item::Text(from, to), true) = (separator, number > start) {
                 self.scratch.room(to - from)?;
@@ -312,6 +322,9 @@ impl Run<'_> {
 
     /// Converts a value to another type.
     fn converted(&mut self, function: Function, item: Item) -> Option<Item> {
+        if let Item::Text(start, end) = item {
+            self.charge(end - start)?;
+        }
         Some(match (function, item) {
             (Function::String, Item::Text(..)) => item,
             (Function::String, Item::Whole(number)) => self.formatted(format_args!("{number}"))?,

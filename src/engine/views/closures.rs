@@ -5,25 +5,25 @@
 
 use super::items::Item;
 use super::run::Run;
-use crate::config::view::{Closure, Loop, Term};
+use crate::config::view::{Closure, Loop};
 use std::cmp::Ordering;
 
 impl Run<'_> {
     pub(super) fn closure(&mut self, closure: &Closure) -> Option<Item> {
-        let Closure { what, variable, list, body, first } = closure;
+        let Closure { what, list, .. } = closure;
         let (start, end) = self.list(list)?;
         match what {
-            Loop::Reduce => return self.reduce((start, end), *variable, body, first.as_ref()),
-            Loop::GroupBy => return self.group((start, end), *variable, body),
+            Loop::Reduce => return self.reduce((start, end), closure),
+            Loop::GroupBy => return self.group((start, end), closure),
             Loop::SortBy { descending } => {
-                return self.sort_by((start, end), *variable, body, *descending);
+                return self.sort_by((start, end), closure, *descending);
             }
             Loop::Map => {
-                let place = self.results((start, end), *variable, body)?;
+                let place = self.results((start, end), closure)?;
                 return Some(Item::List(place, place + end - start));
             }
             Loop::Sum => {
-                let place = self.results((start, end), *variable, body)?;
+                let place = self.results((start, end), closure)?;
                 return self.sum(place, place + end - start);
             }
             _ => {}
@@ -35,7 +35,7 @@ impl Run<'_> {
         for number in 0..end - start {
             let number = if from_end { end - start - 1 - number } else { number };
             let element = self.scratch.items.items[start + number];
-            let holds = self.holds(*variable, start + number, number, body)?;
+            let holds = self.holds(closure, start + number, number)?;
             match what {
                 Loop::All if !holds => return Some(Item::Truth(false)),
                 Loop::Any if holds => return Some(Item::Truth(true)),
@@ -58,26 +58,21 @@ impl Run<'_> {
         })
     }
 
-    /// Returns the value of `body` for an element.
-    fn result(
-        &mut self,
-        variable: usize,
-        place: usize,
-        number: usize,
-        body: &Term,
-    ) -> Option<Item> {
+    /// Returns the value of the closure's body for an element.
+    fn result(&mut self, closure: &Closure, place: usize, number: usize) -> Option<Item> {
+        let Closure { variable, body, steps, .. } = closure;
         let items = &mut self.scratch.items;
-        items.spend(1)?;
+        items.spend(*steps)?;
         let element = items.items[place];
-        items.set(variable, element);
+        items.set(*variable, element);
         items.set(variable + 1, Item::Whole(number as i64));
         self.item(body)
     }
 
-    /// Returns true if `body` is true for an element. Memory used meanwhile is released.
-    fn holds(&mut self, variable: usize, place: usize, number: usize, body: &Term) -> Option<bool> {
+    /// Returns true if the body is true for an element. Memory used meanwhile is released.
+    fn holds(&mut self, closure: &Closure, place: usize, number: usize) -> Option<bool> {
         let mark = self.scratch.mark();
-        let result = self.result(variable, place, number, body)?;
+        let result = self.result(closure, place, number)?;
         self.scratch.release(mark);
         match result {
             Item::Truth(holds) => Some(holds),
@@ -86,29 +81,18 @@ impl Run<'_> {
     }
 
     /// Writes the results for all elements; returns the place of the first.
-    fn results(
-        &mut self,
-        (start, end): (usize, usize),
-        variable: usize,
-        body: &Term,
-    ) -> Option<usize> {
+    fn results(&mut self, (start, end): (usize, usize), closure: &Closure) -> Option<usize> {
         let results = self.scratch.items.reserve(end - start)?;
         for number in 0..end - start {
-            let result = self.result(variable, start + number, number, body)?;
+            let result = self.result(closure, start + number, number)?;
             self.scratch.items.items[results + number] = result;
         }
         Some(results)
     }
 
-    fn reduce(
-        &mut self,
-        (mut start, end): (usize, usize),
-        variable: usize,
-        body: &Term,
-        first: Option<&Term>,
-    ) -> Option<Item> {
+    fn reduce(&mut self, (mut start, end): (usize, usize), closure: &Closure) -> Option<Item> {
         let begin = start;
-        let mut sum = match first {
+        let mut sum = match &closure.first {
             Some(first) => self.item(first)?,
             None if start < end => {
                 start += 1;
@@ -117,20 +101,15 @@ impl Run<'_> {
             None => return None,
         };
         for place in start..end {
-            self.scratch.items.set(variable + 2, sum);
-            sum = self.result(variable, place, place - begin, body)?;
+            self.scratch.items.set(closure.variable + 2, sum);
+            sum = self.result(closure, place, place - begin)?;
         }
         Some(sum)
     }
 
-    fn group(
-        &mut self,
-        (start, end): (usize, usize),
-        variable: usize,
-        body: &Term,
-    ) -> Option<Item> {
+    fn group(&mut self, (start, end): (usize, usize), closure: &Closure) -> Option<Item> {
         let len = end - start;
-        let keys = self.results((start, end), variable, body)?;
+        let keys = self.results((start, end), closure)?;
         let pairs = self.scratch.items.reserve(2 * len)?;
         let mut count = 0;
         for number in 0..len {
@@ -159,12 +138,11 @@ impl Run<'_> {
     fn sort_by(
         &mut self,
         (start, end): (usize, usize),
-        variable: usize,
-        body: &Term,
+        closure: &Closure,
         descending: bool,
     ) -> Option<Item> {
         let len = end - start;
-        let keys = self.results((start, end), variable, body)?;
+        let keys = self.results((start, end), closure)?;
         let pairs = self.scratch.items.reserve(2 * len)?;
         let items = &mut self.scratch.items.items;
         for number in 0..len {
@@ -179,19 +157,38 @@ impl Run<'_> {
         Some(Item::List(keys, keys + len))
     }
 
-    /// Sorts pairs by their first halves.
+    /// Sorts pairs by their first halves: all numbers or all texts, as others have no order.
     fn sort_pairs(&mut self, start: usize, len: usize, descending: bool) -> Option<()> {
+        let keys = self.scratch.items.items.get(start..start + 2 * len)?.iter().step_by(2);
+        let (mut numbers, mut texts, mut bytes) = (0, 0, 0);
+        for key in keys {
+            match *key {
+                Item::Whole(_) | Item::Fraction(_) => numbers += 1,
+                Item::Text(from, to) => {
+                    texts += 1;
+                    bytes += to - from;
+                }
+                _ => return None,
+            }
+        }
+        if numbers > 0 && texts > 0 {
+            return None;
+        }
+        self.scratch.items.charge_sort(len, bytes)?;
         let (items, bytes) = self.scratch.items_and_bytes();
         let pairs = items.get_mut(start..start + 2 * len)?.as_chunks_mut::<2>().0;
-        let mut are_comparable = true;
+        let text = |item: &Item| match *item {
+            Item::Text(start, end) => &bytes[start..end],
+            _ => &[],
+        };
         pairs.sort_unstable_by(|[one, _], [other, _]| {
-            let order = compared(bytes, *one, *other).unwrap_or_else(|| {
-                are_comparable = false;
-                Ordering::Equal
-            });
+            let order = match texts {
+                0 => order_of_numbers(one, other),
+                _ => text(one).cmp(text(other)),
+            };
             if descending { order.reverse() } else { order }
         });
-        are_comparable.then_some(())
+        Some(())
     }
 
     /// Returns a sorted copy of a list.
@@ -212,7 +209,8 @@ impl Run<'_> {
     }
 
     /// Sum of numbers.
-    pub(super) fn sum(&self, start: usize, end: usize) -> Option<Item> {
+    pub(super) fn sum(&mut self, start: usize, end: usize) -> Option<Item> {
+        self.scratch.items.spend(end - start)?;
         let mut sum = Item::Whole(0);
         for item in &self.scratch.items.items[start..end] {
             sum = match (sum, *item) {
@@ -224,13 +222,26 @@ impl Run<'_> {
     }
 }
 
-/// Compares two numbers or texts; `None`: they have no order.
-pub(super) fn compared(bytes: &[u8], one: Item, other: Item) -> Option<Ordering> {
-    match (one, other) {
-        (Item::Whole(one), Item::Whole(other)) => Some(one.cmp(&other)),
-        (Item::Text(one, end), Item::Text(other, other_end)) => {
-            Some(bytes[one..end].cmp(&bytes[other..other_end]))
+/// Total order of numbers by their exact values: a whole number is not rounded to a fraction.
+pub(super) fn order_of_numbers(one: &Item, other: &Item) -> Ordering {
+    match (*one, *other) {
+        (Item::Whole(one), Item::Whole(other)) => one.cmp(&other),
+        (Item::Whole(whole), Item::Fraction(fraction)) => order_of_whole(whole, fraction),
+        (Item::Fraction(fraction), Item::Whole(whole)) => order_of_whole(whole, fraction).reverse(),
+        (one, other) => {
+            let real = |item: Item| item.real().unwrap_or(f64::NAN);
+            real(one).total_cmp(&real(other))
         }
-        (one, other) => Some(one.real()?.total_cmp(&other.real()?)),
     }
+}
+
+/// Order of a whole number and a fraction, which may be no number or negative zero.
+fn order_of_whole(whole: i64, fraction: f64) -> Ordering {
+    /// The least fraction above all whole numbers.
+    const BEYOND: f64 = 9_223_372_036_854_775_808.0;
+    if fraction.is_nan() || fraction >= BEYOND {
+        return 0.0_f64.total_cmp(&fraction);
+    }
+    // Rounded towards zero, which changes no fraction of 2^53 or more.
+    whole.cmp(&(fraction as i64)).then_with(|| (whole as f64).total_cmp(&fraction))
 }

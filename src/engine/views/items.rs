@@ -1,13 +1,16 @@
 //! Values of any type while an expression runs, and the buffer of lists and maps. PURE.
 //!
 //! Lists and maps are appended to a buffer that the next query reuses; texts have a buffer of their
-//! own. The number of elements, and of elements that closures visit, is limited for each
-//! expression, which fails beyond the limit.
+//! own. The number of elements is limited for each view, and the work for each query: an expression
+//! fails beyond a limit.
 
-/// Maximum number of elements of all lists and maps of one expression.
-const ITEMS_MAX: usize = 4_096;
-/// Maximum number of elements that one expression visits.
-const STEPS_MAX: usize = 65_536;
+use crate::config::view::ELEMENTS_MAX;
+
+/// Steps of work for one query, in all views that it is compared with: elements that are visited,
+/// texts that are read or written. A step takes some ten nanoseconds.
+pub(super) const STEPS_MAX: usize = 262_144;
+/// Bytes of text that one step reads or writes.
+const STEP_BYTES: usize = 64;
 
 /// A value with its type.
 #[derive(Clone, Copy, Debug)]
@@ -40,25 +43,38 @@ impl Item {
 pub(super) struct Items {
     pub(super) items: Vec<Item>,
     pub(super) variables: Vec<Item>,
-    steps: usize,
+    /// Steps that the query has left.
+    pub(super) steps: usize,
 }
 
 impl Items {
-    pub(super) fn clear(&mut self) {
+    /// Releases the values; `steps`: steps that the query has left.
+    pub(super) fn clear(&mut self, steps: usize) {
         self.items.clear();
-        self.steps = 0;
+        self.steps = steps;
     }
 
-    /// Counts visited elements; `None` beyond the limit.
+    /// Takes steps before their work is done; `None` if too few are left.
     pub(super) fn spend(&mut self, steps: usize) -> Option<()> {
-        self.steps = self.steps.saturating_add(steps);
-        (self.steps <= STEPS_MAX).then_some(())
+        self.steps = self.steps.checked_sub(steps)?;
+        Some(())
+    }
+
+    /// Takes the steps of work on `bytes` bytes of text.
+    pub(super) fn charge(&mut self, bytes: usize) -> Option<()> {
+        self.spend(bytes / STEP_BYTES)
+    }
+
+    /// Takes the steps of sorting `count` values, texts of `bytes` bytes.
+    pub(super) fn charge_sort(&mut self, count: usize, bytes: usize) -> Option<()> {
+        let depth = count.checked_ilog2().map_or(0, |log| log as usize + 1);
+        self.spend((count + bytes / STEP_BYTES).saturating_mul(depth))
     }
 
     /// Makes room for `count` values and returns the place of the first.
     pub(super) fn reserve(&mut self, count: usize) -> Option<usize> {
         let start = self.items.len();
-        let end = start.checked_add(count).filter(|end| *end <= ITEMS_MAX)?;
+        let end = start.checked_add(count).filter(|end| *end <= ELEMENTS_MAX)?;
         self.spend(count)?;
         self.items.resize(end, Item::Nil);
         Some(start)
@@ -69,6 +85,21 @@ impl Items {
         let place = self.reserve(end - start)?;
         self.items.copy_within(start..end, place);
         Some((place, place + end - start))
+    }
+
+    /// Appends the elements of a list, and of the lists in it.
+    pub(super) fn flatten(&mut self, start: usize, end: usize) -> Option<()> {
+        for place in start..end {
+            self.spend(1)?;
+            match self.items[place] {
+                Item::List(start, end) => self.flatten(start, end)?,
+                item => {
+                    let place = self.reserve(1)?;
+                    self.items[place] = item;
+                }
+            }
+        }
+        Some(())
     }
 
     pub(super) fn set(&mut self, variable: usize, item: Item) {

@@ -9,11 +9,16 @@ use crate::config::view::{Number, Order, Place, Real, Test, Text};
 use crate::config::{Net, PRESENTATION, RecordType, TEXT_LEN_MAX, class_mnemonic, spell};
 use crate::engine::key::Transport;
 use crate::engine::message::flags;
+use memchr::memmem;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 /// Maximum length of all texts of one expression; it fails beyond that.
 const SCRATCH_MAX: usize = 65_536;
+/// Cost of a byte of a text that is split or spelled, with many short parts.
+pub(super) const SPLIT: usize = 8;
+/// Cost of a byte of a text that a pattern is compared with.
+const MATCH: usize = 16;
 /// Maximum length of a UDP reply to a client without EDNS.
 const PLAIN: u16 = 512;
 
@@ -27,20 +32,24 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    pub(super) fn clear(&mut self) {
+    /// Releases the memory; `steps`: steps that the query has left.
+    pub(super) fn clear(&mut self, steps: usize) {
         self.bytes.clear();
         self.name = None;
-        self.items.clear();
+        self.items.clear(steps);
     }
 
     pub(super) fn text(&self, start: usize, end: usize) -> &[u8] {
         &self.bytes[start..end]
     }
 
-    /// Returns the place of the next text, if there is room for `len` bytes.
-    pub(super) fn room(&self, len: usize) -> Option<usize> {
+    /// Returns the place of the next text, if there is room for `len` bytes; takes the steps of
+    /// writing them.
+    pub(super) fn room(&mut self, len: usize) -> Option<usize> {
         let place = self.bytes.len();
-        place.checked_add(len).filter(|end| *end <= SCRATCH_MAX).map(|_| place)
+        place.checked_add(len).filter(|end| *end <= SCRATCH_MAX)?;
+        self.items.charge(len)?;
+        Some(place)
     }
 
     /// Appends a copy of the bytes from `start` to `end`.
@@ -81,6 +90,11 @@ enum Found<'p> {
 }
 
 impl Run<'_> {
+    /// Takes the steps of work on `bytes` bytes of text.
+    pub(super) fn charge(&mut self, bytes: usize) -> Option<()> {
+        self.scratch.items.charge(bytes)
+    }
+
     pub(super) fn test(&mut self, test: &Test) -> Option<bool> {
         Some(match test {
             Test::Always(truth) => *truth,
@@ -112,6 +126,7 @@ impl Run<'_> {
             Test::AddressInText(text, net) => {
                 let address = self.address(text)?;
                 let net = self.text(net)?;
+                self.charge(net.len())?;
                 let net = std::str::from_utf8(self.bytes(&net)).ok()?;
                 Net::parse(net).filter(|_| net.contains('/'))?.contains(address)
             }
@@ -148,6 +163,7 @@ impl Run<'_> {
         Some(match test {
             Test::Texts(order, one, other) => {
                 let (one, other) = (self.text(one)?, self.text(other)?);
+                self.charge(one.len().min(other.len()))?;
                 let (one, other) = (self.bytes(&one), self.bytes(&other));
                 match order {
                     Order::Equal => one == other,
@@ -159,6 +175,7 @@ impl Run<'_> {
                 let text = self.text(text)?;
                 for other in texts {
                     let other = self.text(other)?;
+                    self.charge(text.len().min(other.len()))?;
                     if self.bytes(&text) == self.bytes(&other) {
                         return Some(true);
                     }
@@ -167,20 +184,24 @@ impl Run<'_> {
             }
             Test::PartOf(text, whole, separator) => {
                 let (text, whole) = (self.text(text)?, self.text(whole)?);
+                self.charge(SPLIT * whole.len() + separator.len())?;
                 let mut parts = parts(self.bytes(&whole), separator.as_bytes());
                 parts.any(|part| part == self.bytes(&text))
             }
             Test::Has(place, one, other) => {
                 let (one, other) = (self.text(one)?, self.text(other)?);
+                let within = if *place == Place::Within { one.len() } else { 0 };
+                self.charge(within + other.len())?;
                 let (one, other) = (self.bytes(&one), self.bytes(&other));
                 match place {
-                    Place::Within => find(one, other).is_some(),
+                    Place::Within => memmem::find(one, other).is_some(),
                     Place::AtStart => one.starts_with(other),
                     Place::AtEnd => one.ends_with(other),
                 }
             }
             Test::Matches(text, pattern) => {
                 let text = self.text(text)?;
+                self.charge(MATCH * text.len())?;
                 pattern.regex.is_match(self.bytes(&text))
             }
             _ => return None,
@@ -204,12 +225,15 @@ impl Run<'_> {
             }
             Number::Parts(text, separator) => {
                 let text = self.text(text)?;
+                self.charge(SPLIT * text.len() + separator.len())?;
                 parts(self.bytes(&text), separator.as_bytes()).count() as i64
             }
             Number::IndexOf(text, part, from_end) => {
                 let (text, part) = (self.text(text)?, self.text(part)?);
+                self.charge(text.len() + part.len())?;
                 let (text, part) = (self.bytes(&text), self.bytes(&part));
-                let found = if *from_end { find_last(text, part) } else { find(text, part) };
+                let found =
+                    if *from_end { memmem::rfind(text, part) } else { memmem::find(text, part) };
                 found.map_or(-1, |place| place as i64)
             }
             Number::Calculated(what, numbers) => {
@@ -249,7 +273,7 @@ impl Run<'_> {
         let Facts { client, rtype, class, .. } = *self.facts;
         Some(match text {
             Text::Fixed(text) => Found::Fixed(text.as_bytes()),
-            Text::Name => self.name(),
+            Text::Name => self.name()?,
             Text::Type => match RecordType(rtype).mnemonic() {
                 Some(mnemonic) => Found::Fixed(mnemonic.as_bytes()),
                 None => self.write(format_args!("TYPE{rtype}"))?,
@@ -330,6 +354,7 @@ impl Run<'_> {
             }
             Text::Trimmed(text) => {
                 let found = self.text(text)?;
+                self.charge(found.len())?;
                 let bytes = self.bytes(&found);
                 let (start, len) = (bytes.trim_ascii_start().len(), bytes.trim_ascii().len());
                 let start = bytes.len() - start;
@@ -337,6 +362,7 @@ impl Run<'_> {
             }
             Text::Without(place, texts) => {
                 let (found, other) = (self.text(&texts[0])?, self.text(&texts[1])?);
+                self.charge(other.len())?;
                 let (bytes, other) = (self.bytes(&found), self.bytes(&other));
                 match place {
                     Place::AtStart if bytes.starts_with(other) => {
@@ -357,6 +383,7 @@ impl Run<'_> {
             }
             Text::Part(text, separator, number) => {
                 let found = self.text(text)?;
+                self.charge(SPLIT * found.len() + separator.len())?;
                 let bytes = self.bytes(&found);
                 let separator = separator.as_bytes();
                 let number = match usize::try_from(*number) {
@@ -378,21 +405,25 @@ impl Run<'_> {
         })
     }
 
-    fn name(&mut self) -> Found<'static> {
-        let Scratch { bytes, name, .. } = &mut *self.scratch;
-        let (start, end) = *name.get_or_insert_with(|| {
-            let mut room = [0; TEXT_LEN_MAX];
-            let start = bytes.len();
-            bytes.extend_from_slice(
-                spell(self.facts.name.as_bytes(), &PRESENTATION, &mut room).as_bytes(),
-            );
-            (start, bytes.len())
-        });
-        Found::Written(start, end)
+    fn name(&mut self) -> Option<Found<'static>> {
+        let Scratch { bytes, name, items } = &mut *self.scratch;
+        let (start, end) = match *name {
+            Some(place) => place,
+            None => {
+                items.charge(SPLIT * self.facts.name.as_bytes().len())?;
+                let mut room = [0; TEXT_LEN_MAX];
+                let start = bytes.len();
+                let text = spell(self.facts.name.as_bytes(), &PRESENTATION, &mut room);
+                bytes.extend_from_slice(text.as_bytes());
+                *name.insert((start, bytes.len()))
+            }
+        };
+        Some(Found::Written(start, end))
     }
 
     fn address(&mut self, text: &Text) -> Option<IpAddr> {
         let text = self.text(text)?;
+        self.charge(text.len())?;
         let address: IpAddr = std::str::from_utf8(self.bytes(&text)).ok()?.parse().ok()?;
         Some(address.to_canonical())
     }
@@ -406,14 +437,8 @@ impl Run<'_> {
 
     /// Appends a copy of a text to the buffer.
     fn copy(&mut self, found: &Found<'_>) -> Option<()> {
+        self.scratch.room(found.len())?;
         let bytes = &mut self.scratch.bytes;
-        let len = match *found {
-            Found::Fixed(text) => text.len(),
-            Found::Written(start, end) => end - start,
-        };
-        if bytes.len() + len > SCRATCH_MAX {
-            return None;
-        }
         match *found {
             Found::Fixed(text) => bytes.extend_from_slice(text),
             Found::Written(start, end) => bytes.extend_from_within(start..end),
@@ -430,6 +455,13 @@ impl Run<'_> {
 }
 
 impl Found<'_> {
+    fn len(&self) -> usize {
+        match *self {
+            Self::Fixed(bytes) => bytes.len(),
+            Self::Written(start, end) => end - start,
+        }
+    }
+
     /// Returns a part of it.
     fn part(self, start: usize, end: usize) -> Self {
         match self {
@@ -439,28 +471,12 @@ impl Found<'_> {
     }
 }
 
-/// Returns the first place of `part` in `text`.
-pub(super) fn find(text: &[u8], part: &[u8]) -> Option<usize> {
-    if part.is_empty() {
-        return Some(0);
-    }
-    text.windows(part.len()).position(|window| window == part)
-}
-
-/// Returns the last place of `part` in `text`.
-fn find_last(text: &[u8], part: &[u8]) -> Option<usize> {
-    if part.is_empty() {
-        return Some(text.len());
-    }
-    text.windows(part.len()).rposition(|window| window == part)
-}
-
 /// Splits `text` at a separator, which is not empty.
 pub(super) fn parts<'s>(text: &'s [u8], separator: &'s [u8]) -> impl Iterator<Item = &'s [u8]> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
-        let Some(end) = find(text, separator) else { return rest.take() };
+        let Some(end) = memmem::find(text, separator) else { return rest.take() };
         rest = Some(&text[end + separator.len()..]);
         Some(&text[..end])
     })

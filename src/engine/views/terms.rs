@@ -65,7 +65,10 @@ impl Run<'_> {
             (Item::Whole(whole), Item::Fraction(fraction))
             | (Item::Fraction(fraction), Item::Whole(whole)) => whole as f64 == fraction,
             (Item::Fraction(one), Item::Fraction(other)) => one == other,
-            (Item::Text(..), Item::Text(..)) => self.text_of(one)? == self.text_of(other)?,
+            (Item::Text(start, end), Item::Text(place, place_end)) => {
+                self.charge((end - start).min(place_end - place))?;
+                self.text_of(one)? == self.text_of(other)?
+            }
             (Item::List(one, end), Item::List(other, other_end)) => {
                 if end - one != other_end - other {
                     return Some(false);

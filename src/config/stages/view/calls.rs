@@ -17,6 +17,8 @@ use super::words::Mistake;
 const LATER: [&str; 3] = ["forward/upstream", "log/class", "log/type"];
 /// Variables of a closure: an element, its place and the result up to here.
 const CLOSURE_VARIABLES: usize = 3;
+/// Parts of an expression that the engine evaluates in one step of work.
+const STEP_PARTS: usize = 4;
 
 impl Compiler<'_> {
     pub(super) fn call(
@@ -172,6 +174,7 @@ impl Compiler<'_> {
             parts: 0,
         };
         let outer = self.item.replace(item);
+        let before = self.parts;
         let is_test = !matches!(
             what,
             Loop::Map | Loop::Sum | Loop::GroupBy | Loop::SortBy { .. } | Loop::Reduce
@@ -183,6 +186,7 @@ impl Compiler<'_> {
         };
         (self.item, self.variables) = (outer, variable);
         let (body_term, kind) = computed?;
+        let steps = 1 + (self.parts - before) / STEP_PARTS;
         let takes = |accepted: bool, what: &str| match accepted {
             true => Ok(()),
             false => Mistake::at(body.column, format!("{name}() takes {what} here")),
@@ -219,7 +223,7 @@ impl Compiler<'_> {
             _ => what,
         };
         let first = first.map(|(first, _)| first);
-        let closure = Closure { what, variable, list, body: body_term, first };
+        let closure = Closure { what, variable, list, body: body_term, steps, first };
         Ok(Value::of(Term::Closure(Box::new(closure)), returns))
     }
 

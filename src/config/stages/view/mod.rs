@@ -16,8 +16,8 @@ mod values;
 mod words;
 
 pub use program::{
-    Arithmetic, Closure, Fraction, Function, Loop, Number, Order, Place, Real, RealArithmetic,
-    Term, Test, Text,
+    Arithmetic, Closure, ELEMENTS_MAX, Fraction, Function, Loop, Number, Order, Place, Real,
+    RealArithmetic, Term, Test, Text,
 };
 
 use super::super::context::Context;

@@ -9,6 +9,9 @@ use super::super::super::Name;
 use super::super::super::net::Nets;
 use super::super::template::Pattern;
 
+/// Elements of all lists and maps of one view, at a time.
+pub const ELEMENTS_MAX: usize = 4_096;
+
 /// A condition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Test {
@@ -288,6 +291,8 @@ pub struct Closure {
     pub list: Term,
     /// What is computed of each element.
     pub body: Term,
+    /// Steps of work that each element costs, by the size of `body`.
+    pub steps: usize,
     /// The first result of [`Loop::Reduce`], if it is not the first element.
     pub first: Option<Term>,
 }

@@ -86,7 +86,15 @@ pub(super) struct Item {
 }
 
 impl Compiler<'_> {
+    /// Compiles a value. A list of numbers that the engine has no room for is an error.
     pub(super) fn value(&mut self, node: &Node) -> Result<Value, Mistake> {
+        let value = self.any_value(node)?;
+        value.check_size(node.column)?;
+        Ok(value)
+    }
+
+    /// The same for values of which only the bounds are looked at.
+    fn any_value(&mut self, node: &Node) -> Result<Value, Mistake> {
         // An element is copied, whole, to each place where it is used.
         self.parts += match (&node.what, &self.item) {
             (What::Item, Some(item)) => 1 + item.parts,
@@ -229,7 +237,7 @@ impl Compiler<'_> {
     /// The value of `body`, in which `name` is `value`.
     fn named(&mut self, name: &str, value: &Node, body: &Node) -> Result<Value, Mistake> {
         let before = self.parts;
-        let value = self.value(value)?;
+        let value = self.any_value(value)?;
         if value.is_plain() {
             let parts = self.parts - before;
             self.names.push((name.to_owned(), value, parts));
@@ -263,7 +271,10 @@ impl Compiler<'_> {
                 Pattern::parse(&pattern).or_else(|message| Mistake::at(right.column, message))?;
             return Ok(Value::Test(Test::Matches(text, pattern)));
         }
-        let (one, other) = (self.value(left)?, self.value(right)?);
+        let (one, other) = (self.value(left)?, self.any_value(right)?);
+        if operator != "in" || !matches!(one, Value::Number(_)) {
+            other.check_size(right.column)?;
+        }
         let is_term = |value: &Value| matches!(value, Value::Term(..));
         if operator == "??" || is_term(&one) || is_term(&other) {
             match of_terms(operator, &one, &other) {

@@ -3,7 +3,7 @@
 //! A value is a part of the program that is made of an expression. Which operators take which types
 //! is decided in `typing`; here are those that take any, and the error about all others.
 
-use super::program::{Fraction, Function, Number, Place, Real, Term, Test, Text};
+use super::program::{ELEMENTS_MAX, Fraction, Function, Number, Place, Real, Term, Test, Text};
 use super::words::Mistake;
 
 /// The type of a value.
@@ -176,6 +176,17 @@ impl Value {
             }
             Self::Term(term, kind) => (term, kind),
         }
+    }
+
+    /// Checks that the engine has room for it, if it is a list of numbers from one to another.
+    pub(super) fn check_size(&self, column: usize) -> Result<(), Mistake> {
+        let Self::Within(first, last) = self else { return Ok(()) };
+        let count = i128::from(*last) - i128::from(*first) + 1;
+        if count <= ELEMENTS_MAX as i128 {
+            return Ok(());
+        }
+        let limit = format!("at most {ELEMENTS_MAX} are supported, except after 'in'");
+        Mistake::at(column, format!("the range has {count} elements: {limit}"))
     }
 
     /// Returns true if it can be computed at each place where it is used: it costs next to nothing
