@@ -1,11 +1,12 @@
 //! Keeps the zones of an `auto` directory in step with its files.
 //!
-//! A new file becomes a zone after its first successful read. A zone is removed when two scans in a
-//! row do not find its file, so that a file that is being replaced keeps its zone. A directory that
-//! cannot be read changes nothing. Each fact is logged once.
+//! A new file becomes a zone after its first successful read. A zone is removed when its file has
+//! been missing in all scans of one `reload` interval, and of [`ABSENCE_MIN`], so that a file that
+//! is being replaced keeps its zone. A directory that cannot be read changes nothing, and neither
+//! does an empty one in the place of another, as after an unmount. Each fact is logged once.
 
+use super::Watched;
 use super::walk::{Walk, walk};
-use super::{SETTLE, Watched};
 use crate::config::{DirectorySource, Name};
 use crate::control::DirectoryState;
 use crate::loader::LOOK_INTERVAL_MIN;
@@ -13,7 +14,10 @@ use crate::log::{Event, Level, Log};
 use crate::moment::Moment;
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::time::Duration;
 
+/// Minimum time that a file is missing before its zone is removed.
+const ABSENCE_MIN: Duration = Duration::from_secs(5);
 /// Source of log lines about directories and their files.
 pub(super) const AUTO: &str = "plugin/auto";
 
@@ -25,8 +29,10 @@ pub(super) struct Directory {
     taken: HashSet<Name>,
     /// Time of the next scan.
     pub(super) look_at: Option<Moment>,
-    /// Zones whose files the last scan has not found.
-    missed: HashSet<Name>,
+    /// Zones whose files the last scan has not found, and the first of the scans without them.
+    missed: HashMap<Name, Moment>,
+    /// Device and inode of the directory at the last successful scan.
+    identity: Option<(u64, u64)>,
     /// Warnings of the last scan.
     warned: HashSet<String>,
     /// Error that was logged last.
@@ -54,7 +60,8 @@ impl Directory {
             log,
             taken: zones.iter().map(|watched| watched.file.zone.clone()).collect(),
             look_at: None,
-            missed: HashSet::new(),
+            missed: HashMap::new(),
+            identity: None,
             warned: HashSet::new(),
             told: None,
             refusal: None,
@@ -72,6 +79,7 @@ impl Directory {
         match walk(&self.source, &self.taken) {
             Ok(walk) => {
                 self.take_warnings(&walk);
+                self.identity = walk.identity;
                 zones.extend(walk.found.into_iter().map(Watched::of_directory));
                 self.state.done += 1;
             }
@@ -102,8 +110,8 @@ impl Directory {
     /// Finds new, moved and removed files, and triggers the check of existing ones. Returns true if
     /// a zone was removed.
     pub(super) fn look(&mut self, zones: &mut Vec<Watched>, now: Moment) -> bool {
-        let walk = match walk(&self.source, &self.taken) {
-            Ok(walk) => walk,
+        match walk(&self.source, &self.taken).and_then(|walk| self.checked(walk, zones)) {
+            Ok(walk) => self.take(walk, zones, now),
             Err(error) => {
                 self.state.failed += 1;
                 self.missed.clear();
@@ -113,19 +121,41 @@ impl Directory {
                         format_args!("cannot read directory {label}: {error}: its zones stay");
                     self.log.event(&Event::new(Level::Error, AUTO, &text));
                 }
-                return false;
+                false
             }
-        };
+        }
+    }
+
+    /// Returns the walk, unless its directory is probably the mount point of a file system that was
+    /// unmounted.
+    fn checked(&self, walk: Walk, zones: &[Watched]) -> io::Result<Walk> {
+        let is_other = self.identity.is_some() && walk.identity != self.identity;
+        if walk.is_empty && is_other && zones.iter().any(|watched| watched.is_found) {
+            return Err(io::Error::other(
+                "it is empty and not the directory of the last search; is it mounted?",
+            ));
+        }
+        Ok(walk)
+    }
+
+    /// Adopts the result of a scan at `now`. Returns true if a zone was removed.
+    pub(super) fn take(&mut self, walk: Walk, zones: &mut Vec<Watched>, now: Moment) -> bool {
         self.state.done += 1;
         self.told = None;
+        self.identity = walk.identity;
         self.take_warnings(&walk);
         let known = zones.iter().enumerate().filter(|(_, watched)| watched.is_found);
         let known: HashMap<Name, usize> =
             known.map(|(number, watched)| (watched.file.zone.clone(), number)).collect();
         let mut present = HashSet::new();
+        let is_unread = |watched: &Watched| {
+            walk.unread.iter().any(|place| watched.file.place.starts_with(place))
+        };
         for file in walk.found {
             present.insert(file.zone.clone());
             match known.get(&file.zone) {
+                // Its own file may still exist, and comes first or is the only valid one.
+                Some(number) if is_unread(&zones[*number]) && zones[*number].zone.is_some() => {}
                 Some(number) => zones[*number].find_at(file, now),
                 None => {
                     let mut watched = Watched::of_directory(file);
@@ -134,33 +164,39 @@ impl Directory {
                 }
             }
         }
+        let absence = self.absence();
         let missed = std::mem::take(&mut self.missed);
         let mut is_changed = false;
         zones.retain(|watched| {
             let zone = &watched.file.zone;
-            let is_unread =
-                || walk.unread.iter().any(|place| watched.file.place.starts_with(place));
-            if !watched.is_found || present.contains(zone) || is_unread() {
+            if !watched.is_found || present.contains(zone) || is_unread(watched) {
                 return true;
             }
-            if !missed.contains(zone) {
-                self.missed.insert(zone.clone());
+            let since = missed.get(zone).copied().unwrap_or(now);
+            if now.since(since) < absence {
+                self.missed.insert(zone.clone(), since);
                 return true;
             }
-            is_changed |= watched.zone.is_some();
-            let label = &watched.file.label;
-            let line = format_args!("Deleting zone \"{zone}\": {label} is gone");
-            self.log.event(&Event::new(Level::Info, AUTO, &line));
+            if watched.zone.is_some() {
+                is_changed = true;
+                let label = &watched.file.label;
+                let line = format_args!("Deleting zone \"{zone}\": {label} is gone");
+                self.log.event(&Event::new(Level::Info, AUTO, &line));
+            }
             false
         });
         is_changed
     }
 
+    /// Returns the time that a file is missing before its zone is removed.
+    fn absence(&self) -> Duration {
+        self.source.reload.unwrap_or_default().max(ABSENCE_MIN)
+    }
+
     /// Sets the time of the next scan.
     pub(super) fn plan(&mut self, now: Moment) {
         let interval = self.source.reload.map(|reload| reload.max(LOOK_INTERVAL_MIN));
-        let soon = (!self.missed.is_empty()).then_some(SETTLE);
-        self.look_at = interval.map(|interval| now.plus(soon.unwrap_or(interval)));
+        self.look_at = interval.map(|interval| now.plus(interval));
     }
 
     /// Logs the warnings that the previous scan did not have.

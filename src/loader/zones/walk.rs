@@ -6,7 +6,7 @@
 
 use crate::config::{DirectorySource, FileSource, Name};
 use std::collections::{HashMap, HashSet};
-use std::fs::{DirEntry, FileType, Metadata};
+use std::fs::{DirEntry, FileType};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -28,6 +28,10 @@ pub(crate) struct Walk {
     pub(crate) warnings: Vec<String>,
     /// Subdirectories that cannot be read: their files are unknown.
     pub(super) unread: Vec<PathBuf>,
+    /// Device and inode of the directory itself.
+    pub(super) identity: Option<(u64, u64)>,
+    /// The directory has no entries.
+    pub(super) is_empty: bool,
 }
 
 struct Walking<'a> {
@@ -45,20 +49,28 @@ struct Walking<'a> {
 /// # Errors
 /// The directory itself cannot be read, or has too many entries.
 pub(crate) fn walk(source: &DirectorySource, taken: &HashSet<Name>) -> io::Result<Walk> {
-    let (walk, known) = (Walk::default(), HashMap::new());
-    let mut walking = Walking { source, taken, known, walk, entries: 0 };
-    walking.directory(&source.directory.place, 0)?;
+    let place = &source.directory.place;
+    // Before the entries: if the directory is replaced in between, the next walk finds another one.
+    let identity = identity(place);
+    let walk = Walk { identity, ..Walk::default() };
+    let mut walking = Walking { source, taken, known: HashMap::new(), walk, entries: 0 };
+    walking.directory(place, 0)?;
+    walking.walk.is_empty = walking.entries == 0;
     Ok(walking.walk)
 }
 
 impl Walking<'_> {
     fn directory(&mut self, place: &Path, depth: usize) -> io::Result<()> {
-        let mut entries = std::fs::read_dir(place)?.collect::<io::Result<Vec<_>>>()?;
-        self.entries += entries.len();
-        if self.entries > ENTRIES_MAX {
-            return Err(io::Error::other(format!("more than {ENTRIES_MAX} files and directories")));
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(place)? {
+            self.entries += 1;
+            if self.entries > ENTRIES_MAX {
+                let text = format!("more than {ENTRIES_MAX} files and directories");
+                return Err(io::Error::other(text));
+            }
+            entries.push(entry?);
         }
-        entries.sort_unstable_by_key(DirEntry::file_name);
+        entries.sort_by_cached_key(DirEntry::file_name);
         for entry in entries {
             // An entry that was removed meanwhile is skipped.
             let Ok(file_type) = entry.file_type() else { continue };
@@ -147,9 +159,11 @@ impl Walking<'_> {
 
 /// Returns true if both paths lead to the same file.
 fn is_same_file(one: &Path, other: &Path) -> bool {
-    let file = |place: &Path| {
-        let metadata: Metadata = std::fs::metadata(place).ok()?;
-        Some((metadata.dev(), metadata.ino()))
-    };
-    file(one).is_some_and(|one| file(other) == Some(one))
+    identity(one).is_some_and(|one| identity(other) == Some(one))
+}
+
+/// Returns device and inode of a file or directory.
+fn identity(place: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(place).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }

@@ -183,6 +183,59 @@ fn a_zone_goes_only_when_its_file_is_missed_twice() {
 }
 
 #[test]
+fn a_file_that_is_missing_for_less_than_the_interval_keeps_its_zone() {
+    for (stanza, seconds) in [
+        (WATCHED, 60),
+        ("auto {\n directory DIR/zones\n reload 1s\n}", 5),
+        ("auto {\n directory DIR/zones\n reload 90s\n}", 90),
+    ] {
+        let mut bed = Bed::start(stanza, |directory| {
+            directory.write("zones/db.a.z", &text(1, ""));
+            directory.write("zones/db.b.z", &text(2, ""));
+        });
+        fs::remove_file(bed.place("db.a.z")).unwrap();
+        assert_eq!(bed.look(), None);
+        for _ in 1..seconds {
+            bed.now = bed.now.plus(Duration::from_secs(1));
+            bed.reader.hasten(bed.now);
+            assert_eq!(bed.reader.look(bed.now).map(|table| zones(&table)), None, "{stanza}");
+        }
+        bed.now = bed.now.plus(Duration::from_secs(1));
+        bed.reader.hasten(bed.now);
+        let left = bed.reader.look(bed.now).map(|table| zones(&table));
+        assert_eq!(left, Some(named(&[("b.z.", 2)])), "{stanza}");
+    }
+}
+
+#[test]
+fn an_empty_directory_in_the_place_of_another_keeps_the_zones() {
+    let mut bed = Bed::start(WATCHED, |directory| {
+        directory.write("zones/db.a.z", &text(1, ""));
+    });
+    let (place, away) = (bed.place(""), bed.directory.0.join("away"));
+    fs::rename(&place, &away).unwrap();
+    fs::create_dir(&place).unwrap();
+    assert_eq!(bed.settle(), named(&[("a.z.", 1)]));
+    assert_eq!(bed.state().failed, 4);
+    assert_eq!(bed.lines("it is empty and not the directory of the last search"), 1);
+    bed.write("db.b.z", &text(2, ""));
+    assert_eq!(bed.settle(), named(&[("b.z.", 2)]), "another directory with files counts");
+    fs::remove_file(bed.place("db.b.z")).unwrap();
+    assert_eq!(bed.settle(), [], "the same directory may become empty");
+}
+
+#[test]
+fn a_file_that_never_was_a_zone_disappears_silently() {
+    let mut bed = Bed::start(WATCHED, |directory| {
+        directory.write("zones/db.a.z", "junk");
+    });
+    fs::remove_file(bed.place("db.a.z")).unwrap();
+    assert_eq!(bed.settle(), []);
+    assert_eq!(bed.reader.zones.len(), 0);
+    assert_eq!(bed.lines("Deleting zone"), 0, "{:#?}", bed.directory.lines());
+}
+
+#[test]
 fn a_file_that_moves_keeps_its_zone_and_is_read_where_it_is() {
     let mut bed = Bed::start(WATCHED, |directory| {
         directory.write("zones/db.a.z", &text(1, ""));
@@ -216,6 +269,33 @@ fn an_unreadable_subdirectory_keeps_its_zones() {
     fs::set_permissions(bed.place("sub"), PermissionsExt::from_mode(0o700)).unwrap();
     assert_eq!(left, named(&[("a.z.", 1)]));
     assert_eq!(bed.lines("its zones stay as they are"), 1);
+}
+
+#[test]
+fn a_zone_of_an_unreadable_subdirectory_does_not_move_to_a_second_file() {
+    let mut bed = Bed::start(WATCHED, |directory| {
+        fs::create_dir(directory.0.join("zones/one")).unwrap();
+        fs::create_dir(directory.0.join("zones/two")).unwrap();
+        directory.write("zones/one/db.a.z", &text(1, ""));
+        directory.write("zones/one/db.b.z", "junk");
+    });
+    bed.write("two/db.a.z", &text(7, ""));
+    bed.write("two/db.b.z", &text(8, ""));
+    let source = bed.directory.source(WATCHED);
+    let mut found = walk(source.directory.as_ref().unwrap(), &HashSet::new()).unwrap();
+    // What an account finds that may not read `one`.
+    found.unread.push(bed.place("one"));
+    for file in &mut found.found {
+        file.place = bed.place("two").join(file.place.file_name().unwrap());
+    }
+    let ZonesReader { directory, zones: watched, .. } = &mut bed.reader;
+    assert!(!directory.as_mut().unwrap().take(found, watched, bed.now));
+    let place = |zone: &str| {
+        let watched = watched.iter().find(|watched| watched.file.zone.to_string() == zone);
+        watched.unwrap().file.place.clone()
+    };
+    assert_eq!(place("a.z."), bed.directory.0.join("zones/one/db.a.z"));
+    assert_eq!(place("b.z."), bed.directory.0.join("zones/two/db.b.z"), "it never was a zone");
 }
 
 #[test]
