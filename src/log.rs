@@ -176,6 +176,20 @@ fn render_json(lines: &mut String, time: Duration, event: &Event<'_>) -> fmt::Re
     lines.write_str("}\n")
 }
 
+/// Returns the text with its control characters escaped, so that the name of a file cannot begin a
+/// line of its own or control a terminal.
+pub fn without_controls(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
 /// Appends the beginning of a JSON object: the members that every line has.
 pub fn begin_json(lines: &mut String, time: Duration, level: Level, source: &str, text: &str) {
     lines.push_str("{\"time\":\"");

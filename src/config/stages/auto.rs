@@ -142,6 +142,7 @@ impl ZoneNaming {
             return Some(Err(format!("'{}' is no domain name", made.escape_ascii())));
         };
         let name = Name::parse(text);
+        let text = text.escape_debug();
         Some(name.map_err(|error| format!("'{text}' is not a valid domain name: {error}")))
     }
 
@@ -294,6 +295,13 @@ mod tests {
         assert!(naming.is_only_in_reference(b"xdb.e.test"));
         assert!(!naming.is_only_in_reference(b"db.e.test"));
         assert!(!naming.is_only_in_reference(b"readme"));
+    }
+
+    #[test]
+    fn control_characters_of_a_bad_name_are_escaped() {
+        let naming = naming(r"(?s)^db\.(.*)$", ORIGIN).unwrap();
+        let error = naming.zone_of(b"db.a..\n[ERROR] \x1b[2J").unwrap().unwrap_err();
+        assert!(error.starts_with("'a..\\n[ERROR] \\u{1b}[2J' is not a valid"), "{error}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::config::FileSource;
 use crate::engine::authority::{Builder, Built, Refused};
 use crate::engine::memory;
 use crate::loader::file::{Failure, Signature, open};
-use crate::log::push_time;
+use crate::log::{push_time, without_controls};
 use crate::zonefile::{self, Consumer, Record, ZoneError};
 use ahash::RandomState;
 use std::collections::HashSet;
@@ -98,7 +98,7 @@ fn records_in(text: &[u8]) -> usize {
 
 /// Returns a file's name for errors; the zone's own file as it is written in the Corefile.
 fn label(file: &FileSource, path: &Path) -> String {
-    if path == file.place { file.label.clone() } else { path.display().to_string() }
+    if path == file.place { file.label.clone() } else { without_controls(&path.to_string_lossy()) }
 }
 
 fn broken(file: &FileSource, error: &ZoneError) -> Trouble {

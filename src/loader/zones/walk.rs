@@ -5,6 +5,7 @@
 //! directories are not, so that a walk ends; its depth and the number of its entries are bounded.
 
 use crate::config::{DirectorySource, FileSource, Name};
+use crate::log::without_controls;
 use std::collections::{HashMap, HashSet};
 use std::fs::{DirEntry, FileType};
 use std::io;
@@ -147,7 +148,8 @@ impl Walking<'_> {
     fn label(&self, place: &Path) -> String {
         let directory = &self.source.directory;
         let below = place.strip_prefix(&directory.place).unwrap_or(place);
-        Path::new(&directory.label).join(below).to_string_lossy().into_owned()
+        let label = Path::new(&directory.label).join(below);
+        without_controls(&label.to_string_lossy())
     }
 
     fn warn(&mut self, text: impl FnOnce() -> String) {

@@ -309,6 +309,27 @@ fn an_interval_of_zero_disables_checks() {
 }
 
 #[test]
+fn control_characters_of_a_files_name_are_escaped() {
+    let bed = Bed::start(WATCHED, |directory| {
+        let below = directory.0.join("zones/a\n[ERROR] b");
+        fs::create_dir(&below).unwrap();
+        fs::write(below.join("db.a..z"), "").unwrap();
+        fs::write(below.join("db.c.z"), "junk").unwrap();
+    });
+    let source = bed.directory.source(WATCHED);
+    let walk = walk(source.directory.as_ref().unwrap(), &HashSet::new()).unwrap();
+    let texts = walk.warnings.iter().chain(walk.found.iter().map(|file| &file.label));
+    let texts: Vec<_> = texts.collect();
+    assert_eq!(texts.len(), 2);
+    assert!(texts.iter().all(|text| text.contains("\\n[ERROR] ")), "{texts:?}");
+    let lines = bed.directory.lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for text in texts.iter().map(|text| text.as_str()).chain(lines.iter().map(|line| &**line)) {
+        assert!(!text.contains(char::is_control), "{text:?}");
+    }
+}
+
+#[test]
 fn a_walk_is_in_the_order_of_names_and_skips_other_files() {
     let directory = Directory::new();
     let zones = directory.0.join("zones");
