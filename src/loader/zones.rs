@@ -38,6 +38,9 @@ use std::time::Duration;
 const FILE: &str = "plugin/file";
 /// Minimum time between two checks with equal results, before a changed file is read.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Time after which a check of all zones is interrupted, so that zones that were read take effect
+/// before all others have been read.
+const BATCH: Duration = Duration::from_secs(1);
 /// The files that a zone was read from, with their signatures then; `None`: it was missing.
 type Files = Vec<(PathBuf, Option<Signature>)>;
 
@@ -85,6 +88,10 @@ pub(super) struct ZonesReader {
     zones: Vec<Watched>,
     directory: Option<Directory>,
     current: Arc<ZoneTable>,
+    /// Maximum time of a check, apart from the last zone in it.
+    batch: Duration,
+    /// Index of the zone at which the next check begins.
+    next: usize,
 }
 
 impl Trouble {
@@ -131,7 +138,8 @@ impl ZonesReader {
         let directory = source.directory.as_ref();
         let directory = directory.map(|directory| Directory::new(directory, &zones, log));
         let current = Arc::new(table_of(&zones, &hasher));
-        Ok(Self { loads, log, hasher, clock: Clock::start(), zones, directory, current })
+        let (clock, batch, next) = (Clock::start(), BATCH, 0);
+        Ok(Self { loads, log, hasher, clock, zones, directory, current, batch, next })
     }
 
     /// Returns the table that was built last.
@@ -186,7 +194,8 @@ impl ZonesReader {
         self.directory.iter_mut().for_each(Directory::tell_refusal);
     }
 
-    /// Checks the files that are due at `now`. `None`: all zones are unchanged.
+    /// Checks the files that are due at `now`, until the time of a batch is over; the others stay
+    /// due. `None`: all zones are unchanged.
     pub(super) fn look(&mut self, now: Moment) -> Option<Arc<ZoneTable>> {
         let mut is_changed = false;
         let is_due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
@@ -194,12 +203,20 @@ impl ZonesReader {
             is_changed |= directory.look(&mut self.zones, now);
             directory.plan(self.clock.now());
         }
+        let begin = self.clock.now();
         let mut looked = Vec::new();
-        for (number, watched) in self.zones.iter_mut().enumerate() {
-            if is_due(watched.look_at) {
-                is_changed |= watched.look(&self.hasher, self.log);
-                looked.push(number);
+        let first = std::mem::take(&mut self.next).min(self.zones.len());
+        for number in (first..self.zones.len()).chain(0..first) {
+            let watched = &mut self.zones[number];
+            if !is_due(watched.look_at) {
+                continue;
             }
+            if !looked.is_empty() && self.clock.now().since(begin) >= self.batch {
+                self.next = number;
+                break;
+            }
+            is_changed |= watched.look(&self.hasher, self.log);
+            looked.push(number);
         }
         // Planned from one time, so that zones with equal intervals are checked together.
         let now = self.clock.now();

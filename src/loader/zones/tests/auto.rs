@@ -236,6 +236,21 @@ fn a_file_that_never_was_a_zone_disappears_silently() {
 }
 
 #[test]
+fn zones_that_were_read_take_effect_before_all_are() {
+    let mut bed = Bed::start(WATCHED, |_| {});
+    for (file, serial) in [("db.a.z", 1), ("db.b.z", 2), ("db.c.z", 3)] {
+        bed.write(file, &text(serial, ""));
+    }
+    bed.reader.batch = Duration::ZERO;
+    // Each check handles one zone: at first all are found, then one after the other is read.
+    assert_eq!([bed.look(), bed.look(), bed.look()], [None, None, None]);
+    assert_eq!(bed.look(), Some(named(&[("a.z.", 1)])));
+    assert!(bed.reader.next_look().is_some_and(|at| at <= bed.now), "the others are due");
+    assert_eq!(bed.look(), Some(named(&[("a.z.", 1), ("b.z.", 2)])));
+    assert_eq!(bed.look(), Some(named(&[("a.z.", 1), ("b.z.", 2), ("c.z.", 3)])));
+}
+
+#[test]
 fn a_file_that_moves_keeps_its_zone_and_is_read_where_it_is() {
     let mut bed = Bed::start(WATCHED, |directory| {
         directory.write("zones/db.a.z", &text(1, ""));
