@@ -69,6 +69,7 @@ impl Config {
         let share = budget.share(forward::share(host, upstreams));
         budget.check(share, &drafts[0].keys[0].place)?;
         let client_connections_max = budget.client_connections_max;
+        #[expect(clippy::mutable_key_type, reason = "a pattern is compared and hashed as text")]
         let mut zone_slots = HashMap::new();
         let blocks = drafts.into_iter().map(|draft| finish(draft, share, &mut zone_slots));
         let blocks = blocks.collect::<Result<_, _>>()?;
@@ -215,6 +216,7 @@ fn check_transfers(stages: &Stages, place: Option<&Place>) -> Result<(), ConfigE
 
 /// The server block that `draft` has become. `zone_slots`: the different sources of zones so far;
 /// blocks with the same share one.
+#[expect(clippy::mutable_key_type, reason = "a pattern is compared and hashed as text")]
 fn finish(
     draft: Draft,
     share: usize,

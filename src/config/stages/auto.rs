@@ -33,7 +33,7 @@ pub enum Auto {
     /// It has no directory, and so no effect.
     Bare,
     /// Zones are answered from the files of a directory.
-    Zones(AutoZones),
+    Zones(Box<AutoZones>),
 }
 
 /// Zones that are answered from the files of a directory.
@@ -187,7 +187,7 @@ pub(super) fn read(
             continue;
         };
         let written = Written(stanza.place.to_string());
-        auto = Auto::Zones(AutoZones { zones, directory, reload, fallthrough, written });
+        auto = Auto::Zones(Box::new(AutoZones { zones, directory, reload, fallthrough, written }));
     }
     Ok(auto)
 }

@@ -58,8 +58,8 @@ impl Forwarder {
         }
         match query {
             Ok(query) => {
-                let place = (&*name, *zone_match);
-                return self.on_understood(now, client, query, packet, place, None, out);
+                let place = (&*name, *zone_match, None);
+                return self.on_understood(now, client, query, packet, place, out);
             }
             Err(Rejection::TooShort) => self.stats.drop(DropReason::QueryTooShort),
             Err(Rejection::IsResponse) => self.stats.drop(DropReason::QueryIsResponse),
@@ -79,8 +79,7 @@ impl Forwarder {
         client: &Client,
         query: &mut Query<'_>,
         packet: &[u8],
-        (name, zone_match): (&LowercaseName, ZoneMatch),
-        original: Option<&Original>,
+        (name, zone_match, original): (&LowercaseName, ZoneMatch, Option<&Original>),
         out: &mut [u8],
     ) -> Option<usize> {
         let (asked, question) = (query.asked, query.question);

@@ -152,9 +152,8 @@ impl Forwarder {
                     asker: None,
                     signer: Some(Box::new(signer.clone())),
                 };
-                let (place, asked) = ((&*name, *zone_match), query.asked);
-                let original = Some(&original);
-                let done = self.on_understood(now, client, query, packet, place, original, out);
+                let (place, asked) = ((&*name, *zone_match, Some(&original)), query.asked);
+                let done = self.on_understood(now, client, query, packet, place, out);
                 (asked, done?)
             }
             Err(Rejection::Refusal { rcode, asked, question }) => {

@@ -261,13 +261,13 @@ impl Joined<'_> {
     /// Joins the records of each name among those at `slots`, whose hashes are equal.
     fn join(&mut self, bytes: &[u8], slots: &[u64]) {
         let mut names: Vec<Addresses<'_>> = Vec::new();
-        let mut entries = slots.iter().map(|slot| Entry::read(&bytes[place_of(*slot)..]));
+        let entries = slots.iter().map(|slot| Entry::read(&bytes[place_of(*slot)..]));
         let hash = hash_of(slots[0]);
         if let [_] = slots {
             entries.for_each(|entry| self.write(hash, entry.name, &[entry]));
             return;
         }
-        while let Some(entry) = entries.next() {
+        for entry in entries {
             let known = names.iter().position(|name| name.listed[0].name == entry.name);
             match known {
                 Some(number) => names[number].insert(entry),
