@@ -14,12 +14,13 @@ use self::known::{Case, Maker, TABLE, differences, explained};
 use self::zones::{Dice, Question, Zone};
 use super::process::{Program, TIMEOUT, directory, free_port, onward_in};
 use crate::installed::is_installed;
+use onward::clock::Clock;
 use std::fmt::Write;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SEED: u64 = 20_261_130;
 /// Maximum number of printed differences.
@@ -95,7 +96,8 @@ fn ours(directory: &Path, zones: &[Zone]) -> (Program, SocketAddr) {
 /// Queries the last zone until the answer is authoritative.
 fn wait_until_loaded(server: SocketAddr, zone: &str) {
     let question = Question { name: zone.to_owned(), rtype: zones::SOA, dnssec_ok: false };
-    let begin = Instant::now();
+    let clock = Clock::start();
+    let begin = clock.now();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(server).unwrap();
     client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
@@ -107,7 +109,7 @@ fn wait_until_loaded(server: SocketAddr, zone: &str) {
         if is_loaded {
             return;
         }
-        assert!(begin.elapsed() < TIMEOUT, "{server} does not answer for {zone}");
+        assert!(clock.now().since(begin) < TIMEOUT, "{server} does not answer for {zone}");
     }
 }
 

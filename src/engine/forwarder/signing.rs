@@ -137,8 +137,8 @@ impl Forwarder {
         let Arrival { query, name, zone_match, .. } = &mut arrival;
         let (asked, len) = match query {
             Ok(query) => {
-                // A view that asks for the packet's size may have chosen another block, with keys of
-                // its own.
+                // A view that asks for the size of the packet may have chosen another block, whose
+                // keys are others.
                 if zone_match.block() == Some(block) {
                     query.signed_by = SignedBy::Key(number);
                 }

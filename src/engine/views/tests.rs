@@ -329,6 +329,15 @@ fn lists_maps_variables_and_nil_are_part_of_the_language() {
         ("join(reverse(split(trimSuffix(name(), '.'), '.')), '.') == 't.q'", "q.t A", true),
         ("join(take(split(name(), '.'), 2)) == 'qt' && len(take([1], 5)) == 1", "q.t A", true),
         ("concat([1], [2, 3], 4..5) == 1..5 && flatten([[1], [2, 3]]) == [1, 2, 3]", "q.t A", true),
+    ] {
+        let quoted = format!("\"{expression}\"");
+        assert_eq!(holds(&quoted, query), expected, "{expression}, {query}");
+    }
+}
+
+#[test]
+fn lists_are_sorted_and_numbers_computed() {
+    for (expression, query, expected) in [
         ("uniq([1, 2, 1]) == [1, 2] && sort([3, 1, 2], 'desc') == [3, 2, 1]", "q.t A", true),
         ("sort(split(name(), '.'))[1] == 'a'", "c.b.a A", true),
         ("min(3, size(), 1.5) == 1.5 && max([1, 5, 3]) == 5 && min(size(), 3) == 3", "q.t A", true),

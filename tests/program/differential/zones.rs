@@ -100,7 +100,7 @@ fn zone(dice: &mut Dice, number: usize, name: &str) -> Zone {
     making.aliases();
     let Making { text, owners, .. } = making;
     let owners = owners.into_iter().map(|owner| full(&owner, name)).collect();
-    Zone { name: name.to_owned(), text, owners, is_signed: number % 2 == 0 }
+    Zone { name: name.to_owned(), text, owners, is_signed: number.is_multiple_of(2) }
 }
 
 fn full(owner: &str, zone: &str) -> String {

@@ -1,24 +1,22 @@
 //! Calls of functions with their types.
 //!
 //! What a function takes is checked here, as far as types are known, and what it returns is known
-//! to its caller. Closures over a list that is written in the expression are taken apart, so that
-//! their tests can be folded; the engine runs all others.
+//! to its caller.
 
 use super::super::super::net::{Net, Nets};
-use super::folding::{all, any, not};
+use super::closures::{list_in, loop_of};
 use super::functions::{self, Fact};
 use super::nodes::Node;
-use super::program::{Closure, Function, Loop, Number, Place, Term, Test, Text};
-use super::typing::{Compiler, Item};
+use super::program::{Function, Number, Place, Term, Test, Text};
+use super::typing::Compiler;
 use super::values::{Kind, Value, mismatch, real_of};
 use super::words::Mistake;
 
 /// Labels that are known, but set only after a block was chosen.
 const LATER: [&str; 3] = ["forward/upstream", "log/class", "log/type"];
-/// Variables of a closure: an element, its place and the result up to here.
-const CLOSURE_VARIABLES: usize = 3;
-/// Parts of an expression that the engine evaluates in one step of work.
-const STEP_PARTS: usize = 4;
+
+/// A function of one list, and the type that it returns for a list with such elements.
+type Listed = (Function, fn(Kind) -> Kind);
 
 impl Compiler<'_> {
     pub(super) fn call(
@@ -37,7 +35,7 @@ impl Compiler<'_> {
                 Fact::DnssecOk => Value::Test(Test::DnssecOk),
             });
         }
-        if let Some(what) = closure(name, given.len()) {
+        if let Some(what) = loop_of(name, given.len()) {
             return self.closure(name, what, given);
         }
         Ok(match (name, given) {
@@ -139,134 +137,48 @@ impl Compiler<'_> {
         }
     }
 
-    /// A function that looks at each element of a list.
-    fn closure(&mut self, name: &str, what: Loop, given: &[Node]) -> Result<Value, Mistake> {
-        let before = self.parts;
-        let value = self.value(&given[0])?;
-        let parts = self.parts - before;
-        let body = &given[1];
-        if matches!(what, Loop::Any | Loop::All | Loop::None) {
-            let items: Option<Vec<Value>> = match &value {
-                Value::Texts(texts) => Some(texts.iter().cloned().map(Value::Text).collect()),
-                Value::Numbers(numbers) => {
-                    let numbers = numbers.iter().map(|item| Number::Fixed(*item));
-                    Some(numbers.map(Value::Number).collect())
-                }
-                _ => None,
-            };
-            if let Some(items) = items {
-                return Ok(Value::Test(self.each(name, items, parts, body)?));
-            }
+    /// A function of one list.
+    fn of_list(
+        &mut self,
+        name: &str,
+        (what, returns): Listed,
+        given: &[Node],
+    ) -> Result<Value, Mistake> {
+        let (list, of) = self.list_of(&given[0], name)?;
+        let is_right = match what {
+            Function::Join => of.may_equal(&Kind::Text),
+            Function::Sum => of.may_equal(&Kind::Int),
+            Function::Count => of.may_equal(&Kind::Bool),
+            Function::Sort { .. } => of.may_equal(&Kind::Int) || of.may_equal(&Kind::Text),
+            Function::FromPairs => of.may_equal(&Kind::list(Kind::Any)),
+            _ => true,
+        };
+        if !is_right {
+            let message = format!("{name}() does not take a list of these");
+            return Mistake::at(given[0].column, message);
         }
-        let (list, element) = list_in(value, given[0].column, name)?;
-        let first = match (what, given.get(2)) {
-            (Loop::Reduce, Some(first)) => Some(self.value(first)?.into_term()),
-            _ => None,
-        };
-        let result = first.as_ref().map_or(element.clone(), |(_, kind)| kind.clone());
-        let variable = self.variables;
-        self.variables += CLOSURE_VARIABLES;
-        let item = Item {
-            value: Value::of(Term::Variable(variable), element.clone()),
-            position: Number::Of(Box::new(Term::Variable(variable + 1))),
-            sum: matches!(what, Loop::Reduce)
-                .then(|| Value::of(Term::Variable(variable + 2), result.clone())),
-            parts: 0,
-        };
-        let outer = self.item.replace(item);
-        let before = self.parts;
-        let is_test = !matches!(
-            what,
-            Loop::Map | Loop::Sum | Loop::GroupBy | Loop::SortBy { .. } | Loop::Reduce
-        );
-        let computed = if is_test {
-            self.test(body, name).map(|test| (Term::Test(test), Kind::Bool))
-        } else {
-            self.value(body).map(Value::into_term)
-        };
-        (self.item, self.variables) = (outer, variable);
-        let (body_term, kind) = computed?;
-        let steps = 1 + (self.parts - before) / STEP_PARTS;
-        let takes = |accepted: bool, what: &str| match accepted {
-            true => Ok(()),
-            false => Mistake::at(body.column, format!("{name}() takes {what} here")),
-        };
-        let is_scalar = matches!(kind, Kind::Bool | Kind::Int | Kind::Float | Kind::Text);
-        let returns = match what {
-            Loop::All | Loop::Any | Loop::None | Loop::One => Kind::Bool,
-            Loop::Count | Loop::FindIndex { .. } => Kind::Int,
-            Loop::Filter => Kind::list(element),
-            Loop::Find { .. } => Kind::maybe(element),
-            Loop::Map => Kind::list(kind),
-            Loop::Sum => {
-                takes(matches!(kind, Kind::Int | Kind::Float), "a number")?;
-                kind
+        let mut arguments = vec![list];
+        let what = match (what, given.get(1)) {
+            (Function::Sort { .. }, Some(order)) => {
+                Function::Sort { descending: self.is_descending(order)? }
             }
-            Loop::GroupBy => {
-                takes(is_scalar, "a text, a number or a truth value")?;
-                Kind::Map(Box::new([kind, Kind::list(element)]))
+            (Function::Take, Some(count)) => {
+                arguments.push(Term::Number(self.number(count, "take()")?));
+                what
             }
-            Loop::SortBy { .. } => {
-                takes(is_scalar && kind != Kind::Bool, "a text or a number")?;
-                Kind::list(element)
-            }
-            Loop::Reduce => {
-                let what = "a value of the type that the result has from the start";
-                takes(kind == result && !kind.is_open(), what)?;
-                kind
-            }
-        };
-        let what = match (what, given.get(2)) {
-            (Loop::SortBy { .. }, Some(order)) => {
-                Loop::SortBy { descending: self.is_descending(order)? }
+            (Function::Join, Some(separator)) => {
+                arguments.push(Term::Text(self.text(separator, name)?));
+                what
             }
             _ => what,
         };
-        let first = first.map(|(first, _)| first);
-        let closure = Closure { what, variable, list, body: body_term, steps, first };
-        Ok(Value::of(Term::Closure(Box::new(closure)), returns))
-    }
-
-    fn is_descending(&mut self, order: &Node) -> Result<bool, Mistake> {
-        match &*self.fixed(order, "the order")? {
-            "asc" => Ok(false),
-            "desc" => Ok(true),
-            _ => Mistake::at(order.column, "the order is 'asc' or 'desc'"),
-        }
+        Ok(Value::of(Term::Call(what, arguments), returns(of)))
     }
 
     /// All other functions: of lists, maps, texts and numbers.
     fn function(&mut self, name: &str, given: &[Node], column: usize) -> Result<Value, Mistake> {
-        if let Some((what, returns)) = of_list(name) {
-            let (list, of) = self.list_of(&given[0], name)?;
-            let is_right = match what {
-                Function::Join => of.may_equal(&Kind::Text),
-                Function::Sum => of.may_equal(&Kind::Int),
-                Function::Count => of.may_equal(&Kind::Bool),
-                Function::Sort { .. } => of.may_equal(&Kind::Int) || of.may_equal(&Kind::Text),
-                Function::FromPairs => of.may_equal(&Kind::list(Kind::Any)),
-                _ => true,
-            };
-            if !is_right {
-                let message = format!("{name}() does not take a list of these");
-                return Mistake::at(given[0].column, message);
-            }
-            let mut arguments = vec![list];
-            let what = match (what, given.get(1)) {
-                (Function::Sort { .. }, Some(order)) => {
-                    Function::Sort { descending: self.is_descending(order)? }
-                }
-                (Function::Take, Some(count)) => {
-                    arguments.push(Term::Number(self.number(count, "take()")?));
-                    what
-                }
-                (Function::Join, Some(separator)) => {
-                    arguments.push(Term::Text(self.text(separator, name)?));
-                    what
-                }
-                _ => what,
-            };
-            return Ok(Value::of(Term::Call(what, arguments), returns(of)));
+        if let Some(listed) = of_list(name) {
+            return self.of_list(name, listed, given);
         }
         let (what, arguments, kind) = match name {
             "keys" | "values" | "toPairs" => {
@@ -417,66 +329,10 @@ impl Compiler<'_> {
         });
         Ok(Text::Fixed(String::new()))
     }
-
-    /// The test of each element of a list that is written in the expression, put together.
-    fn each(
-        &mut self,
-        name: &str,
-        items: Vec<Value>,
-        parts: usize,
-        test: &Node,
-    ) -> Result<Test, Mistake> {
-        let mut tests = Vec::new();
-        for (number, value) in items.into_iter().enumerate() {
-            let position = Number::Fixed(number as i64);
-            let outer = self.item.replace(Item { value, position, sum: None, parts });
-            let test = self.test(test, name);
-            self.item = outer;
-            tests.push(test?);
-        }
-        Ok(match name {
-            "any" => any(tests),
-            "all" => all(tests),
-            _ => not(any(tests)),
-        })
-    }
-}
-
-/// A list as a function takes it, with the type of its elements.
-fn list_in(value: Value, column: usize, name: &str) -> Result<(Term, Kind), Mistake> {
-    let found = value.kind();
-    let (term, kind) = value.into_term();
-    match kind.certain() {
-        Kind::List(of) => Ok((term, *of)),
-        Kind::Any => Ok((term, Kind::Any)),
-        _ => Mistake::at(column, format!("{name}() takes a list here, found type {found}")),
-    }
-}
-
-/// Returns the function with a closure that has this name and number of arguments.
-fn closure(name: &str, given: usize) -> Option<Loop> {
-    Some(match name {
-        "all" => Loop::All,
-        "any" => Loop::Any,
-        "none" => Loop::None,
-        "one" => Loop::One,
-        "filter" => Loop::Filter,
-        "map" => Loop::Map,
-        "find" => Loop::Find { last: false },
-        "findLast" => Loop::Find { last: true },
-        "findIndex" => Loop::FindIndex { last: false },
-        "findLastIndex" => Loop::FindIndex { last: true },
-        "groupBy" => Loop::GroupBy,
-        "sortBy" => Loop::SortBy { descending: false },
-        "reduce" => Loop::Reduce,
-        "count" if given > 1 => Loop::Count,
-        "sum" if given > 1 => Loop::Sum,
-        _ => return None,
-    })
 }
 
 /// The function of a list of this name, and what it returns of a type of elements.
-fn of_list(name: &str) -> Option<(Function, fn(Kind) -> Kind)> {
+fn of_list(name: &str) -> Option<Listed> {
     let same: fn(Kind) -> Kind = Kind::list;
     Some(match name {
         "first" => (Function::First, Kind::maybe),

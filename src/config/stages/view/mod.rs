@@ -6,6 +6,7 @@
 //! and run by the engine when it looks for a query's server block.
 
 mod calls;
+mod closures;
 mod folding;
 mod functions;
 mod nodes;

@@ -115,7 +115,7 @@ fn numbers_of_both_types_have_one_order() {
     for first in 0..40 {
         let number = |place: u64| 9_007_199_254_740_980 + (place * 17 + first) % 60;
         let written = |place: u64| match number(place) {
-            even if place % 2 == 0 => format!("{}.0", even & !1),
+            even if place.is_multiple_of(2) => format!("{}.0", even & !1),
             number => number.to_string(),
         };
         let list = (0..50).map(written).collect::<Vec<_>>();
