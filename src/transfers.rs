@@ -40,19 +40,38 @@ pub(crate) fn run(orders: &Receiver<TransferOrder>, clock: Clock, log: Log, load
     let running = Arc::new(AtomicUsize::new(0));
     for order in orders {
         if running.load(Ordering::Acquire) >= TRANSFERS_MAX {
-            refuse(&order);
-            loads.transfers().count(zone_of(&order), "refused");
+            refuse(&order, loads);
             continue;
         }
-        running.fetch_add(1, Ordering::AcqRel);
-        let (own, loads) = (Arc::clone(&running), Arc::clone(loads));
-        let transferring = move || {
-            transfer(&order, clock, log, &loads);
-            own.fetch_sub(1, Ordering::AcqRel);
-        };
+        let order = Arc::new(order);
+        let own = Running::new(&running, &order);
+        let loads_of_it = Arc::clone(loads);
+        let transferring = move || transfer(&own.order, clock, log, &loads_of_it);
         if Builder::new().name("transfer".into()).spawn(transferring).is_err() {
-            // Its order is gone, and with it the client's connection has nobody to wait for.
-            running.fetch_sub(1, Ordering::AcqRel);
+            refuse(&order, loads);
+        }
+    }
+}
+
+/// A transfer in progress. However it ends, its place is free again, and the client's connection
+/// does not wait for messages that nobody writes.
+struct Running {
+    count: Arc<AtomicUsize>,
+    order: Arc<TransferOrder>,
+}
+
+impl Running {
+    fn new(count: &Arc<AtomicUsize>, order: &Arc<TransferOrder>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self { count: Arc::clone(count), order: Arc::clone(order) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        if std::thread::panicking() {
+            deliver(&self.order, Vec::new(), PartEnd::Cut);
         }
     }
 }
@@ -61,8 +80,9 @@ fn zone_of(order: &TransferOrder) -> String {
     spell(order.transfer.zone.apex(), &PRESENTATION, &mut [0; TEXT_LEN_MAX]).to_owned()
 }
 
-/// Has the client get REFUSED.
-fn refuse(order: &TransferOrder) {
+/// Has the client get REFUSED, and counts that.
+fn refuse(order: &TransferOrder, loads: &Loads) {
+    loads.transfers().count(zone_of(order), "refused");
     let mut out = vec![0; ERROR_LEN_MAX + SIGNATURE_LEN_MAX];
     let mut len = order.transfer.refuse(&mut out);
     if let Some(mut signer) = order.transfer.signer.clone() {
@@ -120,16 +140,21 @@ fn send(order: &TransferOrder, clock: Clock) -> Outcome {
                 }
             }
         }
+        // A record that does not fit into a message with its signature ends the transfer.
+        if messages.len() < PART_MESSAGES && !train.is_done() {
+            deliver(order, messages, PartEnd::Cut);
+            return ("failed", train.records());
+        }
         let end = if train.is_done() { PartEnd::Last } else { PartEnd::Open };
         deliver(order, messages, end);
         if end == PartEnd::Last {
             return ("done", train.records());
         }
-        let wait = STALL_MAX.min(until.since(clock.now()));
-        match order.more.recv_timeout(wait) {
-            Ok(()) => {}
+        let left = until.since(clock.now());
+        match order.more.recv_timeout(STALL_MAX.min(left)) {
+            Ok(()) if !left.is_zero() => {}
             Err(RecvTimeoutError::Disconnected) => return ("closed", train.records()),
-            Err(RecvTimeoutError::Timeout) => {
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {
                 deliver(order, Vec::new(), PartEnd::Cut);
                 return ("timeout", train.records());
             }
@@ -139,7 +164,7 @@ fn send(order: &TransferOrder, clock: Clock) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::{TRANSFERS_MAX, run, send};
+    use super::{Running, TRANSFERS_MAX, run, send};
     use crate::clock::Clock;
     use crate::control::{Loads, Mailbox, PartEnd, ToWorker, TransferMailbox, TransferOrder};
     use crate::engine::Client;
@@ -151,6 +176,7 @@ mod tests {
     use ahash::RandomState;
     use crossbeam_channel::{Receiver, Sender};
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     const TIMEOUT: Duration = Duration::from_secs(20);
@@ -217,13 +243,13 @@ mod tests {
         let begun: Vec<_> = (0..TRANSFERS_MAX)
             .map(|_| {
                 let (order, mail, more) = order(&zone);
-                mailbox.send(order);
+                assert!(mailbox.send(order).is_ok());
                 assert_eq!(part(&mail).1, PartEnd::Open);
                 (mail, more)
             })
             .collect();
         let (order, mail, _more) = order(&zone);
-        mailbox.send(order);
+        assert!(mailbox.send(order).is_ok());
         let (messages, end) = part(&mail);
         assert_eq!((messages.len(), end), (1, PartEnd::Last));
         assert_eq!(messages[0][3] & 15, 5);
@@ -231,5 +257,21 @@ mod tests {
         running.join().unwrap();
         let refused = ((String::from("z."), "refused"), 1);
         assert!(loads.transfers().all().contains(&refused), "{:?}", loads.transfers().all());
+    }
+
+    #[test]
+    fn a_transfer_that_panics_frees_its_place_and_its_connection() {
+        let (order, mail, _more) = order(&zone());
+        let (count, order) = (Arc::new(AtomicUsize::new(0)), Arc::new(order));
+        let own = Running::new(&count, &order);
+        assert_eq!(count.load(Ordering::Acquire), 1);
+        let panicking = std::thread::spawn(move || {
+            let _own = own;
+            panic!("as intended");
+        });
+        assert!(panicking.join().is_err());
+        assert_eq!(count.load(Ordering::Acquire), 0);
+        let (messages, end) = part(&mail);
+        assert_eq!((messages.len(), end), (0, PartEnd::Cut));
     }
 }

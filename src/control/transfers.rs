@@ -63,9 +63,12 @@ impl TransferMailbox {
         self.0.is_full()
     }
 
-    /// Hands an order on. Never waits: one without room is lost, and with it `more`.
-    pub fn send(&self, order: TransferOrder) {
-        let _ = self.0.try_send(order);
+    /// Hands an order on. Never waits.
+    ///
+    /// # Errors
+    /// There is no room, or the thread has ended: the transfer of the order.
+    pub fn send(&self, order: TransferOrder) -> Result<(), Box<Transfer>> {
+        self.0.try_send(order).map_err(|error| Box::new(error.into_inner().transfer))
     }
 }
 

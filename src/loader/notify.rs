@@ -34,6 +34,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const BATCH_MAX: usize = 64;
 /// Time between two batches.
 const BATCH_INTERVAL: Duration = Duration::from_millis(20);
+/// Datagrams that are read from a socket at a time, so that a flood of them stops nothing else.
+const ANSWERS_MAX: usize = 256;
 /// Bytes of an answer that are read.
 const ANSWER_LEN_MAX: usize = 1_232;
 /// Source of log lines.
@@ -146,7 +148,8 @@ impl Notifier {
     fn receive(&mut self) {
         let mut answer = [0; ANSWER_LEN_MAX];
         for socket in self.sockets.values() {
-            while let Ok((len, from)) = socket.recv_from(&mut answer) {
+            for _ in 0..ANSWERS_MAX {
+                let Ok((len, from)) = socket.recv_from(&mut answer) else { break };
                 let (log, results) = (self.log, &self.results);
                 self.pending
                     .retain(|pending| !pending.is_ended(&answer[..len], from, log, results));
@@ -218,7 +221,8 @@ impl Pending {
             );
             log.event(&Event::new(Level::Warning, PLUGIN, &text));
             results.count(name.to_string(), "unsigned");
-            return true;
+            // It may be a forgery: the tries go on.
+            return false;
         }
         let code = word & flags::RCODE;
         if code == 0 {

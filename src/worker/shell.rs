@@ -11,6 +11,7 @@ use super::upstream::Socket;
 use crate::control::snapshot::LoopStats;
 use crate::control::{PartEnd, ToKeeper, TransferOrder, TransferPart};
 use crate::engine::errors::{Fault, Operation};
+use crate::engine::forwarder::Transfer;
 use crate::engine::message::reply::ERROR_LEN_MAX;
 use crate::engine::shell::{self, Buffers, Shell};
 use crate::engine::stats::DropReason;
@@ -41,17 +42,27 @@ impl EventLoop<'_> {
         let (more, reading) = crossbeam_channel::bounded(1);
         let connection = transfer.connection;
         if !self.replies.connections.begin_transfer(connection, more) {
-            let mut out = vec![0; ERROR_LEN_MAX];
-            let len = transfer.refuse(&mut out);
-            out.truncate(len);
-            let part = TransferPart { connection, messages: vec![out], end: PartEnd::Last };
+            let part = refusal(&transfer);
             self.replies.connections.refuse_transfer(part, &mut self.engine);
             return true;
         }
         let worker = self.slot.mailbox.clone();
-        self.slot.transfers.send(TransferOrder { transfer, worker, more: reading });
+        // Another worker may have taken the last place meanwhile.
+        if let Err(transfer) =
+            self.slot.transfers.send(TransferOrder { transfer, worker, more: reading })
+        {
+            self.replies.connections.take_part(refusal(&transfer), &mut self.engine);
+        }
         true
     }
+}
+
+/// The reply to a transfer that nobody writes.
+fn refusal(transfer: &Transfer) -> TransferPart {
+    let mut out = vec![0; ERROR_LEN_MAX];
+    let len = transfer.refuse(&mut out);
+    out.truncate(len);
+    TransferPart { connection: transfer.connection, messages: vec![out], end: PartEnd::Last }
 }
 
 impl Shell for EventLoop<'_> {

@@ -37,6 +37,8 @@ enum Next {
     End,
     /// None.
     Done,
+    /// None: the next one fits nowhere.
+    Failed,
 }
 
 impl Train {
@@ -58,13 +60,13 @@ impl Train {
     /// Writes the next message into `out`, which holds the longest one and leaves `spare` bytes of
     /// it free; returns its length. `None`: there is no further one.
     pub fn next(&mut self, out: &mut [u8], spare: usize) -> Option<usize> {
-        if self.is_done() {
+        if matches!(self.next, Next::Done | Next::Failed) {
             return None;
         }
         let limit = MESSAGE_LEN - spare;
         self.write(out, limit).or_else(|| self.write(out, MESSAGE_LEN_MAX - spare)).or_else(|| {
-            // A record that fits nowhere was refused when the zone was built.
-            self.next = Next::Done;
+            // A record that fits nowhere, because of the signature beside it.
+            self.next = Next::Failed;
             None
         })
     }
@@ -111,7 +113,7 @@ fn step(zone: &Zone, next: Next) -> Option<(Node<'_>, Set<'_>, &[u8], Next)> {
             return Some((top, soa, soa.data().next()?, behind));
         }
         Next::At { place, set, data } => (place, set, data),
-        Next::Done => return None,
+        Next::Done | Next::Failed => return None,
     };
     while place < zone.arena.len() {
         let node = zone.node_at(place);

@@ -60,6 +60,10 @@ impl Forwarder {
         let refused = Course::Refused(Rcode::Refused, None, Some(block));
         let slot = self.chains[block].settings.own_zones;
         let (Some(slot), Some(connection)) = (slot, client.connection) else { return refused };
+        // A zone is no answer to a query that the server asks itself.
+        if original.is_some_and(|original| original.asker.is_some()) {
+            return refused;
+        }
         let entry = self.data.zones(slot).longest(&LowercaseName::new(query.name()));
         let Some(zone) = entry.and_then(|entry| entry.zone.as_ref()) else { return refused };
         if self.transfers.len() >= WAITING_MAX {
