@@ -32,7 +32,8 @@ fn site(test: &str) -> Site {
     site
 }
 
-fn dig(server: SocketAddr, arguments: &str) -> String {
+/// Returns the output of dig, its errors behind it.
+pub(crate) fn dig(server: SocketAddr, arguments: &str) -> String {
     let port = server.port().to_string();
     let output = Command::new("dig")
         .args(["@127.0.0.1", "-p", &port, "+tries=1", "+time=20"])

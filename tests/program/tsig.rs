@@ -3,12 +3,11 @@
 //! knot-dnsutils).
 
 use super::dot::{Site, kdig};
+use super::transfer::dig;
 use crate::installed::is_installed;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::upstream::{Service, Upstream};
 use std::fs;
-use std::net::SocketAddr;
-use std::process::Command;
 
 const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const ALGORITHMS: [&str; 5] =
@@ -22,17 +21,6 @@ fn site(test: &str) -> Site {
     let zone = "@ 60 SOA ns h 1 2 3 4 5\n@ 60 NS ns\na 60 A 192.0.2.1\na 60 TXT \"only signed\"\n";
     fs::write(site.path("zone"), zone).unwrap();
     site
-}
-
-fn dig(server: SocketAddr, arguments: &str) -> String {
-    let port = server.port().to_string();
-    let output = Command::new("dig")
-        .args(["@127.0.0.1", "-p", &port, "+tries=1", "+time=5"])
-        .args(arguments.split_whitespace())
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    String::from_utf8_lossy(&output.stdout).into_owned() + &errors
 }
 
 #[test]

@@ -25,12 +25,9 @@ pub(super) fn of_sources(all: &mut Exposition, loads: &[LoadState]) {
         all.gauge("onward_hosts_table_bytes", help, &labels, load.bytes as f64);
         let help = "Invalid lines and names of the hosts file that were skipped.";
         all.gauge("onward_hosts_skipped", help, &labels, load.skipped as f64);
-        for (result, count) in [("done", load.done), ("failed", load.failed)] {
-            let labels = [labels[0], ("result", result)];
-            let help =
-                "Loads of the hosts file, by result; a failed load keeps the previous entries.";
-            all.counter("onward_hosts_loads_total", help, &labels, count as f64);
-        }
+        let help = "Loads of the hosts file, by result; a failed load keeps the previous entries.";
+        let results = [load.done, load.failed];
+        of_loads(all, "onward_hosts_loads_total", help, labels[0], results);
     }
 }
 
@@ -51,11 +48,9 @@ pub(super) fn of_zones(all: &mut Exposition, zones: &[ZoneState]) {
         all.gauge("onward_zone_records", help, &labels, state.records as f64);
         let help = "Memory of the zone, shared by all workers, in bytes.";
         all.gauge("onward_zone_octets", help, &labels, state.bytes as f64);
-        for (result, count) in [("done", state.done), ("failed", state.failed)] {
-            let labels = [labels[0], ("result", result)];
-            let help = "Loads of the zone, by result; a failed load keeps the previous version.";
-            all.counter("onward_zone_loads_total", help, &labels, count as f64);
-        }
+        let help = "Loads of the zone, by result; a failed load keeps the previous version.";
+        let results = [state.done, state.failed];
+        of_loads(all, "onward_zone_loads_total", help, labels[0], results);
     }
 }
 
@@ -65,11 +60,9 @@ pub(super) fn of_directories(all: &mut Exposition, directories: &[DirectoryState
         let labels = [("directory", &*state.label)];
         let help = "Number of zones loaded from the files of the directory.";
         all.gauge("onward_auto_zones", help, &labels, state.zones as f64);
-        for (result, count) in [("done", state.done), ("failed", state.failed)] {
-            let labels = [labels[0], ("result", result)];
-            let help = "Searches of the directory, by result; a failed search keeps all its zones.";
-            all.counter("onward_auto_searches_total", help, &labels, count as f64);
-        }
+        let help = "Searches of the directory, by result; a failed search keeps all its zones.";
+        let results = [state.done, state.failed];
+        of_loads(all, "onward_auto_searches_total", help, labels[0], results);
     }
 }
 
@@ -86,6 +79,19 @@ fn of_results(all: &mut Exposition, name: &'static str, help: &'static str, resu
         let zone = if number < ZONES_MAX { &*zone } else { OTHERS };
         let labels = [("zone", zone), ("direction", "out"), ("result", result)];
         all.counter(name, help, &labels, count as f64);
+    }
+}
+
+/// Adds a series of loads that have succeeded, and one of those that have failed.
+fn of_loads(
+    all: &mut Exposition,
+    name: &'static str,
+    help: &'static str,
+    label: (&'static str, &str),
+    [done, failed]: [u64; 2],
+) {
+    for (result, count) in [("done", done), ("failed", failed)] {
+        all.counter(name, help, &[label, ("result", result)], count as f64);
     }
 }
 

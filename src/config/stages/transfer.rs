@@ -7,7 +7,8 @@
 use super::super::context::Context;
 use super::super::error::DirectiveError;
 use super::super::word;
-use super::super::{Name, Net, keys, lints};
+use super::super::{Name, Net};
+use super::file;
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -74,7 +75,7 @@ pub(super) fn read(
     let mut transfers = Vec::new();
     while let Some(stanza) = context.stanza("transfer", cursor) {
         let words = cursor.rest();
-        let zones = zones(&words, context)?;
+        let zones = file::zones("transfer", &words, context)?;
         let zones = (!words.is_empty()).then_some(zones);
         let mut transfer = Transfer { zones, to: Vec::new(), source: None };
         while let Some(property) = cursor.block() {
@@ -147,25 +148,9 @@ fn key_name(name: &Token) -> Result<Name, DirectiveError> {
     })
 }
 
-/// The zones that `words` name.
-fn zones(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, DirectiveError> {
-    let mut zones = Vec::new();
-    for word in words {
-        let zone = keys::parse(&word.text).map_err(|reason| DirectiveError::value(word, reason))?;
-        context
-            .count_zones(zone.names.len())
-            .map_err(|message| DirectiveError::value(word, message))?;
-        if let Some(hint) = lints::of_exception(&word.text, &zone, false) {
-            context.warn(&word.place, format!("plugin/transfer: zone '{}': {hint}", word.text));
-        }
-        zones.extend(zone.names);
-    }
-    Ok(zones)
-}
-
-/// Writes what was told.
-pub(super) fn write(told: &[Transfer], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    told.iter().try_for_each(|transfer| write!(f, "{transfer}"))
+/// Writes all stanzas of a server block.
+pub(super) fn write(stanzas: &[Transfer], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    stanzas.iter().try_for_each(|transfer| write!(f, "{transfer}"))
 }
 
 impl fmt::Display for Transfer {

@@ -10,8 +10,8 @@ use super::super::context::Context;
 use super::super::error::DirectiveError;
 use super::super::tls::read_file;
 use super::super::word::{self, Word, list};
-use super::super::{Name, Pem, RecordType, keys, lints, record};
-use super::once;
+use super::super::{Name, Pem, RecordType, record};
+use super::{file, once};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 
@@ -142,7 +142,7 @@ pub(super) fn read(
 ) -> Result<Option<Tsig>, DirectiveError> {
     let Some(stanza) = context.stanza("tsig", cursor) else { return Ok(None) };
     let words = cursor.rest();
-    let zones = zones(&words, context)?;
+    let zones = file::zones("tsig", &words, context)?;
     let mut tsig = Tsig {
         zones: (!words.is_empty()).then_some(zones),
         secrets: Vec::new(),
@@ -282,22 +282,6 @@ fn opcode(word: &Token) -> Result<Opcode, DirectiveError> {
         let message = format!("unknown opcode '{}'{suggestion}", word.text);
         DirectiveError::value(word, message)
     })
-}
-
-/// The zones that `words` name.
-fn zones(words: &[&Token], context: &mut Context<'_>) -> Result<Vec<Name>, DirectiveError> {
-    let mut zones = Vec::new();
-    for word in words {
-        let zone = keys::parse(&word.text).map_err(|reason| DirectiveError::value(word, reason))?;
-        context
-            .count_zones(zone.names.len())
-            .map_err(|message| DirectiveError::value(word, message))?;
-        if let Some(hint) = lints::of_exception(&word.text, &zone, false) {
-            context.warn(&word.place, format!("plugin/tsig: zone '{}': {hint}", word.text));
-        }
-        zones.extend(zone.names);
-    }
-    Ok(zones)
 }
 
 /// The keys in a file of statements `key "NAME" { algorithm NAME; secret "BASE64"; };`.
