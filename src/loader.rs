@@ -205,7 +205,7 @@ impl Loader {
         }
     }
 
-    /// Notes the zones that secondaries are to be told of.
+    /// Notes the changed zones, of which secondaries get a NOTIFY.
     fn note_changes(&mut self) {
         if let (Some(notifier), Contents::Zones(table)) = (&mut self.notifier, &self.current) {
             notifier.note(table, self.clock.now());

@@ -11,8 +11,8 @@
 //!     cargo run --release --example floor -- relay [--gso] LISTEN UPSTREAM...
 //!     cargo run --release --example floor -- responder LISTEN
 //!
-//! It serves until killed. Not safe for real use: a forged response is passed on, and a client
-//! whose ID was reused gets another client's response. Used by `benches/peers/run`.
+//! The program serves until killed. It is not safe for real use: a forged response is passed on,
+//! and a client whose ID was reused gets another client's response. Used by `benches/peers/run`.
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};

@@ -1,12 +1,12 @@
 //! The admin: the thread that owns all HTTP: listeners, connections and endpoints.
 //!
-//! It delays no query: workers are only asked for their counters ([`gather`]), in their next turn,
-//! and waited for only a moment. It has one poll, non-blocking sockets, and a bounded number of
-//! connections with deadlines (`connection`), so no slow or silent client holds up another. If all
-//! places are taken, a new connection replaces the one that has been idle longest. Paths are in
-//! `endpoints`. The first thread binds and keeps the sockets ([`ToAdmin`]), so that they outlive a
-//! reload and pass to the next process. The thread exists only if a configuration has an HTTP
-//! address, and sleeps until a client connects.
+//! The thread delays no query: it asks workers for their counters ([`gather`]), which they send in
+//! their next turn, and waits only a moment for them. It has one poll, non-blocking sockets, and a
+//! bounded number of connections with deadlines (`connection`), so no slow or silent client holds
+//! up another. If all places are taken, a new connection replaces the one that has been idle
+//! longest. Paths are in `endpoints`. The first thread binds and keeps the sockets ([`ToAdmin`]),
+//! so that they outlive a reload and pass to the next process. The thread exists only if a
+//! configuration has an HTTP address, and sleeps until a client connects.
 
 mod connection;
 mod endpoints;

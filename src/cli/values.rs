@@ -1,8 +1,8 @@
 //! Values of options with a syntax of their own: lists of cores, addresses, intervals.
 //!
-//! Whether a core or address exists is not checked here, except that the cores of a NUMA node come
-//! from the kernel. An error has the expected syntax, because the operator reads it beside the
-//! option's name.
+//! Only syntax is checked here; the program later checks that cores and addresses exist. The cores
+//! of a NUMA node come from the kernel. An error has the expected syntax, because the operator
+//! reads it beside the option's name.
 
 use crate::sys::cpu;
 use std::fmt;

@@ -37,7 +37,7 @@ impl Config {
     /// Reads the configuration from a parsed `corefile`; see [`Config::load`].
     ///
     /// # Errors
-    /// Those of [`Config::load`], except the parser's.
+    /// The errors of [`Config::load`], except the parser's.
     pub fn of(
         corefile: Corefile,
         display_name: &str,

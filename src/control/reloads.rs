@@ -1,7 +1,7 @@
 //! Counters of reloads, by result.
 //!
-//! They count for the whole process, from its start on; the first thread increments them and the
-//! metrics read them. A reload that changes nothing because of an error (in the text, or an address
+//! The counters begin with the process; the first thread increments them and the metrics read
+//! them. A reload that changes nothing because of an error (in the text, or an address
 //! that cannot be bound) has failed. An unfinished text found by the periodic check is not a
 //! reload.
 

@@ -1,8 +1,8 @@
-//! Zone transfers on their way between a worker and the thread that writes them, and how they fare.
+//! Orders for zone transfers, their messages, and counters of their results.
 //!
-//! The worker keeps the client's connection. It hands on what is to be written, gets messages back
-//! a few at a time, and says when the client has read them: so neither waits for the other, and
-//! what is in memory of a zone of any size is a few messages.
+//! The worker keeps the client's connection. It sends an order to the thread that writes transfers,
+//! receives a few messages at a time, and reports when the client has read them. So neither waits
+//! for the other, and a few messages of a zone of any size are in memory.
 
 use super::Mailbox;
 use crate::engine::forwarder::Transfer;
@@ -43,7 +43,7 @@ pub enum PartEnd {
     Open,
     /// Nothing: the transfer is complete.
     Last,
-    /// Nothing, and the transfer is not complete: the connection is to be closed.
+    /// Nothing: the transfer is incomplete, and the worker closes the connection.
     Cut,
 }
 

@@ -87,7 +87,7 @@ impl<'a> Cursor<'a> {
     /// Checks that the line has no further argument.
     ///
     /// # Errors
-    /// It has one.
+    /// The line has a further argument.
     pub fn expect_no_arg(&mut self) -> Result<(), ParseError> {
         if self.arg().is_some() { Err(self.argument_error()) } else { Ok(()) }
     }

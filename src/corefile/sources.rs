@@ -114,7 +114,7 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 /// Reads all of `from`: a Corefile, or a file that one refers to.
 ///
 /// # Errors
-/// It cannot be read, or is longer than any text should be.
+/// The text cannot be read, or is longer than 16 MiB.
 pub fn read_text(from: impl Read) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     from.take(TEXT_BYTES_MAX + 1).read_to_end(&mut content)?;

@@ -1,9 +1,9 @@
 //! Records of queries that were answered with an error of our own, for the log.
 //!
-//! Where a server block has `errors`, each such query leaves a record of fixed size, which the
-//! shell takes at the end of the turn. Nothing is formatted here, and the queue is bounded: a
-//! record that finds no room is lost, and the caller counts it. An upstream's response, even
-//! SERVFAIL, is an answer and leaves no record, nor does a cached failure.
+//! In a server block with `errors`, the engine writes a record of fixed size for each such query,
+//! and the shell takes it at the end of the turn. Nothing is formatted here, and the queue is
+//! bounded: a record that finds no room is lost, and the caller counts it. An upstream's response,
+//! even SERVFAIL, is an answer and leaves no record, nor does a cached failure.
 
 use super::key::Transport;
 use super::message::Rcode;

@@ -32,7 +32,7 @@ pub trait Shell {
     /// Opens the socket of `connection`, if it has none, although no query waits for it.
     ///
     /// # Errors
-    /// It cannot be opened; its queries are moved.
+    /// The socket cannot be opened; the engine moves its queries.
     fn open(&mut self, now: Moment, connection: ConnectionId) -> Result<(), Fault>;
 
     /// Sends `queries` on `connection`, the longest first, and opens its socket first if it has

@@ -197,7 +197,7 @@ impl Listeners {
         }
     }
 
-    /// Returns the time at which sockets are to be closed.
+    /// Returns the next time at which sockets close.
     pub(super) fn due(&self) -> Option<Moment> {
         self.slots.iter().flatten().filter_map(Group::over_at).min()
     }

@@ -17,8 +17,8 @@ use domain::base::iana::Rcode;
 use onward::traffic::report::grouped;
 use onward::traffic::tally::{LATE, Tally};
 
-/// Share of late queries above which a run has not followed its schedule. Smaller delays on a busy
-/// host are reported, and are no failure.
+/// Maximum share of late queries; a run with more has not followed its schedule and fails. The
+/// report also has smaller shares, which a busy host causes.
 const BEHIND_SHARE_MAX: f64 = 0.05;
 
 /// A finished run.

@@ -1,7 +1,7 @@
 //! Warnings about stanzas and server blocks that have no effect because of others.
 //!
-//! They are found when all blocks are read and their listeners are known. Each list here may be as
-//! long as a configuration, so no list is searched once for each entry of another.
+//! The search begins when all blocks are read and their listeners are known. Each list here may be
+//! as long as a configuration, so no list is searched once for each entry of another.
 
 use super::circles;
 use crate::config::context::Notes;
@@ -100,7 +100,7 @@ fn of_reach(draft: &Draft, notes: &mut Notes) {
     if let (Some(cache), Some(place)) = (&draft.stages.cache, &draft.places.cache) {
         of_cache(cache, !draft.forwards.is_empty(), place, meets, notes);
     }
-    // Those that take every query for their zone and hand none on.
+    // Blocks that take every query for their zone and hand none on.
     let mut takers: HashMap<&[u8], &Place> = HashMap::new();
     for Stanza { forward, place, .. } in &draft.forwards {
         let from = &forward.from;

@@ -30,7 +30,7 @@ pub enum Auto {
     /// The server block has no stanza.
     #[default]
     Absent,
-    /// It has no directory, and so no effect.
+    /// The stanza has no directory, and so no effect.
     Bare,
     /// Zones are answered from the files of a directory.
     Zones(Box<AutoZones>),
@@ -79,7 +79,7 @@ pub struct ZoneNaming {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Part {
     Text(String),
-    /// What a group of the pattern has matched.
+    /// The text that the group with this number has matched.
     Group(usize),
 }
 

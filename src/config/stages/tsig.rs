@@ -3,8 +3,9 @@
 //!
 //! Keys of signed queries, and queries that have to be signed. `secrets` names a file of `key`
 //! statements as named has them; it is read with the configuration, and a change of it is a change
-//! of the configuration. An ALGORITHM behind a secret is the only one that its key is good for.
-//! That in a file is what we sign with ourselves, and clients may use any, as in the reference.
+//! of the configuration. A key with an ALGORITHM behind its secret accepts no other algorithm. The
+//! algorithm in a file is for messages that onward signs first; clients may use any, as in the
+//! reference.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;

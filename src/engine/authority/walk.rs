@@ -1,6 +1,6 @@
 //! Walk from the apex of a zone down to a name (RFC 1034 §4.3.2 step 3).
 //!
-//! It goes label by label and ends at a zone cut, or at a DNAME above the name; if a node is
+//! The walk goes label by label and ends at a zone cut, or at a DNAME above the name; if a node is
 //! missing, the one before is the closest encloser, whose wildcard may match (RFC 4592 §3.3).
 
 use super::proof::Labels;

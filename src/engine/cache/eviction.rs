@@ -1,7 +1,7 @@
 //! Eviction: the choice of the entry that makes room for another.
 //!
 //! Three queues (S3-FIFO, Yang et al., SOSP 2023). New entries wait in a small one, a tenth of all.
-//! Those that are hit there move to the main queue; the others leave, and only their hashes are
+//! Entries that are hit there move to the main queue; the others leave, and only their hashes are
 //! kept for a while, so that they enter the main queue at once if they come back. In the main queue
 //! an entry goes round once more for each hit, up to three. So names that are asked for once,
 //! floods of random subdomains above all, pass through a tenth of the cache; and a hit writes one

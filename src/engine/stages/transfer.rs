@@ -1,9 +1,10 @@
 //! `transfer`: zones of the server block, whole, for those clients that may have them.
 //!
-//! A query for a transfer is judged here: a name that is no apex, a client that is not among those
-//! of the longest matching zone, a key that is not the one demanded. What is granted is written
-//! elsewhere ([`Step::Transfer`]); here an IXFR of a client that is up to date is answered with
-//! the SOA alone, as is one over UDP (RFC 1995 §2). An AXFR over UDP is refused.
+//! The stage refuses a query whose name is no apex, whose client is not among those of the longest
+//! matching zone, or whose key is not the required one. A transfer that it grants is written by a
+//! thread beside the workers ([`Step::Transfer`]). The stage itself answers an IXFR of a client
+//! that is up to date with the SOA alone, and one over UDP, too (RFC 1995 §2). It refuses an AXFR
+//! over UDP.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{Name, ServerBlock, TransferClients, TransferTarget};
@@ -88,7 +89,7 @@ impl Stage for Transfers {
         let Some(serial) = serial_of(context.query) else {
             return Some(Step::Refused(Rcode::FormErr, None));
         };
-        // What is older or cannot be compared gets the whole zone (RFC 1982 §3.2).
+        // A client whose serial is older or cannot be compared gets the whole zone (RFC 1982 §3.2).
         let is_behind = (zone.serial().wrapping_sub(serial) as i32) > 0
             || zone.serial().wrapping_sub(serial) == 1 << 31;
         if is_behind && !is_datagram {

@@ -98,7 +98,7 @@ impl RecvBatch {
     /// the kernel from looking for one more.
     ///
     /// # Errors
-    /// Those of [`RecvBatch::recv`].
+    /// The errors of [`RecvBatch::recv`].
     pub fn recv_up_to(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
         self.reset();
         let count = most.clamp(1, self.headers.len());

@@ -235,7 +235,7 @@ impl<'a> Options<'a> {
             }
             "lru" => self.read_simple(cursor)?,
             other => {
-                // What the reference says of a property that it does not know.
+                // The reference's message about an unknown property.
                 let suggestion = did_you_mean(other, OPTIONS);
                 let message = format!(
                     "Wrong argument count or unexpected line ending after '{other}'{suggestion}"

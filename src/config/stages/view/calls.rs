@@ -1,7 +1,7 @@
 //! Calls of functions with their types.
 //!
-//! What a function takes is checked here, as far as types are known, and what it returns is known
-//! to its caller.
+//! The compiler checks the types of arguments here, as far as they are known, and returns the type
+//! of the result.
 
 use super::super::super::net::{Net, Nets};
 use super::closures::{list_in, loop_of};

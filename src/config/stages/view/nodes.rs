@@ -1,6 +1,6 @@
 //! Parts of an expression, as they stand within each other.
 //!
-//! How deep they may is bounded here, because the compiler and the engine go down as deep.
+//! The depth of nesting is bounded here, because the compiler and the engine recurse as deep.
 
 use super::program::Fraction;
 use super::words::Mistake;
@@ -43,7 +43,7 @@ pub(super) enum What {
     Chain(&'static str, Vec<Node>),
     Binary(&'static str, Box<Node>, Box<Node>),
     If(Box<Node>, Box<Node>, Box<Node>),
-    /// An element or the value of a key; `nil` of `nil` if it says so.
+    /// An element or the value of a key. If the flag is set (`?.`), the result for `nil` is `nil`.
     Index(Box<Node>, Box<Node>, bool),
     Slice(Box<Node>, Option<Box<Node>>, Option<Box<Node>>),
 }

@@ -273,7 +273,7 @@ pub enum Term {
     /// Part of a text or list from one place to another; without them, from its start or to its
     /// end. Negative places count from the end.
     Slice(Box<[Term; 3]>),
-    /// What a closure makes of a list.
+    /// Result of a closure over a list.
     Closure(Box<Closure>),
     /// Result of a function.
     Call(Function, Vec<Term>),
@@ -289,7 +289,7 @@ pub struct Closure {
     pub variable: usize,
     /// The list.
     pub list: Term,
-    /// What is computed of each element.
+    /// Expression that is evaluated for each element.
     pub body: Term,
     /// Steps of work that each element costs, by the size of `body`.
     pub steps: usize,
@@ -297,7 +297,7 @@ pub struct Closure {
     pub first: Option<Term>,
 }
 
-/// What a closure does with its results for elements.
+/// Result of a closure, computed from its results for the elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Loop {
     /// Each is true.

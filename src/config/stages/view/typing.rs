@@ -73,7 +73,7 @@ pub(super) struct Compiler<'a> {
     pub(super) reads_labels: bool,
 }
 
-/// What a closure looks at.
+/// Element that a closure is compiled for.
 pub(super) struct Item {
     /// The element.
     pub(super) value: Value,
@@ -215,7 +215,7 @@ impl Compiler<'_> {
         Ok(Value::Term(Term::Map(terms), Kind::Map(Box::new(kinds))))
     }
 
-    /// What `#`, `#index` or `#acc` stands for.
+    /// Returns the value of `#`, `#index` or `#acc`.
     fn item(&mut self, node: &Node) -> Result<Value, Mistake> {
         let Some(item) = &self.item else {
             let message = "'#' can be used only in what is computed for each element of a list, \
