@@ -1,87 +1,59 @@
 //! A worker: one thread, on one core, with its own sockets, engine and counters.
 //!
 //! [`WorkerSlot`] holds the state that survives a panic: the listeners (so that queries in their
-//! queues are not lost), the poll, the mailbox. [`WorkerSlot::work`] is the body of the thread: it
-//! pins the thread, builds a `turn::EventLoop` over the slot and runs it until the worker must
-//! stop. A panic is counted and reported, and the event loop is built again; other workers are not
-//! affected. A worker moves bytes between sockets and the engine, which makes all decisions about a
-//! query.
+//! queues are not lost), the poll, the mailbox, and the links to other threads.
+//! [`WorkerSlot::work`] is the body of the thread: it pins the thread, builds a `turn::EventLoop`
+//! over the slot and runs it until the worker must stop. A panic is counted and reported, and the
+//! event loop is built again; other workers are not affected. A worker moves bytes between sockets
+//! and the engine, which makes all decisions about a query. Each part has a file: `listeners`,
+//! `client_side` (over `clients`), `upstream_side` (over `sockets`), and a link to each other
+//! thread; `turn`, `reload`, `report` and `shell` connect them.
 
+mod client_side;
 mod clients;
 mod handshake_budget;
-mod handshakes;
-mod logging;
+mod keeper_link;
+mod listeners;
+mod memory;
 mod reload;
-mod replies;
 mod report;
 mod shell;
+mod sockets;
 mod tcp;
 mod token;
+mod transfer_link;
 mod turn;
-mod upstream;
+mod upstream_side;
+mod writer_link;
 
-pub use turn::{Memory, measure};
+pub use memory::{Memory, measure};
 
 use crate::clock::Clock;
 use crate::control::snapshot::LoopStats;
 use crate::control::{
-    Assignment, KeeperMailbox, Mailbox, Sockets, ToKeeper, ToWorker, TransferMailbox, WriterMailbox,
+    Assignment, KeeperMailbox, Mailbox, Sockets, ToWorker, TransferMailbox, WriterMailbox,
 };
 use crate::engine::Forwarder;
 use crate::engine::errors::Fault;
-use crate::engine::stats::Stats;
-use crate::engine::tally::Tallies;
 use crate::sys::{cpu, random};
 use crossbeam_channel::{Receiver, Sender};
-use logging::Pages;
-use mio::net::TcpListener;
-use mio::unix::SourceFd;
-use mio::{Interest, Poll, Registry};
+use keeper_link::KeeperLink;
+use listeners::Listeners;
+use mio::Poll;
+use report::PastCounters;
 use std::any::Any;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use token::Token;
+use transfer_link::TransferLink;
 use turn::EventLoop;
+use writer_link::WriterLink;
 
 /// Capacity of a worker's mailbox, in addition to one message per upstream.
 const MAIL_SPARE: usize = 64;
-
-/// The sockets of one listener.
-struct Listening {
-    /// `None` for a TLS listener.
-    datagrams: Option<UdpSocket>,
-    acceptor: TcpListener,
-}
-
-impl Listening {
-    /// Registers the sockets of listener number `number` for reading. Both are non-blocking.
-    fn register(
-        number: usize,
-        datagrams: Option<UdpSocket>,
-        acceptor: std::net::TcpListener,
-        registry: &Registry,
-    ) -> io::Result<Self> {
-        let mut acceptor = TcpListener::from_std(acceptor);
-        if let Some(datagrams) = &datagrams {
-            let mut source = SourceFd(&datagrams.as_raw_fd());
-            registry.register(&mut source, Token::Datagrams(number).pack(), Interest::READABLE)?;
-        }
-        registry.register(&mut acceptor, Token::Acceptor(number).pack(), Interest::READABLE)?;
-        Ok(Self { datagrams, acceptor })
-    }
-
-    /// Stops reading from the sockets; replies may still be sent. Later events must be ignored.
-    fn deregister(&mut self, registry: &Registry) {
-        if let Some(datagrams) = &self.datagrams {
-            let _ = registry.deregister(&mut SourceFd(&datagrams.as_raw_fd()));
-        }
-        let _ = registry.deregister(&mut self.acceptor);
-    }
-}
 
 /// I/O options of a worker, independent of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,24 +76,18 @@ pub struct WorkerSlot {
     number: usize,
     assignment: Assignment,
     clock: Clock,
-    /// `None`: the slot has no sockets. If the assignment has no number for a listener, it only
-    /// sends remaining replies.
-    listeners: Vec<Option<Listening>>,
+    /// A listener that has no number in the assignment only sends remaining replies.
+    listeners: Listeners,
     poll: Poll,
     mail: Receiver<ToWorker>,
-    keeper: KeeperMailbox,
-    writer: WriterMailbox,
-    transfers: TransferMailbox,
-    /// The mailbox of the worker, for threads that send it something.
-    mailbox: Mailbox,
-    pages: Pages,
+    keeper: KeeperLink,
+    writer: WriterLink,
+    transfers: TransferLink,
     draining: bool,
     core: Option<usize>,
     io_options: IoOptions,
     loops: LoopStats,
-    /// Counters of earlier event loops, which ended by a panic.
-    past: Stats,
-    past_tallies: Tallies,
+    past: PastCounters,
 }
 
 impl WorkerSlot {
@@ -139,34 +105,26 @@ impl WorkerSlot {
         (writer, transfers): (WriterMailbox, TransferMailbox),
     ) -> io::Result<(Self, Mailbox)> {
         let poll = Poll::new()?;
-        let mut listeners: Vec<_> = assignment.listeners.iter().map(|_| None).collect();
-        for (number, datagrams, acceptor) in sockets {
-            let listening = Listening::register(number, datagrams, acceptor, poll.registry())?;
-            listeners[number] = Some(listening);
-        }
+        let count = assignment.listeners.len();
+        let listeners = Listeners::new(count, sockets, poll.registry())?;
         let waker = mio::Waker::new(poll.registry(), Token::Mailbox.pack())?;
         let upstreams = assignment.config.upstreams().count();
         let (mailbox, mail) = Mailbox::new(upstreams + MAIL_SPARE, waker);
-        let past = Stats::default();
-        let pages = Pages::new(&assignment.config);
         let slot = Self {
             number,
-            assignment,
             clock,
             listeners,
             poll,
             mail,
-            keeper,
-            writer,
-            transfers,
-            mailbox: mailbox.clone(),
-            pages,
+            keeper: KeeperLink::new(number, keeper),
+            writer: WriterLink::new(writer, assignment.generation, &assignment.config),
+            transfers: TransferLink::new(transfers, mailbox.clone()),
             draining: false,
             core: None,
             io_options: IoOptions::default(),
             loops: LoopStats::default(),
-            past,
-            past_tallies: Tallies::default(),
+            past: PastCounters::default(),
+            assignment,
         };
         Ok((slot, mailbox))
     }
@@ -195,16 +153,13 @@ impl WorkerSlot {
             self.assignment.fill(&mut engine.data);
             match self.supervise(engine) {
                 Ok(()) => break,
-                Err(message) => {
-                    let report = ToKeeper::Panicked { worker: self.number, message };
-                    let _ = self.keeper.try_send(report);
-                }
+                Err(message) => self.keeper.panicked(message),
             }
             // A new seed, because the old one would repeat ids. If getrandom failed, it would have
             // failed at the start.
             seed = random::seed().expect("the kernel has given randomness before");
         }
-        let _ = self.keeper.send(ToKeeper::Left { worker: self.number });
+        self.keeper.left();
     }
 
     /// Returns the log text for a forwarding loop in a server block, detected by a query from
@@ -229,11 +184,9 @@ impl WorkerSlot {
     fn supervise(&mut self, engine: Forwarder) -> Result<(), String> {
         let mut event_loop = EventLoop::new(self, engine);
         let outcome = catch_unwind(AssertUnwindSafe(|| event_loop.run()));
-        let (past, tallies, draining) = event_loop.leave();
-        (self.past, self.past_tallies) = (past, tallies);
-        self.draining = draining;
+        event_loop.leave();
         outcome.map_err(|panic| {
-            self.past.panics += 1;
+            self.past.count_panic();
             panic_text(panic.as_ref())
         })
     }

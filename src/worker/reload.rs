@@ -4,11 +4,10 @@
 //! sockets of removed listeners are read; then the engine adopts the new configuration, whose parts
 //! were built by another thread. The old parts are returned to that thread to be freed, so that the
 //! turn is short for any size of configuration. Sockets of removed listeners stay open for
-//! outstanding replies.
+//! outstanding replies. These are methods of the event loop, because a reload touches every part of
+//! it, in an order that only the whole can know.
 
-use super::Listening;
 use super::turn::EventLoop;
-use crate::config::QUERY_TIMEOUT;
 use crate::control::{Reload, Remains};
 use crate::engine::data::Contents;
 use crate::moment::Moment;
@@ -23,28 +22,17 @@ impl EventLoop<'_> {
         if self.drain_until.is_none() {
             self.settle(now);
             self.leave_listeners(now, &assignment.listeners);
-            let replaced = sockets.iter().map(|(number, ..)| *number).collect::<Vec<_>>();
-            self.close_listeners(|number| replaced.contains(&number));
-            let count = assignment.listeners.len().max(self.slot.listeners.len());
-            self.slot.listeners.resize_with(count, || None);
-            self.queued_listeners.resize(count, false);
-            self.ready_acceptors.resize(count, false);
-            let registry = self.slot.poll.registry();
-            for (number, datagrams, acceptor) in sockets {
-                let listening = Listening::register(number, datagrams, acceptor, registry);
-                self.slot.listeners[number] =
-                    Some(listening.expect("the kernel has memory for one more descriptor"));
-            }
-            self.end_page();
-            self.engine.adopt(now, &mut parts);
-            self.renumber_retired();
-            self.sockets.reload(self.engine.connections_max(), &assignment.tls);
-            self.slot.pages.provide(&assignment.config);
-            self.slot.assignment.exchange(&mut assignment);
-            self.slot.assignment.fill(&mut self.engine.data);
-            // The saved counters are numbered by the old configuration.
-            self.slot.past.upstreams.clear();
-            self.slot.past.caches.clear();
+            let (slot, engine) = (&mut *self.slot, &mut self.engine);
+            let count = assignment.listeners.len();
+            slot.listeners.replace(count, sockets, slot.poll.registry());
+            slot.writer.end_page(engine);
+            engine.adopt(now, &mut parts);
+            slot.keeper.renumber(engine);
+            self.upstreams.reload(engine.connections_max(), &assignment.tls);
+            slot.writer.reload(assignment.generation, &assignment.config);
+            slot.assignment.exchange(&mut assignment);
+            slot.assignment.fill(&mut engine.data);
+            slot.past.reload();
             self.settle(now);
         }
         // The server may have stopped waiting.
@@ -65,49 +53,21 @@ impl EventLoop<'_> {
         let old = self.slot.assignment.listeners.clone();
         for (number, listener) in old.iter().enumerate() {
             let stays = new.get(number).is_some_and(Option::is_some);
-            if listener.is_none() || stays || self.slot.listeners[number].is_none() {
+            if listener.is_none() || stays || !self.slot.listeners.has_sockets(number) {
                 continue;
             }
             for _ in 0..LAST_BATCHES_MAX {
-                if self.queued_listeners[number] {
-                    self.ready_listeners.retain(|other| *other != number);
-                }
-                self.ready_listeners.push_front(number);
+                self.slot.listeners.queue_first(number);
                 self.receive_queries(now);
-                if !self.queued_listeners[number] {
+                if !self.slot.listeners.is_queued(number) {
                     break;
                 }
             }
-            self.ready_acceptors[number] = true;
-            self.receive_from_clients(now);
-            self.replies.connections.leave(now, number, &mut self.engine);
+            self.slot.listeners.note_connection(number);
+            self.receive_from_connections(now);
+            self.clients.connections.leave(now, number, &mut self.engine);
             self.settle(now);
-            let registry = self.slot.poll.registry();
-            if let Some(gone) = &mut self.slot.listeners[number] {
-                gone.deregister(registry);
-            }
-            self.gone_until = Some(now.plus(QUERY_TIMEOUT));
-        }
-    }
-
-    /// Closes the sockets of removed listeners after the time for their last replies.
-    pub(super) fn close_gone(&mut self, now: Moment) {
-        if self.gone_until.is_some_and(|until| until <= now) {
-            self.gone_until = None;
-            let listeners = self.slot.assignment.listeners.clone();
-            self.close_listeners(|number| listeners.get(number).is_none_or(Option::is_none));
-        }
-    }
-
-    /// Closes the sockets of these listeners and removes them from the queues.
-    fn close_listeners(&mut self, which: impl Fn(usize) -> bool) {
-        for number in 0..self.slot.listeners.len() {
-            if which(number) {
-                self.slot.listeners[number] = None;
-                self.queued_listeners[number] = false;
-                self.ready_acceptors[number] = false;
-                self.ready_listeners.retain(|other| *other != number);
-            }
+            self.slot.listeners.remove(now, number, self.slot.poll.registry());
         }
     }
 }

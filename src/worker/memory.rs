@@ -3,16 +3,17 @@
 //! The sizes come from the tables themselves, not from a separate estimate. Connections reserve
 //! memory only when they are opened, so only their upper bounds are reported.
 
-use super::{EventLoop, TcpConnection};
+use super::WorkerSlot;
+use super::clients::ClientConnections;
+use super::tcp::TcpConnection;
+use super::turn::EventLoop;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Assignment, KeeperMailbox, TransferMailbox, WriterMailbox};
+use crate::engine::Forwarder;
 use crate::engine::forwarder::TCP_MESSAGE_MAX;
 use crate::engine::health::HealthStates;
 use crate::engine::memory::EngineMemory;
-use crate::engine::{ConnectionId, Forwarder};
-use crate::worker::WorkerSlot;
-use crate::worker::clients::ClientConnections;
 use mio::{Poll, Token, Waker};
 use std::io;
 use std::sync::Arc;
@@ -70,18 +71,14 @@ pub fn measure(config: &Config) -> io::Result<Memory> {
 impl EventLoop<'_> {
     fn memory(&self) -> Memory {
         let mut engine = self.engine.memory();
-        engine.queues += self.buffers.reserved() + self.slot.pages.reserved();
-        let queued = self.ready_connections.capacity() * size_of::<ConnectionId>();
+        engine.queues += self.buffers.reserved() + self.slot.writer.reserved();
         let config = &self.slot.assignment.config;
         let upstream_tls = config.upstreams().any(|(_, upstream)| upstream.tls.is_some());
         let client_tls = config.listeners.iter().any(|listener| listener.tls.is_some());
         Memory {
             engine,
-            sockets: self.sockets.reserved() + queued,
-            batches: self.queries.reserved()
-                + self.responses.reserved()
-                + self.replies.reserved()
-                + self.outgoing.reserved(),
+            sockets: self.upstreams.reserved_sockets(),
+            batches: self.clients.reserved() + self.upstreams.reserved_batches(),
             client_connection_max: ClientConnections::bytes_max(client_tls),
             upstream_connection_max: TcpConnection::bytes_max(TCP_MESSAGE_MAX, upstream_tls),
         }

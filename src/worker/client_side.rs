@@ -1,0 +1,186 @@
+//! The client side of a worker: queries in, replies out, over UDP and TCP.
+//!
+//! Owns the batches of datagrams and the client connections. The engine writes one reply after the
+//! other, directly into the buffer from which it is sent: for UDP a batch that is sent with one
+//! call per listener, for TCP and TLS the outbox of the connection. Queries are read in batches,
+//! too, so that the engine can prefetch the entries of several before it serves the first.
+
+use super::clients::ClientConnections;
+use super::listeners::Listeners;
+use crate::clock::Clock;
+use crate::control::snapshot::LoopStats;
+use crate::engine::forwarder::Arrivals;
+use crate::engine::shell::DATAGRAM_LEN_MAX;
+use crate::engine::stats::DropReason;
+use crate::engine::{Answered, Client, Forwarder, Reply};
+use crate::moment::Moment;
+use crate::sys::mmsg::{Datagram, RecvBatch, ReplyBatch};
+use crate::sys::pktinfo::Local;
+use crate::sys::socket;
+use std::io;
+
+/// Batches and connections of clients.
+pub(super) struct ClientSide {
+    queries: RecvBatch,
+    replies: Replies,
+    pub(super) connections: ClientConnections,
+}
+
+impl ClientSide {
+    /// Creates batches of `batch_max` datagrams. `gso`: replies of equal length to one client may
+    /// be sent with one call.
+    pub(super) fn new(batch_max: usize, gso: bool, clock: Clock) -> Self {
+        let segmented = gso && socket::can_segment();
+        let batch = ReplyBatch::new(batch_max, DATAGRAM_LEN_MAX, segmented);
+        Self {
+            queries: RecvBatch::new(batch_max, DATAGRAM_LEN_MAX, true),
+            replies: Replies { batch, joined: 0, refused: 0 },
+            connections: ClientConnections::new(clock),
+        }
+    }
+
+    /// Returns the reserved bytes.
+    pub(super) fn reserved(&self) -> usize {
+        self.queries.reserved() + self.replies.batch.reserved() + self.connections.reserved()
+    }
+
+    /// Reads and serves one batch of queries from listener number `number`, which is queued again
+    /// if it may have more.
+    pub(super) fn receive(
+        &mut self,
+        now: Moment,
+        number: usize,
+        listeners: &mut Listeners,
+        engine: &mut Forwarder,
+        loops: &mut LoopStats,
+    ) {
+        let Some(datagrams) = listeners.datagrams(number) else { return };
+        // Errors other than WouldBlock are ICMP errors for earlier replies and concern no query.
+        let received = self.queries.recv(datagrams);
+        let again = match &received {
+            Ok(count) => *count == self.queries.capacity(),
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        };
+        let received = received.unwrap_or(0);
+        loops.queries.add(received);
+        let mut arrivals = Arrivals::default();
+        for index in 0..received {
+            let datagram = self.queries.datagram(index);
+            if let Some(client) = client_of(number, &datagram) {
+                engine.read(client, datagram.bytes, datagram.truncated, &mut arrivals);
+            }
+            if !arrivals.is_full() && index + 1 < received {
+                continue;
+            }
+            engine.prefetch_answers(&arrivals);
+            for arrival in arrivals.drain() {
+                let out = self.replies.batch.buffer();
+                if let Some(len) = engine.on_arrival(now, arrival, out) {
+                    let reply = Reply { client: arrival.client, len };
+                    self.replies.commit(&reply, listeners, engine);
+                }
+            }
+        }
+        if again {
+            listeners.queue(number);
+        }
+    }
+
+    /// Writes every waiting client's copy of the response `packet`.
+    pub(super) fn answer(
+        &mut self,
+        answered: &Answered,
+        packet: &[u8],
+        listeners: &Listeners,
+        engine: &mut Forwarder,
+    ) {
+        while let Some(client) = engine.next_client(answered) {
+            let Some(connection) = client.connection else {
+                let reply = engine.next_reply(answered, packet, self.replies.batch.buffer());
+                reply.inspect(|reply| self.replies.commit(reply, listeners, engine));
+                continue;
+            };
+            let room = engine.room_over_tcp(answered, packet);
+            let delivered = self.connections.answer(connection, engine, room, |engine, out| {
+                engine.next_reply(answered, packet, out).map_or(0, |reply| reply.len)
+            });
+            if !delivered {
+                engine.forget_reply(answered);
+            }
+        }
+    }
+
+    /// Queues a reply that the engine has written elsewhere.
+    pub(super) fn deliver(
+        &mut self,
+        client: &Client,
+        written: &[u8],
+        listeners: &Listeners,
+        engine: &mut Forwarder,
+    ) {
+        let len = written.len();
+        let Some(connection) = client.connection else {
+            self.replies.batch.buffer()[..len].copy_from_slice(written);
+            return self.replies.commit(&Reply { client: *client, len }, listeners, engine);
+        };
+        let delivered = self.connections.answer(connection, engine, len, |_, out| {
+            out[..len].copy_from_slice(written);
+            len
+        });
+        if !delivered {
+            engine.stats_mut().drop(DropReason::ReplyNotSent);
+        }
+    }
+
+    /// Sends all queued replies.
+    pub(super) fn flush(
+        &mut self,
+        now: Moment,
+        listeners: &Listeners,
+        engine: &mut Forwarder,
+        loops: &mut LoopStats,
+    ) {
+        if !self.replies.batch.is_empty() {
+            self.replies.flush(listeners, engine);
+        }
+        self.connections.flush(now, engine);
+        loops.replies_joined += std::mem::take(&mut self.replies.joined);
+        loops.segments_refused += std::mem::take(&mut self.replies.refused);
+    }
+}
+
+/// Replies over UDP to be sent.
+struct Replies {
+    batch: ReplyBatch,
+    /// Replies sent as part of a GSO batch since [`ClientSide::flush`].
+    joined: u64,
+    /// GSO batches that the kernel has refused since then.
+    refused: u64,
+}
+
+impl Replies {
+    /// Queues the reply in the batch's buffer.
+    fn commit(&mut self, reply: &Reply, listeners: &Listeners, engine: &mut Forwarder) {
+        let Client { listener, peer, local, .. } = &reply.client;
+        let local = local.map(|(ip, interface)| Local { ip, interface });
+        self.batch.commit(reply.len, *listener, peer, local);
+        if self.batch.is_full() {
+            self.flush(listeners, engine);
+        }
+    }
+
+    fn flush(&mut self, listeners: &Listeners, engine: &mut Forwarder) {
+        let sent = self.batch.flush(|number| {
+            listeners.datagrams(usize::from(number)).expect("a query came in on it")
+        });
+        engine.stats_mut().drops[DropReason::ReplyNotSent as usize] += sent.dropped as u64;
+        self.joined += sent.joined as u64;
+        self.refused += u64::from(sent.refused);
+    }
+}
+
+#[inline]
+fn client_of(listener: usize, datagram: &Datagram<'_>) -> Option<Client> {
+    let local = datagram.local.map(|local| (local.ip, local.interface));
+    Some(Client { listener: listener as u16, peer: datagram.peer?, local, connection: None })
+}
