@@ -9,8 +9,9 @@ mod harness;
 
 use ahash::RandomState;
 use harness::tables::{load_twice, run_or_load, scattered, wire};
-use harness::{Bench, Operations, repeat};
+use harness::{Bench, Operations, repeat, whole};
 use onward::config::HostsSource;
+use onward::engine::forwarder::AHEAD_MAX;
 use onward::engine::hosts::{Builder, Table};
 use onward::loader;
 use std::fmt::Write as _;
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
         Bench { name: "hosts_unknown", set_up: || look_up(FEW, "x") },
         Bench { name: "hosts_found_1000000", set_up: || look_up(LINES, "") },
         Bench { name: "hosts_unknown_1000000", set_up: || look_up(LINES, "x") },
+        Bench { name: "hosts_found_1000000_batch", set_up: || look_up_together(LINES, "") },
+        Bench { name: "hosts_unknown_1000000_batch", set_up: || look_up_together(LINES, "x") },
     ];
     run_or_load(&benches, load)
 }
@@ -54,16 +57,39 @@ fn table(lines: usize) -> Table {
     builder.finish()
 }
 
-/// Lookups of the table's names with the prefix `before`, in unpredictable order.
-fn look_up(lines: usize, before: &str) -> Operations {
-    let table = table(lines);
+/// The table's names with the prefix `before`, in unpredictable order.
+fn names(lines: usize, before: &str) -> Vec<Box<[u8]>> {
     let names = scattered(lines).map(|number| wire(&format!("{before}{}", name(number))));
-    let names: Vec<Box<[u8]>> = names.map(Vec::into_boxed_slice).collect();
+    names.map(Vec::into_boxed_slice).collect()
+}
+
+/// Lookups of [`names`], one after the other.
+fn look_up(lines: usize, before: &str) -> Operations {
+    let (table, names) = (table(lines), names(lines, before));
     let mut next = 0;
     repeat(move || {
         let name = &names[next];
         next = (next + 1) % names.len();
         black_box(table.find(name));
+    })
+}
+
+/// Lookups of [`names`] as a worker does them: the records of a batch are prefetched together.
+/// One operation is one lookup.
+fn look_up_together(lines: usize, before: &str) -> Operations {
+    let (table, names) = (table(lines), names(lines, before));
+    let batches = names.len() / AHEAD_MAX;
+    let mut next = 0;
+    whole(move |count| {
+        for _ in 0..count.div_ceil(AHEAD_MAX as u64) {
+            let batch = &names[next * AHEAD_MAX..][..AHEAD_MAX];
+            next = (next + 1) % batches;
+            let places = std::array::from_fn::<_, AHEAD_MAX, _>(|n| table.prefetch(&batch[n]));
+            places.into_iter().for_each(|ahead| table.prefetch_record(ahead));
+            batch.iter().for_each(|name| {
+                black_box(table.find(name));
+            });
+        }
     })
 }
 

@@ -77,6 +77,11 @@ impl Data {
         }
     }
 
+    /// Returns true if the configuration has a hosts table.
+    pub fn has_hosts(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+
     /// Returns the snapshot in a slot of the configuration.
     pub fn hosts(&self, slot: usize) -> &Table {
         &self.hosts[slot]

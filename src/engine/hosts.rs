@@ -45,6 +45,10 @@ pub struct Table {
     entries: usize,
 }
 
+/// A name whose record is being prefetched.
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead(u32);
+
 /// The addresses of a name, in the order of the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Addresses<'a> {
@@ -73,6 +77,19 @@ impl Table {
     /// Returns the memory in bytes.
     pub fn reserved(&self) -> usize {
         self.names.reserved() + self.addresses.reserved()
+    }
+
+    /// Begins to prefetch the record of `name`, which is in lower-cased wire format. Returns the
+    /// argument of [`Table::prefetch_record`], which the caller calls when other work is done.
+    pub fn prefetch(&self, name: &[u8]) -> Ahead {
+        let hash = hash_of(&self.hasher, name);
+        self.names.prefetch_word(hash);
+        Ahead(hash)
+    }
+
+    /// Continues a prefetch.
+    pub fn prefetch_record(&self, Ahead(hash): Ahead) {
+        self.names.prefetch_bucket(hash);
     }
 
     /// Returns the addresses of `name`, which is in lower-cased wire format.

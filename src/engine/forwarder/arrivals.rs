@@ -152,8 +152,11 @@ impl Forwarder {
         }
     }
 
-    /// Prefetches the cache entries for `arrivals` into the CPU's caches.
+    /// Prefetches the cache entries and local names for `arrivals` into the CPU's caches.
     pub fn prefetch_answers(&self, arrivals: &Arrivals<'_>) {
+        if self.data.has_hosts() {
+            self.prefetch_hosts(arrivals);
+        }
         let places = std::array::from_fn::<_, AHEAD_MAX, _>(|index| {
             let place = arrivals.places[..arrivals.len].get(index)?.as_ref();
             let Arrival { query, name, zone_match, .. } = place?;
@@ -166,6 +169,21 @@ impl Forwarder {
         let entries = places.map(|place| place.and_then(entry));
         for (cache, ahead) in entries.into_iter().flatten() {
             cache.prefetch_bytes(ahead);
+        }
+    }
+
+    /// Prefetches the records of hosts tables for `arrivals`. In a large table each lookup waits
+    /// twice for memory; together the lookups wait about as long as one.
+    fn prefetch_hosts(&self, arrivals: &Arrivals<'_>) {
+        let places = std::array::from_fn::<_, AHEAD_MAX, _>(|index| {
+            let Arrival { name, zone_match, .. } =
+                arrivals.places[..arrivals.len].get(index)?.as_ref()?;
+            let slot = self.chains[zone_match.block()?].settings.hosts?;
+            let table = self.data.hosts(slot);
+            Some((table, table.prefetch(name.as_bytes())))
+        });
+        for (table, ahead) in places.into_iter().flatten() {
+            table.prefetch_record(ahead);
         }
     }
 

@@ -20,7 +20,7 @@ use std::net::IpAddr;
 /// Maximum length of all records: the table stays addressable with 32 bits, lists included.
 const BYTES_MAX: usize = 1 << 30;
 /// Approximate length of a part: it fits into a processor's cache while it is sorted.
-const PART_LEN: usize = 4 << 20;
+const PART_LEN: usize = 2 << 20;
 /// Maximum number of parts.
 const PARTS_MAX: usize = 64;
 /// Maximum number of addresses of a name, and of names of an address: more fit into no message.

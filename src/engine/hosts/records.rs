@@ -8,10 +8,12 @@
 
 use super::{Addresses, tag};
 use crate::engine::message::u16_at;
-use crate::sys::memory::prefer_huge_pages;
+use crate::sys::memory::{prefer_huge_pages, prefetch};
 
 /// Length of a word of the directory.
 const WORD: usize = size_of::<u64>();
+/// Usual maximum length of a bucket; a name with thousands of addresses makes one longer.
+const BUCKET_USUAL: usize = 128;
 /// Length of a record before its name.
 const HEAD: usize = 2;
 
@@ -82,6 +84,21 @@ impl Records {
         None
     }
 
+    /// Prefetches the word of the directory that [`Records::find`] will read for this hash.
+    pub(super) fn prefetch_word(&self, hash: u32) {
+        prefetch(&self.bytes[bucket_of(hash, self.buckets) * WORD]);
+    }
+
+    /// Prefetches the bucket that [`Records::find`] will search for this hash; reads the word.
+    pub(super) fn prefetch_bucket(&self, hash: u32) {
+        let bucket = bucket_of(hash, self.buckets);
+        let word = word_at(&self.bytes, bucket);
+        if filter_of(word) & bits_of(hash) == bits_of(hash) {
+            let (start, end) = (start_of(word), start_of(word_at(&self.bytes, bucket + 1)));
+            prefetch(&self.bytes[start..end.min(start + BUCKET_USUAL)]);
+        }
+    }
+
     /// Returns the record at `place`.
     pub(super) fn at(&self, place: usize) -> Record<'_> {
         Record::split(&self.bytes[place..]).0
@@ -107,9 +124,11 @@ impl Writer {
     pub(super) fn new(names: usize, len: usize) -> Self {
         let buckets = names.max(1);
         let directory = (buckets + 1) * WORD;
-        let mut bytes: Vec<u8> = Vec::with_capacity(directory + len);
-        prefer_huge_pages(bytes.as_ptr().addr(), bytes.capacity());
-        bytes.resize(directory, 0);
+        // The kernel gives zeros: a page takes no memory until something is written to it, so the
+        // directory grows while the parts that were copied are freed.
+        let mut bytes = vec![0; directory + len];
+        prefer_huge_pages(bytes.as_ptr().addr(), bytes.len());
+        bytes.truncate(directory);
         let mut all = Self { bytes, buckets, bucket: 0 };
         all.put(0, directory as u64);
         all

@@ -31,8 +31,9 @@ pub struct Hosts {
 impl Stage for Hosts {
     const REARRANGED: bool = true;
 
-    fn new(block: &ServerBlock, hasher: &RandomState, _: &mut Settings) -> Option<Self> {
+    fn new(block: &ServerBlock, hasher: &RandomState, settings: &mut Settings) -> Option<Self> {
         let hosts = block.stages.hosts.as_ref()?;
+        settings.hosts = Some(hosts.slot);
         let zones =
             |names: &[Name]| Zones::new(hasher.clone(), names.iter().map(|name| (name, ())));
         let served: Vec<_> = block.zones().cloned().collect();

@@ -160,6 +160,8 @@ pub struct Settings {
     pub transfers: bool,
     /// A stage grants or refuses transfers of own zones.
     pub zone_transfers: bool,
+    /// Slot of the block's hosts table.
+    pub hosts: Option<usize>,
     /// Slot of the zones that this block serves.
     pub own_zones: Option<usize>,
     /// Keys of signed messages.
@@ -182,6 +184,7 @@ impl Settings {
             find_loops: None,
             transfers: false,
             zone_transfers: false,
+            hosts: None,
             own_zones: None,
             tsig: None,
         }
