@@ -2,23 +2,27 @@
 //!
 //! A worker has found out who may have which zone and keeps the client's connection. Here the
 //! messages are written, signed where the query was, and sent back to the worker a few at a time;
-//! the next ones follow when the client has read those. At most [`TRANSFERS_MAX`] transfers run at
-//! a time, others are refused. One whose client reads nothing for [`STALL_MAX`], or that takes
-//! longer than [`TOTAL_MAX`], is cut.
+//! the next ones follow when the client has read those. At most [`TRANSFERS_MAX`] transfers run
+//! at a time, and [`PER_CLIENT_MAX`] for one address; others are refused. One whose client reads
+//! nothing for [`STALL_MAX`], or that takes longer than [`TOTAL_MAX`], is cut.
 
 use crate::clock::Clock;
 use crate::config::{PRESENTATION, TEXT_LEN_MAX, spell};
 use crate::control::{Loads, PartEnd, ToWorker, TransferOrder, TransferPart};
-use crate::engine::message::reply::ERROR_LEN_MAX;
 use crate::log::{Event, Level, Log};
+use crate::moment::Moment;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
 
 /// Transfers at a time: each takes a thread and a few messages.
 const TRANSFERS_MAX: usize = 8;
+/// Transfers for one address at a time, so that one client leaves places to others.
+const PER_CLIENT_MAX: usize = TRANSFERS_MAX / 2;
+/// Minimum time between two log lines about refused transfers.
+const REFUSED_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Messages that a worker gets at once: they fit into what it may have for one client.
 const PART_MESSAGES: usize = 3;
 /// Maximum time for a client to read the messages of a part.
@@ -27,8 +31,6 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 const TOTAL_MAX: Duration = Duration::from_secs(600);
 /// Bytes of the longest message.
 const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
-/// Bytes of the longest signature beside an error.
-const SIGNATURE_LEN_MAX: usize = 512;
 /// Source of log lines.
 const PLUGIN: &str = "plugin/transfer";
 
@@ -37,9 +39,18 @@ type Outcome = (&'static str, u64);
 
 /// Takes orders until all workers have gone.
 pub(crate) fn run(orders: &Receiver<TransferOrder>, clock: Clock, log: Log, loads: &Arc<Loads>) {
-    let running = Arc::new(AtomicUsize::new(0));
+    let running = Arc::<Mutex<Vec<IpAddr>>>::default();
+    let mut logged_at: Option<Moment> = None;
     for order in orders {
-        if running.load(Ordering::Acquire) >= TRANSFERS_MAX {
+        let peer = order.transfer.client.peer.ip().to_canonical();
+        if let Some(limit) = limit_of(&lock(&running), peer) {
+            let now = clock.now();
+            if logged_at.is_none_or(|at| now.since(at) >= REFUSED_LOG_INTERVAL) {
+                logged_at = Some(now);
+                let name = zone_of(&order);
+                let text = format_args!("Refused transfer of zone \"{name}\" to {peer}: {limit}");
+                log.event(&Event::new(Level::Warning, PLUGIN, &text));
+            }
             refuse(&order, loads);
             continue;
         }
@@ -53,23 +64,47 @@ pub(crate) fn run(orders: &Receiver<TransferOrder>, clock: Clock, log: Log, load
     }
 }
 
+/// Returns the limit that a further transfer to `peer` would exceed.
+fn limit_of(running: &[IpAddr], peer: IpAddr) -> Option<String> {
+    if running.len() >= TRANSFERS_MAX {
+        return Some(format!("{TRANSFERS_MAX} transfers are running"));
+    }
+    let own = running.iter().filter(|address| **address == peer).count();
+    (own >= PER_CLIENT_MAX).then(|| format!("{PER_CLIENT_MAX} transfers to it are running"))
+}
+
+fn lock(running: &Mutex<Vec<IpAddr>>) -> MutexGuard<'_, Vec<IpAddr>> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A transfer in progress. However it ends, its place is free again, and the client's connection
 /// does not wait for messages that nobody writes.
 struct Running {
-    count: Arc<AtomicUsize>,
+    /// The clients of all that run.
+    clients: Arc<Mutex<Vec<IpAddr>>>,
     order: Arc<TransferOrder>,
 }
 
 impl Running {
-    fn new(count: &Arc<AtomicUsize>, order: &Arc<TransferOrder>) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self { count: Arc::clone(count), order: Arc::clone(order) }
+    fn new(clients: &Arc<Mutex<Vec<IpAddr>>>, order: &Arc<TransferOrder>) -> Self {
+        let own = Self { clients: Arc::clone(clients), order: Arc::clone(order) };
+        lock(clients).push(own.peer());
+        own
+    }
+
+    fn peer(&self) -> IpAddr {
+        self.order.transfer.client.peer.ip().to_canonical()
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::AcqRel);
+        let peer = self.peer();
+        let mut clients = lock(&self.clients);
+        if let Some(place) = clients.iter().position(|address| *address == peer) {
+            clients.swap_remove(place);
+        }
+        drop(clients);
         if std::thread::panicking() {
             deliver(&self.order, Vec::new(), PartEnd::Cut);
         }
@@ -83,17 +118,13 @@ fn zone_of(order: &TransferOrder) -> String {
 /// Has the client get REFUSED, and counts that.
 fn refuse(order: &TransferOrder, loads: &Loads) {
     loads.transfers().count(zone_of(order), "refused");
-    let mut out = vec![0; ERROR_LEN_MAX + SIGNATURE_LEN_MAX];
-    let mut len = order.transfer.refuse(&mut out);
-    if let Some(mut signer) = order.transfer.signer.clone() {
-        len = signer.sign(&mut out, len, Clock::calendar().as_secs()).unwrap_or(len);
-    }
-    out.truncate(len);
-    deliver(order, vec![out], PartEnd::Last);
+    let message = order.transfer.refusal(Clock::calendar().as_secs());
+    deliver(order, vec![message], PartEnd::Last);
 }
 
 fn deliver(order: &TransferOrder, messages: Vec<Vec<u8>>, end: PartEnd) {
-    let part = TransferPart { connection: order.transfer.connection, messages, end };
+    let (connection, number) = (order.transfer.connection, order.number);
+    let part = TransferPart { connection, number, messages, end };
     order.worker.deliver(ToWorker::Transfer(part));
 }
 
@@ -164,7 +195,7 @@ fn send(order: &TransferOrder, clock: Clock) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::{Running, TRANSFERS_MAX, run, send};
+    use super::{PER_CLIENT_MAX, Running, TRANSFERS_MAX, lock, run, send};
     use crate::clock::Clock;
     use crate::control::{Loads, Mailbox, PartEnd, ToWorker, TransferMailbox, TransferOrder};
     use crate::engine::Client;
@@ -176,7 +207,6 @@ mod tests {
     use ahash::RandomState;
     use crossbeam_channel::{Receiver, Sender};
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     const TIMEOUT: Duration = Duration::from_secs(20);
@@ -197,19 +227,24 @@ mod tests {
 
     /// An order, the end of the worker's mailbox, and what says that the client has read.
     fn order(zone: &Arc<Zone>) -> (TransferOrder, Receiver<ToWorker>, Sender<()>) {
+        order_of(zone, 1)
+    }
+
+    /// An order of the client with this number.
+    fn order_of(zone: &Arc<Zone>, client: u8) -> (TransferOrder, Receiver<ToWorker>, Sender<()>) {
         let poll = mio::Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
         let (worker, mail) = Mailbox::new(64, waker);
         let (more, reading) = crossbeam_channel::bounded(1);
         let transfer = Transfer {
-            client: Client::NOBODY,
+            client: Client { peer: ([192, 0, 2, client], 1).into(), ..Client::NOBODY },
             connection: ConnectionKey(Key { index: 1, generation: 2 }),
             zone: Arc::clone(zone),
             asked: Asked { id: 7, flags: 0, edns: None },
             question: b"\x01z\0\0\xfc\0\x01"[..].into(),
             signer: None,
         };
-        (TransferOrder { transfer, worker, more: reading }, mail, more)
+        (TransferOrder { transfer, number: 1, worker, more: reading }, mail, more)
     }
 
     fn part(mail: &Receiver<ToWorker>) -> (Vec<Vec<u8>>, PartEnd) {
@@ -234,43 +269,54 @@ mod tests {
     }
 
     #[test]
-    fn transfers_beyond_the_limit_are_refused() {
+    fn transfers_beyond_the_limits_are_refused() {
         let (zone, loads) = (zone(), Arc::<Loads>::default());
         let (mailbox, orders) = TransferMailbox::new();
         let told = Arc::clone(&loads);
         let log = Log::text(|_| ());
         let running = std::thread::spawn(move || run(&orders, Clock::start(), log, &told));
-        let begun: Vec<_> = (0..TRANSFERS_MAX)
-            .map(|_| {
-                let (order, mail, more) = order(&zone);
-                assert!(mailbox.send(order).is_ok());
-                assert_eq!(part(&mail).1, PartEnd::Open);
-                (mail, more)
-            })
-            .collect();
-        let (order, mail, _more) = order(&zone);
-        assert!(mailbox.send(order).is_ok());
-        let (messages, end) = part(&mail);
-        assert_eq!((messages.len(), end), (1, PartEnd::Last));
-        assert_eq!(messages[0][3] & 15, 5);
+        let ask = |client: u8| {
+            let (order, mail, more) = order_of(&zone, client);
+            assert!(mailbox.send(order).is_ok());
+            let (messages, end) = part(&mail);
+            (messages, end, (mail, more))
+        };
+        let is_refused = |client: u8| {
+            let (messages, end, _) = ask(client);
+            assert_eq!(messages.len(), if end == PartEnd::Last { 1 } else { 3 });
+            end == PartEnd::Last && messages[0][3] & 15 == 5
+        };
+        let mut begun = Vec::new();
+        for _ in 0..PER_CLIENT_MAX {
+            let (_, end, own) = ask(1);
+            assert_eq!(end, PartEnd::Open);
+            begun.push(own);
+        }
+        assert!(is_refused(1), "one client has its share");
+        for client in 2..2 + (TRANSFERS_MAX - PER_CLIENT_MAX) as u8 {
+            let (_, end, own) = ask(client);
+            assert_eq!(end, PartEnd::Open);
+            begun.push(own);
+        }
+        assert!(is_refused(99), "all places are taken");
         drop((begun, mailbox));
         running.join().unwrap();
-        let refused = ((String::from("z."), "refused"), 1);
+        let refused = ((String::from("z."), "refused"), 2);
         assert!(loads.transfers().all().contains(&refused), "{:?}", loads.transfers().all());
     }
 
     #[test]
     fn a_transfer_that_panics_frees_its_place_and_its_connection() {
         let (order, mail, _more) = order(&zone());
-        let (count, order) = (Arc::new(AtomicUsize::new(0)), Arc::new(order));
-        let own = Running::new(&count, &order);
-        assert_eq!(count.load(Ordering::Acquire), 1);
+        let (clients, order) = (Arc::default(), Arc::new(order));
+        let own = Running::new(&clients, &order);
+        assert_eq!(lock(&clients).len(), 1);
         let panicking = std::thread::spawn(move || {
             let _own = own;
             panic!("as intended");
         });
         assert!(panicking.join().is_err());
-        assert_eq!(count.load(Ordering::Acquire), 0);
+        assert!(lock(&clients).is_empty());
         let (messages, end) = part(&mail);
         assert_eq!((messages.len(), end), (0, PartEnd::Cut));
     }

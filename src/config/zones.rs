@@ -86,8 +86,12 @@ impl Secondary {
     fn of(target: &TransferTarget, stages: &Stages) -> Option<Self> {
         let TransferClients::Secondary(address) = target.clients else { return None };
         let mut keys = stages.tsig.iter().flat_map(|tsig| tsig.keys());
-        let key = target.key.as_ref().and_then(|name| keys.find(|key| key.name == *name));
-        Some(Self { address, key: key.cloned() })
+        // A key that the block does not have was refused before: never notify unsigned instead.
+        let key = match &target.key {
+            None => None,
+            Some(name) => Some(keys.find(|key| key.name == *name)?.clone()),
+        };
+        Some(Self { address, key })
     }
 }
 

@@ -19,6 +19,8 @@ const ORDERS_MAX: usize = 64;
 pub struct TransferOrder {
     /// The zone and its client.
     pub transfer: Transfer,
+    /// Number of the transfer, unique for the life of the worker, panics included.
+    pub number: u64,
     /// The worker that has the client's connection.
     pub worker: Mailbox,
     /// Says that the client has read what was sent; its end, that the client is gone.
@@ -30,6 +32,9 @@ pub struct TransferOrder {
 pub struct TransferPart {
     /// The client's connection.
     pub connection: ConnectionKey,
+    /// Number of the transfer. The worker discards a part with another number than that of the
+    /// connection's transfer: connections after a panic may have the keys of earlier ones.
+    pub number: u64,
     /// The messages, in their order.
     pub messages: Vec<Vec<u8>>,
     /// End of the part.

@@ -80,6 +80,8 @@ struct ClientConnection {
     open: bool,
     address: IpAddr,
     outstanding: u32,
+    /// A zone transfer has begun, and the client has not read all of it.
+    transfers: bool,
     /// Number of queries that may still be asked.
     queries_left: u32,
     limits: ConnectionLimits,
@@ -96,6 +98,8 @@ pub struct Clients {
     /// Maximum number of connections.
     count_max: usize,
     free: Vec<u32>,
+    /// Number of connections with a zone transfer.
+    transfers: usize,
     /// Connections by idle time, for each idle time in use.
     by_activity: Vec<(Duration, List)>,
     per_address: HashMap<IpAddr, u32, ahash::RandomState>,
@@ -109,6 +113,7 @@ impl Clients {
             slots: Vec::new(),
             count_max,
             free: Vec::new(),
+            transfers: 0,
             by_activity: Vec::new(),
             per_address: HashMap::with_hasher(hasher),
         }
@@ -239,6 +244,26 @@ impl Clients {
         self.slots[slot as usize].outstanding -= 1;
     }
 
+    /// Begins a zone transfer on the connection. Returns false if it has one already, or is gone.
+    pub fn begin_transfer(&mut self, key: ConnectionKey) -> bool {
+        let Some(slot) = self.slot(key) else { return false };
+        let is_free = !std::mem::replace(&mut self.slots[slot as usize].transfers, true);
+        self.transfers += usize::from(is_free);
+        is_free
+    }
+
+    /// Ends the zone transfer of the connection.
+    pub fn end_transfer(&mut self, key: ConnectionKey) {
+        let Some(slot) = self.slot(key) else { return };
+        let had_one = std::mem::take(&mut self.slots[slot as usize].transfers);
+        self.transfers -= usize::from(had_one);
+    }
+
+    /// Returns the number of zone transfers that clients have not read to the end.
+    pub fn transfers(&self) -> usize {
+        self.transfers
+    }
+
     /// Records that bytes of an answer were sent. That does not extend the time for the rest of a
     /// query.
     pub fn active(&mut self, now: Moment, key: ConnectionKey) {
@@ -289,6 +314,7 @@ impl Clients {
 
     /// Removes the connection; the answers to its queries are dropped.
     pub fn close(&mut self, key: ConnectionKey) {
+        self.end_transfer(key);
         let Some(slot) = self.slot(key) else { return };
         let queue = &mut self.by_activity[self.slots[slot as usize].class as usize].1;
         queue.remove(&mut self.slots, slot, |connection| &mut connection.link);
@@ -346,6 +372,7 @@ impl ClientConnection {
             open: false,
             address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
             outstanding: 0,
+            transfers: false,
             queries_left: 0,
             limits: ConnectionLimits::DEFAULT,
             awaits: Awaits::Query,

@@ -337,9 +337,10 @@ impl Forwarder {
         self.pools.pool_of(connection).map(|pool| PoolId::from_index(pool).upstream())
     }
 
-    /// Returns the number of queries that wait for a response, or have a reply that is held back.
+    /// Returns the number of queries that wait for a response, have a reply that is held back, or
+    /// a zone transfer that the client has not read to the end.
     pub fn outstanding(&self) -> usize {
-        self.exchanges.outstanding() + self.delays.len()
+        self.exchanges.outstanding() + self.delays.len() + self.clients.transfers()
     }
 
     /// Returns the maximum number of connections: the size of the shell's table of sockets.

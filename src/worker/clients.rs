@@ -42,10 +42,17 @@ struct Slot {
     queued: bool,
     /// The client has reached its limit of outstanding queries; reading continues after an answer.
     paused: bool,
-    /// Notifies the thread that writes a zone transfer for the client: there is room for more.
-    transfer: Option<Sender<()>>,
+    /// The zone transfer for the client.
+    transfer: Option<TransferState>,
     /// Time when it was accepted, if its handshake is not complete.
     shaking_since: Option<Moment>,
+}
+
+/// A zone transfer that the client has not read to the end.
+struct TransferState {
+    number: u64,
+    /// Notifies the thread that writes it: there is room for more. `None`: all is written.
+    more: Option<Sender<()>>,
 }
 
 /// The client connections of a worker.
@@ -311,26 +318,21 @@ impl ClientConnections {
     }
 
     /// Begins a zone transfer on the connection. `more` is told each time when the client has read
-    /// what was sent. False if the connection is gone, or has another transfer.
-    pub(super) fn begin_transfer(&mut self, key: ConnectionKey, more: Sender<()>) -> bool {
-        let Some(slot) = slot(&mut self.slots, key) else { return false };
-        if slot.transfer.is_some() {
-            return false;
+    /// what was sent.
+    pub(super) fn begin_transfer(&mut self, key: ConnectionKey, number: u64, more: Sender<()>) {
+        if let Some(slot) = slot(&mut self.slots, key) {
+            slot.transfer = Some(TransferState { number, more: Some(more) });
         }
-        slot.transfer = Some(more);
-        true
     }
 
-    /// Writes the only message of a zone transfer that was refused before it began.
-    pub(super) fn refuse_transfer(&mut self, part: TransferPart, engine: &mut Forwarder) {
-        let key = part.connection;
-        self.take_part(TransferPart { end: PartEnd::Open, ..part }, engine);
-        engine.end_transfer(key);
-    }
-
-    /// Takes messages of a zone transfer.
+    /// Takes messages of a zone transfer; those of another than the connection's are discarded.
     pub(super) fn take_part(&mut self, part: TransferPart, engine: &mut Forwarder) {
-        let TransferPart { connection: key, messages, end } = part;
+        let TransferPart { connection: key, number, messages, end } = part;
+        let has_it =
+            |slot: &mut Slot| slot.transfer.as_ref().is_some_and(|own| own.number == number);
+        if !slot(&mut self.slots, key).is_some_and(has_it) {
+            return;
+        }
         for message in messages {
             let len = message.len();
             let write = |_: &mut Forwarder, room: &mut [u8]| {
@@ -344,9 +346,12 @@ impl ClientConnections {
         match end {
             PartEnd::Open => {}
             PartEnd::Last => {
-                if let Some(slot) = slot(&mut self.slots, key) {
-                    slot.transfer = None;
-                    engine.end_transfer(key);
+                if let Some(transfer) =
+                    slot(&mut self.slots, key).and_then(|slot| slot.transfer.as_mut())
+                {
+                    transfer.more = None;
+                    engine.complete_transfer(key);
+                    self.written.push(key);
                 }
             }
             PartEnd::Cut => self.close(key, engine),
@@ -364,9 +369,14 @@ impl ClientConnections {
             }
             let drained = slot.connection.is_drained();
             if drained {
-                if let Some(more) = &slot.transfer {
+                match &slot.transfer {
                     // One that was told before has not looked yet.
-                    let _ = more.try_send(());
+                    Some(TransferState { more: Some(more), .. }) => drop(more.try_send(())),
+                    Some(TransferState { more: None, .. }) => {
+                        slot.transfer = None;
+                        engine.end_transfer(key);
+                    }
+                    None => {}
                 }
                 engine.clients.is_read(now, key);
             } else {
@@ -412,4 +422,53 @@ impl ClientConnections {
 fn slot(slots: &mut [Option<Slot>], key: ConnectionKey) -> Option<&mut Slot> {
     let slot = slots.get_mut(key.index()).and_then(Option::as_mut);
     slot.filter(|slot| slot.key == key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ClientConnections;
+    use crate::clock::Clock;
+    use crate::config::{Config, Host};
+    use crate::control::{PartEnd, TransferPart};
+    use crate::engine::Forwarder;
+    use crate::engine::health::HealthStates;
+    use crate::moment::Moment;
+    use std::io::Read;
+    use std::net::TcpStream;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[test]
+    fn parts_of_another_transfer_than_the_connections_own_are_discarded() {
+        let text = b".:5300 {\n bind 127.0.0.1\n}\n";
+        let (config, _) = Config::load(text, "Corefile", &Host::plain()).unwrap();
+        let config = Arc::new(config);
+        let states = Arc::new(HealthStates::new(&config));
+        let mut engine = Forwarder::with_listeners(&config, &[Some(0)], [7; 32], states);
+        let poll = mio::Poll::new().unwrap();
+        let acceptor = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut client = TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut connections = ClientConnections::new(Clock::start());
+        let registry = poll.registry();
+        connections.accept(Moment::ZERO, 0, &acceptor, &mut engine, registry, || None);
+        let key = connections.slots[0].as_ref().unwrap().key;
+        let part = |number: u64, text: &[u8], end: PartEnd| {
+            let messages = vec![text.to_vec()];
+            TransferPart { connection: key, number, messages, end }
+        };
+        connections.take_part(part(1, b"none", PartEnd::Open), &mut engine);
+        let (more, _reading) = crossbeam_channel::bounded(1);
+        connections.begin_transfer(key, 2, more);
+        engine.clients.waits(key);
+        connections.take_part(part(1, b"stale", PartEnd::Cut), &mut engine);
+        connections.take_part(part(2, b"own", PartEnd::Last), &mut engine);
+        connections.flush(Moment::ZERO, &mut engine);
+        connections.take_part(part(2, b"late", PartEnd::Last), &mut engine);
+        connections.flush(Moment::ZERO, &mut engine);
+        connections.close(key, &mut engine);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"\0\x03own");
+    }
 }

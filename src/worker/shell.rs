@@ -62,7 +62,10 @@ impl Shell for EventLoop<'_> {
         match *notice {
             Notice::Error(error) => slot.writer.report_error(error),
             Notice::Page => slot.writer.report_page(now, engine),
-            Notice::Transfer => slot.transfers.order_next(engine, &mut self.clients.connections),
+            Notice::Transfer => {
+                let (seconds, connections) = (slot.clock.unix(), &mut self.clients.connections);
+                slot.transfers.order_next(now, seconds.into(), engine, connections)
+            }
             Notice::Wake { sweep, at } => slot.keeper.wake(sweep, at),
             Notice::Failing(upstream) => slot.keeper.report(ToKeeper::Failed { upstream }),
             Notice::Odd(remark) => slot.keeper.report(ToKeeper::Odd(remark)),

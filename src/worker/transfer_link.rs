@@ -7,25 +7,29 @@
 use super::clients::ClientConnections;
 use crate::control::{Mailbox, PartEnd, TransferMailbox, TransferOrder, TransferPart};
 use crate::engine::Forwarder;
-use crate::engine::forwarder::Transfer;
-use crate::engine::message::reply::ERROR_LEN_MAX;
+use crate::moment::Moment;
 
 /// A worker's end of the channel for orders.
 pub(super) struct TransferLink {
     orders: TransferMailbox,
     /// The mailbox of the worker, which receives the messages.
     mailbox: Mailbox,
+    /// Number of the last order, also of earlier event loops of the worker.
+    number: u64,
 }
 
 impl TransferLink {
     /// Creates the link of the worker with this mailbox.
     pub(super) fn new(orders: TransferMailbox, mailbox: Mailbox) -> Self {
-        Self { orders, mailbox }
+        Self { orders, mailbox, number: 0 }
     }
 
-    /// Orders the engine's next transfer. Returns false if the channel is full.
+    /// Orders the engine's next transfer. Returns false if the channel is full. `unix_seconds` is
+    /// the calendar time.
     pub(super) fn order_next(
-        &self,
+        &mut self,
+        now: Moment,
+        unix_seconds: u64,
         engine: &mut Forwarder,
         connections: &mut ClientConnections,
     ) -> bool {
@@ -34,24 +38,20 @@ impl TransferLink {
         }
         let Some(transfer) = engine.next_transfer() else { return true };
         let (more, reading) = crossbeam_channel::bounded(1);
-        if !connections.begin_transfer(transfer.connection, more) {
-            connections.refuse_transfer(refusal(&transfer), engine);
-            return true;
-        }
+        self.number += 1;
+        let number = self.number;
+        connections.begin_transfer(transfer.connection, number, more);
         let worker = self.mailbox.clone();
-        let order = TransferOrder { transfer, worker, more: reading };
+        let order = TransferOrder { transfer, number, worker, more: reading };
         // Another worker may have taken the last place meanwhile.
         if let Err(transfer) = self.orders.send(order) {
-            connections.take_part(refusal(&transfer), engine);
+            let messages = vec![transfer.refusal(unix_seconds)];
+            let connection = transfer.connection;
+            let part = TransferPart { connection, number, messages, end: PartEnd::Last };
+            connections.take_part(part, engine);
+            // Notices come after the flush of the turn.
+            connections.flush(now, engine);
         }
         true
     }
-}
-
-/// Returns the reply to a transfer that is not written.
-fn refusal(transfer: &Transfer) -> TransferPart {
-    let mut out = vec![0; ERROR_LEN_MAX];
-    let len = transfer.refuse(&mut out);
-    out.truncate(len);
-    TransferPart { connection: transfer.connection, messages: vec![out], end: PartEnd::Last }
 }

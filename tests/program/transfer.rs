@@ -3,12 +3,13 @@
 //! bind9-dnsutils, knot-dnsutils, nsd).
 
 use super::dot::{Site, kdig};
-use super::process::{Program, free_port};
+use super::process::{Program, TIMEOUT, free_port};
 use super::until::until;
 use crate::installed::is_installed;
 use std::fmt::Write;
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -101,6 +102,39 @@ fn kdig_gets_a_whole_zone_over_tls() {
     let text = kdig(server, &[&ca, "+tls-hostname=dns.test", "-y", &key, "z.test", "AXFR"]);
     assert_eq!(addresses(&text), NAMES + 1, "{}", &text[..text.len().min(2_000)]);
     assert!(!text.contains("WARNING") && !text.contains("; ERROR"));
+}
+
+#[test]
+fn a_stop_waits_for_a_transfer_that_its_client_reads() {
+    let site = Site::new("transfer-drain");
+    let text = "x".repeat(250);
+    let mut zone = String::from("$TTL 60\n@ SOA ns h 1 3600 600 86400 5\n@ NS ns\n");
+    for number in 0..60_000 {
+        writeln!(zone, "n{number} TXT {text}").unwrap();
+    }
+    fs::write(site.path("zone"), zone).unwrap();
+    let (mut onward, server) = site.onward("", &format!("{BODY}\n transfer {{\n to *\n }}"));
+    let mut client = TcpStream::connect(server).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut ask = vec![0, 24, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    ask.extend(b"\x01z\x04test\0\0\xfc\0\x01");
+    ask[1] = (ask.len() - 2) as u8;
+    client.write_all(&ask).unwrap();
+    let mut message = Vec::new();
+    let mut next = || {
+        let mut len = [0; 2];
+        client.read_exact(&mut len).unwrap();
+        message.resize(u16::from_be_bytes(len).into(), 0);
+        client.read_exact(&mut message).unwrap();
+        usize::from(u16::from_be_bytes([message[6], message[7]]))
+    };
+    let mut records = next();
+    onward.signal("TERM");
+    // The first SOA, the last one and the NS record beside the texts.
+    while records < 60_003 {
+        records += next();
+    }
+    assert_eq!((records, onward.wait()), (60_003, Some(0)));
 }
 
 /// nsd as a secondary of `server` on `port`, which demands and offers the key.

@@ -3,8 +3,9 @@
 //! The engine notes who gets which zone, and the shell draws that with a
 //! [`Notice::Transfer`](super::Notice) and hands it to a thread beside the workers, which writes
 //! the messages and sends them back to the worker for the client's connection. The query is counted
-//! as answered when it is handed over; its connection has it outstanding until the shell says that
-//! the last message is there ([`Forwarder::end_transfer`]).
+//! as answered when it is handed over; its connection has it outstanding until the shell reports
+//! the last message ([`Forwarder::complete_transfer`]), and a drain waits until the client has read
+//! that ([`Forwarder::end_transfer`]). A connection has one transfer at a time.
 
 use super::Forwarder;
 use super::course::{Course, Scope};
@@ -14,7 +15,7 @@ use crate::engine::exchange::Client;
 use crate::engine::key::ConnectionKey;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Asked, Query};
-use crate::engine::message::reply::Finish;
+use crate::engine::message::reply::{ERROR_LEN_MAX, Finish};
 use crate::engine::message::{Rcode, reply};
 use crate::engine::tally::CountedReply;
 use crate::engine::tsig::Signer;
@@ -47,9 +48,18 @@ impl Transfer {
         Train::new(Arc::clone(&self.zone), self.asked, &self.question)
     }
 
-    /// Writes that it is refused into `out`, which holds the longest error; returns the length.
-    pub fn refuse(&self, out: &mut [u8]) -> usize {
-        write_error(out, &self.asked, &self.question, Rcode::Refused, None, Finish::PLAIN)
+    /// Returns the reply REFUSED, signed like the query at `unix_seconds`.
+    pub fn refusal(&self, unix_seconds: u64) -> Vec<u8> {
+        let room = self.signer.as_ref().map_or(0, |signer| signer.room());
+        let mut out = vec![0; ERROR_LEN_MAX + room];
+        let (asked, question) = (&self.asked, &self.question);
+        let len = write_error(&mut out, asked, question, Rcode::Refused, None, Finish::PLAIN);
+        let signed = match self.signer.clone() {
+            Some(mut signer) => signer.sign(&mut out, len, unix_seconds).unwrap_or(len),
+            None => len,
+        };
+        out.truncate(signed);
+        out
     }
 }
 
@@ -66,7 +76,7 @@ impl Forwarder {
         }
         let entry = self.data.zones(slot).longest(&LowercaseName::new(query.name()));
         let Some(zone) = entry.and_then(|entry| entry.zone.as_ref()) else { return refused };
-        if self.transfers.len() >= WAITING_MAX {
+        if self.transfers.len() >= WAITING_MAX || !self.clients.begin_transfer(connection) {
             return refused;
         }
         self.transfers.push(Transfer {
@@ -107,11 +117,16 @@ impl Forwarder {
 
     /// The next transfer to be handed to the thread that writes it.
     pub fn next_transfer(&mut self) -> Option<Transfer> {
-        self.transfers.pop()
+        (!self.transfers.is_empty()).then(|| self.transfers.remove(0))
     }
 
-    /// The last message of a transfer is on its connection.
-    pub fn end_transfer(&mut self, connection: ConnectionKey) {
+    /// Notes that the last message of a transfer is on its connection.
+    pub fn complete_transfer(&mut self, connection: ConnectionKey) {
         self.clients.answered(connection);
+    }
+
+    /// Notes that the client has read the last message.
+    pub fn end_transfer(&mut self, connection: ConnectionKey) {
+        self.clients.end_transfer(connection);
     }
 }

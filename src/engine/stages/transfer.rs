@@ -27,10 +27,21 @@ pub struct Transfers {
     stanzas: Box<[Vec<Target>]>,
 }
 
-/// Clients, and the number of the key that they have to sign with.
+/// Clients, and the signature that they need.
 struct Target {
     clients: TransferClients,
-    key: Option<u32>,
+    key: RequiredKey,
+}
+
+/// The key that queries have to be signed with.
+#[derive(Clone, Copy)]
+enum RequiredKey {
+    /// None is required.
+    Any,
+    /// The key with this number.
+    Number(u32),
+    /// A key that the server block does not have: no query is signed with it.
+    Unknown,
 }
 
 impl Stage for Transfers {
@@ -45,18 +56,21 @@ impl Stage for Transfers {
         // Of equal zones the last stanza counts.
         numbered.reverse();
         let own = numbered.iter().flat_map(|(number, stanza)| {
-            stanza.zones.iter().flatten().map(move |zone| (zone, *number))
+            let all = stanza.zones.is_none().then(|| block.zones());
+            let zones = stanza.zones.iter().flatten().chain(all.into_iter().flatten());
+            zones.map(move |zone| (zone, *number))
         });
-        let all = numbered.iter().filter(|(_, stanza)| stanza.zones.is_none());
-        let all = all.flat_map(|(number, _)| block.zones().map(move |zone| (zone, *number)));
-        let zones = Zones::new(hasher.clone(), own.chain(all));
+        let zones = Zones::new(hasher.clone(), own);
         let number = |name: &Name| {
             let mut keys = block.stages.tsig.iter().flat_map(|tsig| tsig.keys()).zip(0..);
             keys.find(|(key, _)| key.name == *name).map(|(_, number)| number)
         };
         let target = |target: &TransferTarget| Target {
             clients: target.clients.clone(),
-            key: target.key.as_ref().and_then(number),
+            key: match &target.key {
+                None => RequiredKey::Any,
+                Some(name) => number(name).map_or(RequiredKey::Unknown, RequiredKey::Number),
+            },
         };
         let stanzas = stanzas.iter().map(|stanza| stanza.to.iter().map(target).collect());
         let stanzas = stanzas.collect();
@@ -105,9 +119,10 @@ impl Transfers {
         let stanza = self.zones.longest(context.name).map(|number| &self.stanzas[number as usize]);
         let address = context.peer.ip();
         stanza.into_iter().flatten().any(|target| {
-            let is_signed = match &target.key {
-                None => true,
-                Some(key) => context.query.signed_by == SignedBy::Key(*key),
+            let is_signed = match target.key {
+                RequiredKey::Any => true,
+                RequiredKey::Number(key) => context.query.signed_by == SignedBy::Key(key),
+                RequiredKey::Unknown => false,
             };
             is_signed && target.clients.contain(address)
         })

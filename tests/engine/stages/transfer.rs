@@ -54,6 +54,8 @@ fn reply(world: &mut World, client: Client, packet: &[u8]) -> String {
         ([got], None) => shown(got).replace('\n', " | "),
         ([], Some(granted)) => {
             assert_eq!(granted.client, client);
+            world.engine.complete_transfer(granted.connection);
+            world.engine.end_transfer(granted.connection);
             "zone".to_owned()
         }
         (got, _) => panic!("{got:?}"),
@@ -92,7 +94,8 @@ fn a_transfer_is_for_an_apex_a_client_and_a_connection() {
         let found = reply(&mut world, asker, &incremental("z", serial));
         assert_eq!(found, expected, "serial {serial}");
     }
-    world.packet(on_connection, &Ask { rtype: AXFR, ..Ask::new(7, "z") }.bytes());
+    let packet = Ask { rtype: AXFR, ..Ask::new(7, "z") }.bytes();
+    world.packet(on_connection, &packet);
     let notices = world.take_notices(|notice| Some(notice.clone()));
     assert!(notices.is_empty(), "a notice that is not taken comes again: {notices:?}");
 }
@@ -106,6 +109,10 @@ fn without_transfer_nobody_has_a_zone_and_with_any_everybody() {
         ("transfer {\n to 198.51.100.0/24\n }", "zone"),
         ("transfer {\n to 198.51.0.0/24\n }", "REFUSED"),
         ("transfer {\n to *\n }\n transfer z {\n to 192.0.2.1\n }", "REFUSED"),
+        ("transfer z {\n to 192.0.2.1\n }\n transfer z. {\n to *\n }", "zone"),
+        // A stanza without zones has those of the block: of equal ones the last counts.
+        ("transfer . {\n to 192.0.2.1\n }\n transfer {\n to *\n }", "zone"),
+        ("transfer {\n to 192.0.2.1\n }\n transfer . {\n to *\n }", "zone"),
         ("transfer {\n to * key k\n }", "REFUSED"),
     ] {
         let mut world = world(transfer);
@@ -153,6 +160,33 @@ fn a_zone_goes_out_whole_and_once_between_two_soa() {
     for owner in ["ns.z", "a.z", "b.c.z", "d.z", "e.d.z", "many.z", "n0.z", "n299.z"] {
         assert_eq!(inside.iter().filter(|(own, _)| own == owner).count(), 1, "{owner}");
     }
+    world.engine.complete_transfer(granted.connection);
     world.engine.end_transfer(granted.connection);
     assert_eq!(world.engine.stats().stages.transfer.answered, 1);
+}
+
+#[test]
+fn a_connection_has_one_transfer_at_a_time_which_a_drain_waits_for() {
+    let mut world = world("transfer {\n to *\n }");
+    let asker = connected(&mut world, 1);
+    let other = connected(&mut world, 2);
+    let packet = Ask { flags: 0, rtype: AXFR, ..Ask::new(7, "z") }.bytes();
+    assert_eq!(world.engine.outstanding(), 0);
+    world.packet(asker, &packet);
+    world.packet(other, &packet);
+    let key = asker.connection.unwrap();
+    // The reply comes at once, not with a later turn.
+    world.packet(asker, &packet);
+    let got = world.take_got();
+    assert!(got.len() == 1 && shown(&got[0]).starts_with("REFUSED"), "{got:?}");
+    assert_eq!(world.engine.outstanding(), 2);
+    assert_eq!(world.engine.next_transfer().unwrap().client, asker, "the first comes first");
+    assert_eq!(world.engine.next_transfer().unwrap().client, other);
+    world.engine.complete_transfer(key);
+    assert_eq!(world.engine.outstanding(), 2, "the client has not read the last message");
+    world.engine.end_transfer(key);
+    assert_eq!(world.engine.outstanding(), 1);
+    world.engine.clients.close(other.connection.unwrap());
+    assert_eq!(world.engine.outstanding(), 0);
+    assert_eq!(reply(&mut world, asker, &packet), "zone");
 }
