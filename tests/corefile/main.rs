@@ -174,15 +174,18 @@ fn case_files() -> Vec<PathBuf> {
     paths
 }
 
+/// Returns all cases; a title begins with the name of its file.
 fn cases() -> Vec<Case> {
-    let paths = case_files();
-    let texts = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
-    texts
-        .flat_map(|text| {
-            let cases: Vec<Case> = text.split("\n=== ").skip(1).map(Case::parse).collect();
-            cases
-        })
-        .collect()
+    let mut all = Vec::new();
+    for path in case_files() {
+        let file = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(path).expect("it is readable");
+        for mut case in text.split("\n=== ").skip(1).map(Case::parse) {
+            case.title = format!("{file}: {}", case.title);
+            all.push(case);
+        }
+    }
+    all
 }
 
 #[test]

@@ -1,22 +1,75 @@
 //! Effects of a server block's directives on queries and replies, a file for each directive.
 //!
-//! [`small`] has the directives that need few rows. Meanings, warnings and errors of the
+//! Meanings, warnings and errors of the
 //! directives' texts are in `tests/corefile/stages/`.
 
+mod acl;
+mod any;
+mod bufsize;
 pub(crate) mod cache;
+mod cancel;
+mod chaos;
 mod dns64;
 mod erratic;
 mod errors;
 mod file;
+mod header;
 mod hosts;
+mod loadbalance;
+mod local;
+mod loops;
+mod minimal;
+mod nsid;
 mod rewrite;
 mod rewrite_cname;
 mod rewrite_edns0;
 mod rewrite_rows;
 pub(crate) mod rewrite_zone;
-mod small;
 pub(crate) mod template;
 mod template_replies;
+mod timeouts;
 mod transfer;
 mod tsig;
 mod view;
+mod whoami;
+
+use crate::common::wire::{Ask, Writer, question_of, word_at};
+use crate::world::{Got, World, client};
+use domain::base::Message;
+use onward::engine::Client;
+use std::net::SocketAddr;
+
+/// A query without EDNS.
+fn ask(name: &str, rtype: u16) -> Ask {
+    Ask { rtype, ..Ask::new(7, name) }
+}
+
+/// A response with these answer, authority and additional records.
+fn response(query: &[u8], rcode: u16, records: [&[(u16, &[u8])]; 3]) -> Vec<u8> {
+    let counts = records.map(|records| records.len() as u16);
+    let header = [word_at(query, 0), 0x8180 | rcode, 1, counts[0], counts[1], counts[2]];
+    let mut writer = Writer::new(header);
+    writer.bytes.extend_from_slice(question_of(query));
+    for (rtype, data) in records.concat() {
+        writer.record(&[0xc0, 12], rtype, 1, 60, data);
+    }
+    writer.bytes
+}
+
+/// Code and data of the options in the reply's OPT, or `None` without an OPT.
+fn options(got: &Got) -> Option<Vec<(u16, Vec<u8>)>> {
+    let message = Message::from_octets(&got.bytes[..]).expect("a message");
+    let opt = message.opt()?;
+    let option = |option: Result<domain::base::opt::UnknownOptData<_>, _>| {
+        let option = option.expect("an option");
+        (option.code().to_int(), Vec::from(option.as_slice()))
+    };
+    Some(opt.opt().iter().map(option).collect())
+}
+
+/// Sends a query from this address and ends the turn.
+fn ask_from(world: &mut World, address: &str, ask: &Ask) {
+    let peer = SocketAddr::new(address.parse().unwrap(), 4_242);
+    world.packet(Client { peer, ..client(1) }, &ask.bytes());
+    world.settle();
+}
