@@ -11,6 +11,7 @@
 use super::key::{ConnectionKey, Key};
 use super::list::{Link, List};
 use super::message::reply::TCP_IDLE_UNITS;
+use crate::config::Config;
 use crate::moment::Moment;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -42,6 +43,28 @@ impl ConnectionLimits {
     /// Limits of a listener without settings.
     pub const DEFAULT: Self =
         Self { idle: IDLE_MAX, read: None, write: None, queries: u32::MAX, secure: false };
+
+    /// Returns the connection limits of each of the shell's listeners. Of several blocks with a
+    /// setting, the last one applies.
+    pub(super) fn of_listeners(config: &Config, listeners: &[Option<usize>]) -> Vec<Self> {
+        let limits = |listener: &Option<usize>| {
+            let mut limits = Self::DEFAULT;
+            let listener = listener.map(|number| &config.listeners[number]);
+            limits.secure = listener.is_some_and(|listener| listener.tls.is_some());
+            let zones = listener.map_or(&[][..], |listener| &listener.zones);
+            let mut blocks: Vec<usize> = zones.iter().map(|(_, block)| *block).collect();
+            blocks.sort_unstable();
+            for block in blocks {
+                let written = config.blocks[block].stages.timeouts;
+                limits.idle = written.idle.unwrap_or(limits.idle);
+                limits.read = written.read.or(limits.read);
+                limits.write = written.write.or(limits.write);
+                limits.queries = written.queries_max.unwrap_or(limits.queries);
+            }
+            limits
+        };
+        listeners.iter().map(limits).collect()
+    }
 
     /// Returns the time for which a connection in this state may stay.
     fn of(&self, awaits: Awaits) -> Duration {
@@ -103,12 +126,18 @@ pub struct Clients {
     /// Connections by idle time, for each idle time in use.
     by_activity: Vec<(Duration, List)>,
     per_address: HashMap<IpAddr, u32, ahash::RandomState>,
+    /// Limits of each of the shell's listeners, for new connections.
+    limits: Vec<ConnectionLimits>,
 }
 
 impl Clients {
-    /// A table for up to `count_max` connections. `hasher` is keyed because strangers choose their
-    /// addresses.
-    pub fn new(count_max: usize, hasher: ahash::RandomState) -> Self {
+    /// A table for up to `count_max` connections of listeners with these limits. `hasher` is keyed
+    /// because strangers choose their addresses.
+    pub fn new(
+        count_max: usize,
+        limits: Vec<ConnectionLimits>,
+        hasher: ahash::RandomState,
+    ) -> Self {
         Self {
             slots: Vec::new(),
             count_max,
@@ -116,7 +145,32 @@ impl Clients {
             transfers: 0,
             by_activity: Vec::new(),
             per_address: HashMap::with_hasher(hasher),
+            limits,
         }
+    }
+
+    /// Changes the limits for new connections, and leaves the old ones in `limits`.
+    pub(super) fn reload(&mut self, limits: &mut Vec<ConnectionLimits>) {
+        std::mem::swap(&mut self.limits, limits);
+    }
+
+    /// Returns true if listener number `listener` uses TLS.
+    #[inline]
+    pub(super) fn is_secure(&self, listener: u16) -> bool {
+        self.limits[usize::from(listener)].secure
+    }
+
+    /// Admits a connection from `address` on listener number `listener`, as [`Clients::admit`].
+    ///
+    /// # Errors
+    /// [`Refused`]: the shell closes the new connection.
+    pub(super) fn admit_on(
+        &mut self,
+        now: Moment,
+        listener: u16,
+        address: IpAddr,
+    ) -> Result<(ConnectionKey, Option<ConnectionKey>), Refused> {
+        self.admit(now, address, self.limits[usize::from(listener)])
     }
 
     /// Returns the number of connections.
@@ -384,170 +438,4 @@ impl ClientConnection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{
-        CONNECTIONS_PER_ADDRESS_MAX, Clients, ConnectionLimits, IDLE_MAX, OUTSTANDING_MAX, Refused,
-    };
-    use crate::moment::Moment;
-    use std::net::{IpAddr, Ipv4Addr};
-    use std::time::Duration;
-
-    const CONNECTIONS_MAX: usize = 4096;
-
-    fn clients() -> Clients {
-        Clients::new(CONNECTIONS_MAX, ahash::RandomState::with_seeds(1, 2, 3, 4))
-    }
-
-    fn address(number: usize) -> IpAddr {
-        Ipv4Addr::from(number as u32).into()
-    }
-
-    fn at(seconds: u64) -> Moment {
-        Moment::ZERO.plus(Duration::from_secs(seconds))
-    }
-
-    #[test]
-    fn a_partial_query_and_an_unread_answer_have_separate_time_limits() {
-        let seconds = |count| Some(Duration::from_secs(count));
-        let limits =
-            ConnectionLimits { read: seconds(2), write: seconds(3), ..ConnectionLimits::DEFAULT };
-        let mut clients = clients();
-        let mut admit = |now| clients.admit(at(now), address(1), limits).unwrap().0;
-        let (silent, busy) = (admit(0), admit(0));
-        clients.asked(at(1), busy);
-        assert_eq!(clients.next_deadline(), Some(at(2)), "the first query is awaited");
-        assert_eq!(clients.overdue(at(2)), Some(silent));
-        clients.close(silent);
-        assert_eq!(clients.next_deadline(), Some(at(11)), "idle");
-        clients.begins_query(at(5), busy);
-        clients.begins_query(at(6), busy);
-        clients.active(at(6), busy);
-        assert_eq!(clients.next_deadline(), Some(at(7)), "single bytes do not prolong it");
-        clients.asked(at(6), busy);
-        clients.begins_answer(at(8), busy);
-        assert_eq!(clients.next_deadline(), Some(at(11)));
-        clients.active(at(9), busy);
-        assert_eq!(clients.next_deadline(), Some(at(12)), "it reads");
-        clients.is_read(at(10), busy);
-        assert_eq!(clients.next_deadline(), Some(at(20)));
-        clients.begins_query(at(11), busy);
-        clients.waits(busy);
-        assert_eq!(clients.overdue(at(13)), None, "it waits for an answer");
-        clients.answered(busy);
-        assert_eq!(clients.overdue(at(15)), Some(busy));
-    }
-
-    #[test]
-    fn one_address_cannot_take_all_connections() {
-        let mut clients = clients();
-        let mut last = None;
-        for _ in 0..CONNECTIONS_PER_ADDRESS_MAX {
-            last = Some(clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0);
-        }
-        assert_eq!(
-            clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap_err(),
-            Refused::AddressFull
-        );
-        clients.admit(at(0), address(2), ConnectionLimits::DEFAULT).unwrap();
-        clients.close(last.unwrap());
-        clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap();
-    }
-
-    #[test]
-    fn at_the_maximum_the_longest_inactive_connection_is_evicted_unless_it_waits() {
-        let mut clients = clients();
-        let keys: Vec<_> = (0..CONNECTIONS_MAX)
-            .map(|i| clients.admit(at(0), address(i), ConnectionLimits::DEFAULT).unwrap().0)
-            .collect();
-        clients.waits(keys[0]);
-        clients.active(at(1), keys[1]);
-        let (_, evicted) =
-            clients.admit(at(1), address(CONNECTIONS_MAX), ConnectionLimits::DEFAULT).unwrap();
-        assert_eq!(evicted, Some(keys[2]));
-        assert!(!clients.is_open(keys[2]) && clients.is_open(keys[0]));
-        assert_eq!(clients.count(), CONNECTIONS_MAX);
-    }
-
-    #[test]
-    fn when_all_connections_wait_for_answers_a_new_one_is_refused() {
-        let mut clients = clients();
-        for i in 0..CONNECTIONS_MAX {
-            let key = clients.admit(at(0), address(i), ConnectionLimits::DEFAULT).unwrap().0;
-            clients.waits(key);
-        }
-        assert_eq!(
-            clients.admit(at(0), address(CONNECTIONS_MAX), ConnectionLimits::DEFAULT).unwrap_err(),
-            Refused::Full
-        );
-    }
-
-    #[test]
-    fn outstanding_queries_of_a_connection_are_limited() {
-        let mut clients = clients();
-        let key = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
-        for _ in 0..OUTSTANDING_MAX {
-            assert!(clients.may_ask(key));
-            clients.waits(key);
-        }
-        assert!(!clients.may_ask(key) && !clients.is_quiet(key));
-        clients.answered(key);
-        assert!(clients.may_ask(key));
-    }
-
-    #[test]
-    fn a_connection_without_activity_is_overdue_at_the_right_instant() {
-        let mut clients = clients();
-        let first = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
-        let second = clients.admit(at(1), address(2), ConnectionLimits::DEFAULT).unwrap().0;
-        clients.active(at(3), first);
-        assert_eq!(clients.next_deadline(), Some(at(1).plus(IDLE_MAX)));
-        assert_eq!(clients.overdue(Moment::from_nanos(at(11).as_nanos() - 1)), None);
-        assert_eq!(clients.overdue(at(11)), Some(second));
-        clients.close(second);
-        assert_eq!(clients.overdue(at(12)), None);
-        assert_eq!(clients.overdue(at(13)), Some(first));
-    }
-
-    #[test]
-    fn a_stale_key_matches_no_connection() {
-        let mut clients = clients();
-        let old = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
-        clients.close(old);
-        let new = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
-        assert_eq!(old.index(), new.index());
-        clients.waits(old);
-        clients.close(old);
-        assert!(clients.is_open(new) && clients.is_quiet(new) && !clients.is_open(old));
-    }
-
-    #[test]
-    fn each_connection_has_the_idle_time_of_its_listener_and_waiting_is_activity() {
-        let mut clients = clients();
-        let limits = |seconds| ConnectionLimits {
-            idle: at(seconds).since(at(0)),
-            queries: 9,
-            ..ConnectionLimits::DEFAULT
-        };
-        let long = clients.admit(at(0), address(1), limits(30)).unwrap().0;
-        let short = clients.admit(at(1), address(2), limits(2)).unwrap().0;
-        assert_eq!(clients.next_deadline(), Some(at(3)));
-        clients.waits(short);
-        assert_eq!(clients.overdue(at(3)), None, "it waits for an answer");
-        assert_eq!(clients.next_deadline(), Some(at(5)));
-        clients.answered(short);
-        assert_eq!(clients.overdue(at(5)), Some(short));
-        clients.close(short);
-        assert_eq!((clients.overdue(at(29)), clients.overdue(at(30))), (None, Some(long)));
-    }
-
-    #[test]
-    fn a_connection_is_spent_after_its_maximum_of_queries() {
-        let mut clients = clients();
-        let limits = ConnectionLimits { queries: 2, ..ConnectionLimits::DEFAULT };
-        let key = clients.admit(at(0), address(1), limits).unwrap().0;
-        clients.asked(at(0), key);
-        assert!(!clients.is_spent(key));
-        clients.asked(at(0), key);
-        assert!(clients.is_spent(key));
-    }
-}
+mod tests;

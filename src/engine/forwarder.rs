@@ -7,18 +7,26 @@
 //! [`settle`](super::shell::settle) drains them at the end of a turn. Nothing is allocated after
 //! the start. The decisions about a query, in order: is it valid, which stage answers it, is the
 //! same query outstanding, which upstream, which connection; about a response: connection, ID,
-//! question, records. Queries, attempts, responses and replies have files of their own.
+//! question, records.
+//!
+//! The state is in parts with methods of their own: `upstreams` (addresses, health, reports),
+//! `counters`, `drafts` (the upstream query being written), `failures`, `delays`, `loops`,
+//! `rewriting`, `parked`, and the rooms of the engine. A step of a query needs most of them, so
+//! the steps are methods of the whole, in one file for each: `queries`, `attempts`, `responses`,
+//! `replies`, and what these call.
 
 mod arrivals;
 mod attempts;
 mod caching;
+mod counters;
 mod course;
 mod delays;
+mod drafts;
 mod edns;
+mod failures;
 mod journalling;
 mod logging;
 mod loops;
-mod memory;
 mod moves;
 mod notices;
 mod parked;
@@ -31,47 +39,47 @@ mod responses;
 mod rewriting;
 mod signing;
 mod transfers;
+mod upstreams;
 mod watch;
 
 pub use arrivals::{AHEAD_MAX, Arrival, Arrivals};
 use caching::{CacheOutcome, Caches};
+use counters::Counters;
 use delays::Delays;
+use drafts::Drafts;
+use failures::Failures;
 use loops::Loops;
 pub use notices::Notice;
 use notices::Skipped;
 pub use parts::Parts;
 use parts::hasher_of;
 pub use recipient::{TCP_MESSAGE_MAX, TCP_REPLY_SPARE};
-use responses::HeldBack;
 use rewriting::Rewriting;
 pub use transfers::Transfer;
+use upstreams::Upstreams;
 pub use watch::Watch;
 
 use super::chain::Chain;
-use super::clients::{Clients, ConnectionLimits, IDLE_MAX, Refused};
+use super::clients::{Clients, Refused};
 use super::data::Data;
-use super::errors::{Errors, Reason};
-use super::exchange::{Client, Exchanges, Opening};
-use super::health::{HealthStates, Remark};
+use super::errors::Errors;
+use super::exchange::{Client, Exchanges};
+use super::health::HealthStates;
 use super::journal::Journal;
-use super::key::{ConnectionId, ConnectionKey, ExchangeKey, PoolId, Sweep, Transport};
-use super::message::opt::OPT_LEN;
-use super::message::query::{Query, UPSTREAM_LEN_MAX};
+use super::key::{ConnectionId, ConnectionKey, ExchangeKey, PoolId, Sweep};
+use super::memory::{EngineMemory, reserved};
 use super::message::response::Response;
-use super::message::{HEADER_LEN, put_u16, u16_at};
-use super::pool::{PoolSettings, PoolState, Pools, TrustSettings};
+use super::pool::{PoolState, Pools};
 use super::routes::Routes;
 use super::stats::{Stats, UpstreamStats};
 use super::tally::Tallies;
-use super::zones::LowercaseName;
-use crate::config::{ClientTls, Config, Forward, Upstream};
+use crate::config::{ClientTls, Config};
 use crate::moment::Moment;
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A query to send now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,29 +132,6 @@ pub struct Answered {
     remembered: Option<CacheOutcome>,
 }
 
-/// A query without a response, whose replies have not been written yet.
-#[derive(Clone, Copy, Debug)]
-struct Failed {
-    at: Moment,
-    exchange: ExchangeKey,
-    reason: Reason,
-    remembered: Option<CacheOutcome>,
-    /// The clients have been answered, but the exchange continues.
-    goes_on: bool,
-}
-
-/// Server block and stanza of a query that is forwarded.
-struct Route {
-    block: usize,
-    /// Number under which the query is counted.
-    label_set: u32,
-    stanza: usize,
-    /// Transport of the client.
-    transport: Transport,
-    /// True if the outcome is stored in the block's cache.
-    cacheable: bool,
-}
-
 /// A worker's engine.
 pub struct Forwarder {
     routes: Routes,
@@ -154,10 +139,7 @@ pub struct Forwarder {
     chains: Vec<Chain>,
     /// Data from the loaders, set by the shell.
     pub data: Data,
-    /// Destination of each upstream; [`PoolId`] has the numbers of its pools.
-    addresses: Vec<Dial>,
-    /// Connection limits of each of the shell's listeners.
-    connections: Vec<ConnectionLimits>,
+    upstreams: Upstreams,
     pools: Pools,
     exchanges: Exchanges,
     /// The connections of clients, for the shell to admit and close.
@@ -165,8 +147,7 @@ pub struct Forwarder {
     random: ChaCha12Rng,
     hasher: RandomState,
     sends: Vec<Outgoing>,
-    failures: Vec<Failed>,
-    held: HeldBack,
+    failures: Failures,
     delays: Delays,
     errors: Errors,
     journal: Journal,
@@ -176,19 +157,12 @@ pub struct Forwarder {
     parked: parked::Table,
     /// Transfers that the shell is to hand on.
     transfers: Vec<Transfer>,
-    /// Upstreams at which attempts fail, for the keeper to probe.
-    failing: Vec<usize>,
     /// Kinds of notices that are skipped until the end of this round.
     skipped: Skipped,
-    remarks: Vec<Remark>,
-    stats: Stats,
-    /// Counters of each upstream; [`Forwarder::stats`] adds those of its pools.
-    #[expect(clippy::vec_box, reason = "a reload moves thousands of them, at 3 kB each")]
-    upstream_stats: Vec<Box<UpstreamStats>>,
-    tallies: Tallies,
-    watch: Watch,
-    health_states: Arc<HealthStates>,
-    draft: [u8; UPSTREAM_LEN_MAX],
+    counters: Counters,
+    drafts: Drafts,
+    /// Wall-clock time in seconds, for the validity periods of signatures.
+    unix: u32,
 }
 
 impl Forwarder {
@@ -212,22 +186,17 @@ impl Forwarder {
         let parts = Parts::keyed(config, listeners, health_states, &hasher);
         let pools = Pools::of(parts.pools);
         let exchanges = Exchanges::new(parts.routes.timeouts(), pools.capacity());
-        let failing = Vec::with_capacity(parts.upstream_stats.len());
         let mut engine = Self {
             routes: parts.routes,
             chains: parts.chains,
             data: parts.data,
-            addresses: parts.dials,
-            connections: parts.connections,
+            upstreams: Upstreams::new(parts.upstreams),
             pools,
             exchanges,
-            clients: Clients::new(config.client_connections_max, hasher.clone()),
+            clients: Clients::new(config.client_connections_max, parts.connections, hasher.clone()),
             random,
-            watch: parts.watch,
-            hasher,
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
-            failures: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
-            held: HeldBack::default(),
+            failures: Failures::default(),
             delays: Delays::default(),
             errors: parts.errors,
             journal: parts.journal,
@@ -236,14 +205,11 @@ impl Forwarder {
             rewriting: Rewriting::default(),
             parked: parked::Table::default(),
             transfers: Vec::new(),
-            failing,
             skipped: Skipped::default(),
-            remarks: Vec::with_capacity(edns::REMARKS_MAX),
-            stats: Stats::default(),
-            upstream_stats: parts.upstream_stats,
-            tallies: parts.tallies,
-            health_states: parts.health_states,
-            draft: [0; UPSTREAM_LEN_MAX],
+            counters: Counters::new(parts.tallies, parts.watch),
+            drafts: Drafts::new(hasher.clone()),
+            hasher,
+            unix: 0,
         };
         engine.forget_loops();
         engine
@@ -260,7 +226,7 @@ impl Forwarder {
         listener: u16,
         address: IpAddr,
     ) -> Result<(ConnectionKey, Option<ConnectionKey>), Refused> {
-        self.clients.admit(now, address, self.connections[usize::from(listener)])
+        self.clients.admit_on(now, listener, address)
     }
 
     /// Returns the time at which [`Forwarder::on_time`] must be called next.
@@ -283,6 +249,12 @@ impl Forwarder {
             Sweep::Pool(_) => {}
             Sweep::Cache(block) => self.caches.sweep(now, block),
         }
+    }
+
+    /// Sets the wall-clock time, in seconds since 1970 and modulo 2^32, as in the validity period
+    /// of signatures (RFC 4034 §3.1.5).
+    pub fn on_calendar(&mut self, unix: u32) {
+        self.unix = unix;
     }
 
     /// Returns the next connection to dial ahead of any query: it will replace an older one.
@@ -329,7 +301,7 @@ impl Forwarder {
 
     /// Returns the destination of `connection`, unless it was closed.
     pub fn address(&self, connection: ConnectionId) -> Option<&Dial> {
-        self.upstream_at(connection).map(|upstream| &self.addresses[upstream])
+        self.upstream_at(connection).map(|upstream| self.upstreams.dial(upstream))
     }
 
     /// Returns the number of the upstream of `connection`, unless it was closed.
@@ -355,18 +327,18 @@ impl Forwarder {
 
     /// Returns the counters, which the shell reads and increments.
     pub fn stats_mut(&mut self) -> &mut Stats {
-        &mut self.stats
+        &mut self.counters.stats
     }
 
     /// Returns a copy of the counters, including those of the pools.
     pub fn stats(&self) -> Stats {
-        let mut stats = self.stats.clone();
+        let mut stats = self.counters.stats.clone();
         stats.caches = self.caches.stats().collect();
         stats.templates = self.chains.iter().flat_map(Chain::template_stats).collect();
-        let upstreams = self.upstream_stats.iter().enumerate().map(|(number, upstream)| {
+        let upstreams = self.upstreams.all_stats().enumerate().map(|(number, upstream)| {
             let pools = PoolId::of_upstream(number);
             let [pool, tcp] = pools.map(|pool| self.pools.stats(pool.index()));
-            UpstreamStats { pool, tcp, ..**upstream }
+            UpstreamStats { pool, tcp, ..*upstream }
         });
         stats.upstreams = upstreams.collect();
         stats
@@ -374,12 +346,12 @@ impl Forwarder {
 
     /// Returns the counters of queries by label set, and of answers by upstream.
     pub fn tallies(&self) -> &Tallies {
-        &self.tallies
+        self.counters.tallies()
     }
 
     /// Returns the top lists, if they are shown.
     pub fn watch(&mut self) -> &mut Watch {
-        &mut self.watch
+        self.counters.watch()
     }
 
     /// Returns the state of each pool; the UDP pool of an upstream precedes its TCP pool.
@@ -387,123 +359,38 @@ impl Forwarder {
         self.pools.states(now)
     }
 
-    /// Writes the upstream query for a query in `block` and returns its length. `set`: header flags
-    /// that are set in addition to the client's.
-    fn write_draft(&mut self, query: &Query<'_>, block: usize, set: u16) -> usize {
-        let chain = &self.chains[block];
-        let len = query.write_upstream(&mut self.draft, chain.finish_own().udp_size);
-        let word = u16_at(&self.draft, 2).unwrap_or(0) | set;
-        put_u16(&mut self.draft, 2, chain.query_flags().apply(word));
-        len
+    /// Returns the memory that the tables have reserved. Data from loaders is shared by all workers
+    /// and counted at its source.
+    pub fn memory(&self) -> EngineMemory {
+        EngineMemory {
+            exchanges: self.exchanges.reserved(),
+            pools: self.pools.reserved() + self.upstreams.reserved_dials(),
+            caches: self.caches.reserved(),
+            caches_max: self.caches.reserved_max(),
+            routes: self.routes.reserved(),
+            queues: reserved(&self.sends)
+                + self.failures.reserved()
+                + self.delays.reserved()
+                + self.errors.reserved()
+                + self.journal.reserved()
+                + self.upstreams.reserved_queues()
+                + self.counters.reserved()
+                + self.rewriting.reserved()
+                + self.parked.reserved(),
+            parked_max: self.parked_max(),
+        }
+    }
+
+    /// Returns the maximum additional bytes that parked queries can reserve.
+    fn parked_max(&self) -> usize {
+        if self.chains.iter().any(Chain::parks) {
+            parked::Table::reserved_max().saturating_sub(self.parked.reserved())
+        } else {
+            0
+        }
     }
 
     fn upstream_of(&mut self, slot: u32) -> usize {
         self.exchanges.get(slot).upstream as usize
     }
-}
-
-impl Route {
-    /// Returns the parameters of a new exchange for `draft`, whose hash is `hash`.
-    fn opening<'a>(
-        &self,
-        draft: &'a [u8],
-        query: &Query<'_>,
-        hash: u32,
-        routes: &mut Routes,
-        chains: &[Chain],
-    ) -> Opening<'a> {
-        let stanza = routes.stanza(self.stanza);
-        Opening {
-            query: draft,
-            name_len: query.question.name_len,
-            hash,
-            stanza: self.stanza as u32,
-            transport: stanza.transport(self.transport),
-            timeout_class: stanza.timeout_class,
-            budget: chains[self.block].settings.budget,
-            cacheable: self.cacheable,
-        }
-    }
-}
-
-/// Returns the connection limits of each of the shell's listeners. Of several blocks with a
-/// setting, the last one applies.
-fn connection_limits(config: &Config, listeners: &[Option<usize>]) -> Vec<ConnectionLimits> {
-    let limits = |listener: &Option<usize>| {
-        let mut limits = ConnectionLimits::DEFAULT;
-        let listener = listener.map(|number| &config.listeners[number]);
-        limits.secure = listener.is_some_and(|listener| listener.tls.is_some());
-        let zones = listener.map_or(&[][..], |listener| &listener.zones);
-        let mut blocks: Vec<usize> = zones.iter().map(|(_, block)| *block).collect();
-        blocks.sort_unstable();
-        for block in blocks {
-            let written = config.blocks[block].stages.timeouts;
-            limits.idle = written.idle.unwrap_or(limits.idle);
-            limits.read = written.read.or(limits.read);
-            limits.write = written.write.or(limits.write);
-            limits.queries = written.queries_max.unwrap_or(limits.queries);
-        }
-        limits
-    };
-    listeners.iter().map(limits).collect()
-}
-
-fn chains_of(config: &Config, hasher: &RandomState) -> Vec<Chain> {
-    let numbers: Vec<_> = (0..config.listeners.len()).map(Some).collect();
-    let limits = connection_limits(config, &numbers);
-    // A block on several listeners advertises the shortest idle timeout.
-    let mut idle = vec![None; config.blocks.len()];
-    for (listener, limits) in config.listeners.iter().zip(&limits) {
-        for (_, block) in &listener.zones {
-            let least = idle[*block].map_or(limits.idle, |other: Duration| other.min(limits.idle));
-            idle[*block] = Some(least);
-        }
-    }
-    let blocks = config.blocks.iter().zip(idle);
-    blocks.map(|(block, idle)| Chain::new(block, idle.unwrap_or(IDLE_MAX), hasher)).collect()
-}
-
-/// Returns the hash of an upstream query, without letter case, and of its stanza. The length of its
-/// options is left out because each attempt rewrites it.
-fn hash_of(hasher: &RandomState, name: &LowercaseName, query: &[u8], stanza: usize) -> u32 {
-    let name_end = HEADER_LEN + name.as_bytes().len();
-    let opt_len = name_end + 4 + OPT_LEN - 2;
-    let (flags, fixed, options) = (&query[2..4], &query[name_end..opt_len], &query[opt_len + 2..]);
-    hasher.hash_one((name.as_bytes(), flags, fixed, options, stanza)) as u32
-}
-
-/// Returns the address of each upstream, and the source address of its queries.
-fn dials_of(config: &Config) -> Vec<Dial> {
-    let dial = |(forward, upstream): (&Forward, &Upstream)| Dial {
-        upstream: upstream.address,
-        source: forward.source_address,
-        gso: forward.gso,
-        tls: upstream.tls.clone(),
-    };
-    config.upstreams().map(dial).collect()
-}
-
-/// Returns the settings of the pools of all upstreams, in the order of [`PoolId`].
-fn pool_settings(config: &Config) -> impl Iterator<Item = PoolSettings> {
-    config.upstreams().flat_map(|(forward, _)| upstream_settings(forward))
-}
-
-/// Returns the settings of an upstream's two pools, in the order of [`PoolId::of_upstream`].
-fn upstream_settings(forward: &Forward) -> [PoolSettings; 2] {
-    let udp = PoolSettings {
-        expire: forward.expire,
-        max_age: forward.max_age,
-        jitter: forward.max_age_jitter,
-        max_idle: forward.max_idle_conns,
-        spread: forward.sizing.spread,
-        max_conns: forward.sizing.max_conns,
-        max_inflight: forward.sizing.max_inflight,
-        tcp: false,
-        trust: TrustSettings {
-            distrust: forward.distrust.then_some(forward.read_timeout),
-            rebalance: forward.rebalance,
-        },
-    };
-    let (spread, max_inflight) = (forward.sizing.stream_spread, forward.sizing.tcp_inflight);
-    [udp, PoolSettings { spread, max_inflight, tcp: true, ..udp }]
 }

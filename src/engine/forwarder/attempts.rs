@@ -7,11 +7,12 @@
 //! The number of these free retries is limited, because the query itself may be the reason why each
 //! connection ends. Queries that are stuck behind others are in [`super::moves`].
 
-use super::{Failed, Forwarder, Outgoing};
+use super::failures::Failed;
+use super::{Forwarder, Outgoing};
 use crate::config::Policy;
-use crate::engine::errors::{Fault, Operation, Reason, TlsFault};
+use crate::engine::errors::{Fault, Operation, Reason};
 use crate::engine::exchange::Overdue;
-use crate::engine::key::{ConnectionId, PoolId, Transport, Way};
+use crate::engine::key::{ConnectionId, PoolId, Way};
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 
@@ -46,7 +47,10 @@ impl Forwarder {
             return;
         }
         let dialling = self.pools.is_dialling(connection);
-        let fault = self.count_handshake(connection, dialling, fault);
+        let fault = match self.upstream_at(connection).filter(|_| dialling) {
+            Some(upstream) => self.upstreams.fail_handshake(upstream, fault),
+            None => fault,
+        };
         if matches!(fault, Fault::Tls(fault) if fault.is_of_identity()) {
             self.pools.pause_dials(connection, now);
         }
@@ -65,8 +69,8 @@ impl Forwarder {
                 self.exchanges.get(slot).excused += 1;
                 self.attempt_at(now, slot, upstream);
             } else {
-                self.upstream_stats[upstream].failed += 1;
-                self.report_failure(upstream);
+                self.upstreams.stats(upstream).failed += 1;
+                self.upstreams.report_failure(upstream);
                 self.retry(now, slot, Reason::Attempt(operation, fault));
             }
         }
@@ -81,7 +85,7 @@ impl Forwarder {
     pub fn on_secured(&mut self, now: Moment, connection: ConnectionId, resumed: bool) {
         let took = self.pools.age(connection, now);
         if let Some(upstream) = self.upstream_at(connection) {
-            self.upstream_stats[upstream].handshakes.count(resumed, took);
+            self.upstreams.stats(upstream).handshakes.count(resumed, took);
         }
         self.on_connected(now, connection);
     }
@@ -105,14 +109,14 @@ impl Forwarder {
             }
             let upstream = self.upstream_of(slot);
             if let Some(connection) = self.exchanges.end_attempt(slot) {
-                self.upstream_stats[upstream].timed_out += 1;
-                self.report_failure(upstream);
+                self.upstreams.stats(upstream).timed_out += 1;
+                self.upstreams.report_failure(upstream);
                 let dialling = self.pools.is_dialling(connection);
                 self.pools.release(connection, now, true);
                 // An upstream that stops responding during a handshake has not finished it.
                 let given_up = dialling && !self.pools.is_dialling(connection);
-                if given_up && self.addresses[upstream].tls.is_some() {
-                    self.upstream_stats[upstream].handshakes.fail(TlsFault::Unfinished);
+                if given_up {
+                    self.upstreams.fail_handshake(upstream, Fault::TimedOut);
                 }
             }
             let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
@@ -131,9 +135,9 @@ impl Forwarder {
         let stanza = self.routes.stanza(number);
         let (upstreams, mut policy) = (stanza.upstreams.clone(), stanza.policy);
         let all_down = !upstreams.is_empty()
-            && upstreams.clone().all(|upstream| self.health_states.is_down(upstream));
+            && upstreams.clone().all(|upstream| self.upstreams.health().is_down(upstream));
         if all_down {
-            self.stats.all_down += 1;
+            self.counters.stats.all_down += 1;
             if stanza.failfast {
                 return self.fail(now, slot, Reason::NoHealthyUpstream);
             }
@@ -149,7 +153,7 @@ impl Forwarder {
             let (count, rotation) = (upstreams.len(), &mut stanza.rotation);
             let next = exchange.tour.next(policy, count, rotation, || self.random.next_u32());
             let upstream = upstreams.start + next;
-            if self.health_states.is_down(upstream) && !all_down {
+            if self.upstreams.health().is_down(upstream) && !all_down {
                 continue;
             }
             exchange.upstream = upstream as u32;
@@ -157,7 +161,7 @@ impl Forwarder {
                 return;
             }
             self.exchanges.get(slot).failures += 1;
-            self.upstream_stats[upstream].failed += 1;
+            self.upstreams.stats(upstream).failed += 1;
         }
         self.fail(now, slot, reason);
     }
@@ -172,7 +176,7 @@ impl Forwarder {
     /// Sends the query in `slot` to `upstream`; returns false if it has no connection left.
     fn begin_attempt(&mut self, now: Moment, slot: u32, upstream: usize) -> bool {
         let transport = self.exchanges.get(slot).transport;
-        let way = self.way_to(upstream, transport);
+        let way = self.upstreams.way_to(upstream, transport);
         let pool = PoolId::new(upstream, way.transport()).index();
         let (random, exchanges) = (|| self.random.next_u32(), &self.exchanges);
         let waits = |connection, head_wait| exchanges.waits(connection, now, head_wait);
@@ -195,9 +199,9 @@ impl Forwarder {
     ) {
         let id = || self.random.next_u32() as u16;
         self.exchanges.begin_attempt(slot, (connection, way), edns, now, id);
-        self.upstream_stats[upstream].sent += 1;
+        self.upstreams.stats(upstream).sent += 1;
         let exchange = self.exchanges.key(slot);
-        let rank = match (way, self.addresses[upstream].gso) {
+        let rank = match (way, self.upstreams.dial(upstream).gso) {
             (Way::Datagram, true) => u16::MAX - self.exchanges.query(slot).len() as u16,
             (Way::Datagram, false) => 0,
             // Beyond this number of queries in one turn, the order may be lost.
@@ -216,10 +220,10 @@ impl Forwarder {
     /// Ends the exchange in `slot` without an answer: its clients get the response that was held
     /// back, an expired cache entry, or an error.
     pub(super) fn fail(&mut self, now: Moment, slot: u32, reason: Reason) {
-        let remembered = match self.held.remove(&slot) {
+        let remembered = match self.failures.take_held(slot) {
             Some((response, packet)) => {
                 let remembered = self.remember(now, slot, &response, &packet);
-                self.held.insert(slot, (response, packet));
+                self.failures.hold(slot, response, packet);
                 remembered
             }
             None => self.do_without(now, slot, reason.extended()),
@@ -238,34 +242,6 @@ impl Forwarder {
             let reason = Reason::Attempt(Operation::Read, Fault::TimedOut);
             let exchange = self.exchanges.key(slot);
             self.failures.push(Failed { at: now, exchange, reason, remembered, goes_on: true });
-        }
-    }
-
-    /// Counts a TLS handshake that failed with its connection, and returns the fault to report.
-    fn count_handshake(&mut self, connection: ConnectionId, dialling: bool, fault: Fault) -> Fault {
-        let upstream = self.upstream_at(connection);
-        let secure = upstream.filter(|upstream| self.addresses[*upstream].tls.is_some());
-        let (Some(upstream), true) = (secure, dialling) else { return fault };
-        // A connection closed during the handshake gives no other reason.
-        let fault = if fault == Fault::Closed { Fault::Tls(TlsFault::Unfinished) } else { fault };
-        let counted = if let Fault::Tls(fault) = fault { fault } else { TlsFault::Unfinished };
-        self.upstream_stats[upstream].handshakes.fail(counted);
-        fault
-    }
-
-    /// Returns the transport to `upstream` for a query that prefers `transport`.
-    pub(super) fn way_to(&self, upstream: usize, transport: Transport) -> Way {
-        match (&self.addresses[upstream].tls, transport) {
-            (Some(_), _) => Way::Secure,
-            (None, Transport::Tcp) => Way::Tcp,
-            (None, Transport::Udp) => Way::Datagram,
-        }
-    }
-
-    /// Reports a failed attempt at `upstream` to the keeper, unless another worker has done so.
-    fn report_failure(&mut self, upstream: usize) {
-        if self.health_states.report(upstream) {
-            self.failing.push(upstream);
         }
     }
 }

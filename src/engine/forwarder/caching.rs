@@ -5,8 +5,9 @@
 //! if the cache may serve it. A refresh is an exchange without clients: its query has RD set and
 //! does not depend on the client that triggered it.
 
+use super::Forwarder;
+use super::drafts::Route;
 use super::recipient::{limit, to_waiter};
-use super::{Forwarder, Route, hash_of};
 use crate::config::{Config, ServerBlock};
 use crate::engine::cache::admission::{AnswerClass, Received, bound_ttls};
 use crate::engine::cache::{Cache, EntryKey, Found, Key, KeyRoom};
@@ -33,8 +34,6 @@ pub(super) struct Caches {
     blocks: Vec<Option<Box<BlockCache>>>,
     /// Wake-ups to request: the block of the cache, and the time.
     wakes: Vec<(usize, Moment)>,
-    /// Wall-clock time in seconds, for the validity periods of signatures.
-    unix: u32,
 }
 
 /// A cache, and the server block for which it was filled.
@@ -84,7 +83,7 @@ impl NewCaches {
 
 impl Caches {
     pub(super) fn new(caches: NewCaches) -> Self {
-        Self { blocks: caches.blocks, wakes: Vec::new(), unix: 0 }
+        Self { blocks: caches.blocks, wakes: Vec::new() }
     }
 
     /// Takes over the caches of `new`, except for unchanged blocks, which keep their caches; leaves
@@ -104,11 +103,6 @@ impl Caches {
                 self.ask_for_sweep(block);
             }
         }
-    }
-
-    /// Returns the wall-clock time as set by [`Forwarder::on_calendar`].
-    pub(super) fn unix(&self) -> u32 {
-        self.unix
     }
 
     /// Returns the next wake-up to request: the block of the cache, and the time.
@@ -202,17 +196,6 @@ impl CacheOutcome {
 }
 
 impl Forwarder {
-    /// Sets the wall-clock time, in seconds since 1970 and modulo 2^32, as in the validity period
-    /// of signatures (RFC 4034 §3.1.5).
-    pub fn on_calendar(&mut self, unix: u32) {
-        self.caches.unix = unix;
-    }
-
-    /// Returns the wall-clock time in seconds since 1970.
-    pub(super) fn calendar(&self) -> u64 {
-        self.caches.unix.into()
-    }
-
     /// Returns the result of a lookup in `block`'s cache for a query, whose name is `name`.
     pub(super) fn look_up(
         &mut self,
@@ -296,15 +279,13 @@ impl Forwarder {
         name: &LowercaseName,
     ) -> bool {
         let Some(stanza) = self.routes.stanza_in(block, name) else { return false };
-        if self.health_states.is_looping(block) || !self.routes.stanza(stanza).has_room() {
+        if self.upstreams.health().is_looping(block) || !self.routes.stanza(stanza).has_room() {
             return false;
         }
         let (label_set, transport) = (NOWHERE, Transport::Udp);
         let route = Route { block, label_set, stanza, transport, cacheable: true };
-        let len = self.write_draft(query, block, flags::AD | flags::RD);
-        let hash = hash_of(&self.hasher, name, &self.draft[..len], stanza);
-        let opening =
-            route.opening(&self.draft[..len], query, hash, &mut self.routes, &self.chains);
+        let (set, routes, chains) = (flags::AD | flags::RD, &mut self.routes, &self.chains);
+        let opening = self.drafts.write(query, name, &route, set, routes, chains);
         if self.exchanges.find_same(&opening).is_some() {
             return true;
         }
@@ -324,7 +305,7 @@ impl Forwarder {
     ) -> Option<CacheOutcome> {
         let block = self.cache_of(slot)?;
         let chain = &self.chains[block];
-        let (query, unix) = (self.exchanges.written(slot), self.caches.unix);
+        let (query, unix) = (self.exchanges.written(slot), self.unix);
         let cache = self.caches.get(block)?;
         let wants_less = chain.finish().minimal || cache.is_simple();
         let slim = if wants_less { minimal(response) } else { None };

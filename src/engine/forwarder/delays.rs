@@ -118,8 +118,9 @@ impl Forwarder {
     /// Holds back a reply that was written in the turn of its query.
     pub(super) fn delay(&mut self, due: Moment, held: Held, reply: &[u8]) {
         if !self.delays.hold(due, held, reply) {
-            self.stats.drop(DropReason::QueryDenied);
-            self.count_outcome(held.label_set, &CountedReply::unanswered(held.client.transport()));
+            self.counters.stats.drop(DropReason::QueryDenied);
+            self.counters
+                .outcome(held.label_set, &CountedReply::unanswered(held.client.transport()));
             return;
         }
         held.client.connection.inspect(|connection| self.clients.waits(*connection));
@@ -130,12 +131,10 @@ impl Forwarder {
         let (held, len, at) = self.delays.next(out)?;
         let Held { client, block, label_set, asking } = held;
         let (reply, rcode) = (&out[..len], reply::rcode(out));
-        self.count_reply(rcode);
+        self.counters.rcode(rcode);
         let (transport, took) = (client.transport(), at.since(asking.since));
-        self.count_outcome(
-            label_set,
-            &CountedReply { transport, took, rcode, len, answered: true },
-        );
+        self.counters
+            .outcome(label_set, &CountedReply { transport, took, rcode, len, answered: true });
         self.journal_delayed(at, block, &asking, reply);
         client.connection.inspect(|connection| self.clients.answered(*connection));
         Some(Reply { client, len })

@@ -8,26 +8,23 @@
 //! with EDNS first, and its result is not stored: a server that implements EDNS may refuse a part
 //! of it (RFC 6891 §6.2.2), and validators need DNSSEC records.
 //!
-//! A [`Remark`] to the keeper reports this, and errors without a question, to the operator, once in
+//! A remark to the keeper reports this, and errors without a question, to the operator, once in
 //! a while for each upstream.
 //!
 //! [`HealthStates`]: crate::engine::health::HealthStates
 
 use super::Forwarder;
-use crate::engine::health::{Quirk, Remark};
 use crate::engine::key::ConnectionId;
 use crate::engine::message::response::Response;
 use crate::engine::message::{HEADER_LEN, Rcode, flags};
 use crate::moment::Moment;
 
-/// Maximum number of queued remarks; more are lost.
-pub(super) const REMARKS_MAX: usize = 64;
-
 impl Forwarder {
     /// Returns true if an attempt at `upstream` has an OPT.
     #[inline]
     pub(super) fn speaks_edns(&self, now: Moment, slot: u32, upstream: usize) -> bool {
-        !self.health_states.is_asked_plainly(upstream, now) || self.exchanges.wants_dnssec(slot)
+        !self.upstreams.health().is_asked_plainly(upstream, now)
+            || self.exchanges.wants_dnssec(slot)
     }
 
     /// Sends the query in `slot` again without an OPT if `response` refused the OPT; its attempt on
@@ -43,9 +40,9 @@ impl Forwarder {
             return false;
         }
         let upstream = self.upstream_of(slot);
-        self.upstream_stats[upstream].edns_refused += 1;
+        self.upstreams.stats(upstream).edns_refused += 1;
         let (_, transport) = self.exchanges.last_asked(slot);
-        let way = self.way_to(upstream, transport);
+        let way = self.upstreams.way_to(upstream, transport);
         self.send_on(now, slot, upstream, (connection, way), false);
         self.exchanges.get(slot).refusal = response.rcode();
         true
@@ -74,11 +71,7 @@ impl Forwarder {
         }
         // No question: it would take at least five bytes.
         if response.start == HEADER_LEN {
-            self.upstream_stats[upstream].bare_errors += 1;
-            if self.health_states.note_bare_error(upstream, now) {
-                let rcode = response.rcode();
-                self.remark(Remark { upstream, quirk: Quirk::BareError, rcode });
-            }
+            self.upstreams.note_bare_error(upstream, now, response.rcode());
         }
     }
 
@@ -99,15 +92,8 @@ impl Forwarder {
             && !self.exchanges.wants_dnssec(slot)
             // The upstream may have refused an option of the client or of `rewrite`.
             && !self.exchanges.has_options(slot)
-            && self.health_states.note_no_edns(upstream, now)
         {
-            self.remark(Remark { upstream, quirk: Quirk::NoEdns, rcode: refusal });
-        }
-    }
-
-    pub(super) fn remark(&mut self, remark: Remark) {
-        if self.remarks.len() < REMARKS_MAX {
-            self.remarks.push(remark);
+            self.upstreams.note_no_edns(upstream, now, refusal);
         }
     }
 }

@@ -43,8 +43,8 @@ impl Forwarder {
         self.journal.swap(&mut page);
         let lines = page.records.iter().filter(|record| matches!(record.event, Event::Ended(_)));
         let lines = lines.count();
-        self.stats.log_lost += lines as u64;
-        self.stats.tap_lost += (page.records.len() - lines) as u64;
+        self.counters.stats.log_lost += lines as u64;
+        self.counters.stats.tap_lost += (page.records.len() - lines) as u64;
         page.clear();
         self.journal.swap(&mut page);
     }
@@ -78,7 +78,7 @@ impl Forwarder {
         let subject = Subject { block, asking, name: question.name(packet) };
         let record = subject.record(Event::ClientQuery, now);
         let message = if full { packet } else { &[] };
-        push(&mut self.journal, &mut self.stats, record, subject.name, message);
+        push(&mut self.journal, &mut self.counters.stats, record, subject.name, message);
     }
 
     /// Records a query that ends in the turn of its arrival, with its reply, if any.
@@ -95,9 +95,9 @@ impl Forwarder {
         if let Some(block) = block.filter(|block| self.journal.wants(*block)) {
             let asking = self.asking(now, client, packet, what);
             let subject = Subject { block, asking, name: what.1.name(packet) };
-            let unix = self.caches.unix();
+            let unix = self.unix;
             let reply = reply.map(|bytes| Written { bytes, rcode: reply::rcode(bytes) });
-            end(&mut self.journal, &mut self.stats, now, unix, &subject, reply, None);
+            end(&mut self.journal, &mut self.counters.stats, now, unix, &subject, reply, None);
         }
     }
 
@@ -114,13 +114,13 @@ impl Forwarder {
         let Some(block) = self.block_that_wants(slot) else { return };
         let waiter = *self.exchanges.dismissed(waiter);
         let asking = self.asking_waiter(slot, &waiter);
-        let unix = self.caches.unix();
+        let unix = self.unix;
         let asked = self.rewriting.asking(waiter.shown).map(|asked| asked.name.as_bytes());
         let name = asked.unwrap_or_else(|| self.exchanges.name(slot));
         let subject = Subject { block, asking, name };
         let (asked, _) = self.exchanges.last_asked(slot);
-        let upstream = self.addresses.get(asked).map(|dial| dial.upstream);
-        end(&mut self.journal, &mut self.stats, now, unix, &subject, reply, upstream);
+        let upstream = self.upstreams.find_dial(asked).map(|dial| dial.upstream);
+        end(&mut self.journal, &mut self.counters.stats, now, unix, &subject, reply, upstream);
     }
 
     /// Records the end of a parked query, with its reply, if any.
@@ -133,9 +133,9 @@ impl Forwarder {
         let (peer, transport) = (Some(client.peer), client.transport());
         let asking = LoggedQuery { peer, local, transport, since, size, asked, rtype, class };
         let subject = Subject { block, asking, name: name.as_bytes() };
-        let unix = self.caches.unix();
+        let unix = self.unix;
         let reply = reply.map(|bytes| Written { bytes, rcode: reply::rcode(bytes) });
-        end(&mut self.journal, &mut self.stats, now, unix, &subject, reply, None);
+        end(&mut self.journal, &mut self.counters.stats, now, unix, &subject, reply, None);
     }
 
     /// Records a delayed reply to a client of this server block.
@@ -149,9 +149,9 @@ impl Forwarder {
         let Some(block) = block.filter(|block| self.journal.wants(*block)) else { return };
         let Some(question) = Question::parse(reply) else { return };
         let subject = Subject { block, asking: *asking, name: question.name(reply) };
-        let unix = self.caches.unix();
+        let unix = self.unix;
         let reply = Written { bytes: reply, rcode: reply::rcode(reply) };
-        end(&mut self.journal, &mut self.stats, now, unix, &subject, Some(reply), None);
+        end(&mut self.journal, &mut self.counters.stats, now, unix, &subject, Some(reply), None);
     }
 
     /// Records an attempt of the exchange in `slot`.
@@ -196,9 +196,10 @@ impl Forwarder {
         let (number, transport) = self.exchanges.last_asked(slot);
         let began = self.exchanges.attempt_began(slot);
         let mut record = subject.record(event, now);
-        record.upstream = self.addresses.get(number).map(|dial| (dial.upstream, transport, began));
+        record.upstream =
+            self.upstreams.find_dial(number).map(|dial| (dial.upstream, transport, began));
         let message = if full { packet.unwrap_or(query) } else { &[] };
-        push(&mut self.journal, &mut self.stats, record, subject.name, message);
+        push(&mut self.journal, &mut self.counters.stats, record, subject.name, message);
     }
 
     /// Returns the server block of the exchange that is or was just in `slot`, if it wants records.

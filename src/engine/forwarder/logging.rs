@@ -46,7 +46,7 @@ impl Forwarder {
         let asked = matches!(reason, Reason::Attempt(..) | Reason::NoConnection);
         let (number, transport) = self.exchanges.last_asked(slot);
         // An upstream of an earlier configuration may be gone.
-        let dial = self.addresses.get(number).filter(|_| asked);
+        let dial = self.upstreams.find_dial(number).filter(|_| asked);
         let upstream = dial.map(|dial| (dial.upstream, transport));
         let (name, rtype) = match self.rewriting.asking(shown) {
             Some(asked) => (asked.name.as_bytes(), asked.rtype),
@@ -57,6 +57,6 @@ impl Forwarder {
     }
 
     fn log(&mut self, error: QueryError) {
-        self.stats.errors_lost += u64::from(!self.errors.push(error));
+        self.counters.stats.errors_lost += u64::from(!self.errors.push(error));
     }
 }

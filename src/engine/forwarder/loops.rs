@@ -6,7 +6,8 @@
 //! being forwarded, until a reload. Before the detection, coalescing limits a looping query to one
 //! exchange per worker.
 
-use super::{Forwarder, Route, hash_of};
+use super::Forwarder;
+use super::drafts::Route;
 use crate::engine::chain::Chain;
 use crate::engine::errors::Reason;
 use crate::engine::key::Transport;
@@ -58,7 +59,7 @@ impl Forwarder {
     /// Names the probes, and sends the next of them unless another worker does.
     pub(super) fn probe_for_loops(&mut self, now: Moment) {
         if self.loops.probes.is_empty() {
-            let (nonce, first) = self.health_states.agree_on(self.random.next_u64());
+            let (nonce, first) = self.upstreams.health().agree_on(self.random.next_u64());
             let probe = |(block, chain): (usize, &Chain)| {
                 let zone = chain.settings.find_loops.as_ref()?;
                 Probe::new(zone, nonce, block, now)
@@ -91,11 +92,11 @@ impl Forwarder {
     ) -> bool {
         let Some(Some(probe)) = self.loops.probes.get(block) else { return false };
         if probe.is_back(now, name.as_bytes(), &query.question)
-            && self.health_states.note_loop(block)
+            && self.upstreams.health().note_loop(block)
         {
             self.loops.found.push((block, peer));
         }
-        self.health_states.is_looping(block)
+        self.upstreams.health().is_looping(block)
     }
 
     /// Sends a probe, an exchange without a client.
@@ -105,10 +106,8 @@ impl Forwarder {
         let Some(stanza) = self.routes.stanza_in(block, &name) else { return };
         let (label_set, transport) = (NOWHERE, Transport::Udp);
         let route = Route { block, label_set, stanza, transport, cacheable: false };
-        let len = self.write_draft(&query, block, 0);
-        let hash = hash_of(&self.hasher, &name, &self.draft[..len], stanza);
-        let opening =
-            route.opening(&self.draft[..len], &query, hash, &mut self.routes, &self.chains);
+        let (routes, chains) = (&mut self.routes, &self.chains);
+        let opening = self.drafts.write(&query, &name, &route, 0, routes, chains);
         if let Some(slot) = self.exchanges.open(&opening, now) {
             self.attempt(now, slot, Reason::NoConnection);
         }

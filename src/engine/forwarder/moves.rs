@@ -70,7 +70,7 @@ impl Forwarder {
         self.exchanges.get(slot).moves += 1;
         let upstream = self.upstream_of(slot);
         let (_, transport) = self.exchanges.last_asked(slot);
-        let way = self.way_to(upstream, transport);
+        let way = self.upstreams.way_to(upstream, transport);
         let edns = self.speaks_edns(now, slot, upstream);
         self.send_on(now, slot, upstream, (other, way), edns);
         true

@@ -80,13 +80,14 @@ impl Forwarder {
             return Some(Notice::Page);
         }
         if !self.skipped.failing
-            && let Some(upstream) = self.failing.pop()
+            && let Some(upstream) = self.upstreams.next_failing()
         {
             return Some(Notice::Failing(upstream));
         }
-        if !self.skipped.odd && !self.remarks.is_empty() {
-            // The queue is short, and the order is kept.
-            return Some(Notice::Odd(self.remarks.remove(0)));
+        if !self.skipped.odd
+            && let Some(remark) = self.upstreams.next_remark()
+        {
+            return Some(Notice::Odd(remark));
         }
         if !self.skipped.transfers && !self.transfers.is_empty() {
             return Some(Notice::Transfer);
@@ -110,17 +111,16 @@ impl Forwarder {
     /// other notices, or their causes, recur.
     pub fn put_back(&mut self, notice: Notice) {
         match notice {
-            Notice::Error(_) => self.stats.errors_lost += 1,
+            Notice::Error(_) => self.counters.stats.errors_lost += 1,
             // The page stays due.
             Notice::Page => self.skipped.page = true,
             Notice::Failing(upstream) => {
                 self.skipped.failing = true;
-                // The next failure reports it again.
-                self.health_states.take_back(upstream);
+                self.upstreams.put_back_failing(upstream);
             }
             Notice::Odd(remark) => {
                 self.skipped.odd = true;
-                self.remark(remark);
+                self.upstreams.remark(remark);
             }
             Notice::Transfer => self.skipped.transfers = true,
             Notice::Looping { block, peer } => {

@@ -24,7 +24,7 @@ use super::recipient::limit;
 use super::rewriting::put_back;
 use super::{Forwarder, caching::CacheOutcome};
 use crate::engine::errors::{Fault, Operation, Reason};
-use crate::engine::exchange::{Client, Dismissed, Waiter};
+use crate::engine::exchange::{Dismissed, Waiter};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::name::{WireName, WireQuestion};
 use crate::engine::message::query::{Asked, Edns, Query, SUBNET_LEN_MAX};
@@ -93,7 +93,7 @@ impl Forwarder {
             is_second: false,
         };
         let key = self.parked.open(parked);
-        self.stats.parked.full += u64::from(key.is_none());
+        self.counters.stats.parked.full += u64::from(key.is_none());
         key
     }
 
@@ -108,7 +108,7 @@ impl Forwarder {
     ) -> Course {
         let asked_more = self.may_ask(now, key);
         let Some(parked) = self.parked.get_mut(key) else { return Course::Dropped };
-        self.stats.parked.queries += u64::from(!parked.is_second);
+        self.counters.stats.parked.queries += u64::from(!parked.is_second);
         parked.is_second = true;
         let carried = flags::RD | flags::AD | flags::CD;
         let dnssec_ok = parked.asked.edns.is_some_and(|edns| edns.dnssec_ok);
@@ -134,11 +134,11 @@ impl Forwarder {
         let facts = || Facts::of(&client, &query, &name);
         let zone_match =
             self.routes.zone_match(client.listener, &name, asking.rtype, asking.class, facts);
-        self.tally_query(&client, &query, zone_match.label_set);
+        self.counters.query_at(&client, &query, zone_match.label_set);
         let Some(block) = zone_match.block() else {
             let finish = Finish::PLAIN;
             let len = write_error(out, &asked, question, Rcode::Refused, None, finish);
-            self.tally_sub(now, zone_match.label_set, &client, &out[..len], now);
+            self.counters.sub_reply(now, zone_match.label_set, &client, &out[..len], now);
             return Course::Replied(len);
         };
         // Another server block has keys of its own, with which nothing was verified.
@@ -170,7 +170,7 @@ impl Forwarder {
                 write_error(out, &asked, question, Rcode::Refused, None, finish)
             }
         };
-        self.tally_sub(now, zone_match.label_set, &client, &out[..len], now);
+        self.counters.sub_reply(now, zone_match.label_set, &client, &out[..len], now);
         self.journal_end(now, Some(block), &client, packet, what, Some(&out[..len]));
         Course::Replied(len)
     }
@@ -184,15 +184,15 @@ impl Forwarder {
             return false;
         }
         if depth >= DEPTH_MAX {
-            self.stats.parked.too_deep += 1;
+            self.counters.stats.parked.too_deep += 1;
             return false;
         }
         if root.asks >= ASKS_MAX {
-            self.stats.parked.too_many += 1;
+            self.counters.stats.parked.too_many += 1;
             return false;
         }
         root.asks += 1;
-        self.stats.parked.asked += 1;
+        self.counters.stats.parked.asked += 1;
         true
     }
 
@@ -233,13 +233,13 @@ impl Forwarder {
         let Some(asker) = self.rewriting.asker(shown) else { return false };
         if !asker.is_own {
             self.journal_waiter(now, slot, waiter, Some(written));
-            self.tally_sub(now, label_set, &client, written.bytes, since);
+            self.counters.sub_reply(now, label_set, &client, written.bytes, since);
         }
         let stanza = self.exchanges.first_stanza(slot);
         self.routes.stanza(stanza).under_way -= 1;
         self.rewriting.forget(shown);
         let kept = self.parked.arrive(now, asker.key, written.bytes);
-        self.stats.parked.too_large += u64::from(kept.is_err());
+        self.counters.stats.parked.too_large += u64::from(kept.is_err());
         true
     }
 
@@ -283,7 +283,7 @@ impl Forwarder {
                 return Some(self.reply_parked(now, &done, &out[..len]));
             };
             if !asker.is_own {
-                self.tally_sub(
+                self.counters.sub_reply(
                     now,
                     done.zone_match.label_set,
                     &done.client,
@@ -355,7 +355,7 @@ impl Forwarder {
         let last = self.parked.close_chain(key);
         if let Some(root) = last.filter(|last| last.asker().is_none()) {
             self.journal_parked(now, &root, None);
-            self.stats.drop(DropReason::ReplyNotSent);
+            self.counters.stats.drop(DropReason::ReplyNotSent);
         }
     }
 
@@ -363,37 +363,16 @@ impl Forwarder {
     fn reply_parked(&mut self, now: Moment, done: &Parked, bytes: &[u8]) -> Reply {
         let Parked { client, since, zone_match, .. } = done;
         let rcode = reply::rcode(bytes);
-        self.count_reply(rcode);
         self.journal_parked(now, done, Some(bytes));
         let (transport, took, len) = (client.transport(), now.since(*since), bytes.len());
         let answered = rcode != Rcode::ServFail as u16;
-        self.count_outcome(
-            zone_match.label_set,
-            &CountedReply { transport, took, rcode, len, answered },
-        );
-        if !answered {
-            let name = LowercaseName::new(done.first_asking().name.as_bytes());
-            self.watch.failed(now, name.as_bytes());
-        }
+        let outcome = CountedReply { transport, took, rcode, len, answered };
+        let name = done.first_asking().name.as_bytes();
+        self.counters.reply(now, zone_match.label_set, name, &outcome);
         if let Some(connection) = client.connection {
             self.clients.answered(connection);
         }
         Reply { client: *client, len }
-    }
-
-    /// Counts the answer to a subquery, under the label set that served it.
-    fn tally_sub(
-        &mut self,
-        now: Moment,
-        label_set: u32,
-        client: &Client,
-        reply: &[u8],
-        since: Moment,
-    ) {
-        let rcode = reply::rcode(reply);
-        let (transport, took) = (client.transport(), now.since(since));
-        let (len, answered) = (reply.len(), rcode != Rcode::ServFail as u16);
-        self.tallies.end(label_set, &CountedReply { transport, took, rcode, len, answered });
     }
 
     /// Finds the server block of each parked query in the new configuration.

@@ -7,10 +7,10 @@
 //! Nothing here depends on the current state of the worker.
 
 use super::caching::NewCaches;
-use super::{Dial, chains_of, connection_limits, dials_of, pool_settings};
+use super::upstreams::{NewUpstreams, pool_settings};
 use crate::config::Config;
 use crate::engine::chain::Chain;
-use crate::engine::clients::ConnectionLimits;
+use crate::engine::clients::{ConnectionLimits, IDLE_MAX};
 use crate::engine::data::Data;
 use crate::engine::errors::Errors;
 use crate::engine::forwarder::Watch;
@@ -19,24 +19,18 @@ use crate::engine::journal::Journal;
 use crate::engine::pool::NewPools;
 use crate::engine::rewrite::Matcher;
 use crate::engine::routes::Routes;
-use crate::engine::stats::UpstreamStats;
 use crate::engine::tally::{LabelPlaces, LabelSets, Tallies};
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The parts of an engine that follow from its configuration.
 pub struct Parts {
-    pub(super) dials: Vec<Dial>,
-    /// Numbers of the upstreams with each [`Dial`], in descending order.
-    pub(super) by_dial: HashMap<Dial, Vec<usize>, RandomState>,
+    pub(super) upstreams: NewUpstreams,
     pub(super) pools: NewPools,
-    /// Counters of each upstream, boxed because upstreams that stay swap them with the old ones.
-    #[expect(clippy::vec_box, reason = "a reload moves thousands of them, at 3 kB each")]
-    pub(super) upstream_stats: Vec<Box<UpstreamStats>>,
     pub(super) routes: Routes,
     pub(super) chains: Vec<Chain>,
     pub(super) data: Data,
@@ -47,14 +41,13 @@ pub struct Parts {
     pub(super) tallies: Tallies,
     pub(super) label_places: LabelPlaces,
     pub(super) watch: Watch,
-    pub(super) health_states: Arc<HealthStates>,
     /// Search buffers for the patterns of `rewrite`.
     pub(super) matchers: [Matcher; 3],
 }
 
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").field("dials", &self.dials.len()).finish_non_exhaustive()
+        f.debug_struct("Parts").field("upstreams", &self.upstreams.count()).finish_non_exhaustive()
     }
 }
 
@@ -78,28 +71,20 @@ impl Parts {
         health_states: Arc<HealthStates>,
         hasher: &RandomState,
     ) -> Self {
-        let dials = dials_of(config);
-        let mut by_dial = HashMap::<_, Vec<_>, _>::with_hasher(hasher.clone());
-        for (number, dial) in dials.iter().enumerate().rev() {
-            by_dial.entry(dial.clone()).or_default().push(number);
-        }
         let label_sets = LabelSets::of(config);
         Self {
-            by_dial,
+            upstreams: NewUpstreams::new(config, health_states, hasher),
             pools: NewPools::new(pool_settings(config)),
-            upstream_stats: dials.iter().map(|_| Box::default()).collect(),
-            dials,
             routes: Routes::new(config, listeners, &label_sets, hasher),
             chains: chains_of(config, hasher),
             data: Data::new(config, hasher),
-            connections: connection_limits(config, listeners),
+            connections: ConnectionLimits::of_listeners(config, listeners),
             caches: NewCaches::new(config, hasher),
             errors: Errors::new(config),
             journal: Journal::new(config, listeners, hasher),
             tallies: Tallies::new(config, &label_sets),
             label_places: LabelPlaces::new(&label_sets, hasher),
             watch: Watch::new(config, hasher),
-            health_states,
             matchers: Default::default(),
         }
     }
@@ -109,4 +94,20 @@ impl Parts {
 pub(super) fn hasher_of(random: &mut ChaCha12Rng) -> RandomState {
     let mut key = || random.next_u64();
     RandomState::with_seeds(key(), key(), key(), key())
+}
+
+/// Returns the chain of each server block.
+fn chains_of(config: &Config, hasher: &RandomState) -> Vec<Chain> {
+    let numbers: Vec<_> = (0..config.listeners.len()).map(Some).collect();
+    let limits = ConnectionLimits::of_listeners(config, &numbers);
+    // A block on several listeners advertises the shortest idle timeout.
+    let mut idle = vec![None; config.blocks.len()];
+    for (listener, limits) in config.listeners.iter().zip(&limits) {
+        for (_, block) in &listener.zones {
+            let least = idle[*block].map_or(limits.idle, |other: Duration| other.min(limits.idle));
+            idle[*block] = Some(least);
+        }
+    }
+    let blocks = config.blocks.iter().zip(idle);
+    blocks.map(|(block, idle)| Chain::new(block, idle.unwrap_or(IDLE_MAX), hasher)).collect()
 }

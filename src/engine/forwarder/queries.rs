@@ -4,21 +4,22 @@
 //! of them answers it, it is forwarded: coalesced with the same outstanding query, or sent in an
 //! exchange of its own. All other replies are written at once into the caller's buffer.
 
+use super::Forwarder;
 use super::arrivals::Arrival;
 use super::caching::CacheLookup;
 use super::course::{Course, Original, Scope};
 use super::delays::Held;
-use super::{Forwarder, Route, hash_of};
+use super::drafts::Route;
 use crate::engine::chain::Side;
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Shown, Spelling, Waiter};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
-use crate::engine::message::{Rcode, flags, reply, rtype};
+use crate::engine::message::{Rcode, flags, rtype};
 use crate::engine::routes::ZoneMatch;
 use crate::engine::stages::Step;
 use crate::engine::stats::DropReason;
-use crate::engine::tally::{CountedQuery, CountedReply};
+use crate::engine::tally::CountedReply;
 use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use std::time::Duration;
@@ -48,9 +49,9 @@ impl Forwarder {
         out: &mut [u8],
     ) -> Option<usize> {
         let Arrival { client, packet, query, name, zone_match } = arrival;
-        self.stats.queries += 1;
+        self.counters.stats.queries += 1;
         if client.peer.port() == 0 {
-            self.stats.drop(DropReason::QueryFromPortZero);
+            self.counters.stats.drop(DropReason::QueryFromPortZero);
             return None;
         }
         if let Some(connection) = client.connection {
@@ -61,8 +62,8 @@ impl Forwarder {
                 let place = (&*name, *zone_match, None);
                 return self.on_understood(now, client, query, packet, place, out);
             }
-            Err(Rejection::TooShort) => self.stats.drop(DropReason::QueryTooShort),
-            Err(Rejection::IsResponse) => self.stats.drop(DropReason::QueryIsResponse),
+            Err(Rejection::TooShort) => self.counters.stats.drop(DropReason::QueryTooShort),
+            Err(Rejection::IsResponse) => self.counters.stats.drop(DropReason::QueryIsResponse),
             Err(Rejection::Refusal { rcode, asked, question }) => {
                 let refusal = (*rcode, *asked, *question);
                 return self.on_refused(now, client, packet, refusal, out);
@@ -84,7 +85,7 @@ impl Forwarder {
     ) -> Option<usize> {
         let (asked, question) = (query.asked, query.question);
         let what = (&asked, &question);
-        self.count_query(now, client, query, name, zone_match.label_set);
+        self.counters.query(now, client, query, name, zone_match.label_set);
         if let Some(block) = zone_match.block() {
             self.journal_arrival(now, block, client, packet, what);
         }
@@ -112,11 +113,12 @@ impl Forwarder {
                 self.journal_end(now, zone_match.block(), client, packet, what, Some(&out[..len]));
                 return None;
             }
-            self.count_outcome(zone_match.label_set, &CountedReply::unanswered(client.transport()));
+            self.counters
+                .outcome(zone_match.label_set, &CountedReply::unanswered(client.transport()));
             self.journal_end(now, zone_match.block(), client, packet, what, None);
             return None;
         };
-        self.count_own(now, client, zone_match.label_set, name, &out[..len], answered);
+        self.counters.own_reply(now, client, zone_match.label_set, name, &out[..len], answered);
         self.journal_end(now, zone_match.block(), client, packet, what, Some(&out[..len]));
         Some(len)
     }
@@ -147,50 +149,6 @@ impl Forwarder {
                 (write_error(out, asked, question, rcode, why, finish), false)
             }
         })
-    }
-
-    /// Counts a valid query.
-    #[inline(always)]
-    fn count_query(
-        &mut self,
-        now: Moment,
-        client: &Client,
-        query: &Query<'_>,
-        name: &LowercaseName,
-        label_set: u32,
-    ) {
-        self.tally_query(client, query, label_set);
-        self.watch.asked(now, client.peer.ip(), name.as_bytes());
-    }
-
-    /// Counts a query under the label set that serves it.
-    #[inline]
-    pub(super) fn tally_query(&mut self, client: &Client, query: &Query<'_>, label_set: u32) {
-        let len = usize::from(query.size());
-        let (transport, is_ipv6) = (client.transport(), client.peer.is_ipv6());
-        let dnssec_ok = query.asked.edns.is_some_and(|edns| edns.dnssec_ok);
-        let asking =
-            CountedQuery { transport, is_ipv6, rtype: query.question.rtype, dnssec_ok, len };
-        self.tallies.ask(label_set, &asking);
-    }
-
-    /// Counts a reply in the turn of its query. `answered`: false for errors generated here.
-    fn count_own(
-        &mut self,
-        now: Moment,
-        client: &Client,
-        label_set: u32,
-        name: &LowercaseName,
-        reply: &[u8],
-        answered: bool,
-    ) {
-        let rcode = reply::rcode(reply);
-        self.count_reply(rcode);
-        let (transport, took, len) = (client.transport(), Duration::ZERO, reply.len());
-        self.count_outcome(label_set, &CountedReply { transport, took, rcode, len, answered });
-        if rcode == Rcode::ServFail as u16 {
-            self.watch.failed(now, name.as_bytes());
-        }
     }
 
     /// Answers or forwards a query.
@@ -263,11 +221,11 @@ impl Forwarder {
         if !chain.looks(side) {
             return Step::Continue;
         }
-        let (random, stages) = (&mut self.random, &mut self.stats.stages);
+        let (random, stages) = (&mut self.random, &mut self.counters.stats.stages);
         let acl = stages.acl;
         let client = scope.client;
         let step = chain.on_query(side, client, query, (name, &self.data), (random, stages), out);
-        self.tallies.acl(scope.zone_match.label_set, &acl, &self.stats.stages.acl);
+        self.counters.acl(scope.zone_match.label_set, &acl);
         step
     }
 
@@ -291,7 +249,7 @@ impl Forwarder {
             Step::Continue | Step::Park | Step::Dropped => {
                 let asker = scope.original.and_then(|original| original.asker);
                 if asker.is_none_or(|asker| asker.is_own) {
-                    self.stats.drop(DropReason::QueryDenied);
+                    self.counters.stats.drop(DropReason::QueryDenied);
                 }
                 Course::Dropped
             }
@@ -339,7 +297,7 @@ impl Forwarder {
         }
         match self.routes.stanza_in(block, name) {
             None => {
-                let (random, stages) = (&mut self.random, &mut self.stats.stages);
+                let (random, stages) = (&mut self.random, &mut self.counters.stats.stages);
                 let chain = &self.chains[block];
                 let step = chain.at_end(client, query, (name, &self.data), random, stages, out);
                 if let Step::Refused(rcode, why) = step {
@@ -351,7 +309,7 @@ impl Forwarder {
                 self.course_of(now, query, scope, step, out)
             }
             Some(_) if self.is_looping(now, block, query, name, client.peer) => {
-                self.stats.stages.loops.count(Step::Refused(Rcode::ServFail, None));
+                self.counters.stats.stages.loops.count(Step::Refused(Rcode::ServFail, None));
                 Course::Failed(Rcode::ServFail, Reason::Looping, block)
             }
             Some(stanza) => {
@@ -391,23 +349,21 @@ impl Forwarder {
         let (block, stanza) = (route.block, route.stanza);
         // Cached answers must also serve clients that set AD, so the upstream query has AD set.
         let set = if route.cacheable { flags::AD } else { 0 };
-        let len = self.write_draft(query, block, set);
-        let hash = hash_of(&self.hasher, name, &self.draft[..len], stanza);
-        let opening =
-            route.opening(&self.draft[..len], query, hash, &mut self.routes, &self.chains);
+        let (routes, chains) = (&mut self.routes, &self.chains);
+        let opening = self.drafts.write(query, name, route, set, routes, chains);
         let full = Course::Failed(Rcode::ServFail, Reason::Overloaded, block);
         if !self.routes.stanza(stanza).has_room() {
-            self.stats.concurrent_rejects += 1;
+            self.counters.stats.concurrent_rejects += 1;
             let reason = Reason::TooManyConcurrent(stanza as u32);
             return Course::Failed(Rcode::Refused, reason, block);
         }
         if self.exchanges.waiters_are_full() {
-            self.stats.overloaded += 1;
+            self.counters.stats.overloaded += 1;
             return full;
         }
         let same = self.exchanges.find_same(&opening);
         let Some(slot) = same.or_else(|| self.exchanges.open(&opening, now)) else {
-            self.stats.overloaded += 1;
+            self.counters.stats.overloaded += 1;
             return full;
         };
         if let CacheLookup::Expired { within: Some(within), .. } = looked_up
@@ -427,7 +383,7 @@ impl Forwarder {
         self.exchanges.join(slot, Waiter { client, since, label_set, asked, size, shown });
         self.routes.stanza(stanza).under_way += 1;
         match same {
-            Some(_) => self.stats.coalesced += 1,
+            Some(_) => self.counters.stats.coalesced += 1,
             None => self.attempt(now, slot, Reason::NoConnection),
         }
         Course::Waits

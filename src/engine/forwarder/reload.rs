@@ -5,8 +5,9 @@
 //! `next`) follow the new configuration. A query outstanding at a removed upstream starts again, in
 //! the stanza that the new configuration has for its question; it fails if there is none.
 
+use super::Forwarder;
+use super::drafts::hash_of;
 use super::parts::Parts;
-use super::{Forwarder, hash_of};
 use crate::config::Config;
 use crate::engine::errors::Reason;
 use crate::engine::exchange::Waiter;
@@ -41,35 +42,25 @@ impl Forwarder {
     /// pairwise or freed.
     pub fn adopt(&mut self, now: Moment, parts: &mut Parts) {
         debug_assert!(self.sends.is_empty() && self.failures.is_empty(), "in mid-turn");
-        let stays = self.match_upstreams(parts);
+        let stays = self.upstreams.match_new(&mut parts.upstreams);
         let homeless = self.leave_upstreams(&stays);
         let before = |index: usize| {
             let pool = PoolId::from_index(index);
             stays[pool.upstream()].map(|before| PoolId::new(before, pool.transport()).index())
         };
         self.pools.reload(now, &mut parts.pools, before, || self.random.next_u32());
-        for (stats, before) in parts.upstream_stats.iter_mut().zip(&stays) {
-            if let Some(before) = *before {
-                swap(stats, &mut self.upstream_stats[before]);
-            }
-        }
-        swap(&mut self.upstream_stats, &mut parts.upstream_stats);
-        swap(&mut self.addresses, &mut parts.dials);
+        self.upstreams.reload(&mut parts.upstreams, &stays);
         swap(&mut self.routes, &mut parts.routes);
         swap(&mut self.chains, &mut parts.chains);
         swap(&mut self.data, &mut parts.data);
-        swap(&mut self.connections, &mut parts.connections);
-        swap(&mut self.health_states, &mut parts.health_states);
-        self.tallies.reload(&mut parts.tallies, &parts.label_places, &stays);
-        self.watch.reload(&mut parts.watch);
+        self.clients.reload(&mut parts.connections);
+        self.counters.reload(parts, &stays);
         self.caches.reload(&mut parts.caches);
         self.errors.reload(&mut parts.errors);
         self.journal.reload(&mut parts.journal);
         self.rewriting.reload(&mut parts.matchers);
         self.exchanges.reload(self.routes.timeouts(), self.pools.capacity());
         self.forget_loops();
-        self.failing.clear();
-        self.remarks.clear();
         self.reroute();
         self.rehome_parked();
         self.rehouse_delayed();
@@ -78,21 +69,9 @@ impl Forwarder {
         }
     }
 
-    /// Returns for each new upstream the old one with the same [`Dial`](super::Dial). Several equal
-    /// ones are matched in their order.
-    fn match_upstreams(&self, parts: &mut Parts) -> Vec<Option<usize>> {
-        let mut stays = vec![None; parts.dials.len()];
-        for (before, dial) in self.addresses.iter().enumerate() {
-            if let Some(number) = parts.by_dial.get_mut(dial).and_then(Vec::pop) {
-                stays[number] = Some(before);
-            }
-        }
-        stays
-    }
-
     /// Closes all connections to removed upstreams; returns the queries that were on them.
     fn leave_upstreams(&mut self, stays: &[Option<usize>]) -> Vec<u32> {
-        let mut stay = vec![false; self.addresses.len()];
+        let mut stay = vec![false; self.upstreams.count()];
         stays.iter().flatten().for_each(|upstream| stay[*upstream] = true);
         let left: Vec<_> = self
             .pools

@@ -5,12 +5,12 @@
 
 use super::caching::CacheOutcome;
 use super::course::Written;
+use super::failures::Failed;
 use super::recipient::{TCP_MESSAGE_MAX, TCP_REPLY_SPARE, to_waiter};
-use super::{Answered, Failed, Forwarder, Reply};
+use super::{Answered, Forwarder, Reply};
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Dismissed, Shown, Waiter};
 use crate::engine::message::compose::write_error;
-use crate::engine::message::rcode::place_of_rcode;
 use crate::engine::message::reply::{Finish, ReplyTo, rcode_for, write_answer};
 use crate::engine::message::response::Response;
 use crate::engine::message::{Rcode, reply};
@@ -103,7 +103,7 @@ impl Forwarder {
             self.rewriting.forget(self.exchanges.dismissed(waiter).shown);
             let stanza = self.exchanges.first_stanza(slot);
             self.routes.stanza(stanza).under_way -= 1;
-            self.stats.drop(DropReason::ReplyNotSent);
+            self.counters.stats.drop(DropReason::ReplyNotSent);
         }
     }
 
@@ -116,28 +116,28 @@ impl Forwarder {
     /// this until `None` after every other call. `out` is as for [`Forwarder::next_reply`].
     pub(in crate::engine) fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
         loop {
-            let Some(failed) = self.failures.last() else {
+            let Some(failed) = self.failures.next() else {
                 return self.next_woken(out).or_else(|| self.next_delayed(out));
             };
-            let Failed { at, exchange, reason, remembered, goes_on } = *failed;
+            let Failed { at, exchange, reason, remembered, goes_on } = failed;
             let waiter = self.exchanges.slot(exchange).and_then(|slot| match goes_on {
                 true => self.exchanges.dismiss_waiter(slot),
                 false => self.exchanges.next_waiter(slot),
             });
             let slot = exchange.0.index;
             let Some(waiter) = waiter else {
-                self.failures.pop();
+                self.failures.end_next();
                 if !goes_on {
-                    self.held.remove(&slot);
+                    self.failures.drop_held(slot);
                 }
                 continue;
             };
-            let held = self.held.remove(&slot).filter(|_| !goes_on);
+            let held = self.failures.take_held(slot).filter(|_| !goes_on);
             let ((len, rcode), answered) = match held {
                 Some((response, packet)) => {
                     let written =
                         self.write_response(slot, waiter, &packet, &response, remembered, out);
-                    self.held.insert(slot, (response, packet));
+                    self.failures.hold(slot, response, packet);
                     (written, true)
                 }
                 None => {
@@ -211,13 +211,9 @@ impl Forwarder {
         let &Waiter { client, since, label_set, shown, .. } = self.exchanges.dismissed(waiter);
         let (transport, took) = (client.transport(), at.since(since));
         let Written { bytes, rcode } = written;
-        self.count_reply(rcode);
         self.journal_waiter(at, slot, waiter, Some(written));
         let outcome = CountedReply { transport, took, rcode, len: bytes.len(), answered };
-        self.count_outcome(label_set, &outcome);
-        if rcode == Rcode::ServFail as u16 {
-            self.watch.failed(at, self.exchanges.name(slot));
-        }
+        self.counters.reply(at, label_set, self.exchanges.name(slot), &outcome);
         let stanza = self.exchanges.first_stanza(slot);
         self.routes.stanza(stanza).under_way -= 1;
         if let Some(connection) = client.connection {
@@ -225,16 +221,5 @@ impl Forwarder {
         }
         self.rewriting.forget(shown);
         Reply { client, len: bytes.len() }
-    }
-
-    /// Counts a reply by its response code, of 12 bits.
-    pub(super) fn count_reply(&mut self, rcode: u16) {
-        self.stats.replies[place_of_rcode(rcode)] += 1;
-    }
-
-    /// Counts the outcome of a valid query.
-    pub(super) fn count_outcome(&mut self, label_set: u32, outcome: &CountedReply) {
-        self.stats.latency.add(outcome.took);
-        self.tallies.end(label_set, outcome);
     }
 }

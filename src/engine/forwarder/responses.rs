@@ -22,12 +22,7 @@ use crate::engine::routes::NextStanza;
 use crate::engine::stats::DropReason;
 use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
-use std::collections::HashMap;
 use std::time::Duration;
-
-/// Responses held back, by the slot of their exchange. Used by `failover` only; the one table here
-/// that allocates.
-pub(super) type HeldBack = HashMap<u32, (Response, Box<[u8]>)>;
 
 /// Next action for a validated response.
 enum Course {
@@ -52,7 +47,7 @@ impl Forwarder {
         let (slot, response, is_earlier) = match self.believe(connection, packet, truncated) {
             Ok(believed) => believed,
             Err(reason) => {
-                self.stats.drop(reason);
+                self.counters.stats.drop(reason);
                 if reason == DropReason::ResponseRepeated {
                     self.end_earlier(now, connection, packet);
                 }
@@ -68,10 +63,10 @@ impl Forwarder {
         self.note_oddities(now, slot, upstream, &response);
         let began = self.exchanges.attempt_began(slot);
         let took = now.since(began);
-        let counts = &mut self.upstream_stats[upstream];
+        let counts = &mut self.upstreams.stats(upstream);
         counts.answered += 1;
         counts.latency.add(took);
-        self.tallies.upstream(upstream, response.rcode(), took);
+        self.counters.response(upstream, response.rcode(), took);
         self.journal_response(now, slot, packet);
         if is_earlier {
             self.end_elsewhere(now, slot, connection, packet);
@@ -91,9 +86,7 @@ impl Forwarder {
             Course::Deliver => {
                 let remembered = self.remember(now, slot, &response, packet);
                 self.exchanges.settle(slot);
-                if !self.held.is_empty() {
-                    self.held.remove(&slot);
-                }
+                self.failures.drop_held(slot);
                 // A waiter may belong to a parked query that has ended.
                 if self.rewriting.has_waiting() {
                     self.wake_waiters(now, slot, (packet, &response), remembered);
@@ -112,12 +105,12 @@ impl Forwarder {
             }
             Course::AnotherUpstream => {
                 self.exchanges.get(slot).failovers += 1;
-                self.held.insert(slot, (response, packet.into()));
+                self.failures.hold(slot, response, packet.into());
                 self.attempt(now, slot, Reason::NoConnection);
             }
             Course::AnotherStanza(stanza) => self.pass_on(now, slot, stanza),
             Course::Nowhere => {
-                self.held.remove(&slot);
+                self.failures.drop_held(slot);
                 self.fail(now, slot, Reason::NobodyForwards);
             }
         }
@@ -186,7 +179,7 @@ impl Forwarder {
 
     /// Moves the query to another stanza, where it starts again with its remaining time.
     fn pass_on(&mut self, now: Moment, slot: u32, number: usize) {
-        self.held.remove(&slot);
+        self.failures.drop_held(slot);
         let client = self.exchanges.first_waiter(slot).map(|waiter| waiter.client.transport());
         let stanza = self.routes.stanza(number);
         let exchange = self.exchanges.get(slot);

@@ -55,7 +55,7 @@ impl Forwarder {
                     return Some(self.refuse(&asked, whole, Rcode::Refused, out));
                 }
                 Err(Malformed) if rcode == Rcode::Refused => {
-                    self.stats.tsig[MALFORMED] += 1;
+                    self.counters.stats.tsig[MALFORMED] += 1;
                     return Some(self.refuse(&asked, whole, Rcode::FormErr, out));
                 }
                 Ok(None) | Err(Malformed) => {}
@@ -66,7 +66,7 @@ impl Forwarder {
 
     /// Writes an error as the reply and counts it.
     fn refuse(&mut self, asked: &Asked, question: &[u8], rcode: Rcode, out: &mut [u8]) -> usize {
-        self.count_reply(rcode as u16);
+        self.counters.rcode(rcode as u16);
         write_error(out, asked, question, rcode, None, Finish::PLAIN)
     }
 
@@ -99,20 +99,20 @@ impl Forwarder {
         (asked, signature, block, keys): (&Asked, &Signature<'_>, usize, &Keys),
         out: &mut [u8],
     ) -> Option<usize> {
-        let signer = match keys.verify(packet, signature, self.calendar()) {
+        let signer = match keys.verify(packet, signature, self.unix.into()) {
             Ok(signer) => signer,
             Err(Some(failure)) => {
                 let room = limit(client, asked).min(out.len());
                 return Some(self.fail_signed(packet, asked, failure, &mut out[..room]));
             }
             Err(None) => {
-                self.stats.tsig[MALFORMED] += 1;
+                self.counters.stats.tsig[MALFORMED] += 1;
                 let question = Question::parse(packet)?;
                 let question = &packet[HEADER_LEN..question.end()];
                 return Some(self.refuse(asked, question, Rcode::FormErr, out));
             }
         };
-        self.stats.tsig[VERIFIED] += 1;
+        self.counters.stats.tsig[VERIFIED] += 1;
         let mut stripped = self.rewriting.borrow_buffer();
         let len = signature.strip(packet, asked.id, &mut stripped);
         let number = keys.key(signature.key.as_bytes()).map_or(0, |(number, _)| number);
@@ -174,7 +174,7 @@ impl Forwarder {
         mut failure: Box<Failure>,
         out: &mut [u8],
     ) -> usize {
-        self.stats.tsig[match failure.error {
+        self.counters.stats.tsig[match failure.error {
             TsigError::BadSig => 1,
             TsigError::BadKey => 2,
             TsigError::BadTime => 3,
@@ -183,7 +183,7 @@ impl Forwarder {
         let question = Question::parse(packet);
         let question = question.map_or(&[][..], |found| &packet[HEADER_LEN..found.end()]);
         let len = self.refuse(asked, question, Rcode::NotAuth, out);
-        failure.append(out, len, self.calendar()).unwrap_or(len)
+        failure.append(out, len, self.unix.into()).unwrap_or(len)
     }
 
     /// Signs the reply of `len` bytes in `out`, if its query was signed, and returns its length. A
@@ -201,6 +201,6 @@ impl Forwarder {
         let room = limit(client, asked).min(out.len());
         let is_long = len + signer.room() > room;
         let len = if is_long { tsig::truncate(out, len) } else { len };
-        signer.sign(&mut out[..room], len, self.calendar()).unwrap_or(len)
+        signer.sign(&mut out[..room], len, self.unix.into()).unwrap_or(len)
     }
 }

@@ -102,7 +102,7 @@ impl Forwarder {
     ) -> usize {
         let (asked, question) = (&query.asked, query.question_bytes());
         let len = write_error(out, asked, question, Rcode::NoError, None, Finish::PLAIN);
-        self.count_reply(reply::rcode(out));
+        self.counters.rcode(reply::rcode(out));
         let outcome = CountedReply {
             transport: client.transport(),
             took: Duration::ZERO,
@@ -110,7 +110,7 @@ impl Forwarder {
             len,
             answered: true,
         };
-        self.count_outcome(label_set, &outcome);
+        self.counters.outcome(label_set, &outcome);
         client.connection.inspect(|connection| self.clients.waits(*connection));
         len
     }

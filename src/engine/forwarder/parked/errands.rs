@@ -62,7 +62,7 @@ impl Forwarder {
             return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
         };
         if self.parked.keep_head(key, &out[..len]).is_err() {
-            self.stats.parked.too_large += 1;
+            self.counters.stats.parked.too_large += 1;
             self.parked.close(key);
             return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
         }
@@ -232,7 +232,7 @@ impl Forwarder {
         };
         let next = match written {
             Some(len) => {
-                self.tallies.translated(label_set, is_second);
+                self.counters.translated(label_set, is_second);
                 Next::Reply(self.write_reply(key, question, Some(&made[..len]), out))
             }
             None if is_second => {
@@ -248,7 +248,7 @@ impl Forwarder {
 
     /// Writes the failure of a parked query whose first part of the reply has no room in the table.
     fn fail_for_room(&mut self, key: ParkedKey, out: &mut [u8]) -> Next {
-        self.stats.parked.too_large += 1;
+        self.counters.stats.parked.too_large += 1;
         let Some(parked) = self.parked.get(key) else { return Next::Own(0) };
         let mut room = [0; NAME_LEN_MAX + 4];
         let question = parked.asking.write(&mut room);
