@@ -1,4 +1,6 @@
-//! Answers and effects of `acl`, in virtual time.
+//! `acl`: queries of certain clients are refused, dropped, filtered or allowed.
+//!
+//! The rules see the client's address and the QTYPE; replies carry an extended error (RFC 8914).
 
 use super::{ask, ask_from, options};
 use crate::common::wire::Ask;

@@ -1,4 +1,6 @@
-//! Answers and effects of `cancel`, in virtual time.
+//! `cancel`: the maximum time of a query in its server block.
+//!
+//! The client gets an error exactly at the deadline. An answer in time is delivered.
 
 use super::ask;
 use crate::common::at;

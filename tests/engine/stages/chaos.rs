@@ -1,4 +1,6 @@
-//! Answers and effects of `chaos`, in virtual time.
+//! `chaos`: replies about the server in the class CH.
+//!
+//! Without `chaos` and `forward`, queries in classes other than IN are refused.
 
 use super::ask;
 use crate::common::wire::Ask;

@@ -1,4 +1,6 @@
-//! Answers and effects of `header`, in virtual time.
+//! `header`: flags that are set or cleared.
+//!
+//! Rules for queries change what upstreams receive; rules for responses change what clients do.
 
 use super::ask;
 use crate::common::wire::{answer, word_at};

@@ -1,4 +1,6 @@
-//! Answers and effects of `loadbalance`, in virtual time.
+//! `loadbalance`: the order of the addresses in an answer.
+//!
+//! Each client gets an order of its own, with preferred networks first.
 
 use super::{ask, response};
 use crate::world::{shown, world};

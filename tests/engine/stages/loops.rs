@@ -1,4 +1,6 @@
-//! Answers and effects of `loop`, in virtual time.
+//! `loop`: detection of forwarding loops.
+//!
+//! A probe that comes back ends forwarding for its server block; other probes change nothing.
 
 use super::ask;
 use crate::common::wire::{Writer, answer, question_of};

@@ -1,4 +1,6 @@
-//! Answers and effects of `minimal`, in virtual time.
+//! `minimal`: positive answers without their authority and additional sections.
+//!
+//! Negative answers keep the SOA record that negative caching needs (RFC 2308).
 
 use super::{ask, response};
 use crate::common::wire::word_at;

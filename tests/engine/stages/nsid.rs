@@ -1,4 +1,6 @@
-//! Answers and effects of `nsid`, in virtual time.
+//! `nsid`: the server's identifier (RFC 5001).
+//!
+//! It is in the OPT of each reply to a query that requests it, replies of our own included.
 
 use super::{ask, options};
 use crate::common::wire::{Ask, answer, word_at};

@@ -1,4 +1,6 @@
-//! Answers and effects of `timeouts`, in virtual time.
+//! `timeouts`: the idle time-out of clients' connections.
+//!
+//! Clients that ask for it learn the time-out (RFC 7828).
 
 use super::{ask, options};
 use crate::common::at;

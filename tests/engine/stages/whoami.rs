@@ -1,4 +1,6 @@
-//! Answers and effects of `whoami`, in virtual time.
+//! `whoami`: the client's own address and port.
+//!
+//! They are records of the additional section, of the family of the address.
 
 use super::{ask, ask_from};
 use crate::common::wire::Ask;
