@@ -218,6 +218,7 @@ impl Clients {
         };
         let queue = &mut self.by_activity[class as usize].1;
         queue.push_back(&mut self.slots, slot, |connection| &mut connection.link);
+        self.check(slot);
         Ok((self.key(slot), evicted))
     }
 
@@ -278,6 +279,7 @@ impl Clients {
         (connection.class, connection.awaits, connection.active_at) = (class, awaits, now);
         let queue = &mut self.by_activity[class as usize].1;
         queue.push_back(&mut self.slots, slot, |connection| &mut connection.link);
+        self.check(slot);
     }
 
     /// Returns true if the connection has asked its maximum of queries, so that no more is read.
@@ -295,7 +297,9 @@ impl Clients {
     /// Counts an answered query on the connection.
     pub fn answered(&mut self, key: ConnectionKey) {
         let Some(slot) = self.slot(key) else { return };
-        self.slots[slot as usize].outstanding -= 1;
+        let outstanding = &mut self.slots[slot as usize].outstanding;
+        debug_assert!(*outstanding > 0, "an answer to no query");
+        *outstanding -= 1;
     }
 
     /// Begins a zone transfer on the connection. Returns false if it has one already, or is gone.
@@ -303,6 +307,7 @@ impl Clients {
         let Some(slot) = self.slot(key) else { return false };
         let is_free = !std::mem::replace(&mut self.slots[slot as usize].transfers, true);
         self.transfers += usize::from(is_free);
+        self.check(slot);
         is_free
     }
 
@@ -311,6 +316,7 @@ impl Clients {
         let Some(slot) = self.slot(key) else { return };
         let had_one = std::mem::take(&mut self.slots[slot as usize].transfers);
         self.transfers -= usize::from(had_one);
+        self.check(slot);
     }
 
     /// Returns the number of zone transfers that clients have not read to the end.
@@ -382,6 +388,7 @@ impl Clients {
             }
         }
         self.free.push(slot);
+        self.check(slot);
     }
 
     /// Returns the connection without outstanding queries that has been inactive for longest.
@@ -413,6 +420,14 @@ impl Clients {
         ConnectionKey(Key { index: slot, generation: self.slots[slot as usize].generation })
     }
 
+    /// Checks in debug builds the connection that is or was just in `slot`.
+    #[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "nothing is checked"))]
+    #[inline(always)]
+    fn check(&self, slot: u32) {
+        #[cfg(debug_assertions)]
+        self.check_touched(slot);
+    }
+
     fn slot(&self, key: ConnectionKey) -> Option<u32> {
         let connection = self.slots.get(key.index())?;
         (connection.open && connection.generation == key.0.generation).then_some(key.0.index)
@@ -437,5 +452,7 @@ impl ClientConnection {
     }
 }
 
+#[cfg(debug_assertions)]
+mod invariants;
 #[cfg(test)]
 mod tests;

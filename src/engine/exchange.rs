@@ -10,22 +10,24 @@
 
 mod attempts;
 mod earlier;
-mod memory;
+#[cfg(debug_assertions)]
+mod invariants;
 mod reload;
+mod slot;
 mod waiters;
 
 use super::index::Index;
 use super::key::{ConnectionId, ConnectionKey, ExchangeKey, Key, Transport, Way};
-use super::list::{Link, List, NONE};
-use super::memory::prefetch;
+use super::list::List;
+use super::memory::{prefetch, reserved};
 use super::message::opt::OPT_LEN;
 use super::message::query::{Asked, UPSTREAM_LEN_MAX, add_options};
 use super::message::{HEADER_LEN, put_u16, u16_at};
-use super::policy::Tour;
 use crate::config::QUERY_TIMEOUT;
 use crate::moment::Moment;
 use earlier::Earlier;
 pub use earlier::{EARLIER_MAX, LeftBehind};
+pub use slot::Exchange;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 pub use waiters::{AskedKey, Dismissed, Shown, Spelling, Waiter};
@@ -71,64 +73,6 @@ impl Client {
     pub fn transport(&self) -> Transport {
         if self.connection.is_some() { Transport::Tcp } else { Transport::Udp }
     }
-}
-
-/// One forwarded query.
-#[derive(Clone, Copy, Debug)]
-pub struct Exchange {
-    generation: u32,
-    open: bool,
-    /// Hash of its text, under which other clients find it.
-    hash: u32,
-    /// Length of the query as written, without options added on the way upstream.
-    query_len: u16,
-    /// Length of the query as the current or last attempt sent it.
-    sent_len: u16,
-    name_len: u16,
-    /// Number of the current stanza.
-    pub stanza: u32,
-    /// Number of the upstream of the current or last attempt.
-    pub upstream: u32,
-    /// Transport of the next attempt, unless the upstream supports only one; earlier attempts may
-    /// have used another.
-    pub transport: Transport,
-    /// Transport of the current or last attempt.
-    asked_over: Transport,
-    /// First stanza and transport, under which other clients find it.
-    began: (u32, Transport),
-    /// Order in which the stanza's upstreams are tried.
-    pub tour: Tour,
-    /// Number of attempts that ended in an error.
-    pub failures: u32,
-    /// Number of responses that were held back for a better one.
-    pub failovers: u32,
-    /// Number of free retries: attempts that ended with a connection that had worked before.
-    pub excused: u32,
-    /// Response code for which the current or last attempt was made without EDNS; otherwise zero.
-    pub refusal: u16,
-    /// Number of moves to another connection because it was stuck behind other queries.
-    pub moves: u32,
-    /// Connection and id of the current attempt.
-    attempt: Option<(ConnectionId, u16)>,
-    attempt_until: Moment,
-    until: Moment,
-    /// Index of the attempts' time-out in those given to [`Exchanges::new`].
-    pub timeout_class: u32,
-    /// Index of its queue in `by_age`.
-    age_class: u32,
-    joinable: bool,
-    /// The result may be stored in the server block's cache.
-    cacheable: bool,
-    /// End of the client response timer, when clients get the expired answer. [`Moment::FOREVER`]:
-    /// there is none. In the past: it was sent.
-    response_timer_until: Moment,
-    response_timer_class: u32,
-    first_waiter: u32,
-    last_waiter: u32,
-    by_attempt: Link,
-    by_age: Link,
-    on_connection: Link,
-    by_patience: Link,
 }
 
 /// Deadline that an exchange has passed.
@@ -208,6 +152,20 @@ impl Exchanges {
         self.slots.len() - self.free.len()
     }
 
+    /// Returns the reserved memory in bytes.
+    pub fn reserved(&self) -> usize {
+        reserved(&self.slots)
+            + reserved(&self.free)
+            + reserved(&self.queries)
+            + reserved(&self.waiters)
+            + reserved(&self.waiters_free)
+            + self.by_id.reserved()
+            + self.by_text.reserved()
+            + reserved(&self.timeouts)
+            + reserved(&self.on_connection)
+            + self.earlier.reserved()
+    }
+
     /// Returns the exchange with the same query, except id and letter case, if it can be joined.
     pub fn find_same(&self, opening: &Opening<'_>) -> Option<u32> {
         let name_end = HEADER_LEN + opening.name_len;
@@ -263,6 +221,7 @@ impl Exchanges {
         self.by_text.insert(opening.hash, slot);
         let queue = &mut self.by_age[age_class as usize].1;
         queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_age);
+        self.check(slot);
         Some(slot)
     }
 
@@ -376,6 +335,7 @@ impl Exchanges {
         queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_attempt);
         self.on_connection[connection.index()]
             .push_back(&mut self.slots, slot, |exchange| &mut exchange.on_connection);
+        self.check(slot);
     }
 
     /// Ends the current attempt, if there is one; its response is no longer recognised.
@@ -388,6 +348,7 @@ impl Exchanges {
         self.by_id.remove(id_hash(connection, id), slot);
         self.on_connection[connection.index()]
             .remove(&mut self.slots, slot, |exchange| &mut exchange.on_connection);
+        self.check(slot);
         Some(connection)
     }
 
@@ -443,43 +404,14 @@ impl Exchanges {
     pub fn is_cacheable(&self, slot: u32) -> bool {
         self.slots[slot as usize].cacheable
     }
-}
 
-impl Exchange {
-    const VACANT: Self = Self {
-        generation: 0,
-        open: false,
-        hash: 0,
-        query_len: 0,
-        sent_len: 0,
-        name_len: 0,
-        stanza: 0,
-        upstream: 0,
-        transport: Transport::Udp,
-        asked_over: Transport::Udp,
-        began: (0, Transport::Udp),
-        tour: Tour::NEW,
-        failures: 0,
-        failovers: 0,
-        excused: 0,
-        refusal: 0,
-        moves: 0,
-        attempt: None,
-        attempt_until: Moment::FOREVER,
-        until: Moment::FOREVER,
-        timeout_class: 0,
-        age_class: 0,
-        joinable: false,
-        first_waiter: NONE,
-        last_waiter: NONE,
-        by_attempt: Link::OFF,
-        by_age: Link::OFF,
-        on_connection: Link::OFF,
-        cacheable: false,
-        response_timer_until: Moment::FOREVER,
-        response_timer_class: 0,
-        by_patience: Link::OFF,
-    };
+    /// Checks in debug builds the exchange that is or was just in `slot`.
+    #[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "nothing is checked"))]
+    #[inline(always)]
+    fn check(&self, slot: u32) {
+        #[cfg(debug_assertions)]
+        self.check_touched(slot);
+    }
 }
 
 /// Returns the queue of exchanges with this time. There are as many as there are times in use; an

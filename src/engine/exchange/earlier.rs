@@ -70,6 +70,7 @@ impl Earlier {
         self.places[place as usize] = Some(attempt);
         self.by_id.insert(id_hash(attempt.connection, attempt.id), place);
         self.len += 1;
+        self.check();
         forgotten
     }
 
@@ -77,7 +78,13 @@ impl Earlier {
         let attempt = self.places[place as usize].take()?;
         self.by_id.remove(id_hash(attempt.connection, attempt.id), place);
         self.len -= 1;
+        self.check();
         Some(attempt)
+    }
+
+    /// Panics in debug builds if the count is not that of the places in use.
+    fn check(&self) {
+        debug_assert_eq!(self.len, self.places.iter().flatten().count());
     }
 }
 

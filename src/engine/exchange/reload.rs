@@ -63,6 +63,8 @@ impl Exchanges {
                 queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_attempt);
             }
         }
+        #[cfg(debug_assertions)]
+        self.check_all();
     }
 
     /// Moves the exchange in `slot` to `stanza`, as if it had begun there, so that clients with the
@@ -75,5 +77,6 @@ impl Exchanges {
             self.by_text.remove(before, slot);
             self.by_text.insert(hash, slot);
         }
+        self.check(slot);
     }
 }

@@ -97,6 +97,7 @@ impl Exchanges {
             NONE => exchange.first_waiter = place,
             last => self.waiters[last as usize].1 = place,
         }
+        self.check(slot);
     }
 
     /// Limits the wait of the clients of the exchange in `slot` to `within`, unless a limit is set
@@ -110,6 +111,7 @@ impl Exchanges {
             let queue = &mut self.response_timer[class as usize].1;
             queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_patience);
         }
+        self.check(slot);
         self.slots[slot as usize].response_timer_until
     }
 
@@ -120,6 +122,7 @@ impl Exchanges {
             let queue = &mut self.response_timer[exchange.response_timer_class as usize].1;
             queue.remove(&mut self.slots, slot, |exchange| &mut exchange.by_patience);
         }
+        self.check(slot);
     }
 
     /// Returns the next waiter of a settled exchange without removing it.
@@ -132,15 +135,17 @@ impl Exchanges {
     pub fn dismiss_waiter(&mut self, slot: u32) -> Option<Dismissed> {
         let exchange = &mut self.slots[slot as usize];
         let place = exchange.first_waiter;
-        (place != NONE).then(|| {
-            let behind = self.waiters[place as usize].1;
-            self.waiters_free.push(place);
-            exchange.first_waiter = behind;
-            if behind == NONE {
-                exchange.last_waiter = NONE;
-            }
-            Dismissed(place)
-        })
+        if place == NONE {
+            return None;
+        }
+        let behind = self.waiters[place as usize].1;
+        self.waiters_free.push(place);
+        exchange.first_waiter = behind;
+        if behind == NONE {
+            exchange.last_waiter = NONE;
+        }
+        self.check(slot);
+        Some(Dismissed(place))
     }
 
     /// Removes the clients of the exchange in `slot` that are `wanted`, in their order.
@@ -169,6 +174,7 @@ impl Exchanges {
             }
             place = behind;
         }
+        self.check(slot);
         taken
     }
 
@@ -197,6 +203,7 @@ impl Exchanges {
             exchange.generation = exchange.generation.wrapping_add(1);
             self.free.push(slot);
         }
+        self.check(slot);
         waiter
     }
 }
