@@ -9,7 +9,9 @@
 
 use super::error::DirectiveError;
 use super::forward::Stanza;
-use super::{CLIENT_CONNECTIONS_MAX, Config, ConfigError, Forward, HTTP_CONNECTIONS_MAX, Host};
+use super::{
+    CLIENT_CONNECTIONS_MAX, Config, ConfigError, Forward, HTTP_CONNECTIONS_MAX, Host, bind, forward,
+};
 use crate::corefile::Place;
 use std::cmp::Reverse;
 use std::fmt::Write as _;
@@ -147,7 +149,7 @@ impl<'a> Budget<'a> {
         let message = self.overdraft(share);
         let largest = self.stanzas.iter().max_by_key(|stanza| self.connections(stanza, share));
         let (place, directive) =
-            largest.map_or((first, "bind"), |stanza| (&stanza.place, "forward"));
+            largest.map_or((first, bind::NAME), |stanza| (&stanza.place, forward::NAME));
         Err(DirectiveError::Host { place: place.clone(), message }.about(directive))
     }
 

@@ -3,17 +3,18 @@
 //! First the keys of all blocks, then each directive in the order of the language's list, block by
 //! block, then what depends on all blocks together: listeners and sizes. The first error of the
 //! earliest phase is reported, with all features that the file asks for and onward lacks. Settings
-//! go into the [`Draft`] of their server block here and nowhere else. The table of [`stages`] lists
-//! the directives that are built, and [`is_built`] the few that are not stages.
+//! go into the [`Draft`] of their server block here and nowhere else; [`Built`] knows the
+//! directives.
 
 use super::budget::Budget;
+use super::built::Built;
 use super::context::{Context, Notes};
 use super::draft::Draft;
 use super::error::DirectiveError;
 use super::served::{self, Key};
 use super::{
-    Config, ConfigError, HOSTS_SOURCES_MAX, Host, Name, OwnZones, Reload, Served, ServerBlock,
-    Stages, ZonesSource, bind, endpoints, forward, lints, listeners, reload, stages,
+    Config, ConfigError, HOSTS_SOURCES_MAX, Host, Name, OwnZones, Plugin, Reload, Served,
+    ServerBlock, Stages, ZonesSource, bind, endpoints, forward, lints, listeners, reload,
 };
 use crate::corefile::{self, Block, Corefile, Cursor, DIRECTIVES, Directive, Place, Warning};
 use std::collections::HashMap;
@@ -100,12 +101,14 @@ impl Reading {
             for (number, block) in blocks.iter().enumerate() {
                 let stanzas = block.directives.iter().find(|found| found.name == directive);
                 let Some(stanzas) = stanzas else { continue };
-                if !is_built(directive) {
+                let Some(built) = Built::of(directive) else {
                     let place = stanzas.tokens[0].place.clone();
                     let what = format!("directive '{directive}'");
                     self.notes.miss(ConfigError::NotBuilt { place, what });
-                } else if self.first.is_none() {
-                    let done = self.read_directive(number, stanzas, host);
+                    continue;
+                };
+                if self.first.is_none() {
+                    let done = self.read_directive(&built, number, stanzas, host);
                     self.put_off(done.map_err(|error| error.about(directive)));
                 }
             }
@@ -115,6 +118,7 @@ impl Reading {
     /// Reads all stanzas of one directive of the server block `number`.
     fn read_directive(
         &mut self,
+        built: &Built,
         number: usize,
         stanzas: &Directive,
         host: &Host,
@@ -123,8 +127,8 @@ impl Reading {
         let draft = &mut drafts[number];
         let mut cursor = Cursor::new(&stanzas.tokens);
         let mut context = draft.stages.context(host, notes);
-        let unread = match stanzas.name {
-            reload::NAME => {
+        let unread = match built {
+            Built::Reload => {
                 let read = reload::read(&mut cursor)?;
                 let differs = self.reload.is_some_and(|earlier| earlier != read);
                 if differs {
@@ -135,15 +139,17 @@ impl Reading {
                 self.reload = Some(read);
                 cursor.stanza().map(|stanza| stanza.place.clone())
             }
-            bind::NAME => {
+            Built::Bind => {
                 draft.bind = Some(bind::read(&mut cursor, &mut context)?);
                 None
             }
-            forward::NAME => {
+            Built::Forward => {
                 draft.forwards = forward::read(&mut cursor, &mut context)?;
                 None
             }
-            _ => draft.stages.read(stanzas, &mut draft.places, host, notes)?,
+            Built::Stage(row) => {
+                row.read(stanzas, &mut draft.stages, &mut draft.places, host, notes)?
+            }
         };
         draft.reads_labels |= std::mem::take(&mut notes.reads_labels);
         if let Some(place) = unread {
@@ -168,11 +174,6 @@ impl Reading {
     }
 }
 
-/// Returns true if onward has `directive`.
-fn is_built(directive: &str) -> bool {
-    stages::is_known(directive) || [reload::NAME, bind::NAME, forward::NAME].contains(&directive)
-}
-
 /// Numbers the different sources of `hosts`; blocks with the same share one.
 fn number_sources(drafts: &mut [Draft]) -> Result<(), ConfigError> {
     let mut slots = HashMap::new();
@@ -185,7 +186,8 @@ fn number_sources(drafts: &mut [Draft]) -> Result<(), ConfigError> {
                 "more than {HOSTS_SOURCES_MAX} different hosts tables: only blocks with the same \
                  file, entries, no_reverse and reload share a table"
             );
-            return Err(ConfigError::Value { directive: "hosts", place: place.clone(), message });
+            let directive = Plugin::hosts.name();
+            return Err(ConfigError::Value { directive, place: place.clone(), message });
         }
     }
     Ok(())
@@ -211,7 +213,8 @@ fn check_transfers(stages: &Stages, place: Option<&Place>) -> Result<(), ConfigE
         return Ok(());
     };
     let message = format!("no key '{name}': add it to 'tsig' of this server block");
-    Err(ConfigError::Value { directive: "transfer", place: place.clone(), message })
+    let directive = Plugin::transfer.name();
+    Err(ConfigError::Value { directive, place: place.clone(), message })
 }
 
 /// The server block that `draft` has become. `zone_slots`: the different sources of zones so far;

@@ -7,6 +7,7 @@
 
 mod bind;
 mod budget;
+mod built;
 mod context;
 mod draft;
 mod duration;

@@ -7,8 +7,9 @@
 //! is no directive, and the validity of addresses of host names, because the addresses themselves
 //! are written.
 
+use super::built::Built;
 use super::duration::show_duration;
-use super::forward::{self, MAX_AGE_JITTER, tls};
+use super::forward::{MAX_AGE_JITTER, tls};
 use super::{BindAddress, Config, Forward, Policy, Protocol, Reload, Served, ServerBlock, word};
 use crate::corefile::DIRECTIVES;
 use std::fmt;
@@ -46,11 +47,13 @@ impl ServerBlock {
             writeln!(f, "    reload {reload}")?;
         }
         for directive in DIRECTIVES {
-            match directive {
-                forward::NAME => {
+            match Built::of(directive) {
+                Some(Built::Stage(row)) => row.write(&self.stages, f)?,
+                Some(Built::Forward) => {
                     self.forwards.iter().try_for_each(|forward| write!(f, "{forward}"))?
                 }
-                stage => self.stages.write(stage, f)?,
+                // Written above, or not built.
+                Some(Built::Bind | Built::Reload) | None => {}
             }
         }
         writeln!(f, "}}")

@@ -215,29 +215,6 @@ macro_rules! directives {
         }
 
         impl Stages {
-            /// Reads the stanzas of one directive of the table. Returns the place of the first one
-            /// that the directive leaves unread.
-            ///
-            /// # Panics
-            /// If the directive is not in the table: see [`is_known`].
-            pub(super) fn read(
-                &mut self,
-                stanzas: &Directive,
-                places: &mut Places,
-                host: &Host,
-                notes: &mut Notes,
-            ) -> Result<Option<Place>, DirectiveError> {
-                let mut cursor = Cursor::new(&stanzas.tokens);
-                match stanzas.name {
-                    $($name => {
-                        self.$field = $field::read(&mut cursor, &mut self.context(host, notes))?;
-                        places.$field = Some(stanzas.tokens[0].place.clone());
-                    })*
-                    other => unreachable!("directive '{other}' is not in the table"),
-                }
-                Ok(cursor.stanza().map(|stanza| stanza.place.clone()))
-            }
-
             /// Returns true if one of them makes its block answer: without any the block refuses
             /// every query.
             pub fn can_answer(&self) -> bool {
@@ -249,30 +226,61 @@ macro_rules! directives {
                 let rows = [$($((Plugin::$field, self.$field.$answers()),)?)*];
                 rows.into_iter().filter(|(_, answers)| *answers).map(|(plugin, _)| plugin)
             }
-
-            /// Writes the settings of `directive`, if it is in the table and the server block has
-            /// it.
-            pub(super) fn write(
-                &self,
-                directive: &str,
-                f: &mut fmt::Formatter<'_>,
-            ) -> fmt::Result {
-                match directive {
-                    $($name => $field::write(&self.$field, f),)*
-                    _ => Ok(()),
-                }
-            }
         }
 
-        /// The directives, in the order of the table.
-        const NAMES: &[&str] = &[$($name),*];
+        /// The rows of the table.
+        static ROWS: &[Row] = &[$(Row {
+            name: $name,
+            read: |stages, places, stanzas, host, notes| {
+                let mut cursor = Cursor::new(&stanzas.tokens);
+                stages.$field = $field::read(&mut cursor, &mut stages.context(host, notes))?;
+                places.$field = Some(stanzas.tokens[0].place.clone());
+                Ok(cursor.stanza().map(|stanza| stanza.place.clone()))
+            },
+            write: |stages, f| $field::write(&stages.$field, f),
+        }),*];
     };
 }
 order!(directives);
 
-/// Returns true if `directive` is in the table.
-pub(super) fn is_known(directive: &str) -> bool {
-    NAMES.contains(&directive)
+/// A row of the table: how its directive is read and written.
+pub(super) struct Row {
+    name: &'static str,
+    read: Read,
+    write: fn(&Stages, &mut fmt::Formatter<'_>) -> fmt::Result,
+}
+
+type Read = fn(
+    &mut Stages,
+    &mut Places,
+    &Directive,
+    &Host,
+    &mut Notes,
+) -> Result<Option<Place>, DirectiveError>;
+
+impl Row {
+    /// Returns the row of `directive`, if it is in the table.
+    pub(super) fn of(directive: &str) -> Option<&'static Self> {
+        ROWS.iter().find(|row| row.name == directive)
+    }
+
+    /// Reads the `stanzas` of the directive into `stages` and notes their place. Returns the place
+    /// of the first one that the directive leaves unread.
+    pub(super) fn read(
+        &self,
+        stanzas: &Directive,
+        stages: &mut Stages,
+        places: &mut Places,
+        host: &Host,
+        notes: &mut Notes,
+    ) -> Result<Option<Place>, DirectiveError> {
+        (self.read)(stages, places, stanzas, host, notes)
+    }
+
+    /// Writes the settings of the directive, if the server block has it.
+    pub(super) fn write(&self, stages: &Stages, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (self.write)(stages, f)
+    }
 }
 
 impl Stages {
@@ -333,12 +341,14 @@ fn once(cursor: &mut Cursor<'_>) -> Result<(), DirectiveError> {
 
 #[cfg(test)]
 mod tests {
-    use super::NAMES;
+    use super::{ROWS, Row};
     use crate::corefile::DIRECTIVES;
 
     #[test]
     fn the_table_has_the_order_of_the_language() {
-        let order: Vec<_> = DIRECTIVES.into_iter().filter(|name| NAMES.contains(name)).collect();
-        assert_eq!(order, NAMES);
+        let order: Vec<_> =
+            DIRECTIVES.into_iter().filter_map(Row::of).map(|row| row.name).collect();
+        let rows: Vec<_> = ROWS.iter().map(|row| row.name).collect();
+        assert_eq!(order, rows);
     }
 }

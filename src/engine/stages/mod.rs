@@ -34,7 +34,8 @@
 //!    The row adds a reader for the directive, a field to [`crate::config::Stages`], a test to the
 //!    [`Chain`](crate::engine::chain::Chain), counters of the stage's results to
 //!    [`StageStats`](crate::engine::stats::StageStats), and the plugin's name to the metrics and to
-//!    error messages. A `mod` line above the table, and one here, name the files. The order of the
+//!    error messages. Nothing else compares the name: reading, printing and the plugin of an error
+//!    take the row. A `mod` line above the table, and one here, name the files. The order of the
 //!    rows is that of [`DIRECTIVES`](crate::corefile::DIRECTIVES); a name that is not in there has
 //!    to be added first. Without a row, the directive is refused as not supported.
 //! 4. **The documentation.** A section in `tuning/COREFILE.md`, with what differs from the
