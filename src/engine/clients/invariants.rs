@@ -9,7 +9,7 @@ use crate::moment::Moment;
 
 /// Maximum number of slots of a table that is checked as a whole: enough for the cases that tests
 /// script, and cheap for simulations of thousands of connections.
-const CHECKED_MAX: usize = 32;
+const CHECKED_MAX: usize = 8;
 
 impl Clients {
     /// Checks the connection that is or was just in `slot`, and the whole table if it is small.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Maximum number of slots and of connections of a table that is checked as a whole: enough for the
 /// cases that tests script, and cheap for simulations of thousands of queries.
-const CHECKED_MAX: usize = 32;
+const CHECKED_MAX: usize = 8;
 
 impl Exchanges {
     /// Checks the exchange that is or was just in `slot`, and the whole table if it is small.
