@@ -216,8 +216,8 @@ impl World {
         self.ask_as(client(number), ask);
     }
 
-    /// Sends a query on a new TCP connection of this client and ends the turn. The caller closes the
-    /// connection.
+    /// Sends a query on a new TCP connection of this client and ends the turn. The caller closes
+    /// the connection.
     pub(crate) fn ask_over_tcp(&mut self, number: usize, ask: &Ask) -> ConnectionKey {
         let client = client(number);
         let admitted = self.engine.admit(self.now, 0, client.peer.ip());
