@@ -17,7 +17,8 @@
 //!
 //! * [`cli`]: the command line; [`options`]: its options as plain data; [`corefile`]: text to tree;
 //!   [`config`]: tree to configuration, for the [`host`] it will run on; [`resolve`]: lookup of
-//!   host names in it. [`zonefile`]: pure; the text of a zone to records.
+//!   host names in it. [`zonefile`]: pure; the text of a zone to records. [`dnssec`]: pure; keys
+//!   and signatures.
 //! * [`check`]: the meaning and the limits of a configuration, without serving.
 //! * [`doctor`]: host settings that cost performance or safety, with commands to fix them.
 //!   [`topology`]: NUMA nodes of the network cards and of the workers' cores.
@@ -53,6 +54,7 @@ pub mod control;
 pub mod corefile;
 #[cfg(feature = "demo")]
 pub(crate) mod demo;
+pub mod dnssec;
 pub(crate) mod doctor;
 pub mod engine;
 pub(crate) mod figures;

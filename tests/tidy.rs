@@ -29,17 +29,18 @@ const TREES: [&str; 6] =
     ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
 /// For each room, the rooms or modules of rooms that it may name.
-const ROOMS: [(&str, &[&str]); 24] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     (
         "admin",
         &["clock", "config", "control", "engine", "figures", "log", "moment", "status", "sys"],
     ),
     ("blocking", &["clock", "moment"]),
     ("clock", &["moment"]),
-    ("config", &["corefile", "moment"]),
+    ("config", &["corefile", "dnssec", "moment"]),
     ("control", &["config", "engine", "moment", "tls"]),
     ("corefile", &[]),
-    ("engine", &["config", "moment", "sys::memory"]),
+    ("dnssec", &[]),
+    ("engine", &["config", "dnssec", "moment", "sys::memory"]),
     ("figures", &[]),
     (
         "keeper",
@@ -91,7 +92,7 @@ const COMBINERS: [&str; 3] = ["chain", "forwarder", "shell"];
 /// `engine/mod.rs`. All leaves may use containers, keys and message views; an exchange carries its
 /// query's upstream selection, caches and pools their own counters; zone names are for caches,
 /// stages, routes and the query log, and the counters include the results of stages.
-const LEAF_EDGES: [(&str, &str); 38] = [
+const LEAF_EDGES: [(&str, &str); 42] = [
     ("*", "heap"),
     ("*", "histogram"),
     ("*", "index"),
@@ -104,6 +105,7 @@ const LEAF_EDGES: [(&str, &str); 38] = [
     ("cache", "zones"),
     ("data", "authority"),
     ("data", "hosts"),
+    ("dnssec", "zones"),
     ("exchange", "policy"),
     ("journal", "zones"),
     ("pool", "stats"),
@@ -112,9 +114,11 @@ const LEAF_EDGES: [(&str, &str); 38] = [
     ("routes", "views"),
     ("routes", "zones"),
     ("stages", "data"),
+    ("stages", "dnssec"),
     ("stages", "tsig"),
     ("stages", "zones"),
     ("stages::acl", "zones"),
+    ("stages::dnssec", "dnssec"),
     ("stages::file", "authority"),
     ("stages::file", "zones"),
     ("stages::hosts", "hosts"),
@@ -123,6 +127,7 @@ const LEAF_EDGES: [(&str, &str); 38] = [
     ("stages::transfer", "authority"),
     ("stages::transfer", "zones"),
     ("stages::tsig", "tsig"),
+    ("stats", "dnssec"),
     ("stats", "errors"),
     ("stats", "stages"),
     ("stats", "stages::template"),
@@ -133,7 +138,7 @@ const LEAF_EDGES: [(&str, &str); 38] = [
 ];
 
 /// Rooms without I/O, time, threads and printing.
-const PURE: [&str; 3] = ["engine", "wheel", "zonefile"];
+const PURE: [&str; 4] = ["dnssec", "engine", "wheel", "zonefile"];
 /// Names that are forbidden in a pure room.
 const IMPURE: [&str; 10] = [
     "Instant",

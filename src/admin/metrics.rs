@@ -5,6 +5,7 @@
 //! Values come from the workers' reports and are added up here. Queries by server block are in
 //! `queries`; the rest is here.
 
+mod dnssec;
 mod loads;
 mod queries;
 mod templates;
@@ -64,6 +65,7 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &Loads) -> Vec
         queries::of_sites(&mut all, snapshot);
         queries::of_caches(&mut all, snapshot);
         templates::of_templates(&mut all, snapshot);
+        dnssec::of_signatures(&mut all, snapshot);
         of_upstreams(&mut all, snapshot);
         of_worker(&mut all, snapshot);
         of_listeners(&mut all, snapshot);

@@ -38,6 +38,7 @@ impl fmt::Display for Report {
         self.write_memory(f)?;
         self.write_hosts(f)?;
         self.write_zones(f)?;
+        self.write_keys(f)?;
         let gso = |wanted: bool| match (self.gso, wanted) {
             (_, false) => "off (--gso off)",
             (true, true) => "yes",
@@ -116,6 +117,22 @@ impl Report {
             let mib = *bytes as f64 / MIB;
             write!(f, "#   {zone:<45} {:>10} {mib:>13.2}  ", "")?;
             writeln!(f, "{records} records, serial {serial}, {label}")?;
+        }
+        Ok(())
+    }
+
+    /// Writes the keys that sign replies, each with the DS record for the parent zone.
+    fn write_keys(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let signing = self.config.blocks.iter().filter_map(|block| block.stages.dnssec.as_ref());
+        let keys: Vec<_> = signing.flat_map(|dnssec| &dnssec.keys).collect();
+        if !keys.is_empty() {
+            writeln!(f, "# keys that sign replies, with their DS records")?;
+        }
+        for key in keys {
+            let ds = key.public.ds(key.owner.as_wire());
+            let digest: String = ds[4..].iter().map(|octet| format!("{octet:02x}")).collect();
+            let (tag, algorithm) = (key.public.tag(), key.public.algorithm as u8);
+            writeln!(f, "#   {key}: DS {tag} {algorithm} {} {digest}", ds[3])?;
         }
         Ok(())
     }

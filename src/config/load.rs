@@ -217,6 +217,18 @@ fn check_transfers(stages: &Stages, place: Option<&Place>) -> Result<(), ConfigE
     Err(ConfigError::Value { directive, place: place.clone(), message })
 }
 
+/// Checks that each key of `dnssec` belongs to one of its zones.
+fn check_keys(stages: &Stages, served: &[Name], place: Option<&Place>) -> Result<(), ConfigError> {
+    let foreign = stages.dnssec.as_ref().and_then(|dnssec| dnssec.foreign_key(served));
+    let (Some(key), Some(place)) = (foreign, place) else { return Ok(()) };
+    let (owner, tag) = (&key.owner, key.public.tag());
+    let message = format!(
+        "key {owner} (keyid: {tag}) can not sign any of the zones: expected a key of one of them, \
+         or of a name above"
+    );
+    Err(ConfigError::Value { directive: "dnssec", place: place.clone(), message })
+}
+
 /// The server block that `draft` has become. `zone_slots`: the different sources of zones so far;
 /// blocks with the same share one.
 #[expect(clippy::mutable_key_type, reason = "a pattern is compared and hashed as text")]
@@ -233,7 +245,9 @@ fn finish(
     };
     let keys: Vec<Served> = keys.into_iter().map(served).collect::<Result<_, _>>()?;
     let forwards = forwards.into_iter().map(|stanza| stanza.finish(share)).collect();
-    let source = ZonesSource::new(&stages, &served_zones(&keys));
+    let zones = served_zones(&keys);
+    check_keys(&stages, &zones, places.dnssec.as_ref())?;
+    let source = ZonesSource::new(&stages, &zones);
     let own_zones = (!source.is_empty()).then(|| {
         let (source, next) = (Arc::new(source), zone_slots.len());
         let slot = *zone_slots.entry(Arc::clone(&source)).or_insert(next);

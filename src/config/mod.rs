@@ -9,6 +9,7 @@ mod bind;
 mod budget;
 mod built;
 mod context;
+mod dnskey;
 mod draft;
 mod duration;
 mod endpoints;
@@ -37,6 +38,7 @@ mod zones;
 
 pub use crate::corefile::Cause;
 pub use budget::Descriptors;
+pub use dnskey::SigningKey;
 pub use duration::show_duration;
 pub use endpoints::{Endpoint, HTTP_CONNECTIONS_MAX, HttpListener};
 pub use error::ConfigError;
@@ -52,7 +54,7 @@ pub(crate) use stages::order;
 pub use stages::view;
 pub use stages::{
     Acl, AclAction, AclLine, AnswerPart, AnswerRule, Auto, AutoZones, CACHED_BYTES, Cache,
-    CacheClass, Chaos, Consolidation, Dns64, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction,
+    CacheClass, Chaos, Consolidation, Dns64, Dnssec, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction,
     EdnsData, EdnsOption, EdnsRule, Erratic, Errors, FixedRecord, HeaderFlag, HeaderRule, Health,
     Hosts, HostsLine, HostsSource, LoadBalance, Local, LogRule, MatchType, Metadata, NameMatch,
     NameRule, Nat64Prefix, Opcode, Part, Pattern, Plugin, Prefetch, Prometheus, Ready, Required,
@@ -131,6 +133,9 @@ impl Config {
         let asked = self.upstreams().filter_map(|(_, upstream)| upstream.tls.as_ref());
         let signing = self.blocks.iter().filter_map(|block| block.stages.tsig.as_ref());
         let secrets = signing.flat_map(|tsig| &tsig.files);
+        let zones = self.blocks.iter().filter_map(|block| block.stages.dnssec.as_ref());
+        let keys = zones.flat_map(|dnssec| &dnssec.keys).flat_map(|key| &key.files);
+        let secrets = secrets.chain(keys);
         shown.flat_map(|tls| tls.files()).chain(asked.flat_map(|tls| tls.files())).chain(secrets)
     }
 

@@ -10,6 +10,7 @@
 //! stages know neither each other nor the chain.
 
 use super::data::Data;
+use super::dnssec::OnlineSigner;
 use super::exchange::Client;
 use super::message::Rcode;
 use super::message::query::Query;
@@ -152,7 +153,7 @@ impl Chain {
         let sides = [
             present.has::<FIRST, REWRITE>() || !can_answer,
             present.has::<BEHIND_DNS64, REWRITE>(),
-            present.has::<REWRITE, CACHE>(),
+            present.has::<REWRITE, CACHE>() || settings.dnssec.is_some(),
             present.has::<CACHE, END>(),
         ];
         Self { can_answer, sides, settings, rules, present }
@@ -161,9 +162,15 @@ impl Chain {
     /// Returns true if queries may be parked.
     pub fn parks(&self) -> bool {
         self.settings.dns64.is_some()
+            || self.settings.dnssec.is_some()
             || self.settings.own_zones.is_some()
             || self.rules.as_ref().is_some_and(|rules| rules.may_change_targets())
             || self.present.template.as_ref().is_some_and(Templates::may_leave_aliases)
+    }
+
+    /// Returns the maximum length of signatures of replies; 0: there are none.
+    pub fn signature_len(&self) -> usize {
+        self.settings.dnssec.as_ref().map_or(0, |signer| signer.signature_len())
     }
 
     /// Returns true if there is a stage on this side.
@@ -194,7 +201,15 @@ impl Chain {
             Side::BehindDns64 => {
                 self.present.on_query::<BEHIND_DNS64, REWRITE>(&mut context, stats)
             }
-            Side::BeforeCache => self.present.on_query::<REWRITE, CACHE>(&mut context, stats),
+            Side::BeforeCache => {
+                let step = self.present.on_query::<REWRITE, CACHE>(&mut context, stats);
+                let signs = |signer: &Arc<OnlineSigner>| signer.covers(name, context.query);
+                match step {
+                    // What the cache, later stages and upstreams answer is signed.
+                    Step::Continue if settings.dnssec.as_ref().is_some_and(signs) => Step::Park,
+                    step => step,
+                }
+            }
             Side::AfterCache => self.present.on_query::<CACHE, END>(&mut context, stats),
         }
     }

@@ -62,6 +62,7 @@ pub use watch::Watch;
 use super::chain::Chain;
 use super::clients::{Clients, Refused};
 use super::data::Data;
+use super::dnssec::Online;
 use super::errors::Errors;
 use super::exchange::{Client, Exchanges};
 use super::health::HealthStates;
@@ -155,6 +156,8 @@ pub struct Forwarder {
     loops: Loops,
     rewriting: Rewriting,
     parked: parked::Table,
+    /// Signatures of replies.
+    online: Online,
     /// Transfers that the shell is to hand on.
     transfers: Vec<Transfer>,
     /// Kinds of notices that are skipped until the end of this round.
@@ -204,6 +207,7 @@ impl Forwarder {
             loops: Loops::default(),
             rewriting: Rewriting::default(),
             parked: parked::Table::default(),
+            online: Online::new(parts.signatures),
             transfers: Vec::new(),
             skipped: Skipped::default(),
             counters: Counters::new(parts.tallies, parts.watch),
@@ -309,15 +313,10 @@ impl Forwarder {
         self.pools.pool_of(connection).map(|pool| PoolId::from_index(pool).upstream())
     }
 
-    /// Returns the number of queries that wait for a response or have a reply that is held back.
+    /// Returns the number of queries that wait for a response, have a reply that is held back, or
+    /// a zone transfer that the client has not read to the end.
     pub fn outstanding(&self) -> usize {
-        self.exchanges.outstanding() + self.delays.len()
-    }
-
-    /// Returns true if all replies are written: no query waits for a response, no reply is held
-    /// back, and each zone transfer is written to its connection.
-    pub fn is_quiet(&self) -> bool {
-        self.outstanding() + self.clients.transfers() == 0
+        self.exchanges.outstanding() + self.delays.len() + self.clients.transfers()
     }
 
     /// Returns the maximum number of connections: the size of the shell's table of sockets.
@@ -339,6 +338,7 @@ impl Forwarder {
     pub fn stats(&self) -> Stats {
         let mut stats = self.counters.stats.clone();
         stats.caches = self.caches.stats().collect();
+        stats.dnssec = self.online.signatures.stats().collect();
         stats.templates = self.chains.iter().flat_map(Chain::template_stats).collect();
         let upstreams = self.upstreams.all_stats().enumerate().map(|(number, upstream)| {
             let pools = PoolId::of_upstream(number);
@@ -381,7 +381,8 @@ impl Forwarder {
                 + self.upstreams.reserved_queues()
                 + self.counters.reserved()
                 + self.rewriting.reserved()
-                + self.parked.reserved(),
+                + self.parked.reserved()
+                + self.online.signatures.reserved(),
             parked_max: self.parked_max(),
         }
     }

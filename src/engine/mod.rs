@@ -18,6 +18,7 @@ pub mod cache;
 pub mod chain;
 pub mod clients;
 pub mod data;
+pub mod dnssec;
 pub mod errors;
 pub mod exchange;
 pub mod forwarder;

@@ -4,6 +4,7 @@
 //! exactly one of `replies` by response code or `drops` by reason (or is still outstanding), so
 //! that the sums can be checked.
 
+use super::dnssec::kept::DnssecStats;
 use super::errors::{TLS_FAULTS, TlsFault};
 use super::histogram::{Latency, add_each};
 use super::message::rcode::RCODES;
@@ -105,6 +106,8 @@ pub struct Stats {
     pub caches: Vec<CacheStats>,
     /// Counters by template, in the order of the configuration.
     pub templates: Vec<TemplateStats>,
+    /// Counters of signatures, in the order of the server blocks that sign replies.
+    pub dnssec: Vec<DnssecStats>,
 }
 
 /// Queries that waited for the answers to queries of this server.
@@ -411,6 +414,10 @@ impl Stats {
         }
         self.caches.resize(other.caches.len().max(self.caches.len()), Default::default());
         for (own, other) in self.caches.iter_mut().zip(&other.caches) {
+            own.add(other);
+        }
+        self.dnssec.resize(other.dnssec.len().max(self.dnssec.len()), Default::default());
+        for (own, other) in self.dnssec.iter_mut().zip(&other.dnssec) {
             own.add(other);
         }
         if self.templates.is_empty() {

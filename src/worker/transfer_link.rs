@@ -24,7 +24,7 @@ impl TransferLink {
         Self { orders, mailbox, number: 0 }
     }
 
-    /// Orders the engine's next transfer, unless its connection is closed. Returns false if the channel is full. `unix_seconds` is
+    /// Orders the engine's next transfer. Returns false if the channel is full. `unix_seconds` is
     /// the calendar time.
     pub(super) fn order_next(
         &mut self,
@@ -40,9 +40,7 @@ impl TransferLink {
         let (more, reading) = crossbeam_channel::bounded(1);
         self.number += 1;
         let number = self.number;
-        if !connections.begin_transfer(transfer.connection, number, more) {
-            return true;
-        }
+        connections.begin_transfer(transfer.connection, number, more);
         let worker = self.mailbox.clone();
         let order = TransferOrder { transfer, number, worker, more: reading };
         // Another worker may have taken the last place meanwhile.

@@ -6,7 +6,8 @@
 //! ([`idle`]), process lifecycle ([`life`]), files and resolvers that never respond ([`blocked`]),
 //! HTTP endpoints ([`pages`]), outages ([`outages`]), privileges ([`confinement`]), files for a
 //! host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]), zones in a directory
-//! ([`zones`]), and answers compared with those of nsd and named ([`differential`]).
+//! ([`zones`]), signed answers ([`dnssec`]), and answers compared with those of nsd and named
+//! ([`differential`]).
 
 mod anycast;
 mod blocked;
@@ -18,6 +19,7 @@ mod confinement;
 #[path = "../common/dead.rs"]
 mod dead;
 mod differential;
+mod dnssec;
 mod dnstap;
 mod doctor;
 mod dot;

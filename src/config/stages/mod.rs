@@ -106,8 +106,8 @@ macro_rules! order {
             "cache" cache: Option<Cache>, answers;
             /// Flags that are changed, in the order written.
             "header" header: Vec<HeaderRule>, answers => header::Header;
-            /// Without a key, and so without effect.
-            "dnssec" dnssec: bool, answers;
+            /// Replies that are signed when they are sent.
+            "dnssec" dnssec: Option<Dnssec>, answers => dnssec::Signing;
             /// Certificate of `tls://` listeners.
             "tls" tls: Option<Arc<ServerTls>>;
             /// Positive answers are stripped of what was not asked for.
@@ -140,6 +140,7 @@ pub use auto::{Auto, AutoZones, ZoneDirectory, ZoneNaming};
 pub use cache::{CACHED_BYTES, Cache, CacheClass, Prefetch, ServeStale, StaleMode};
 pub use chaos::Chaos;
 pub use dns64::{Dns64, Nat64Prefix};
+pub use dnssec::Dnssec;
 pub use dnstap::{Tap, TapTarget};
 pub use erratic::Erratic;
 pub use errors::{Consolidation, Errors};

@@ -89,6 +89,31 @@ impl Zone {
             == (other.digest, other.serial, other.records, other.arena.len())
     }
 
+    /// Passes the types at `name`, which is at or below the apex and in lower case, to `add`: at a
+    /// zone cut those of the cut itself, and for a name that does not exist those of its wildcard.
+    pub fn types_at(&self, name: &[u8], add: &mut dyn FnMut(u16)) {
+        let Some(name) = below(name, &self.apex) else { return };
+        let node = self.node_of(name).or_else(|| self.wildcard_for(name));
+        let Some(node) = node else { return };
+        let is_cut = node.is(flag::CUT);
+        let counts = |set: &Set<'_>| !is_cut || matches!(set.rtype, rtype::NS | rtype::DS);
+        node.sets().filter(counts).for_each(|set| add(set.rtype));
+    }
+
+    /// Returns the wildcard from which answers for `name`, which does not exist, are made.
+    fn wildcard_for(&self, name: &[u8]) -> Option<Node<'_>> {
+        let mut rest = name;
+        while let Some(len) = rest.first() {
+            rest = rest.get(1 + usize::from(*len)..)?;
+            if let Some(encloser) = self.node_of(rest) {
+                let is_above = encloser.is(flag::WILDCARD);
+                let wildcard = [b"\x01*", rest].concat();
+                return is_above.then(|| self.find(&wildcard)).flatten();
+            }
+        }
+        None
+    }
+
     /// Returns the memory in bytes.
     pub fn reserved(&self) -> usize {
         self.arena.len() + 4 * (self.index.len() + self.chain.len()) + self.apex.len()

@@ -14,6 +14,7 @@
 //! only fills the cache.
 
 mod errands;
+mod signatures;
 mod table;
 
 use self::errands::Stand;
@@ -23,6 +24,7 @@ use super::course::{Asker, Course, Original, ParkedKey, Scope, Written};
 use super::recipient::limit;
 use super::rewriting::put_back;
 use super::{Forwarder, caching::CacheOutcome};
+use crate::engine::dnssec::OnlineSigner;
 use crate::engine::errors::{Fault, Operation, Reason};
 use crate::engine::exchange::{Dismissed, Waiter};
 use crate::engine::message::compose::write_error;
@@ -55,11 +57,13 @@ pub(super) enum Errand {
     Retarget,
     /// Synthesises addresses for a reply without any.
     Synthesis(Arc<Synthesis>),
+    /// Signs the reply.
+    Signing(Arc<OnlineSigner>),
 }
 
 impl Forwarder {
     /// Parks a query. `None`: the table is full.
-    fn park(
+    pub(super) fn park(
         &mut self,
         now: Moment,
         query: &Query<'_>,

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::engine::chain::Chain;
 use crate::engine::clients::{ConnectionLimits, IDLE_MAX};
 use crate::engine::data::Data;
+use crate::engine::dnssec::kept::Signatures;
 use crate::engine::errors::Errors;
 use crate::engine::forwarder::Watch;
 use crate::engine::health::HealthStates;
@@ -36,6 +37,7 @@ pub struct Parts {
     pub(super) data: Data,
     pub(super) connections: Vec<ConnectionLimits>,
     pub(super) caches: NewCaches,
+    pub(super) signatures: Signatures,
     pub(super) errors: Errors,
     pub(super) journal: Journal,
     pub(super) tallies: Tallies,
@@ -72,11 +74,14 @@ impl Parts {
         hasher: &RandomState,
     ) -> Self {
         let label_sets = LabelSets::of(config);
+        let chains = chains_of(config, hasher);
+        let signature_lens = chains.iter().map(Chain::signature_len);
         Self {
             upstreams: NewUpstreams::new(config, health_states, hasher),
+            signatures: Signatures::new(config, signature_lens),
             pools: NewPools::new(pool_settings(config)),
             routes: Routes::new(config, listeners, &label_sets, hasher),
-            chains: chains_of(config, hasher),
+            chains,
             data: Data::new(config, hasher),
             connections: ConnectionLimits::of_listeners(config, listeners),
             caches: NewCaches::new(config, hasher),

@@ -265,11 +265,24 @@ impl Forwarder {
         scope: Scope<'_>,
         out: &mut [u8],
     ) -> Course {
-        let Scope { client, block, zone_match, original } = scope;
-        let step = self.pass_stages(query, name, scope, Side::BeforeCache, out);
-        if step != Step::Continue {
-            return self.course_of(now, query, scope, step, out);
+        match self.pass_stages(query, name, scope, Side::BeforeCache, out) {
+            Step::Continue => self.serve_inside(now, query, name, scope, out),
+            Step::Park => self.serve_with_keys(now, query, name, scope, out),
+            step => self.course_of(now, query, scope, step, out),
         }
+    }
+
+    /// Answers or forwards a query that has passed the stages before the cache.
+    #[inline(always)]
+    pub(super) fn serve_inside(
+        &mut self,
+        now: Moment,
+        query: &mut Query<'_>,
+        name: &LowercaseName,
+        scope: Scope<'_>,
+        out: &mut [u8],
+    ) -> Course {
+        let Scope { client, block, zone_match, original } = scope;
         let looked_up = self.look_up(now, client, query, name, block, out);
         if let CacheLookup::Replied { len, refresh } = looked_up {
             if refresh && self.is_in_zone(block, name, query.question.rtype) {

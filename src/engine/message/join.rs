@@ -13,8 +13,10 @@ use super::{HEADER_LEN, Question, Rcode, Record, flags, put_u16, put_u32, rtype,
 /// Maximum number of aliases of one reply that are followed.
 const ALIASES_MAX: usize = 16;
 
-/// Renaming that changes nothing.
-struct Unchanged;
+/// Renaming that changes nothing, and limits TTLs.
+struct Unchanged {
+    ttl_max: u32,
+}
 
 impl Renaming for Unchanged {
     fn owner(&mut self, _: &mut WireName) {}
@@ -22,7 +24,7 @@ impl Renaming for Unchanged {
     fn value(&mut self, _: &mut WireName) {}
 
     fn ttl(&self, ttl: u32) -> u32 {
-        ttl
+        ttl.min(self.ttl_max)
     }
 
     fn rcode(&self, rcode: u16) -> u16 {
@@ -55,11 +57,22 @@ impl<'a> Joiner<'a> {
     /// Appends `record` of `packet` to this section (0: answer, 1: authority, 2: additional);
     /// sections come in their order. Returns `None` if a name in it is malformed.
     pub fn copy(&mut self, section: usize, packet: &[u8], record: &Record) -> Option<()> {
+        self.copy_capped(section, packet, record, u32::MAX)
+    }
+
+    /// The same with a TTL of at most `ttl_max`.
+    pub fn copy_capped(
+        &mut self,
+        section: usize,
+        packet: &[u8],
+        record: &Record,
+        ttl_max: u32,
+    ) -> Option<()> {
         if self.full {
             return Some(());
         }
         let mark = self.writer.mark();
-        match self.writer.record(packet, record, section, &mut Unchanged) {
+        match self.writer.record(packet, record, section, &mut Unchanged { ttl_max }) {
             Ok(_) => self.counts[section] += 1,
             Err(Stopped::Full) => {
                 self.writer.back_to(mark);
@@ -88,16 +101,32 @@ impl<'a> Joiner<'a> {
 
     /// Appends a record of class IN with data without names to the answer section.
     pub fn answer(&mut self, owner: &WireName, rtype: u16, ttl: u32, data: &[u8]) {
-        self.own(owner, rtype, ttl, |writer| writer.bytes(data));
+        self.append(0, owner, rtype, ttl, &[data]);
+    }
+
+    /// Appends a record of class IN to this section; in `data`, given in parts, no name is
+    /// compressed.
+    pub fn append(
+        &mut self,
+        section: usize,
+        owner: &WireName,
+        rtype: u16,
+        ttl: u32,
+        data: &[&[u8]],
+    ) {
+        self.own(section, owner, rtype, ttl, |writer| {
+            data.iter().try_for_each(|part| writer.bytes(part))
+        });
     }
 
     /// Appends a CNAME record of class IN to the answer section.
     pub fn alias(&mut self, owner: &WireName, ttl: u32, target: &WireName) {
-        self.own(owner, rtype::CNAME, ttl, |writer| writer.name(target.as_bytes(), true));
+        self.own(0, owner, rtype::CNAME, ttl, |writer| writer.name(target.as_bytes(), true));
     }
 
     fn own(
         &mut self,
+        section: usize,
         owner: &WireName,
         rtype: u16,
         ttl: u32,
@@ -118,7 +147,7 @@ impl<'a> Joiner<'a> {
             Some(()) => {
                 let len = (self.writer.end - begin) as u16;
                 put_u16(self.writer.out, begin - 2, len);
-                self.counts[0] += 1;
+                self.counts[section] += 1;
             }
             None => {
                 self.writer.back_to(mark);

@@ -60,6 +60,7 @@ pub mod bufsize;
 pub mod cancel;
 pub mod chaos;
 pub mod dns64;
+pub mod dnssec;
 pub mod erratic;
 pub mod file;
 pub mod header;
@@ -75,6 +76,7 @@ pub mod tsig;
 pub mod whoami;
 
 use super::data::Data;
+use super::dnssec::OnlineSigner;
 use super::key::Transport;
 use super::message::compose::Composer;
 use super::message::query::Query;
@@ -165,6 +167,8 @@ pub struct Settings {
     pub hosts: Option<usize>,
     /// Slot of the zones that this block serves.
     pub own_zones: Option<usize>,
+    /// Keys that sign replies.
+    pub dnssec: Option<Arc<OnlineSigner>>,
     /// Keys of signed messages.
     pub tsig: Option<Arc<Keys>>,
 }
@@ -187,6 +191,7 @@ impl Settings {
             zone_transfers: false,
             hosts: None,
             own_zones: None,
+            dnssec: None,
             tsig: None,
         }
     }

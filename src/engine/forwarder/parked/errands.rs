@@ -28,7 +28,7 @@ use crate::moment::Moment;
     clippy::large_enum_variant,
     reason = "it is looked at and gone, and a box would be allocated"
 )]
-enum Next {
+pub(super) enum Next {
     /// The query's own reply, of this length, is in the buffer and is final.
     Own(usize),
     /// A reply of this length is written.
@@ -126,7 +126,7 @@ impl Forwarder {
 
     /// Returns the outcome of a parked query in the turn in which it was parked. `course`: its
     /// outcome behind the stage that parked it.
-    fn settle_own(
+    pub(super) fn settle_own(
         &mut self,
         now: Moment,
         key: ParkedKey,
@@ -174,7 +174,7 @@ impl Forwarder {
     ) -> Stand {
         let mut len = len;
         loop {
-            match self.next_step(key, len, out) {
+            match self.next_step(now, key, len, out) {
                 Next::Own(len) => return Stand::Own(len),
                 Next::Reply(len) => return Stand::Replied(len),
                 Next::Ask(asking) => match self.ask(now, key, &asking, out) {
@@ -186,11 +186,12 @@ impl Forwarder {
     }
 
     /// Returns the next step of a parked query after the answer of `len` bytes in `out`.
-    fn next_step(&mut self, key: ParkedKey, len: usize, out: &mut [u8]) -> Next {
+    fn next_step(&mut self, now: Moment, key: ParkedKey, len: usize, out: &mut [u8]) -> Next {
         let Some(parked) = self.parked.get(key) else { return Next::Own(len) };
         let is_second = parked.is_second;
         match &parked.errand {
             Errand::Synthesis(synthesis) => self.synthesize(key, &synthesis.clone(), len, out),
+            Errand::Signing(signer) => self.sign_parked(now, key, &signer.clone(), len, out),
             Errand::Alias => Next::Reply(self.write_joined(key, len, out)),
             Errand::Retarget if is_second => Next::Reply(self.write_joined(key, len, out)),
             Errand::Retarget => match self.turn_elsewhere(key, &out[..len]) {
@@ -305,7 +306,7 @@ impl Forwarder {
 
     /// Writes the message `joined` as the reply to a parked query into `out`; SERVFAIL if it is
     /// `None`.
-    fn write_reply(
+    pub(super) fn write_reply(
         &self,
         key: ParkedKey,
         question: &[u8],
