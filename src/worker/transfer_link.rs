@@ -24,8 +24,8 @@ impl TransferLink {
         Self { orders, mailbox, number: 0 }
     }
 
-    /// Orders the engine's next transfer. Returns false if the channel is full. `unix_seconds` is
-    /// the calendar time.
+    /// Orders the engine's next transfer, unless its connection is closed. Returns false if the
+    /// channel is full. `unix_seconds` is the calendar time.
     pub(super) fn order_next(
         &mut self,
         now: Moment,
