@@ -115,10 +115,8 @@ impl Forwarder {
         let notified = is_notify.then(|| Question::parse(arrival.packet)).flatten();
         let Some(found) = question.or(notified).filter(|_| *rcode == Rcode::NotImp) else { return };
         arrival.name.fold(found.name(arrival.packet));
-        let Question { rtype, class, .. } = found;
-        let (client, name, size) = (&arrival.client, &arrival.name, arrival.packet.len() as u16);
-        let facts = || Facts { client, asked, name, rtype, class, size };
-        let zone_match = self.routes.zone_match(client.listener, name, rtype, class, facts);
+        let (client, name) = (&arrival.client, &arrival.name);
+        let zone_match = self.place_of(client, arrival.packet, asked, &found, name);
         let slot = zone_match.block().and_then(|block| self.chains[block].settings.own_zones);
         if slot.is_some_and(|slot| self.data.zones(slot).longest(name).is_some()) {
             (*rcode, *question) = (Rcode::Refused, Some(found));
@@ -133,14 +131,13 @@ impl Forwarder {
         let Ok(mut query) = Query::parse_transfer(arrival.packet, truncated) else { return };
         let (client, question) = (arrival.client, query.question);
         arrival.name.fold(query.name());
-        let facts = || Facts::of(&client, &query, &arrival.name);
-        let (name, Question { rtype, class, .. }) = (&arrival.name, question);
-        let zone_match = self.routes.zone_match(client.listener, name, rtype, class, facts);
+        let (asked, name) = (&query.asked, &arrival.name);
+        let zone_match = self.place_of(&client, arrival.packet, asked, &question, name);
         let takes = |block: usize| {
             let chain = &self.chains[block];
             let is_answered = chain.settings.transfers
                 && chain.rules.is_none()
-                && rtype == rtype::AXFR
+                && question.rtype == rtype::AXFR
                 && self.routes.stanza_in(block, &arrival.name).is_none();
             let table = chain.settings.own_zones.filter(|_| chain.settings.zone_transfers);
             let table = table.map(|slot| self.data.zones(slot));
@@ -150,6 +147,22 @@ impl Forwarder {
             query.asked = self.asked_by(&client, query.asked);
             (arrival.query, arrival.zone_match) = (Ok(query), zone_match);
         }
+    }
+
+    /// Returns the server block for a packet that is not a plain query: signed, a transfer, or to
+    /// be refused. `name` is the name of its `question`.
+    #[cold]
+    pub(super) fn place_of(
+        &self,
+        client: &Client,
+        packet: &[u8],
+        asked: &Asked,
+        question: &Question,
+        name: &LowercaseName,
+    ) -> ZoneMatch {
+        let (Question { rtype, class, .. }, size) = (*question, packet.len() as u16);
+        let facts = || Facts { client, asked, name, rtype, class, size };
+        self.routes.zone_match(client.listener, name, rtype, class, facts)
     }
 
     /// Prefetches the cache entries and local names for `arrivals` into the CPU's caches.

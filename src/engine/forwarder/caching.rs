@@ -315,18 +315,12 @@ impl Forwarder {
         let response = slim.as_ref().unwrap_or(response);
         let received = Received { packet, response, recursion, unix };
         let name = LowercaseName::new(self.exchanges.name(slot));
-        let mut key = Key::of_sent(&self.hasher, &name, query);
-        let options = Key::options_of_sent(&name, query);
-        let mut room;
-        if !options.is_empty() {
-            room = [0; size_of::<KeyRoom>()];
-            key = key.with_options(&self.hasher, options, &mut room);
-        }
-        let (answer_class, instead) = match cache.put(now, &name, &key, &received) {
+        let put = |key: &Key<'_>| match cache.put(now, &name, key, &received) {
             Ok(admission) => (Some(admission.answer_class), None),
-            Err(refusal) if refusal.is_no_answer() => (None, cache.fallback(now, &key)),
+            Err(refusal) if refusal.is_no_answer() => (None, cache.fallback(now, key)),
             Err(_) => (None, None),
         };
+        let (answer_class, instead) = with_sent_key(&self.hasher, &name, query, put);
         self.caches.ask_for_sweep(block);
         Some(CacheOutcome { at: now, block, answer_class, instead })
     }
@@ -342,17 +336,13 @@ impl Forwarder {
         let block = self.cache_of(slot)?;
         let name = LowercaseName::new(self.exchanges.name(slot));
         let query = self.exchanges.written(slot);
-        let mut key = Key::of_sent(&self.hasher, &name, query);
-        let options = Key::options_of_sent(&name, query);
-        let mut room;
-        if !options.is_empty() {
-            room = [0; size_of::<KeyRoom>()];
-            key = key.with_options(&self.hasher, options, &mut room);
-        }
         let cache = self.caches.get(block)?;
-        let instead = cache.fallback(now, &key);
-        if let Some(why) = why {
-            cache.put_failure(now, &name, &key, why);
+        let instead = with_sent_key(&self.hasher, &name, query, |key| {
+            let instead = cache.fallback(now, key);
+            why.inspect(|why| cache.put_failure(now, &name, key, *why));
+            instead
+        });
+        if why.is_some() {
             self.caches.ask_for_sweep(block);
         }
         Some(CacheOutcome { at: now, block, answer_class: None, instead })
@@ -408,4 +398,23 @@ fn nameless(block: &ServerBlock) -> ServerBlock {
         }
     }
     block
+}
+
+/// Calls `then` with the key of the answer to `query`, as it was sent upstream. The key of a query
+/// with options needs room, which other queries do not pay for.
+#[inline(always)]
+fn with_sent_key<T>(
+    hasher: &RandomState,
+    name: &LowercaseName,
+    query: &[u8],
+    then: impl FnOnce(&Key<'_>) -> T,
+) -> T {
+    let mut key = Key::of_sent(hasher, name, query);
+    let options = Key::options_of_sent(name, query);
+    let mut room;
+    if !options.is_empty() {
+        room = [0; size_of::<KeyRoom>()];
+        key = key.with_options(hasher, options, &mut room);
+    }
+    then(&key)
 }

@@ -25,7 +25,7 @@ use crate::moment::Moment;
 use std::time::Duration;
 
 /// Next action for a validated response.
-enum Course {
+enum NextStep {
     Deliver,
     SameOverTcp,
     AnotherUpstream,
@@ -82,8 +82,8 @@ impl Forwarder {
             }
             self.pools.release(connection, now, false);
         }
-        match self.course(slot, &response) {
-            Course::Deliver => {
+        match self.step_after(slot, &response) {
+            NextStep::Deliver => {
                 let remembered = self.remember(now, slot, &response, packet);
                 self.exchanges.settle(slot);
                 self.failures.drop_held(slot);
@@ -99,17 +99,17 @@ impl Forwarder {
                 let exchange = self.exchanges.key(slot);
                 return Some(Answered { at: now, exchange, response, remembered });
             }
-            Course::SameOverTcp => {
+            NextStep::SameOverTcp => {
                 self.exchanges.get(slot).transport = Transport::Tcp;
                 self.attempt_at(now, slot, upstream);
             }
-            Course::AnotherUpstream => {
+            NextStep::AnotherUpstream => {
                 self.exchanges.get(slot).failovers += 1;
                 self.failures.hold(slot, response, packet.into());
                 self.attempt(now, slot, Reason::NoConnection);
             }
-            Course::AnotherStanza(stanza) => self.pass_on(now, slot, stanza),
-            Course::Nowhere => {
+            NextStep::AnotherStanza(stanza) => self.pass_on(now, slot, stanza),
+            NextStep::Nowhere => {
                 self.failures.drop_held(slot);
                 self.fail(now, slot, Reason::NobodyForwards);
             }
@@ -148,7 +148,7 @@ impl Forwarder {
     }
 
     /// Returns the next action for a validated response, as configured.
-    fn course(&mut self, slot: u32, response: &Response) -> Course {
+    fn step_after(&mut self, slot: u32, response: &Response) -> NextStep {
         let is_refresh =
             self.exchanges.is_cacheable(slot) && self.exchanges.first_waiter(slot).is_none();
         let (_, transport) = self.exchanges.last_asked(slot);
@@ -159,22 +159,22 @@ impl Forwarder {
         // A refresh has no client that would repeat the query over TCP.
         let whole = stanza.prefer_udp || is_refresh;
         if truncated && transport == Transport::Udp && whole {
-            return Course::SameOverTcp;
+            return NextStep::SameOverTcp;
         }
         let rcode = response.rcode();
         let more = exchange.failovers as usize + 1 < stanza.upstreams.len();
         if stanza.failover.contains(rcode) && more {
-            return Course::AnotherUpstream;
+            return NextStep::AnotherUpstream;
         }
         let nodata = rcode == Rcode::NoError as u16 && response.counts[0] == 0;
         if stanza.next.contains(rcode) || (nodata && stanza.next_on_nodata) {
             return match self.routes.after(number, &LowercaseName::new(self.exchanges.name(slot))) {
-                NextStanza::End => Course::Deliver,
-                NextStanza::Stanza(next) => Course::AnotherStanza(next),
-                NextStanza::Nowhere => Course::Nowhere,
+                NextStanza::End => NextStep::Deliver,
+                NextStanza::Stanza(next) => NextStep::AnotherStanza(next),
+                NextStanza::Nowhere => NextStep::Nowhere,
             };
         }
-        Course::Deliver
+        NextStep::Deliver
     }
 
     /// Moves the query to another stanza, where it starts again with its remaining time.

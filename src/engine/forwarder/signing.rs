@@ -16,7 +16,6 @@ use crate::engine::message::query::{Asked, Rejection, SignedBy};
 use crate::engine::message::reply::Finish;
 use crate::engine::message::{HEADER_LEN, Question, Rcode, flags, u16_at};
 use crate::engine::tsig::{self, Failure, Keys, Malformed, Signature, Signer, TsigError};
-use crate::engine::views::Facts;
 use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
 use std::sync::Arc;
@@ -81,11 +80,7 @@ impl Forwarder {
         let has_question = u16_at(packet, 4) == Some(1);
         let question = has_question.then(|| Question::parse(packet)).flatten()?;
         let name = &LowercaseName::new(question.name(packet));
-        let Question { rtype, class, .. } = question;
-        let size = packet.len() as u16;
-        let facts = || Facts { client, asked, name, rtype, class, size };
-        let zone_match = self.routes.zone_match(client.listener, name, rtype, class, facts);
-        let block = zone_match.block()?;
+        let block = self.place_of(client, packet, asked, &question, name).block()?;
         let keys = self.chains[block].settings.tsig.as_ref()?;
         keys.covers(name).then(|| (question, block, Arc::clone(keys)))
     }
