@@ -34,9 +34,9 @@ const WAITING_MAX: usize = 1 << 20;
 
 fn main() -> ExitCode {
     run(&[
-        Bench { name: "streams_query_batch_64", set_up: || forward(64) },
-        Bench { name: "streams_query_batch_1", set_up: || forward(1) },
-        Bench { name: "streams_frame", set_up: frame },
+        Bench { name: "connections_query_batch_64", set_up: || forward(64) },
+        Bench { name: "connections_query_batch_1", set_up: || forward(1) },
+        Bench { name: "connections_frame", set_up: frame },
     ])
 }
 
@@ -102,7 +102,7 @@ struct Worker {
     engine: Forwarder,
     now: Moment,
     client: Client,
-    stream: ConnectionKey,
+    connection: ConnectionKey,
     /// The client's connection, at our end.
     client_end: End,
     /// The upstreams' connections at our end, by the engine's numbers; `None` until dialled.
@@ -120,14 +120,14 @@ impl Worker {
         let config = config();
         let mut engine = Forwarder::new(&config, [1; 32], Arc::new(HealthStates::new(&config)));
         let peer = SocketAddr::from(([198, 51, 100, 1], 1_024));
-        let (stream, _) = engine.admit(Moment::ZERO, 0, peer.ip()).expect("there is room");
+        let (connection, _) = engine.admit(Moment::ZERO, 0, peer.ip()).expect("there is room");
         let queries: Vec<_> = (0..NAMES).map(query).collect();
         Self {
             upstream_ends: (0..engine.connections_max()).map(|_| None).collect(),
             engine,
             now: Moment::ZERO,
-            client: Client { listener: 0, peer, local: None, connection: Some(stream) },
-            stream,
+            client: Client { listener: 0, peer, local: None, connection: Some(connection) },
+            connection,
             client_end: End::default(),
             responses: queries.iter().map(|query| framed(&response(query))).collect(),
             queries: queries.iter().map(|query| framed(query)).collect(),
@@ -145,13 +145,13 @@ impl Worker {
         }
         let mut out = [0; 1_232];
         while let Ok(Some(query)) = self.client_end.inbox.next(4_096) {
-            assert!(self.engine.clients.may_ask(self.stream));
+            assert!(self.engine.clients.may_ask(self.connection));
             black_box(self.engine.on_query(self.now, self.client, query, false, &mut out));
         }
         send_queries(self, self.now);
         self.client_end.write(&mut self.wire);
         black_box(&self.wire);
-        self.engine.clients.active(self.now, self.stream);
+        self.engine.clients.active(self.now, self.connection);
         settle(self, self.now);
     }
 
@@ -216,7 +216,7 @@ impl Shell for Worker {
     }
 
     fn close(&mut self, _: Moment, _: ConnectionId) {
-        panic!("no stream closes");
+        panic!("no connection closes");
     }
 
     fn deliver(&mut self, _: Moment, _: &Client, _: &[u8]) {

@@ -201,7 +201,7 @@ impl Shell for Worker {
     }
 
     fn open(&mut self, _: Moment, _: ConnectionId) -> Result<(), Fault> {
-        panic!("no stream is asked for");
+        panic!("no connection is asked for");
     }
 
     fn send(

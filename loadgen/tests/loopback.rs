@@ -22,7 +22,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-const CONNECTIONS: Transport = Transport::Streams { queries: None, pipeline: 64 };
+const CONNECTIONS: Transport = Transport::Connections { queries: None, pipeline: 64 };
 
 /// Checks that every sent query is accounted for.
 fn check_conservation(counts: &Counts) {
@@ -136,7 +136,7 @@ fn late_answers_and_strays_are_distinguished() {
 #[test]
 fn connections_carry_pipelined_queries_or_one_query_each() {
     for (transport, connects) in
-        [(CONNECTIONS, 8), (Transport::Streams { queries: Some(1), pipeline: 1 }, 400)]
+        [(CONNECTIONS, 8), (Transport::Connections { queries: Some(1), pipeline: 1 }, 400)]
     {
         let (upstream, server) = upstream("delay=1ms", "");
         let mut options = options(server, 2_000.0, 200);
@@ -150,7 +150,7 @@ fn connections_carry_pipelined_queries_or_one_query_each() {
         assert_eq!(counts.reconnects, connects - 8);
         assert_eq!((counts.failed(), counts.refused), (0, 0), "{counts:?}");
         let seen = &upstream.stop().unwrap()[0];
-        assert_eq!((seen.counts.queries, seen.counts.streams), (400, connects));
+        assert_eq!((seen.counts.queries, seen.counts.connections), (400, connects));
     }
 }
 
@@ -159,7 +159,7 @@ fn connections_use_tls_and_an_unverified_server_gets_no_query() {
     let (server, authority) = dot::server(&["127.0.0.1".parse().unwrap()]).unwrap();
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("authority.pem");
     std::fs::write(&file, authority).unwrap();
-    let each = Transport::Streams { queries: Some(1), pipeline: 1 };
+    let each = Transport::Connections { queries: Some(1), pipeline: 1 };
     for (transport, forgetful, name, answers) in [
         (CONNECTIONS, false, None, true),
         (each, false, Some(dot::NAME), true),

@@ -155,7 +155,7 @@ mod tests {
         worker.replies[0] = 599_999;
         worker.upstreams = vec![upstream; 2];
         let addresses = vec!["127.0.0.1:5301".parse().unwrap()];
-        let counts = SoFar { queries: 9, responses: 8, ports: 4, streams: 2, flows: 6 };
+        let counts = SoFar { queries: 9, responses: 8, ports: 4, connections: 2, flows: 6 };
         Report { client, addresses, upstreams: vec![counts], workers: vec![worker] }
     }
 
@@ -168,8 +168,8 @@ mod tests {
                p50       p90       p99     p99.9       max
   latency   300 µs   1.50 ms   1.50 ms   1.50 ms   1.50 ms
 
-  upstream         queries   responses   source ports   streams
-  127.0.0.1:5301         9           8              4         2
+  upstream         queries   responses   source ports   connections
+  127.0.0.1:5301         9           8              4             2
 
   worker   queries   replies   timed out
   0        600,000   599,999           2

@@ -49,10 +49,11 @@ pub fn fault(counts: &Counts) -> Option<String> {
 
 /// Returns the table of the upstreams' counters.
 pub fn services(addresses: &[SocketAddr], counts: &[SoFar]) -> String {
-    let mut rows = vec![header(["upstream", "queries", "responses", "source ports", "streams"])];
+    let mut rows =
+        vec![header(["upstream", "queries", "responses", "source ports", "connections"])];
     rows.extend(addresses.iter().zip(counts).map(|(address, counts)| {
-        let SoFar { queries, responses, ports, streams, .. } = *counts;
-        line(address, [queries, responses, ports, streams].map(grouped))
+        let SoFar { queries, responses, ports, connections, .. } = *counts;
+        line(address, [queries, responses, ports, connections].map(grouped))
     }));
     aligned(&rows)
 }
@@ -175,10 +176,10 @@ mod tests {
     #[test]
     fn upstreams_have_a_row_each() {
         let address = "127.0.0.1:5301".parse().unwrap();
-        let seen = SoFar { queries: 9, responses: 8, ports: 4, streams: 2, flows: 6 };
+        let seen = SoFar { queries: 9, responses: 8, ports: 4, connections: 2, flows: 6 };
         let expected = "  \
-  upstream         queries   responses   source ports   streams
-  127.0.0.1:5301         9           8              4         2
+  upstream         queries   responses   source ports   connections
+  127.0.0.1:5301         9           8              4             2
 "
         .trim_start();
         assert_eq!(services(&[address], &[seen]).trim_start(), expected);

@@ -32,8 +32,8 @@ fn run(
     (tally, upstream.stop().unwrap())
 }
 
-fn streams(pipeline: usize) -> Transport {
-    Transport::Streams { queries: None, pipeline }
+fn connections(pipeline: usize) -> Transport {
+    Transport::Connections { queries: None, pipeline }
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn with_nothing_in_between_every_answer_is_right() {
 #[test]
 fn over_tcp_every_answer_is_right() {
     let (summary, services) = run(&[Behaviour::Answer; 3], 500, |options| {
-        (options.sockets, options.transport) = (6, streams(500));
+        (options.sockets, options.transport) = (6, connections(500));
     });
     let counts = summary.counts;
     assert_eq!((counts.sent, counts.answered), (5_000, 5_000));
@@ -65,7 +65,7 @@ fn over_tcp_every_answer_is_right() {
     let queries: u64 = services.iter().map(|service| service.counts.queries).sum();
     assert_eq!(queries, 5_000);
     for service in services {
-        assert_eq!((service.sources.port_count(), service.counts.streams), (0, 2));
+        assert_eq!((service.sources.port_count(), service.counts.connections), (0, 2));
         assert_eq!(service.counts.responses, service.counts.queries);
     }
 }
@@ -99,7 +99,7 @@ fn a_closed_connection_is_reopened_and_its_queries_are_lost() {
     });
     let mut options = Options::closed(vec![target], 1, DEADLINE, 1);
     options.timeout = Duration::from_millis(500);
-    (options.limit, options.transport) = (Some(10), streams(1));
+    (options.limit, options.transport) = (Some(10), connections(1));
     let counts = client::run(&options).unwrap().join().unwrap().counts;
     assert_eq!((counts.sent, counts.answered, counts.lost), (10, 9, 1), "{counts:?}");
     assert_eq!((counts.wrong, counts.mismatched, counts.refused), (0, 0, 1), "{counts:?}");

@@ -58,7 +58,7 @@ fn run(server: &Server, queries: u64, outstanding: usize, tcp: bool) -> u64 {
     options.load = Load::Closed { outstanding, duration: None };
     options.limit = Some(queries);
     if tcp {
-        options.transport = Transport::Streams { queries: None, pipeline: outstanding };
+        options.transport = Transport::Connections { queries: None, pipeline: outstanding };
     }
     options.timeout = TIMEOUT;
     let summary = client::run(&options).unwrap().join().unwrap();

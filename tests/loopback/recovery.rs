@@ -43,7 +43,7 @@ fn load(server: &Server, tcp: bool) -> Run {
     let mut options = Options::closed(targets, OUTSTANDING, 2 * TIMEOUT, SEED);
     options.timeout = TIMEOUT;
     if tcp {
-        options.transport = Transport::Streams { queries: None, pipeline: OUTSTANDING };
+        options.transport = Transport::Connections { queries: None, pipeline: OUTSTANDING };
     }
     client::run(&options).unwrap()
 }

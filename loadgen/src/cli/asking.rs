@@ -192,7 +192,7 @@ impl Asking {
         options.sources = self.source.iter().flat_map(|sources| sources.0.clone()).collect();
         options.transport = match self.tcp {
             false => Transport::Datagrams,
-            true => Transport::Streams {
+            true => Transport::Connections {
                 queries: self.per_connection.filter(|&count| count > 0),
                 pipeline: self.pipeline.max(1),
             },

@@ -5,7 +5,7 @@
 
 use super::{exit_code, invalid};
 use crate::incident::course::Forwarder;
-use crate::incident::plan::{Course, Plan, Transport, seconds};
+use crate::incident::plan::{Plan, Transport, Variant, seconds};
 use crate::incident::{self, Fault, Incident, lab, report};
 use crate::units;
 use clap::Args;
@@ -29,7 +29,7 @@ const MAX_AGE: Duration = Duration::from_secs(30);
 const MAX_AGE_QUICK: Duration = Duration::from_secs(5);
 
 const EXAMPLES: &str = "\
-All runs have the same course: a constant load on the forwarder, whose upstream is a virtual
+All runs have the same variant: a constant load on the forwarder, whose upstream is a virtual
 address. Conntrack maps each source port to a random backend. The first backend fails, is removed
 from the map with all its conntrack entries when the failure is detected, and is restored when it
 has recovered. Later, a backend is added. The test uses two network namespaces of its own and
@@ -109,7 +109,7 @@ pub(super) struct Arguments {
 /// Runs the courses and reports.
 pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let plan = arguments.plan();
-    if let Some(fault) = plan.fault() {
+    if let Some(fault) = plan.why_invalid() {
         return Err(invalid(fault));
     }
     if let Some(missing) = lab::missing() {
@@ -119,13 +119,17 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let signals = Signals::block()?;
     limits::raise_open_files()?;
     let forwarder = arguments.forwarder()?;
-    let courses = match forwarder.own {
-        true if arguments.quick => &[Course::Unlimited, Course::Limited, Course::WithoutJitter][..],
-        true => &[Course::Unlimited, Course::Limited, Course::WithoutJitter, Course::Distrusting],
-        false => &[Course::Unlimited, Course::Limited],
+    let variants = match forwarder.own {
+        true if arguments.quick => {
+            &[Variant::Unlimited, Variant::Limited, Variant::WithoutJitter][..]
+        }
+        true => {
+            &[Variant::Unlimited, Variant::Limited, Variant::WithoutJitter, Variant::Distrusting]
+        }
+        false => &[Variant::Unlimited, Variant::Limited],
     };
     let tell = |text: &str| eprintln!("loadgen: {text}");
-    let mut incident = incident::run(&plan, courses, &forwarder, &signals, tell)?;
+    let mut incident = incident::run(&plan, variants, &forwarder, &signals, tell)?;
     incident.settings = arguments.settings(&plan, &forwarder);
     print!("{}", report::text(&incident));
     arguments.write(&incident)?;
@@ -243,7 +247,7 @@ mod tests {
     fn the_defaults_make_a_course_that_can_be_judged() {
         for words in [&[][..], &["--quick"], &["--max-age", "60s", "--outage", "500ms"]] {
             let plan = typed(words).plan();
-            assert_eq!(plan.fault(), None, "{words:?}");
+            assert_eq!(plan.why_invalid(), None, "{words:?}");
             assert!(plan.notice <= plan.outage, "{words:?}");
         }
         let length = typed(&[]).plan().length;

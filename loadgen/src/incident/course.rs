@@ -6,7 +6,7 @@
 
 use super::lab::{FORWARDER, Lab};
 use super::measure::{Second, Told, seconds};
-use super::plan::{Course, Plan};
+use super::plan::{Plan, Variant};
 use onward::clock::Clock;
 use onward::sys::signals::{Signal, Signals};
 use std::fs::{self, File};
@@ -45,7 +45,7 @@ pub struct Forwarder {
 }
 
 /// Parameters of all courses.
-pub struct Stage<'a> {
+pub struct Setup<'a> {
     /// The planned events.
     pub plan: &'a Plan,
     /// Forwarder under test.
@@ -73,16 +73,16 @@ struct Servers {
 /// Action on the lab at some time.
 type Act<'l> = Box<dyn Fn() -> io::Result<()> + 'l>;
 
-impl Stage<'_> {
+impl Setup<'_> {
     /// Runs a course from its start to its end.
     ///
     /// # Errors
     /// `Interrupted`: a signal came. Otherwise the lab could not be built, or a program failed.
-    pub fn run(&self, course: Course) -> io::Result<Vec<Second>> {
+    pub fn run(&self, variant: Variant) -> io::Result<Vec<Second>> {
         let plan = self.plan;
-        let lab = Lab::build(plan.backends + 1, plan.max_age, course.key())?;
-        let mut servers = self.serve(&lab, course)?;
-        let report = self.directory.join(format!("client-{}.json", course.key()));
+        let lab = Lab::build(plan.backends + 1, plan.max_age, variant.key())?;
+        let mut servers = self.serve(&lab, variant)?;
+        let report = self.directory.join(format!("client-{}.json", variant.key()));
         let clock = Clock::start();
         let mut client = self.client(&lab, Some(&report))?;
         let origin = Clock::calendar() + HEAD_START;
@@ -133,25 +133,25 @@ impl Stage<'_> {
     }
 
     /// Starts the backends and the forwarder, and waits until a query is answered.
-    fn serve(&self, lab: &Lab, course: Course) -> io::Result<Servers> {
+    fn serve(&self, lab: &Lab, variant: Variant) -> io::Result<Servers> {
         let loadgen = std::env::current_exe()?.display().to_string();
         let mut command = lab.backends_command(&loadgen);
         command.args(["upstream", "--tell", TELL, "--listen"]);
         command.args(lab.addresses().iter().map(ToString::to_string));
-        let mut backends = self.start(command.stdout(Stdio::piped()), "backends", course)?;
+        let mut backends = self.start(command.stdout(Stdio::piped()), "backends", variant)?;
         let told = listen(&mut backends.child)?;
         let Ok(first) = told.recv_timeout(START_MAX) else {
             return Err(backends.failed("the backends"));
         };
         lab.serve(&(1..=self.plan.backends).collect::<Vec<_>>())?;
-        let corefile = self.directory.join(format!("Corefile-{}", course.key()));
-        fs::write(&corefile, course.corefile(self.plan, self.forwarder.own))?;
+        let corefile = self.directory.join(format!("Corefile-{}", variant.key()));
+        fs::write(&corefile, variant.corefile(self.plan, self.forwarder.own))?;
         let corefile = corefile.display().to_string();
         let words = self.forwarder.command.iter();
         let words: Vec<_> = words.map(|word| word.replace("{corefile}", &corefile)).collect();
         let (program, arguments) = words.split_first().expect("a command has a word");
         let mut command = lab.client_command(program);
-        let mut forwarder = self.start(command.args(arguments), "forwarder", course)?;
+        let mut forwarder = self.start(command.args(arguments), "forwarder", variant)?;
         let clock = Clock::start();
         while !self.client(lab, None)?.child.wait()?.success() {
             forwarder.check("the forwarder")?;
@@ -181,8 +181,8 @@ impl Stage<'_> {
         Ok(Running { child, said })
     }
 
-    fn start(&self, command: &mut Command, name: &str, course: Course) -> io::Result<Running> {
-        let said = self.directory.join(format!("{name}-{}.log", course.key()));
+    fn start(&self, command: &mut Command, name: &str, variant: Variant) -> io::Result<Running> {
+        let said = self.directory.join(format!("{name}-{}.log", variant.key()));
         let log = File::create(&said)?;
         // The backends' output is read; the forwarder's goes to the same file as its errors.
         if name == "forwarder" {

@@ -8,7 +8,7 @@
 //! variation is the host's own. The report states every tolerance.
 
 use super::measure::Second;
-use super::plan::{Course, MARGIN, Plan, Transport};
+use super::plan::{MARGIN, Plan, Transport, Variant};
 use std::time::Duration;
 
 /// Tolerance of a share, as a part of the fair one.
@@ -81,7 +81,7 @@ pub struct Judged {
 }
 
 /// Judges a course by its claims.
-pub fn judge(plan: &Plan, course: Course, seconds: &[Second]) -> Judged {
+pub fn judge(plan: &Plan, variant: Variant, seconds: &[Second]) -> Judged {
     let since = next_second(plan.recovery());
     let (before, after) = seconds.split_at(since.min(seconds.len()));
     let tolerance = tolerance(plan);
@@ -102,7 +102,7 @@ pub fn judge(plan: &Plan, course: Course, seconds: &[Second]) -> Judged {
         slowest: slowest(plan, after),
         findings: Vec::new(),
     };
-    judged.findings = findings(plan, course, &judged);
+    judged.findings = findings(plan, variant, &judged);
     judged
 }
 
@@ -170,14 +170,14 @@ fn slowest(plan: &Plan, seconds: &[Second]) -> Option<Slowest> {
     })
 }
 
-fn findings(plan: &Plan, course: Course, judged: &Judged) -> Vec<Finding> {
+fn findings(plan: &Plan, variant: Variant, judged: &Judged) -> Vec<Finding> {
     let mut findings = Vec::new();
     let lost = Finding {
         claim: "no query is lost after the recovery".into(),
         seen: format!("{} lost ({} before it)", judged.lost.1, judged.lost.0),
         holds: Some(judged.lost.1 == 0),
     };
-    if course == Course::Distrusting {
+    if variant == Variant::Distrusting {
         // A recovery that conntrack hides makes `distrust` replace all flows again and again, but
         // not the many connections of this transport: their time is shown only.
         let name = "the failed backend";
@@ -188,15 +188,15 @@ fn findings(plan: &Plan, course: Course, judged: &Judged) -> Vec<Finding> {
     for (name, regained) in
         [("the failed backend", judged.recovered), ("the added backend", judged.added)]
     {
-        findings.push(match course {
-            Course::Unlimited => starved(name, regained, judged.tolerance),
+        findings.push(match variant {
+            Variant::Unlimited => starved(name, regained, judged.tolerance),
             _ => regains(name, regained, plan.max_age + MARGIN, judged.tolerance),
         });
     }
-    if course != Course::Unlimited {
+    if variant != Variant::Unlimited {
         findings.push(lost);
     }
-    if course == Course::Limited {
+    if variant == Variant::Limited {
         findings.push(latency(judged.slowest));
     }
     findings
@@ -259,7 +259,7 @@ mod tests {
     use super::{Judged, judge, tolerance};
     use crate::incident::measure::Second;
     use crate::incident::plan::tests::plan;
-    use crate::incident::plan::{Course, Plan, Transport};
+    use crate::incident::plan::{Plan, Transport, Variant};
     use std::time::Duration;
 
     /// A course in which the first backend gets its share `back` seconds after its recovery at 15,
@@ -289,22 +289,22 @@ mod tests {
 
     #[test]
     fn without_a_limit_starving_is_what_was_expected() {
-        let judged = judge(&plan(), Course::Unlimited, &course(None));
+        let judged = judge(&plan(), Variant::Unlimited, &course(None));
         assert_eq!(holds(&judged), [Some(true); 2], "{:?}", judged.findings);
         assert_eq!((judged.recovered.after, judged.recovered.most), (None, 0.0));
         assert_eq!((judged.lost, judged.slow), ((10, 0), (45, 0)));
-        let judged = super::judge(&plan(), Course::Unlimited, &course(Some(12)));
+        let judged = super::judge(&plan(), Variant::Unlimited, &course(Some(12)));
         assert_eq!(holds(&judged), [Some(false); 2], "a forwarder that recovers by itself");
     }
 
     #[test]
     fn with_a_limit_the_share_is_back_in_time_or_not() {
-        let judged = judge(&plan(), Course::Limited, &course(Some(20)));
+        let judged = judge(&plan(), Variant::Limited, &course(Some(20)));
         assert_eq!(holds(&judged), [Some(true); 4], "{:?}", judged.findings);
         assert_eq!(judged.recovered.after, Some(Duration::from_secs(20)));
         assert_eq!(judged.added.after, Some(Duration::from_secs(20)));
         for back in [None, Some(22)] {
-            let judged = super::judge(&plan(), Course::WithoutJitter, &course(back));
+            let judged = super::judge(&plan(), Variant::WithoutJitter, &course(back));
             assert_eq!(holds(&judged), [Some(false), Some(false), Some(true)], "{back:?}");
         }
     }
@@ -313,9 +313,9 @@ mod tests {
     fn distrust_has_three_seconds_and_many_connections_have_no_limit() {
         let streams = Plan { transport: Transport::Tcp, ..plan() };
         for back in [None, Some(2)] {
-            let judged = judge(&streams, Course::Distrusting, &course(back));
+            let judged = judge(&streams, Variant::Distrusting, &course(back));
             assert_eq!(holds(&judged), [None, Some(true)], "{:?}", judged.findings);
-            let judged = judge(&plan(), Course::Distrusting, &course(back));
+            let judged = judge(&plan(), Variant::Distrusting, &course(back));
             assert_eq!(holds(&judged), [Some(back.is_some()), Some(true)], "{:?}", judged.findings);
             let seen = &judged.findings[0].seen;
             assert!(
@@ -331,7 +331,7 @@ mod tests {
         for second in &mut seconds[30..40] {
             second.queries = vec![100.0, 450.0, 450.0, 0.0];
         }
-        let judged = judge(&plan(), Course::Limited, &seconds);
+        let judged = judge(&plan(), Variant::Limited, &seconds);
         assert_eq!(judged.findings[0].holds, Some(false), "{:?}", judged.findings);
     }
 
@@ -342,12 +342,12 @@ mod tests {
         for second in seconds.iter_mut().filter(|second| second.flows > 100.0) {
             second.p99 = Some(0.000_6);
         }
-        let judged = judge(&plan(), Course::Limited, &seconds);
+        let judged = judge(&plan(), Variant::Limited, &seconds);
         assert_eq!(holds(&judged)[2..], [Some(false); 2], "{:?}", judged.findings);
         for (number, second) in seconds.iter_mut().enumerate().filter(|(_, s)| s.flows < 100.0) {
             second.p99 = Some([0.000_4, 0.000_7][number % 2]);
         }
-        let judged = super::judge(&plan(), Course::Limited, &seconds);
+        let judged = super::judge(&plan(), Variant::Limited, &seconds);
         assert_eq!(judged.findings[3].holds, Some(true), "the host is as uneven: {judged:?}");
     }
 

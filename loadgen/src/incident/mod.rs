@@ -3,7 +3,7 @@
 //! A forwarder queries a virtual address; connection tracking pins each of its source ports to one
 //! of several backends. One backend fails for seconds and recovers, and later another is added. A
 //! forwarder that keeps its busy ports sends queries to neither of them, because no new port is
-//! used. `max_age` ends that. [`run`] plays a [`plan`] once for each [`plan::Course`] in a [`lab`]
+//! used. `max_age` ends that. [`run`] plays a [`plan`] once for each [`plan::Variant`] in a [`lab`]
 //! of network namespaces, with the kernel's own DNAT and conntrack; [`measure`] brings the counters
 //! of backends and client onto one time axis, [`judge`] compares them with the claims, and
 //! [`report`] prints the result. `course` owns the programs, `nft` has the rules. Plan, rules,
@@ -19,13 +19,13 @@ pub mod report;
 
 pub use nft::Fault;
 
-use course::{Forwarder, Stage};
+use course::{Forwarder, Setup};
 use judge::Judged;
 use measure::Second;
 use onward::clock::Clock;
 use onward::log;
 use onward::sys::signals::Signals;
-use plan::{Course, Plan};
+use plan::{Plan, Variant};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,7 +34,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Played {
     /// The course.
-    pub course: Course,
+    pub variant: Variant,
     /// Corefile of the forwarder.
     pub corefile: String,
     /// Measurements.
@@ -43,14 +43,14 @@ pub struct Played {
     pub judged: Judged,
 }
 
-/// All courses that were run.
+/// All variants that were run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incident {
     /// The planned events of each course.
     pub plan: Plan,
     /// Command, host, forwarder and other settings for the reader.
     pub settings: Vec<(&'static str, String)>,
-    /// Courses in the order in which they ran.
+    /// Variants in the order in which they ran.
     pub played: Vec<Played>,
 }
 
@@ -58,7 +58,7 @@ impl Incident {
     /// Returns the claims that do not hold, a sentence each.
     pub fn faults(&self) -> Vec<String> {
         let of = |played: &Played| {
-            let name = played.course.name(self.plan.max_age);
+            let name = played.variant.name(self.plan.max_age);
             let broken = played.judged.findings.iter().filter(|one| one.holds == Some(false));
             let tell = |one: &judge::Finding| format!("{name}: {}: {}", one.claim, one.seen);
             broken.map(tell).collect::<Vec<_>>()
@@ -67,28 +67,28 @@ impl Incident {
     }
 }
 
-/// Plays `plan` once for each of `courses`; `tell` gets the progress.
+/// Plays `plan` once for each of `variants`; `tell` gets the progress.
 ///
 /// # Errors
 /// `Interrupted`: a signal came. Otherwise a lab could not be built, or a program failed. The labs
 /// are removed in any case.
 pub fn run(
     plan: &Plan,
-    courses: &[Course],
+    variants: &[Variant],
     forwarder: &Forwarder,
     signals: &Signals,
     tell: impl Fn(&str),
 ) -> io::Result<Incident> {
     let directory = Directory::make()?;
-    let stage = Stage { plan, forwarder, directory: &directory.0, signals };
+    let setup = Setup { plan, forwarder, directory: &directory.0, signals };
     let mut played = Vec::new();
-    for &course in courses {
+    for &variant in variants {
         let length = plan.length.as_secs();
-        tell(&format!("{}, {length} s", course.name(plan.max_age)));
-        let seconds = stage.run(course)?;
-        let judged = judge::judge(plan, course, &seconds);
-        let corefile = course.corefile(plan, forwarder.own);
-        played.push(Played { course, corefile, seconds, judged });
+        tell(&format!("{}, {length} s", variant.name(plan.max_age)));
+        let seconds = setup.run(variant)?;
+        let judged = judge::judge(plan, variant, &seconds);
+        let corefile = variant.corefile(plan, forwarder.own);
+        played.push(Played { variant, corefile, seconds, judged });
     }
     Ok(Incident { plan: plan.clone(), settings: Vec::new(), played })
 }

@@ -63,7 +63,7 @@ impl Plan {
     }
 
     /// Returns a message if the plan cannot give a meaningful result.
-    pub fn fault(&self) -> Option<String> {
+    pub fn why_invalid(&self) -> Option<String> {
         let told = |text: &str| Some(text.to_owned());
         if !(2..=BACKENDS_MAX).contains(&self.backends) {
             return Some(format!("the number of backends must be 2 to {BACKENDS_MAX}"));
@@ -100,7 +100,7 @@ const MAX_AGE_MIN: Duration = Duration::from_secs(3);
 
 /// One configuration of the forwarder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Course {
+pub enum Variant {
     /// No `max_age`.
     Unlimited,
     /// With `max_age`.
@@ -111,7 +111,7 @@ pub enum Course {
     Distrusting,
 }
 
-impl Course {
+impl Variant {
     /// Returns the name in reports.
     pub fn name(self, max_age: Duration) -> String {
         let age = seconds(max_age);
@@ -177,7 +177,7 @@ pub fn seconds(duration: Duration) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{Course, Plan, Transport};
+    use super::{Plan, Transport, Variant};
     use crate::incident::nft::Fault;
     use std::time::Duration;
 
@@ -201,10 +201,10 @@ pub(super) mod tests {
 
     #[test]
     fn plans_without_a_meaningful_result_are_refused() {
-        assert_eq!(plan().fault(), None);
+        assert_eq!(plan().why_invalid(), None);
         let seconds = Duration::from_secs;
         let refused = |plan: Plan, word: &str| {
-            let fault = plan.fault().unwrap_or_default();
+            let fault = plan.why_invalid().unwrap_or_default();
             assert!(fault.contains(word), "{word}: {fault}");
         };
         refused(Plan { backends: 1, ..plan() }, "backends");
@@ -217,15 +217,15 @@ pub(super) mod tests {
 
     #[test]
     fn a_corefile_has_the_options_of_its_course() {
-        let text = |course: Course, own| course.corefile(&plan(), own);
-        assert!(!text(Course::Unlimited, true).contains("max_age"));
-        assert!(text(Course::Limited, true).contains("max_age 20s\n        spread 2048\n"));
-        assert!(text(Course::WithoutJitter, true).contains("max_age 20s jitter 0\n"));
-        assert!(!text(Course::Limited, false).contains("spread"));
-        assert!(text(Course::Limited, true).contains("distrust off\n"));
-        assert!(text(Course::Distrusting, true).contains("distrust on\n"));
-        assert!(!text(Course::Distrusting, true).contains("max_age"));
+        let text = |variant: Variant, own| variant.corefile(&plan(), own);
+        assert!(!text(Variant::Unlimited, true).contains("max_age"));
+        assert!(text(Variant::Limited, true).contains("max_age 20s\n        spread 2048\n"));
+        assert!(text(Variant::WithoutJitter, true).contains("max_age 20s jitter 0\n"));
+        assert!(!text(Variant::Limited, false).contains("spread"));
+        assert!(text(Variant::Limited, true).contains("distrust off\n"));
+        assert!(text(Variant::Distrusting, true).contains("distrust on\n"));
+        assert!(!text(Variant::Distrusting, true).contains("max_age"));
         let tcp = Plan { transport: Transport::Tcp, ..plan() };
-        assert!(Course::Limited.corefile(&tcp, false).contains("force_tcp\n"));
+        assert!(Variant::Limited.corefile(&tcp, false).contains("force_tcp\n"));
     }
 }

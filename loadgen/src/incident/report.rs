@@ -54,11 +54,11 @@ pub fn text(incident: &Incident) -> String {
             p99(|slowest| slowest.replacing),
             p99(|slowest| slowest.resting),
         ];
-        rows.push(line(played.course.name(incident.plan.max_age), cells));
+        rows.push(line(played.variant.name(incident.plan.max_age), cells));
     }
     let _ = write!(text, "\n{}", aligned(&rows));
     for played in &incident.played {
-        let _ = writeln!(text, "\n  {}", played.course.name(incident.plan.max_age));
+        let _ = writeln!(text, "\n  {}", played.variant.name(incident.plan.max_age));
         for finding in &played.judged.findings {
             let verdict = verdict(finding.holds);
             let _ = writeln!(text, "    {verdict}: {}: {}", finding.claim, finding.seen);
@@ -107,7 +107,7 @@ pub fn html(incident: &Incident) -> String {
         let _ = writeln!(page, "<p class=\"verdict bad\">{}</p>", escaped(fault));
     }
     for played in &incident.played {
-        let name = escaped(&played.course.name(incident.plan.max_age));
+        let name = escaped(&played.variant.name(incident.plan.max_age));
         let _ = write!(page, "<h2>{name}</h2>\n<table><tbody>\n");
         for finding in &played.judged.findings {
             let cells = [&finding.claim, &finding.seen].map(|text| escaped(text));
@@ -298,7 +298,7 @@ pub fn svg(incident: &Incident) -> String {
     }
     for (number, played) in incident.played.iter().enumerate() {
         let top = LEGEND + number * block;
-        let name = escaped(&played.course.name(incident.plan.max_age));
+        let name = escaped(&played.variant.name(incident.plan.max_age));
         let mut plot = queries(incident, played);
         plot.hints.clear();
         let place = format!("<svg y=\"{}\" width=\"{width}\" height=\"{height}\" ", top + ABOVE);
@@ -318,7 +318,7 @@ pub fn json(incident: &Incident) -> String {
     let plan = &incident.plan;
     let settings: Map<String, Value> =
         incident.settings.iter().map(|(name, value)| ((*name).into(), json!(value))).collect();
-    let courses = incident.played.iter().map(|played| course(played, plan.max_age));
+    let variants = incident.played.iter().map(|played| course(played, plan.max_age));
     let value = json!({
         "settings": settings,
         "backends": plan.backends,
@@ -330,7 +330,7 @@ pub fn json(incident: &Incident) -> String {
         "added_at": plan.added.as_secs_f64(),
         "length": plan.length.as_secs_f64(),
         "faults": incident.faults(),
-        "courses": courses.collect::<Vec<_>>(),
+        "courses": variants.collect::<Vec<_>>(),
     });
     format!("{value:#}\n")
 }
@@ -360,7 +360,7 @@ fn course(played: &Played, max_age: Duration) -> Value {
         })
     });
     json!({
-        "course": played.course.name(max_age),
+        "course": played.variant.name(max_age),
         "corefile": played.corefile,
         "tolerance": rounded(*tolerance),
         "failed_backend": regained(recovered),
@@ -388,7 +388,7 @@ mod tests {
     use super::{html, json, svg, text};
     use crate::incident::measure::Second;
     use crate::incident::plan::tests::plan;
-    use crate::incident::plan::{Course, Plan};
+    use crate::incident::plan::{Plan, Variant};
     use crate::incident::{Incident, Played, judge};
 
     /// A forwarder that no age limit would have helped: the first backend never comes back.
@@ -403,11 +403,11 @@ mod tests {
             p50: Some(0.000_2),
             p99: (number != 20).then_some(0.000_4),
         };
-        let played = [Course::Unlimited, Course::Limited].map(|course| {
+        let played = [Variant::Unlimited, Variant::Limited].map(|variant| {
             let seconds: Vec<Second> = (0..65).map(second).collect();
-            let judged = judge::judge(&plan, course, &seconds);
-            let corefile = course.corefile(&plan, true);
-            Played { course, corefile, seconds, judged }
+            let judged = judge::judge(&plan, variant, &seconds);
+            let corefile = variant.corefile(&plan, true);
+            Played { variant, corefile, seconds, judged }
         });
         let settings = vec![("command", "loadgen incident --forwarder 'a<b'".into())];
         Incident { plan, settings, played: played.into() }

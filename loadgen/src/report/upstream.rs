@@ -38,7 +38,8 @@ pub fn text(seen: &[Seen], ports: bool) -> String {
     let mut ids = String::new();
     for Seen { address, counts, sources: from } in seen {
         let numbers = [counts.queries, counts.responses, counts.dropped, counts.silenced];
-        let numbers = numbers.into_iter().chain([counts.spoiled, counts.spoofed, counts.streams]);
+        let numbers =
+            numbers.into_iter().chain([counts.spoiled, counts.spoofed, counts.connections]);
         counted.push(line(address, numbers.map(grouped)));
         let entropy = from.entropy();
         let numbers = [entropy.ports as u64, entropy.busiest, entropy.median].map(grouped);
@@ -101,7 +102,7 @@ pub fn json(seen: &[Seen]) -> String {
             "silenced": counts.silenced,
             "spoiled": counts.spoiled,
             "spoofed": counts.spoofed,
-            "streams": counts.streams,
+            "streams": counts.connections,
             "ports": ports.collect::<Vec<_>>(),
             "port_life_median": entropy.life_median.as_secs_f64(),
             "port_life_max": entropy.life_max.as_secs_f64(),

@@ -304,7 +304,7 @@ fn ledger(options: &Options, i: usize, count: usize) -> Ledger {
         Load::Replay(_) => SLOTS_MAX,
     };
     let most = match options.transport {
-        Transport::Streams { pipeline, .. } => most.min(pipeline),
+        Transport::Connections { pipeline, .. } => most.min(pipeline),
         Transport::Datagrams => most,
     };
     Ledger::new(most, options.source.length_max(), options.timeout)

@@ -30,7 +30,7 @@ pub enum Transport {
     /// UDP.
     Datagrams,
     /// TCP.
-    Streams {
+    Connections {
         /// Queries per connection before it is closed; `None`: no limit.
         queries: Option<u64>,
         /// Outstanding queries per connection.
@@ -89,7 +89,7 @@ impl Link {
                 registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
                 (u64::MAX, Socket::Datagrams(socket))
             }
-            Transport::Streams { queries, .. } => (queries.unwrap_or(u64::MAX), Socket::Closed),
+            Transport::Connections { queries, .. } => (queries.unwrap_or(u64::MAX), Socket::Closed),
         };
         Ok(Self {
             target,

@@ -27,7 +27,7 @@ pub(super) enum Recipient {
         local: Option<Local>,
     },
     /// The connection in this slot, if its serial number is still the same.
-    Stream {
+    Connection {
         /// The slot.
         slot: usize,
         /// The number.
@@ -97,7 +97,7 @@ mod tests {
     use super::{Delayed, Recipient, WAITING_MAX};
     use crate::moment::Moment;
 
-    const STREAM: Recipient = Recipient::Stream { slot: 0, serial: 0 };
+    const CONNECTION: Recipient = Recipient::Connection { slot: 0, serial: 0 };
 
     fn at(nanos: u64) -> Moment {
         Moment::from_nanos(nanos)
@@ -107,7 +107,7 @@ mod tests {
     fn responses_are_sent_in_the_order_of_their_times() {
         let mut delayed = Delayed::default();
         for (due, byte) in [(30, b'c'), (10, b'a'), (30, b'd'), (20, b'b')] {
-            assert!(delayed.push(at(due), &[byte], STREAM));
+            assert!(delayed.push(at(due), &[byte], CONNECTION));
         }
         assert_eq!((delayed.next(), delayed.pop(at(9)).is_none()), (Some(at(10)), true));
         let mut left = Vec::new();
@@ -115,14 +115,14 @@ mod tests {
             left.push(bytes[0]);
         }
         assert_eq!((left, delayed.next()), (b"abcd".to_vec(), None));
-        assert!(delayed.push(at(1), b"e", STREAM));
+        assert!(delayed.push(at(1), b"e", CONNECTION));
         assert_eq!(delayed.entries.len(), 4, "buffers are used again");
     }
 
     #[test]
     fn waiting_responses_are_bounded() {
         let mut delayed = Delayed::default();
-        let taken = (0..=WAITING_MAX).filter(|_| delayed.push(at(1), b"", STREAM)).count();
+        let taken = (0..=WAITING_MAX).filter(|_| delayed.push(at(1), b"", CONNECTION)).count();
         assert_eq!(taken, WAITING_MAX);
     }
 }

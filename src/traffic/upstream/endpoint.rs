@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, AsRawFd};
 pub(super) struct Binding {
     pub(super) address: SocketAddr,
     pub(super) datagrams: UdpSocket,
-    pub(super) streams: TcpListener,
+    pub(super) acceptor: TcpListener,
 }
 
 /// Sockets and counters of one address.
@@ -37,11 +37,11 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     pub(super) fn new(binding: Binding, number: usize, poll: &Poll) -> io::Result<Self> {
-        let Binding { address, datagrams: socket, streams: mut acceptor } = binding;
-        let (datagrams, streams) = (Token(2 * number), Token(2 * number + 1));
+        let Binding { address, datagrams: socket, mut acceptor } = binding;
+        let (datagrams, accepts) = (Token(2 * number), Token(2 * number + 1));
         let fd = socket.as_raw_fd();
         poll.registry().register(&mut SourceFd(&fd), datagrams, Interest::READABLE)?;
-        poll.registry().register(&mut acceptor, streams, Interest::READABLE)?;
+        poll.registry().register(&mut acceptor, accepts, Interest::READABLE)?;
         let seen = Seen { address, counts: Counts::default(), sources: Sources::default() };
         Ok(Self { socket, acceptor, ready: false, seen, flows: 0 })
     }

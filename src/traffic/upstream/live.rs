@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct Live {
     queries: AtomicU64,
     responses: AtomicU64,
-    streams: AtomicU64,
+    connections: AtomicU64,
     ports: AtomicU64,
     flows: AtomicU64,
 }
@@ -23,9 +23,9 @@ impl Live {
         let Seen { counts, sources, .. } = seen;
         self.queries.store(counts.queries, Ordering::Relaxed);
         self.responses.store(counts.responses, Ordering::Relaxed);
-        self.streams.store(counts.streams, Ordering::Relaxed);
+        self.connections.store(counts.connections, Ordering::Relaxed);
         self.ports.store(sources.port_count(), Ordering::Relaxed);
-        self.flows.store(flows + counts.streams, Ordering::Relaxed);
+        self.flows.store(flows + counts.connections, Ordering::Relaxed);
     }
 }
 
@@ -37,7 +37,7 @@ pub struct SoFar {
     /// Responses handed to the kernel.
     pub responses: u64,
     /// Connections accepted.
-    pub streams: u64,
+    pub connections: u64,
     /// Source ports of datagrams; a port seen by several threads counts for each.
     pub ports: u64,
     /// New flows: source ports that are new or were silent for long, and connections.
@@ -52,7 +52,7 @@ pub(super) fn sum(threads: &[Arc<[Live]>]) -> Vec<SoFar> {
         for (sum, live) in sums.iter_mut().zip(thread.iter()) {
             sum.queries += live.queries.load(Ordering::Relaxed);
             sum.responses += live.responses.load(Ordering::Relaxed);
-            sum.streams += live.streams.load(Ordering::Relaxed);
+            sum.connections += live.connections.load(Ordering::Relaxed);
             sum.ports += live.ports.load(Ordering::Relaxed);
             sum.flows += live.flows.load(Ordering::Relaxed);
         }

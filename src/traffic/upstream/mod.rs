@@ -85,7 +85,7 @@ pub struct Counts {
     /// Forged responses sent ahead of right ones.
     pub spoofed: u64,
     /// Connections accepted.
-    pub streams: u64,
+    pub connections: u64,
 }
 
 impl AddAssign<&Self> for Counts {
@@ -97,7 +97,7 @@ impl AddAssign<&Self> for Counts {
         self.silenced += other.silenced;
         self.spoiled += other.spoiled;
         self.spoofed += other.spoofed;
-        self.streams += other.streams;
+        self.connections += other.connections;
     }
 }
 
@@ -259,9 +259,9 @@ fn bind(asked: SocketAddr, shared: bool) -> io::Result<Binding> {
         let datagrams = socket::udp_listener(asked, shared)?;
         let address = datagrams.local_addr()?;
         match socket::tcp_listener(address, shared) {
-            Ok(streams) => {
-                let streams = mio::net::TcpListener::from_std(streams);
-                return Ok(Binding { address, datagrams, streams });
+            Ok(acceptor) => {
+                let acceptor = mio::net::TcpListener::from_std(acceptor);
+                return Ok(Binding { address, datagrams, acceptor });
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
             Err(error) => return Err(error),

@@ -19,7 +19,7 @@ const PEERS_MAX: usize = 16_384;
 
 struct Peer {
     endpoint: usize,
-    stream: MessageConnection,
+    connection: MessageConnection,
     serial: u64,
     ready: bool,
 }
@@ -71,9 +71,9 @@ impl Peers {
         let session = self.tls.as_ref().map(Server::session).transpose();
         let session = session.map_err(|fault| io::Error::other(fault.text()))?;
         let token = Token(self.first_token + slot);
-        let stream = MessageConnection::through(session, socket, registry, token)?;
+        let connection = MessageConnection::through(session, socket, registry, token)?;
         self.accepted += 1;
-        let peer = Some(Peer { endpoint, stream, serial: self.accepted, ready: true });
+        let peer = Some(Peer { endpoint, connection, serial: self.accepted, ready: true });
         match self.free.pop() {
             Some(slot) => self.slots[slot] = peer,
             None => self.slots.push(peer),
@@ -120,9 +120,9 @@ impl Peers {
     /// Sends a delayed response; returns its connection's endpoint, if the connection still exists.
     pub(super) fn send(&mut self, slot: usize, serial: u64, response: &[u8]) -> Option<usize> {
         let peer = self.slots[slot].as_mut().filter(|peer| peer.serial == serial)?;
-        peer.stream.push(response);
+        peer.connection.push(response);
         let endpoint = peer.endpoint;
-        if peer.stream.flush().is_err() {
+        if peer.connection.flush().is_err() {
             // The next read from it notices the error, and closes it.
             self.note(Token(self.first_token + slot));
         }
@@ -142,25 +142,25 @@ impl Peer {
         now: Moment,
     ) -> io::Result<()> {
         let counts = &mut endpoints[self.endpoint].seen.counts;
-        self.stream.flush()?;
+        self.connection.flush()?;
         // If so, an event comes when the kernel takes more.
-        self.ready = !self.stream.is_backed_up() && self.stream.receive()?;
+        self.ready = !self.connection.is_backed_up() && self.connection.receive()?;
         let mut response = [0; RESPONSE_ROOM];
-        while let Some(query) = self.stream.message() {
+        while let Some(query) = self.connection.message() {
             counts.queries += 1;
             match desk.answer(self.endpoint, query, &mut response, now, counts) {
                 Fate::Nothing => {}
                 Fate::Send(length) => {
-                    self.stream.push(&response[..length]);
+                    self.connection.push(&response[..length]);
                     counts.responses += 1;
                 }
                 Fate::Later(length, due) => {
-                    let recipient = Recipient::Stream { slot, serial: self.serial };
+                    let recipient = Recipient::Connection { slot, serial: self.serial };
                     let kept = delayed.push(due, &response[..length], recipient);
                     counts.dropped += u64::from(!kept);
                 }
             }
         }
-        self.stream.flush()
+        self.connection.flush()
     }
 }

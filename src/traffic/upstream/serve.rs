@@ -168,7 +168,7 @@ impl Server {
                 Some(endpoint) if token % 2 == 0 => endpoint.ready = true,
                 Some(Endpoint { acceptor, seen, .. }) => {
                     let registry = self.poll.registry();
-                    seen.counts.streams += self.peers.accept(token / 2, acceptor, registry);
+                    seen.counts.connections += self.peers.accept(token / 2, acceptor, registry);
                 }
                 None => self.peers.note(event.token()),
             }
@@ -194,7 +194,7 @@ impl Server {
                         flush(replies, socket, &mut seen.counts);
                     }
                 }
-                Recipient::Stream { slot, serial } => {
+                Recipient::Connection { slot, serial } => {
                     if let Some(endpoint) = peers.send(slot, serial, response) {
                         endpoints[endpoint].seen.counts.responses += 1;
                     }
