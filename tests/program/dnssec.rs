@@ -3,6 +3,7 @@
 //! Skipped, with a message, where they are not installed (Debian: bind9-dnsutils, unbound).
 
 use super::dot::Site;
+use super::http::get;
 use super::process::{Program, free_port, onward_output};
 use super::until::until;
 use crate::installed::is_installed;
@@ -92,7 +93,7 @@ fn delv_validates_every_answer() {
     }
     for used in KEYS {
         let site = Site::new("delv");
-        let (_onward, server) = start(&site, used);
+        let (mut onward, server) = start(&site, used);
         let key = anchor(used);
         let mut words = key.split_whitespace();
         let numbers: Vec<_> = words.by_ref().take(3).collect();
@@ -102,11 +103,13 @@ fn delv_validates_every_answer() {
             numbers.join(" ")
         );
         fs::write(site.path("anchors"), anchors).unwrap();
-        for (question, _, has_address) in QUESTIONS {
+        let transports = ["+notcp", "+tcp"];
+        let asked = transports.iter().flat_map(|tcp| QUESTIONS.map(|question| (*tcp, question)));
+        for (tcp, (question, _, has_address)) in asked {
             let (name, rtype) = question.split_once(' ').unwrap();
             let output = Command::new("delv")
                 .args(["@127.0.0.1", "-p", &server.port().to_string(), "-a", &site.path("anchors")])
-                .args(["+root=example.org", name, rtype])
+                .args([tcp, "+root=example.org", name, rtype])
                 .output()
                 .unwrap();
             let text = String::from_utf8_lossy(&output.stdout).into_owned()
@@ -116,6 +119,22 @@ fn delv_validates_every_answer() {
             assert!(is_valid, "{used:?}: {question}: {text}");
             assert_eq!(text.contains("\t192.0.2."), has_address, "{question}: {text}");
         }
+        let page = onward.wait_for("onward serves http://");
+        let address = page.split("http://").nth(1).unwrap().split('/').next().unwrap();
+        let (_, text) = get(address.parse().unwrap(), "/metrics");
+        let count = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name));
+            let number = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+            number.unwrap_or_else(|| panic!("no {name} in {text}"))
+        };
+        let (hits, misses) = (
+            count("coredns_dnssec_cache_hits_total{"),
+            count("coredns_dnssec_cache_misses_total{"),
+        );
+        assert!(hits > misses && misses > 0.0, "{hits} {misses}");
+        assert_eq!(count("coredns_dnssec_cache_entries{"), misses);
+        assert_eq!(count("onward_dnssec_signatures_total{how=\"made\"}"), misses);
+        assert_eq!(count("onward_dnssec_signatures_total{how=\"kept\"}"), hits);
     }
 }
 

@@ -171,11 +171,11 @@ fn tags(got: &Got) -> Vec<(Rtype, u16)> {
 }
 
 fn expiration(got: &Got) -> u32 {
-    let ends = records(got).into_iter().filter_map(|(_, record)| match record.into_data() {
+    let mut ends = records(got).into_iter().filter_map(|(_, record)| match record.into_data() {
         AllRecordData::Rrsig(signature) => Some(signature.expiration().into_int()),
         _ => None,
     });
-    ends.last().expect("a signature")
+    ends.next_back().expect("a signature")
 }
 
 #[test]
@@ -383,9 +383,9 @@ fn a_reload_keeps_signatures_of_unchanged_keys() {
 
 #[test]
 fn a_signed_reply_that_is_too_long_is_truncated() {
-    let mut world = world(&format!(
-        "file db example.org\n dnssec example.org {{\n key file Kexample.org.+008+55784\n }}"
-    ));
+    let key = "Kexample.org.+008+55784";
+    let mut world =
+        world(&format!("file db example.org\n dnssec example.org {{\n key file {key}\n }}"));
     let mut ask = Ask { rtype: 1, ..Ask::new(7, "www.example.org") };
     ask.edns = Some((512, 0, true, Vec::new()));
     world.ask(1, &ask);
