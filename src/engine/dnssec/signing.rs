@@ -23,6 +23,9 @@ use std::time::Duration;
 
 /// Maximum number of RRsets of a reply: an upstream must not cause more signatures.
 const SETS_MAX: usize = 64;
+/// Mark of a record that belongs to no RRset that is signed.
+const NO_SET: u8 = u8::MAX;
+const _: () = assert!(SETS_MAX < NO_SET as usize);
 /// Original TTL in seconds of RRsets that are not of own zones: their TTL counts down in caches,
 /// and is limited to this.
 const FOREIGN_TTL: u32 = 3_600;
@@ -71,6 +74,8 @@ pub enum Signed {
 pub struct Workroom {
     draft: Draft,
     sets: Vec<SetOf>,
+    /// Number of the set of each record; [`NO_SET`]: it is not signed.
+    members: Vec<u8>,
     types: Types,
     data: Vec<u8>,
     budget: Budget,
@@ -80,6 +85,8 @@ pub struct Workroom {
 struct SetOf {
     section: usize,
     first: Record,
+    /// Hash of the owner, so that a message with many long names costs no more than its length.
+    owner: u64,
     /// It has a signature.
     is_signed: bool,
     /// It is the name servers of a zone cut.
@@ -102,6 +109,7 @@ struct Work<'a> {
     job: &'a Job<'a>,
     table: &'a mut Table,
     hasher: &'a RandomState,
+    members: &'a [u8],
     draft: &'a mut Draft,
     budget: &'a mut Budget,
 }
@@ -124,15 +132,15 @@ impl OnlineSigner {
         if response.flags & flags::TC != 0 || !known.contains(&response.rcode()) {
             return Signed::Unchanged;
         }
-        let Workroom { draft, sets, types, data, budget } = room;
-        if !collect(job.reply, &response, sets) {
+        let Workroom { draft, sets, members, types, data, budget } = room;
+        if !collect(job.reply, &response, hasher, (sets, members)) {
             return Signed::Failed;
         }
         for set in sets.iter_mut().filter(|set| set.section == 1 && set.first.rtype == rtype::NS) {
             let name = lowercase(job.reply, &set.first);
             set.is_cut = self.zone_of(&name).is_some_and(|zone| zone != name.as_bytes());
         }
-        let mut work = Work { signer: self, job, table, hasher, draft, budget };
+        let mut work = Work { signer: self, job, table, hasher, members, draft, budget };
         match work.write(&response, own, sets, (types, data), out) {
             Ok(Some(len)) => Signed::Written(len),
             Ok(None) => Signed::Unchanged,
@@ -141,30 +149,42 @@ impl OnlineSigner {
     }
 }
 
-/// Collects the RRsets of class IN; false if there are too many.
-fn collect(reply: &[u8], response: &Response, sets: &mut Vec<SetOf>) -> bool {
+/// Collects the RRsets of class IN and the set of each record; false if there are too many.
+/// `hasher` is keyed.
+fn collect(
+    reply: &[u8],
+    response: &Response,
+    hasher: &RandomState,
+    (sets, members): (&mut Vec<SetOf>, &mut Vec<u8>),
+) -> bool {
     sets.clear();
+    members.clear();
+    let owner_of = |record: &Record| hasher.hash_one(lowercase(reply, record).as_bytes());
     for (section, record) in records(reply, response) {
         if record.class != class::IN || matches!(record.rtype, rtype::RRSIG | rtype::OPT) {
+            members.push(NO_SET);
             continue;
         }
-        let is_known = |set: &SetOf| set.section == section && set.first.is_of_set(&record, reply);
-        if !sets.iter().rev().any(is_known) {
-            if sets.len() >= SETS_MAX {
-                return false;
-            }
-            sets.push(SetOf { section, first: record, is_signed: false, is_cut: false });
+        let owner = owner_of(&record);
+        let is_same = |set: &SetOf| {
+            (set.section, set.first.rtype, set.owner) == (section, record.rtype, owner)
+        };
+        let number = sets.iter().position(is_same).unwrap_or(sets.len());
+        if number >= SETS_MAX {
+            return false;
         }
+        if number == sets.len() {
+            sets.push(SetOf { section, first: record, owner, is_signed: false, is_cut: false });
+        }
+        members.push(number as u8);
     }
     for (section, record) in records(reply, response) {
         if record.rtype != rtype::RRSIG {
             continue;
         }
-        let covered = u16_at(reply, record.data);
-        for set in sets.iter_mut().filter(|set| set.section == section) {
-            let is_of = Some(set.first.rtype) == covered
-                && crate::engine::message::names_equal(reply, set.first.start, record.start);
-            set.is_signed |= is_of;
+        let (owner, covered) = (owner_of(&record), u16_at(reply, record.data));
+        for set in sets.iter_mut().filter(|set| (set.section, set.owner) == (section, owner)) {
+            set.is_signed |= Some(set.first.rtype) == covered;
         }
     }
     true
@@ -221,12 +241,13 @@ impl Work<'_> {
                     return Ok(None);
                 }
             }
-            for set in sets.iter().filter(|set| set.section == section && !is_dropped) {
+            for (number, set) in sets.iter().enumerate() {
+                let is_elsewhere = set.section != section || is_dropped;
                 let is_glue = section == 2 && is_referral;
-                if set.is_signed || is_glue || set.is_cut {
+                if is_elsewhere || set.is_signed || is_glue || set.is_cut {
                     continue;
                 }
-                count += self.sign_set(set, own, &mut joiner)?;
+                count += self.sign_set(number as u8, set, own, &mut joiner)?;
             }
             let place = if is_moved { 0 } else { 1 };
             if section == place
@@ -291,6 +312,7 @@ impl Work<'_> {
     /// Appends the signatures of a set; returns their number.
     fn sign_set(
         &mut self,
+        number: u8,
         set: &SetOf,
         own: &impl OwnNames,
         joiner: &mut Joiner<'_>,
@@ -306,8 +328,8 @@ impl Work<'_> {
             if is_own { (written, written) } else { (written.min(FOREIGN_TTL), FOREIGN_TTL) };
         self.draft.clear();
         let Some(response) = Response::parse(reply) else { return Ok(0) };
-        for (section, record) in records(reply, &response) {
-            if section == set.section && first.is_of_set(&record, reply) {
+        for ((_, record), member) in records(reply, &response).zip(self.members) {
+            if *member == number {
                 let expand = |all: &mut Vec<u8>| expand_data(reply, &record, all);
                 if self.draft.add_parts(first.rtype, expand).is_none() {
                     return Err(NotNow);
