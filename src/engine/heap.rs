@@ -8,7 +8,7 @@
 use crate::moment::Moment;
 
 /// Operations of a member of a heap.
-pub trait Aging {
+pub(crate) trait Aging {
     /// Returns the due time, which must not change while the member is in the heap.
     fn due(&self) -> Moment;
     /// Place in the heap; `None` if it is in none.
@@ -17,39 +17,39 @@ pub trait Aging {
 
 /// Slots, the earliest due first.
 #[derive(Debug, Default)]
-pub struct Heap {
+pub(crate) struct Heap {
     slots: Vec<u32>,
 }
 
 impl Heap {
     /// An empty heap with room for `capacity` slots, so that pushing never allocates.
-    pub fn with_capacity(capacity: usize) -> Self {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self { slots: Vec::with_capacity(capacity) }
     }
 
     /// Makes room for `capacity` slots.
-    pub fn make_room(&mut self, capacity: usize) {
+    pub(crate) fn make_room(&mut self, capacity: usize) {
         self.slots.reserve_exact(capacity.saturating_sub(self.slots.len()));
     }
 
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         self.slots.capacity() * size_of::<u32>()
     }
 
     /// Returns the slot that is due first.
-    pub fn first(&self) -> Option<u32> {
+    pub(crate) fn first(&self) -> Option<u32> {
         self.slots.first().copied()
     }
 
     /// Adds `slot`, which must be in no heap.
-    pub fn push<T: Aging>(&mut self, slab: &mut [T], slot: u32) {
+    pub(crate) fn push<T: Aging>(&mut self, slab: &mut [T], slot: u32) {
         self.slots.push(slot);
         self.rise(slab, self.slots.len() - 1);
     }
 
     /// Removes `slot`; does nothing if it is not in the heap.
-    pub fn remove<T: Aging>(&mut self, slab: &mut [T], slot: u32) {
+    pub(crate) fn remove<T: Aging>(&mut self, slab: &mut [T], slot: u32) {
         let Some(place) = slab[slot as usize].place().take() else { return };
         let place = place as usize;
         let last = self.slots.pop();

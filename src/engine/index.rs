@@ -27,7 +27,7 @@ const SIZE_ELASTIC_MAX: usize = 65_536;
 const SIZE_MOVED_MAX: usize = 8_192;
 
 /// Slots by hash.
-pub struct Index {
+pub(crate) struct Index {
     entries: Box<[Entry]>,
     /// Number of entries in use, a power of two, less one.
     mask: usize,
@@ -43,7 +43,7 @@ pub struct Index {
 
 impl Index {
     /// An index with reserved memory for `slots_max` slots.
-    pub fn new(slots_max: usize) -> Self {
+    pub(crate) fn new(slots_max: usize) -> Self {
         let size = (slots_max.max(1) * 2).next_power_of_two();
         let (least, moving_max) =
             if size > SIZE_ELASTIC_MAX { (size, 0) } else { (size.min(SIZE_MIN), slots_max) };
@@ -52,7 +52,7 @@ impl Index {
     }
 
     /// The same, almost without memory before slots are added.
-    pub fn growing(slots_max: usize) -> Self {
+    pub(crate) fn growing(slots_max: usize) -> Self {
         let size_max = (slots_max.max(1) * 2).next_power_of_two();
         let least = if size_max > SIZE_ELASTIC_MAX { size_max } else { size_max.min(SIZE_MIN) };
         let size = GROWN_MIN.min(size_max);
@@ -61,18 +61,18 @@ impl Index {
     }
 
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         size_of_val(&*self.entries) + self.moving.capacity() * size_of::<Entry>()
     }
 
     /// Returns the maximum of reserved memory in bytes.
-    pub fn reserved_max(&self) -> usize {
+    pub(crate) fn reserved_max(&self) -> usize {
         let moving = if self.size_max > SIZE_ELASTIC_MAX { 0 } else { self.slots_max };
         (self.size_max + moving) * size_of::<Entry>()
     }
 
     /// Returns the slot with this hash for which `is_it` returns true.
-    pub fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub(crate) fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         self.probe(hash, is_it).ok()
     }
 
@@ -91,7 +91,7 @@ impl Index {
     }
 
     /// Prefetches the entry of `hash`.
-    pub fn prefetch(&self, hash: u32) {
+    pub(crate) fn prefetch(&self, hash: u32) {
         prefetch(&self.entries[hash as usize & self.mask]);
     }
 
@@ -99,7 +99,7 @@ impl Index {
     ///
     /// # Panics
     /// Beyond its capacity, which is that of the slab.
-    pub fn insert(&mut self, hash: u32, slot: u32) {
+    pub(crate) fn insert(&mut self, hash: u32, slot: u32) {
         self.insert_new(hash, slot, |_| false);
     }
 
@@ -108,7 +108,12 @@ impl Index {
     ///
     /// # Panics
     /// As [`Index::insert`].
-    pub fn insert_new(&mut self, hash: u32, slot: u32, is_it: impl FnMut(u32) -> bool) -> bool {
+    pub(crate) fn insert_new(
+        &mut self,
+        hash: u32,
+        slot: u32,
+        is_it: impl FnMut(u32) -> bool,
+    ) -> bool {
         assert!(self.len < self.slots_max, "the index is as large as its slab");
         let size = self.mask + 1;
         if 2 * (self.len + 1) > size && size < self.size_max {
@@ -160,7 +165,7 @@ impl Index {
     }
 
     /// Removes `slot`, which was added under `hash`; does nothing if it is absent.
-    pub fn remove(&mut self, hash: u32, slot: u32) {
+    pub(crate) fn remove(&mut self, hash: u32, slot: u32) {
         let mut hole = hash as usize & self.mask;
         while self.entries[hole].1 != slot + 1 {
             if self.entries[hole].1 == 0 {

@@ -7,11 +7,11 @@
 //! member is on several lists.
 
 /// No slot.
-pub const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 
 /// A member's place in one list.
 #[derive(Clone, Copy, Debug)]
-pub struct Link {
+pub(crate) struct Link {
     before: u32,
     behind: u32,
     on_list: bool,
@@ -19,17 +19,17 @@ pub struct Link {
 
 impl Link {
     /// On no list.
-    pub const OFF: Self = Self { before: NONE, behind: NONE, on_list: false };
+    pub(crate) const OFF: Self = Self { before: NONE, behind: NONE, on_list: false };
 
     /// Returns true if the member is on the list that this link is for.
-    pub fn is_on_list(&self) -> bool {
+    pub(crate) fn is_on_list(&self) -> bool {
         self.on_list
     }
 }
 
 /// A first-in first-out list of slots.
 #[derive(Clone, Copy, Debug)]
-pub struct List {
+pub(crate) struct List {
     front: u32,
     back: u32,
     len: u32,
@@ -43,28 +43,33 @@ impl Default for List {
 
 impl List {
     /// Returns the number of members.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len as usize
     }
 
     /// Returns true if there is no member.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Returns the slot that was added first.
-    pub fn front(&self) -> Option<u32> {
+    pub(crate) fn front(&self) -> Option<u32> {
         (self.front != NONE).then_some(self.front)
     }
 
     /// Returns the slot that was added next after `slot`, which is on the list.
-    pub fn after<T>(&self, slab: &[T], slot: u32, link: impl Fn(&T) -> &Link) -> Option<u32> {
+    pub(crate) fn after<T>(
+        &self,
+        slab: &[T],
+        slot: u32,
+        link: impl Fn(&T) -> &Link,
+    ) -> Option<u32> {
         let behind = link(&slab[slot as usize]).behind;
         (behind != NONE).then_some(behind)
     }
 
     /// The slots in the order of the list.
-    pub fn iter<'a, T>(
+    pub(crate) fn iter<'a, T>(
         &self,
         slab: &'a [T],
         link: impl Fn(&T) -> &Link + 'a,
@@ -76,7 +81,12 @@ impl List {
     }
 
     /// Adds `slot` at the end. It must not be on this list.
-    pub fn push_back<T>(&mut self, slab: &mut [T], slot: u32, link: impl Fn(&mut T) -> &mut Link) {
+    pub(crate) fn push_back<T>(
+        &mut self,
+        slab: &mut [T],
+        slot: u32,
+        link: impl Fn(&mut T) -> &mut Link,
+    ) {
         let back = std::mem::replace(&mut self.back, slot);
         let place = link(&mut slab[slot as usize]);
         debug_assert!(!place.on_list, "slot {slot} is on the list already");
@@ -89,7 +99,12 @@ impl List {
     }
 
     /// Adds `slot` at the front. It must not be on this list.
-    pub fn push_front<T>(&mut self, slab: &mut [T], slot: u32, link: impl Fn(&mut T) -> &mut Link) {
+    pub(crate) fn push_front<T>(
+        &mut self,
+        slab: &mut [T],
+        slot: u32,
+        link: impl Fn(&mut T) -> &mut Link,
+    ) {
         let front = std::mem::replace(&mut self.front, slot);
         let place = link(&mut slab[slot as usize]);
         debug_assert!(!place.on_list, "slot {slot} is on the list already");
@@ -102,7 +117,12 @@ impl List {
     }
 
     /// Removes `slot`; does nothing if it is not on the list.
-    pub fn remove<T>(&mut self, slab: &mut [T], slot: u32, link: impl Fn(&mut T) -> &mut Link) {
+    pub(crate) fn remove<T>(
+        &mut self,
+        slab: &mut [T],
+        slot: u32,
+        link: impl Fn(&mut T) -> &mut Link,
+    ) {
         let place = std::mem::replace(link(&mut slab[slot as usize]), Link::OFF);
         if !place.on_list {
             return;

@@ -6,12 +6,12 @@
 //! the first write, and tables fill from their beginning.
 
 use crate::sys::memory::prefer_huge_pages;
-pub use crate::sys::memory::prefetch;
+pub(crate) use crate::sys::memory::prefetch;
 pub(crate) use crate::sys::memory::release;
 use std::collections::HashMap;
 
 /// Initial number of elements of a growing table.
-pub const GROWN_MIN: usize = 16;
+pub(crate) const GROWN_MIN: usize = 16;
 /// Maximum size in bytes of a table that is copied when it grows; a larger one is reserved at its
 /// full size. So no growth takes longer than such a copy, and large tables never move.
 const COPIED_MAX: usize = 256 << 10;
@@ -36,25 +36,25 @@ pub struct EngineMemory {
 }
 
 /// Memory of a vector's elements, in bytes.
-pub fn reserved<T>(table: &Vec<T>) -> usize {
+pub(crate) fn reserved<T>(table: &Vec<T>) -> usize {
     table.capacity() * size_of::<T>()
 }
 
 /// Memory of a vector of boxes and their contents, in bytes.
-pub fn reserved_boxes<T>(table: &Vec<Box<T>>) -> usize {
+pub(crate) fn reserved_boxes<T>(table: &Vec<Box<T>>) -> usize {
     reserved(table) + table.len() * size_of::<T>()
 }
 
 /// Address and length in bytes of a table, for page settings.
-pub type Place = (usize, usize);
+pub(crate) type Place = (usize, usize);
 
 /// Returns the memory of the elements of a slice.
-pub fn place_of<T>(table: &[T]) -> Place {
+pub(crate) fn place_of<T>(table: &[T]) -> Place {
     (table.as_ptr().addr(), size_of_val(table))
 }
 
 /// Returns the memory of the elements of a vector, spare room included.
-pub fn place_of_vec<T>(table: &Vec<T>) -> Place {
+pub(crate) fn place_of_vec<T>(table: &Vec<T>) -> Place {
     (table.as_ptr().addr(), reserved(table))
 }
 
@@ -64,7 +64,7 @@ pub fn place_of_vec<T>(table: &Vec<T>) -> Place {
 /// # Panics
 /// If the table has `max` elements already.
 #[cold]
-pub fn grow<T>(table: &mut Vec<T>, max: usize) {
+pub(crate) fn grow<T>(table: &mut Vec<T>, max: usize) {
     assert!(table.len() < max, "a table does not grow beyond its bound");
     let room = grown(table.capacity(), size_of::<T>(), max);
     table.reserve_exact(room - table.len());
@@ -82,7 +82,7 @@ fn grown(before: usize, element_bytes: usize, max: usize) -> usize {
 
 /// Memory of a map in the layout of the standard library: a control byte for each bucket, of which
 /// an eighth stays free, and an additional group of them.
-pub fn reserved_map<K, V, S>(map: &HashMap<K, V, S>) -> usize {
+pub(crate) fn reserved_map<K, V, S>(map: &HashMap<K, V, S>) -> usize {
     const GROUP: usize = 16;
     match map.capacity() {
         0 => 0,

@@ -16,9 +16,9 @@ mod options;
 mod pattern;
 mod reversal;
 
-pub use names::presentation;
-pub use options::{Options, Sender};
-pub use reversal::{Reversal, Texts};
+pub(crate) use names::presentation;
+pub(crate) use options::{Options, Sender};
+pub(crate) use reversal::{Reversal, Texts};
 
 use super::message::name::{WireName, WireQuestion};
 use super::message::query::Query;

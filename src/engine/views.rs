@@ -51,7 +51,7 @@ impl<'a> Facts<'a> {
 }
 
 /// A server block that may get the queries of a zone.
-pub struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     /// The zone.
     pub zone: &'a Name,
     /// Queries that it is for; `None`: all.
@@ -61,7 +61,7 @@ pub struct Candidate<'a> {
 }
 
 /// The candidates of one listener.
-pub struct Views {
+pub(crate) struct Views {
     /// Number of its group for each zone.
     zones: Zones<u32>,
     /// True if all candidates are for the root, so that no zone is looked up.
@@ -93,7 +93,7 @@ enum Step {
 impl Views {
     /// Builds the views of these candidates, numbered in their order; `local`: the configured
     /// address of the listener. `hasher` is keyed.
-    pub fn new<'a>(
+    pub(crate) fn new<'a>(
         candidates: impl Iterator<Item = Candidate<'a>>,
         local: SocketAddr,
         hasher: &RandomState,
@@ -126,7 +126,7 @@ impl Views {
 
     /// Returns the number of the candidate that gets a query; `None`: no candidate.
     #[inline]
-    pub fn choose(&self, facts: &Facts<'_>) -> Option<usize> {
+    pub(crate) fn choose(&self, facts: &Facts<'_>) -> Option<usize> {
         self.steps.set(STEPS_MAX);
         if self.is_root_alone && facts.rtype != rtype::DS {
             return self.first(0, facts).map(|number| number as usize);
@@ -187,7 +187,7 @@ impl Views {
     }
 
     /// Returns the reserved memory in bytes, without texts and patterns.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         let groups = self.groups.iter().map(|group| {
             let tables = group.steps.iter().map(|step| match step {
                 Step::Clients(table) => size_of_val(&*table.v4) + size_of_val(&*table.v6),

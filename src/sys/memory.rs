@@ -49,7 +49,7 @@ const LINE: usize = 64;
 
 /// Prefetches `value`, which will be read soon. The processor may ignore it, which costs only time.
 #[inline]
-pub fn prefetch<T: ?Sized>(value: &T) {
+pub(crate) fn prefetch<T: ?Sized>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

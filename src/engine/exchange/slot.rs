@@ -48,7 +48,7 @@ pub struct Exchange {
     pub(super) attempt: Option<(ConnectionId, u16)>,
     pub(super) attempt_until: Moment,
     pub(super) until: Moment,
-    /// Index of the attempts' time-out in those given to [`Exchanges::new`].
+    /// Index of the attempts' time-out in those given to [`super::Exchanges::new`].
     pub timeout_class: u32,
     /// Index of its queue in `by_age`.
     pub(super) age_class: u32,

@@ -9,7 +9,7 @@ use crate::engine::message::name::WireName;
 
 /// Replaces `text` by `wire`, a name in wire format, in lower-cased presentation format with a
 /// closing dot.
-pub fn presentation(wire: &[u8], text: &mut String) {
+pub(crate) fn presentation(wire: &[u8], text: &mut String) {
     let mut room = [0; TEXT_LEN_MAX];
     text.clear();
     text.push_str(spell(wire, &PRESENTATION, &mut room));

@@ -12,7 +12,7 @@ use crate::engine::message::rename::Renaming;
 use crate::engine::message::{Rcode, rtype};
 
 /// Reverses the changes by the rules in a reply.
-pub struct Reversal<'a> {
+pub(crate) struct Reversal<'a> {
     rules: &'a Rules,
     way: &'a Way,
     /// The client's response code, once it is known.
@@ -22,7 +22,7 @@ pub struct Reversal<'a> {
 
 /// Buffers for names in presentation format. Reused for the next reply.
 #[derive(Default)]
-pub struct Texts {
+pub(crate) struct Texts {
     name: String,
     replaced: String,
     matcher: Matcher,
@@ -30,7 +30,7 @@ pub struct Texts {
 
 impl Texts {
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         self.name.capacity() + self.replaced.capacity() + self.matcher.reserved()
     }
 
@@ -42,7 +42,7 @@ impl Texts {
 
 impl<'a> Reversal<'a> {
     /// Builds the reversal of a way through `rules`, for a reply whose response code is `rcode`.
-    pub fn new(rules: &'a Rules, way: &'a Way, texts: &'a mut Texts, rcode: u16) -> Self {
+    pub(crate) fn new(rules: &'a Rules, way: &'a Way, texts: &'a mut Texts, rcode: u16) -> Self {
         let mut reversal = Self { rules, way, rcode, texts };
         reversal.rcode = reversal.rcode(rcode);
         reversal
