@@ -3,8 +3,9 @@
 //! A worker has found out who may have which zone and keeps the client's connection. Here the
 //! messages are written, signed where the query was, and sent back to the worker a few at a time;
 //! the next ones follow when the client has read those. At most [`TRANSFERS_MAX`] transfers run
-//! at a time, and [`PER_CLIENT_MAX`] for one address; others are refused. One whose client reads
-//! nothing for [`STALL_MAX`], or that takes longer than [`TOTAL_MAX`], is cut.
+//! at a time, and [`PER_CLIENT_MAX`] for one client: an IPv4 address, or an IPv6 network of 64
+//! bits. Others are refused. A transfer whose client reads nothing for [`STALL_MAX`], or that takes
+//! longer than [`TOTAL_MAX`], is cut.
 
 use crate::clock::Clock;
 use crate::config::{PRESENTATION, TEXT_LEN_MAX, spell};
@@ -12,14 +13,14 @@ use crate::control::{Loads, PartEnd, ToWorker, TransferOrder, TransferPart};
 use crate::log::{Event, Level, Log};
 use crate::moment::Moment;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
 
 /// Transfers at a time: each takes a thread and a few messages.
 const TRANSFERS_MAX: usize = 8;
-/// Transfers for one address at a time, so that one client leaves places to others.
+/// Transfers for one client at a time, so that one client leaves places to others.
 const PER_CLIENT_MAX: usize = TRANSFERS_MAX / 2;
 /// Minimum time between two log lines about refused transfers.
 const REFUSED_LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -43,7 +44,8 @@ pub(crate) fn run(orders: &Receiver<TransferOrder>, clock: Clock, log: Log, load
     let mut logged_at: Option<Moment> = None;
     for order in orders {
         let peer = order.transfer.client.peer.ip().to_canonical();
-        if let Some(limit) = limit_of(&lock(&running), peer) {
+        let limit = limit_of(&lock(&running), network_of(peer));
+        if let Some(limit) = limit {
             let now = clock.now();
             if logged_at.is_none_or(|at| now.since(at) >= REFUSED_LOG_INTERVAL) {
                 logged_at = Some(now);
@@ -55,21 +57,29 @@ pub(crate) fn run(orders: &Receiver<TransferOrder>, clock: Clock, log: Log, load
             continue;
         }
         let order = Arc::new(order);
-        let own = Running::new(&running, &order);
+        let mut own = Running::new(&running, &order);
         let loads_of_it = Arc::clone(loads);
-        let transferring = move || transfer(&own.order, clock, log, &loads_of_it);
+        let transferring = move || transfer(&mut own, clock, log, &loads_of_it);
         if Builder::new().name("transfer".into()).spawn(transferring).is_err() {
             refuse(&order, loads);
         }
     }
 }
 
-/// Returns the limit that a further transfer to `peer` would exceed.
-fn limit_of(running: &[IpAddr], peer: IpAddr) -> Option<String> {
+/// Returns the network that counts as one client.
+fn network_of(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => peer,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+    }
+}
+
+/// Returns the limit that a further transfer to a client would exceed.
+fn limit_of(running: &[IpAddr], client: IpAddr) -> Option<String> {
     if running.len() >= TRANSFERS_MAX {
         return Some(format!("{TRANSFERS_MAX} transfers are running"));
     }
-    let own = running.iter().filter(|address| **address == peer).count();
+    let own = running.iter().filter(|other| **other == client).count();
     (own >= PER_CLIENT_MAX).then(|| format!("{PER_CLIENT_MAX} transfers to it are running"))
 }
 
@@ -80,31 +90,39 @@ fn lock(running: &Mutex<Vec<IpAddr>>) -> MutexGuard<'_, Vec<IpAddr>> {
 /// A transfer in progress. However it ends, its place is free again, and the client's connection
 /// does not wait for messages that nobody writes.
 struct Running {
-    /// The clients of all that run.
+    /// The clients of all transfers that run.
     clients: Arc<Mutex<Vec<IpAddr>>>,
     order: Arc<TransferOrder>,
+    has_place: bool,
 }
 
 impl Running {
     fn new(clients: &Arc<Mutex<Vec<IpAddr>>>, order: &Arc<TransferOrder>) -> Self {
-        let own = Self { clients: Arc::clone(clients), order: Arc::clone(order) };
-        lock(clients).push(own.peer());
+        let own = Self { clients: Arc::clone(clients), order: Arc::clone(order), has_place: true };
+        lock(clients).push(own.client());
         own
     }
 
-    fn peer(&self) -> IpAddr {
-        self.order.transfer.client.peer.ip().to_canonical()
+    fn client(&self) -> IpAddr {
+        network_of(self.order.transfer.client.peer.ip().to_canonical())
+    }
+
+    /// Frees the place. It is free before the client has the last message, because a client with
+    /// as many transfers as it may have asks for the next zone at once.
+    fn leave(&mut self) {
+        if std::mem::take(&mut self.has_place) {
+            let client = self.client();
+            let mut clients = lock(&self.clients);
+            if let Some(place) = clients.iter().position(|address| *address == client) {
+                clients.swap_remove(place);
+            }
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let peer = self.peer();
-        let mut clients = lock(&self.clients);
-        if let Some(place) = clients.iter().position(|address| *address == peer) {
-            clients.swap_remove(place);
-        }
-        drop(clients);
+        self.leave();
         if std::thread::panicking() {
             deliver(&self.order, Vec::new(), PartEnd::Cut);
         }
@@ -129,10 +147,11 @@ fn deliver(order: &TransferOrder, messages: Vec<Vec<u8>>, end: PartEnd) {
 }
 
 /// One transfer, from its first message to its end.
-fn transfer(order: &TransferOrder, clock: Clock, log: Log, loads: &Loads) {
-    let name = zone_of(order);
+fn transfer(own: &mut Running, clock: Clock, log: Log, loads: &Loads) {
+    let order = Arc::clone(&own.order);
+    let name = zone_of(&order);
     let (peer, serial) = (order.transfer.client.peer.ip(), order.transfer.zone.serial());
-    let (result, records) = send(order, clock);
+    let (result, records) = send(own, clock);
     if result == "done" {
         let text = format_args!(
             "Outgoing transfer of {records} records of zone \"{name}\" to {peer} for {serial} SOA \
@@ -149,7 +168,8 @@ fn transfer(order: &TransferOrder, clock: Clock, log: Log, loads: &Loads) {
 }
 
 /// Writes the messages and has the worker send them. Returns the result and the records sent.
-fn send(order: &TransferOrder, clock: Clock) -> Outcome {
+fn send(own: &mut Running, clock: Clock) -> Outcome {
+    let order = &*Arc::clone(&own.order);
     let mut train = order.transfer.train();
     let mut signer = order.transfer.signer.clone();
     let spare = signer.as_ref().map_or(0, |signer| signer.room());
@@ -177,6 +197,9 @@ fn send(order: &TransferOrder, clock: Clock) -> Outcome {
             return ("failed", train.records());
         }
         let end = if train.is_done() { PartEnd::Last } else { PartEnd::Open };
+        if end == PartEnd::Last {
+            own.leave();
+        }
         deliver(order, messages, end);
         if end == PartEnd::Last {
             return ("done", train.records());
@@ -195,7 +218,7 @@ fn send(order: &TransferOrder, clock: Clock) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::{PER_CLIENT_MAX, Running, TRANSFERS_MAX, lock, run, send};
+    use super::{PER_CLIENT_MAX, Running, TRANSFERS_MAX, lock, network_of, run, send};
     use crate::clock::Clock;
     use crate::control::{Loads, Mailbox, PartEnd, ToWorker, TransferMailbox, TransferOrder};
     use crate::engine::Client;
@@ -257,7 +280,8 @@ mod tests {
     #[test]
     fn parts_wait_for_the_client_and_end_with_it() {
         let (order, mail, more) = order(&zone());
-        let sending = std::thread::spawn(move || send(&order, Clock::start()));
+        let mut own = Running::new(&Arc::default(), &Arc::new(order));
+        let sending = std::thread::spawn(move || send(&mut own, Clock::start()));
         let (messages, end) = part(&mail);
         assert_eq!((messages.len(), end), (3, PartEnd::Open));
         more.send(()).unwrap();
@@ -266,6 +290,32 @@ mod tests {
         drop(more);
         let (result, records) = sending.join().unwrap();
         assert!(result == "closed" && records > 0, "{result} {records}");
+    }
+
+    #[test]
+    fn a_place_is_free_when_the_client_gets_the_last_message() {
+        let (order, mail, more) = order(&zone());
+        let clients = Arc::default();
+        let mut own = Running::new(&clients, &Arc::new(order));
+        let sending = std::thread::spawn(move || send(&mut own, Clock::start()));
+        loop {
+            let (_, end) = part(&mail);
+            if end == PartEnd::Last {
+                break;
+            }
+            assert_eq!(lock(&clients).len(), 1);
+            more.send(()).unwrap();
+        }
+        assert!(lock(&clients).is_empty());
+        assert_eq!(sending.join().unwrap().0, "done");
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one_client() {
+        let network = |text: &str| network_of(text.parse().unwrap());
+        assert_eq!(network("2001:db8:0:1::1"), network("2001:db8:0:1:ffff::2"));
+        assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:0:2::1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
     }
 
     #[test]

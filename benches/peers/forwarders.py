@@ -1,4 +1,4 @@
-"""Configuration, command and limitations of each forwarder.
+"""Configuration, command and limitations of each forwarder and authoritative server.
 
 A `Setting` describes the demands of a case. Each entry of `PEERS` writes its files into a
 directory of its own and returns the command, or raises CannotDo with a reason. Each forwarder has
@@ -12,6 +12,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from queries import ZONE
+
 # Debian packages, by command.
 PACKAGES = {
     "dnsdist": ("dnsdist", "dnsdist"),
@@ -20,6 +22,7 @@ PACKAGES = {
     "knot-resolver": ("kresd", "knot-resolver"),
     "bind9": ("named", "bind9"),
     "pdns-recursor": ("pdns_recursor", "pdns-recursor"),
+    "nsd": ("nsd", "nsd"),
 }
 # Directories of daemons on Debian, which are not in every PATH.
 PLACES = "/usr/sbin:/sbin:/usr/local/sbin"
@@ -33,7 +36,7 @@ IN_FLIGHT = 1000
 class Setting:
     """The demands of a case on a contestant."""
 
-    mode: str  # udp, tcp, dot or hit
+    mode: str  # udp, tcp, dot, hit or zone
     port: int
     upstreams: list  # their ports
     directory: Path
@@ -43,6 +46,8 @@ class Setting:
     flags: list = field(default_factory=list)
     lines: list = field(default_factory=list)
     zones: list = field(default_factory=list)
+    # The zone's file, for authoritative servers.
+    zone_file: Path = Path("served.zone")
     # CA of the upstreams' certificates.
     authority: Path = Path("authority.pem")
     # For onward and the floor: listen address, and address of the upstreams.
@@ -97,6 +102,8 @@ def corefile(setting):
     if lines:
         forward[0] += " {"
         forward += [f"        {line}" for line in lines] + ["    }"]
+    if setting.mode == "zone":
+        forward = [f"    file {setting.zone_file} {ZONE}"]
     cache = [f"    cache {{\n        success {setting.entries()} 86400\n    }}"] if setting.caches else []
     body = "\n".join([f"    bind {setting.address}", *cache, *forward])
     # All zones share a block and so its connections: only the routing differs.
@@ -257,6 +264,45 @@ logging {{ category default {{ null; }}; }};
     return [find("named"), "-f", "-n", "1", "-c", path]
 
 
+def bind9_zone(setting):
+    path = setting.write("named.conf", f"""options {{
+  directory "{setting.directory}";
+  listen-on port {setting.port} {{ 127.0.0.1; }};
+  listen-on-v6 {{ none; }};
+  pid-file none;
+  session-keyfile none;
+  lock-file none;
+  recursion no;
+  allow-query {{ any; }};
+  empty-zones-enable no;
+  querylog no;
+}};
+zone "{ZONE}" {{ type primary; file "{setting.zone_file}"; }};
+controls {{ }};
+logging {{ category default {{ null; }}; }};
+""")
+    return [find("named"), "-f", "-n", "1", "-c", path]
+
+
+def nsd(setting):
+    path = setting.write("nsd.conf", f"""server:
+  ip-address: 127.0.0.1@{setting.port}
+  server-count: 1
+  username: ""
+  pidfile: ""
+  zonesdir: "{setting.directory}"
+  zonelistfile: "{setting.directory}/zones"
+  xfrdfile: ""
+  xfrdir: "{setting.directory}"
+remote-control:
+  control-enable: no
+zone:
+  name: "{ZONE}"
+  zonefile: "{setting.zone_file}"
+""")
+    return [find("nsd"), "-d", "-c", path]
+
+
 def pdns_recursor(setting):
     if setting.mode == "tcp":
         raise CannotDo("it queries its upstreams over UDP, whatever its clients use")
@@ -297,6 +343,8 @@ PEERS = {
     "bind9": bind9,
     "pdns-recursor": pdns_recursor,
 }
+# Servers of zones.
+AUTHORITIES = {"nsd": nsd, "bind9": bind9_zone}
 
 
 def extra(command):

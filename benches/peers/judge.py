@@ -12,11 +12,17 @@ ROUNDS_MIN = 5
 GROWTH_MAX = 1.10
 
 # Modes with a floor, and the program that is it.
-FLOORS = {"udp": "relay", "hit": "responder"}
-# Modes compared with the best peer instead, and the allowed ratio of costs.
-AGAINST_PEERS = {"tcp": "TCP to TCP", "dot": "UDP to TLS"}
-PEER_PART = 0.50
+FLOORS = {"udp": "relay", "hit": "responder", "zone": "responder"}
+# Modes compared with the best peer, with the allowed ratio of costs.
+AGAINST_PEERS = {
+    "tcp": ("TCP to TCP", 0.50),
+    "dot": ("UDP to TLS", 0.50),
+    "zone": ("answers from a zone", 1.00),
+}
 OWN = "onward"
+# onward with the same answers in its cache, in the mode `zone`, and the allowed ratio to it.
+CACHED = f"{OWN} cached"
+CACHED_PART = 1.20
 
 
 def slot(told):
@@ -123,13 +129,18 @@ def verdicts(cases):
             limit = limit_of(case, own["name"]) if case["is_base"] else None
             if limit and own["ratio"] is not None:
                 found.append(verdict(limit[1], case, own, own["ratio"], limit[0]))
-            if case["mode"] in AGAINST_PEERS and case["is_base"]:
+            if case["mode"] in AGAINST_PEERS and case["is_base"] and own["name"] != CACHED:
                 best = best_peer(rows, case["floor"])
                 if best and own["cpu_us"]:
-                    what = f"{AGAINST_PEERS[case['mode']]}, against the best peer ({best['name']})"
+                    mode, limit = AGAINST_PEERS[case["mode"]]
+                    what = f"{mode}, against the best peer ({best['name']})"
                     part = own["cpu_us"] / best["cpu_us"]
-                    found.append(verdict(what, case, own, part, PEER_PART))
-            if case["is_base"] and own["memory"]:
+                    found.append(verdict(what, case, own, part, limit))
+            to_cached = ratios(case["closed"], own["name"], CACHED)
+            if to_cached and case["is_base"] and own["name"] != CACHED:
+                what = "answer from a zone, against a cache hit"
+                found.append(verdict(what, case, own, middle(to_cached), CACHED_PART))
+            if case["is_base"] and own["memory"] and case["mode"] != "zone":
                 what = "peak memory of one worker, bytes"
                 found.append(verdict(what, case, own, own["memory"], MEMORY_MAX))
             if own["lost"]:

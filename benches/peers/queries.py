@@ -95,6 +95,13 @@ def shuffled(messages):
     return random.Random(0).sample(messages, len(messages))
 
 
+def served_zone(count, lengths):
+    """A zone for servers with a record for each name: the answers are those of `zone_file`."""
+    head = zone_file().rsplit("*", 1)[0]
+    names = (name(number, lengths).removesuffix(f".{ZONE}") for number in range(count))
+    return head + "ns A 192.0.2.1\n" + "".join(f"{each} A 192.0.2.1\n" for each in names)
+
+
 def zone_file():
     """One address for all names, as from the bare responder, with a TTL of a day: nothing expires."""
     return (

@@ -143,6 +143,7 @@ class Bench:
         cores = str(self.forwarder_core)
         return Setting(
             mode, self.port(), ports, self.place(name), cores, names, authority=self.authority,
+            zone_file=self.directory / "served.zone",
             address=self.address, upstream_address=self.upstream_address)
 
     @staticmethod
@@ -164,7 +165,10 @@ class Bench:
         say(f"{case.heading()}")
         with contextlib.ExitStack() as stack:
             files = self.question_files(case)
-            zone = self.zone() if case.mode == "hit" else None
+            zone = self.zone() if case.mode in ("hit", "zone") else None
+            if case.mode == "zone":
+                served = queries.served_zone(case.names, case.lengths)
+                (self.directory / "served.zone").write_text(served)
             ports, upstreams = self.upstreams(
                 stack, case.upstreams, case.delay, zone, secure=case.mode == "dot")
             result = case.result([], case.title + f", {self.options.outstanding} outstanding.")
@@ -198,7 +202,8 @@ class Bench:
 
     @staticmethod
     def types(case):
-        return "mixed" if case.mode != "hit" and case.lengths == "spread" else "addresses"
+        mixed = case.mode not in ("hit", "zone") and case.lengths == "spread"
+        return "mixed" if mixed else "addresses"
 
     def play_rounds(self, taking_part, files, zone, upstreams, result):
         """Queries all contestants in turn, in a rotated order in each round."""
@@ -230,7 +235,7 @@ class Bench:
 
     def warm(self, one, path, zone, mode):
         """Queries every name once if answers are cached; otherwise for a moment."""
-        how = ["--passes", "1"] if mode == "hit" else ["--seconds", str(WARM_SECONDS)]
+        how = ["--passes", "1"] if mode in ("hit", "zone") else ["--seconds", str(WARM_SECONDS)]
         # With as many outstanding as later if connections must stay open: otherwise some would open
         # then.
         outstanding = one.outstanding if mode == "dot" else 64

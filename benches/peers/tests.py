@@ -102,6 +102,26 @@ class Forwarders(unittest.TestCase):
                 for port in ("5300", "5301", "5302"):
                     self.assertIn(port, told, f"{name} {mode}")
 
+    def test_each_authoritative_server_gets_port_and_zone(self):
+        servers = forwarders.AUTHORITIES | {
+            "onward": lambda setting: forwarders.onward(setting, "onward")}
+        for name, start in servers.items():
+            command = start(self.setting("zone"))
+            files = [path.read_text() for path in Path(self.directory.name).iterdir()]
+            told = " ".join(str(word) for word in command) + "\n".join(files)
+            for word in ("5300", "served.zone", queries.ZONE):
+                self.assertIn(word, told, name)
+            self.assertNotIn("5301", told, name)
+            for path in Path(self.directory.name).iterdir():
+                path.unlink()
+
+    def test_a_served_zone_has_a_record_for_each_name(self):
+        text = queries.served_zone(3, "spread")
+        for number in range(3):
+            label = queries.name(number, "spread").split(".")[0]
+            self.assertIn(f"\n{label} A 192.0.2.1\n", text)
+        self.assertNotIn("*", text)
+
     def test_caches_are_on_for_hits_only(self):
         self.assertIn("cache", forwarders.corefile(self.setting("hit")))
         self.assertNotIn("cache", forwarders.corefile(self.setting("udp")))
@@ -200,6 +220,14 @@ class Judge(unittest.TestCase):
             self.assertEqual((ratio, met), (0.444, True))
             [(_, ratio, met)] = measured([case(mode, [{"onward": slot(4.0), "a": slot(7.5)}] * 5)])
             self.assertEqual((ratio, met), (0.533, False))
+
+    def test_a_zone_is_held_against_the_best_server_and_the_own_cache(self):
+        each = {"onward": slot(6.0), judge.CACHED: slot(4.0), "nsd": slot(5.0), "bind9": slot(9.0)}
+        found = measured([case("zone", [each] * 5)])
+        self.assertEqual(found, [
+            ("answers from a zone, against the best peer (nsd)", 1.2, False),
+            ("answer from a zone, against a cache hit", 1.5, False),
+        ])
 
     def test_losses_memory_and_few_rounds_are_told(self):
         closed = [{"floor": slot(10.0), "onward": slot(10.0, lost=1) | {"memory": 11_000_000}}]

@@ -313,10 +313,15 @@ impl Forwarder {
         self.pools.pool_of(connection).map(|pool| PoolId::from_index(pool).upstream())
     }
 
-    /// Returns the number of queries that wait for a response, have a reply that is held back, or
-    /// a zone transfer that the client has not read to the end.
+    /// Returns the number of queries that wait for a response or have a reply that is held back.
     pub fn outstanding(&self) -> usize {
-        self.exchanges.outstanding() + self.delays.len() + self.clients.transfers()
+        self.exchanges.outstanding() + self.delays.len()
+    }
+
+    /// Returns true if all replies are written: no query waits for a response, no reply is held
+    /// back, and each zone transfer is written to its connection.
+    pub fn is_quiet(&self) -> bool {
+        self.outstanding() + self.clients.transfers() == 0
     }
 
     /// Returns the maximum number of connections: the size of the shell's table of sockets.

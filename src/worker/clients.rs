@@ -317,20 +317,28 @@ impl ClientConnections {
         true
     }
 
-    /// Begins a zone transfer on the connection. `more` is told each time when the client has read
-    /// what was sent.
-    pub(super) fn begin_transfer(&mut self, key: ConnectionKey, number: u64, more: Sender<()>) {
-        if let Some(slot) = slot(&mut self.slots, key) {
-            slot.transfer = Some(TransferState { number, more: Some(more) });
-        }
+    /// Begins a zone transfer on the connection. `more` receives a message each time when the
+    /// client has read the messages sent. Returns false if the connection is closed.
+    pub(super) fn begin_transfer(
+        &mut self,
+        key: ConnectionKey,
+        number: u64,
+        more: Sender<()>,
+    ) -> bool {
+        let Some(slot) = slot(&mut self.slots, key) else { return false };
+        slot.transfer = Some(TransferState { number, more: Some(more) });
+        true
     }
 
-    /// Takes messages of a zone transfer; those of another than the connection's are discarded.
+    /// Takes messages of a zone transfer. Those of another transfer than the connection's, and what
+    /// follows the last part, are discarded.
     pub(super) fn take_part(&mut self, part: TransferPart, engine: &mut Forwarder) {
         let TransferPart { connection: key, number, messages, end } = part;
-        let has_it =
-            |slot: &mut Slot| slot.transfer.as_ref().is_some_and(|own| own.number == number);
-        if !slot(&mut self.slots, key).is_some_and(has_it) {
+        let awaits = |slot: &mut Slot| {
+            let own = slot.transfer.as_ref();
+            own.is_some_and(|own| own.number == number && own.more.is_some())
+        };
+        if !slot(&mut self.slots, key).is_some_and(awaits) {
             return;
         }
         for message in messages {
@@ -459,10 +467,11 @@ mod tests {
         };
         connections.take_part(part(1, b"none", PartEnd::Open), &mut engine);
         let (more, _reading) = crossbeam_channel::bounded(1);
-        connections.begin_transfer(key, 2, more);
+        assert!(connections.begin_transfer(key, 2, more));
         engine.clients.waits(key);
         connections.take_part(part(1, b"stale", PartEnd::Cut), &mut engine);
         connections.take_part(part(2, b"own", PartEnd::Last), &mut engine);
+        connections.take_part(part(2, b"more", PartEnd::Cut), &mut engine);
         connections.flush(Moment::ZERO, &mut engine);
         connections.take_part(part(2, b"late", PartEnd::Last), &mut engine);
         connections.flush(Moment::ZERO, &mut engine);

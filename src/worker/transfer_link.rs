@@ -40,7 +40,9 @@ impl TransferLink {
         let (more, reading) = crossbeam_channel::bounded(1);
         self.number += 1;
         let number = self.number;
-        connections.begin_transfer(transfer.connection, number, more);
+        if !connections.begin_transfer(transfer.connection, number, more) {
+            return true;
+        }
         let worker = self.mailbox.clone();
         let order = TransferOrder { transfer, number, worker, more: reading };
         // Another worker may have taken the last place meanwhile.

@@ -120,7 +120,7 @@ impl<'a> EventLoop<'a> {
         self.settle(now);
         let WorkerSlot { listeners, assignment, .. } = &mut *self.slot;
         listeners.close_removed(now, &assignment.listeners);
-        self.drain_until.is_some_and(|until| until <= now || self.engine.outstanding() == 0)
+        self.drain_until.is_some_and(|until| until <= now || self.engine.is_quiet())
     }
 
     /// Returns the time-out of the poll; `None`: wait without limit.

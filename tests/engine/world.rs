@@ -9,8 +9,9 @@ use crate::common::wire::{Ask, question_of, word_at};
 use domain::base::Message;
 use onward::config::{Config, Host};
 use onward::engine::errors::{Fault, Operation};
-use onward::engine::forwarder::{AHEAD_MAX, Arrivals};
+use onward::engine::forwarder::{AHEAD_MAX, Arrivals, TCP_MESSAGE_MAX};
 use onward::engine::health::HealthStates;
+use onward::engine::key::ConnectionKey;
 use onward::engine::shell::{self, Buffers, Shell};
 use onward::engine::stats::{DropReason, Stats};
 use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep};
@@ -215,6 +216,17 @@ impl World {
         self.ask_as(client(number), ask);
     }
 
+    /// Sends a query on a new TCP connection of this client and ends the turn. The caller closes
+    /// the connection.
+    pub(crate) fn ask_over_tcp(&mut self, number: usize, ask: &Ask) -> ConnectionKey {
+        let client = client(number);
+        let admitted = self.engine.admit(self.now, 0, client.peer.ip());
+        let (connection, _) = admitted.expect("there is room for a connection");
+        self.ask_as(Client { connection: Some(connection), ..client }, ask);
+        self.settle();
+        connection
+    }
+
     /// Sends a query from `client` without ending the turn.
     pub(crate) fn ask_as(&mut self, client: Client, ask: &Ask) {
         self.waiting.entry((client.peer, ask.id)).or_default().push(ask.question());
@@ -224,7 +236,7 @@ impl World {
 
     /// Delivers a packet of a client, valid or not; no reply is expected.
     pub(crate) fn packet(&mut self, client: Client, bytes: &[u8]) {
-        let mut out = [0; 1_232];
+        let mut out = vec![0; if client.connection.is_some() { TCP_MESSAGE_MAX } else { 1_232 }];
         if let Some(len) = self.engine.on_query(self.now, client, bytes, false, &mut out) {
             self.take_reply(client, &out[..len]);
         }

@@ -193,6 +193,7 @@ impl Exchanges {
 
     /// Removes the next waiter of a settled exchange; with the last one the exchange ends and its
     /// slot is vacant, though [`Exchanges::query`] stays valid until the next one opens.
+    #[inline(always)]
     pub fn next_waiter(&mut self, slot: u32) -> Option<Dismissed> {
         debug_assert!(!self.slots[slot as usize].joinable, "not settled");
         let waiter = self.dismiss_waiter(slot);

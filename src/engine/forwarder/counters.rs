@@ -95,6 +95,7 @@ impl Counters {
     }
 
     /// Counts the reply to a valid query for `name`.
+    #[inline(always)]
     pub(super) fn reply(
         &mut self,
         now: Moment,
@@ -110,11 +111,13 @@ impl Counters {
     }
 
     /// Counts a reply by its response code, of 12 bits.
+    #[inline(always)]
     pub(super) fn rcode(&mut self, rcode: u16) {
         self.stats.replies[place_of_rcode(rcode)] += 1;
     }
 
     /// Counts the outcome of a valid query.
+    #[inline(always)]
     pub(super) fn outcome(&mut self, label_set: u32, outcome: &CountedReply) {
         self.stats.latency.add(outcome.took);
         self.tallies.end(label_set, outcome);
@@ -147,6 +150,7 @@ impl Counters {
     }
 
     /// Counts the response of an upstream.
+    #[inline(always)]
     pub(super) fn response(&mut self, upstream: usize, rcode: u16, took: Duration) {
         self.tallies.upstream(upstream, rcode, took);
     }

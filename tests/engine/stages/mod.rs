@@ -74,3 +74,25 @@ fn ask_from(world: &mut World, address: &str, ask: &Ask) {
     world.packet(Client { peer, ..client(1) }, &ask.bytes());
     world.settle();
 }
+
+/// Asks over UDP and then over TCP, each time without anything left of the time before. Returns the
+/// reply in the notation of `told` for both, or `upstream` where the query was sent on.
+fn over_udp_and_tcp(world: &mut World, ask: &Ask, told: impl Fn(&Got) -> String) -> [String; 2] {
+    [false, true].map(|is_tcp| {
+        let connection = is_tcp.then(|| world.ask_over_tcp(1, ask));
+        if connection.is_none() {
+            world.ask(1, ask);
+        }
+        let found = match (world.take_sent().len(), world.take_got().as_slice()) {
+            (1, []) => "upstream".to_owned(),
+            (0, [got]) => told(got),
+            other => panic!("{}: {other:?}", ask.name),
+        };
+        // The upstream query times out.
+        world.pass(6.0);
+        world.take_got();
+        world.take_sent();
+        connection.inspect(|connection| world.engine.clients.close(*connection));
+        found
+    })
+}
