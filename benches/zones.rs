@@ -60,7 +60,10 @@ fn table(names: usize) -> ZoneTable {
     }
     let zone = builder.finish().unwrap_or_else(|refused| panic!("{}", refused.what)).zone;
     let name = Name::parse("zone.example").expect("a name");
-    ZoneTable::new(vec![ZoneEntry { name, stanza: 0, zone: Some(Arc::new(zone)) }], hasher)
+    ZoneTable::new(
+        vec![ZoneEntry { name, stanza: 0, zone: Some(Arc::new(zone)), primaries: Arc::default() }],
+        hasher,
+    )
 }
 
 /// Answers for names with the prefix `before`, in unpredictable order.

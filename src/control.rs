@@ -11,14 +11,14 @@ mod reloads;
 pub(crate) mod snapshot;
 mod transfers;
 
-pub use loads::{DirectoryState, Load, LoadState, Loads, ZoneLoads, ZoneState};
+pub use loads::{DirectoryState, Load, LoadState, Loads, ZoneCounters, ZoneLoads, ZoneState};
 pub use reloads::Reloads;
 pub use transfers::{PartEnd, Results, TransferMailbox, TransferOrder, TransferPart};
 
 use crate::config::{Config, Endpoint};
 use crate::engine::data::{Contents, Data};
 use crate::engine::errors::QueryError;
-use crate::engine::forwarder::Parts;
+use crate::engine::forwarder::{Notified, Parts};
 use crate::engine::health::{HealthStates, Remark};
 use crate::engine::journal::Page as JournalPage;
 use crate::engine::key::Sweep;
@@ -88,6 +88,15 @@ impl Assignment {
         std::mem::swap(self, new);
     }
 
+    /// Passes the notification of a primary to the loader of the zone.
+    pub fn pass_notified(&self, notified: Notified) {
+        let slot = self.config.hosts_sources().len() + notified.slot;
+        if let Some(supply) = self.data.get(slot) {
+            // A loader that has that many is about to check its zones.
+            let _ = supply.notified.try_send(notified);
+        }
+    }
+
     /// Puts the loaded snapshots into their slots.
     pub fn fill(&self, data: &mut Data) {
         for (slot, supply) in self.data.iter().enumerate() {
@@ -103,6 +112,8 @@ pub struct Supply {
     pub source: u64,
     /// The snapshot. `None`: the worker has it already, or nothing is loaded yet.
     pub contents: Option<Contents>,
+    /// The loader, for notifications of primaries.
+    pub notified: Sender<Notified>,
 }
 
 /// A worker's sockets for the listener with this number; a TLS listener has no UDP socket.

@@ -5,28 +5,32 @@
 //! only: a load that hangs or fails delays no query, because workers go on with the last snapshot.
 //! The loader keeps an old snapshot until the last worker has released it, so that the memory is
 //! freed here too. `file` opens files and detects changes, `hosts` reads hosts files, `zones` the
-//! zone files of a server block. `notify` tells secondaries of changed zones. The thread that
-//! starts loaders numbers the sources.
+//! zone files of a server block, `secondary` transfers zones from primaries. `notify` tells
+//! secondaries of changed zones. The thread that starts loaders numbers the sources.
 
 mod file;
 mod hosts;
 mod notify;
+mod secondary;
 mod zones;
 
 pub use file::{Failure, hasher};
 pub use hosts::{Loaded, read, skipped_text};
+pub use secondary::Handover;
 pub use zones::{LoadedZone, Trouble, directory_refusal, read_zone};
 pub(crate) use zones::{Walk, walk};
 
 use crate::clock::Clock;
 use crate::config::{HostsSource, ZonesSource};
-use crate::control::{Load, Mailbox, Results, ToWorker, ZoneLoads};
+use crate::control::{Load, Mailbox, ToWorker, ZoneCounters, ZoneLoads};
 use crate::engine::data::Contents;
+use crate::engine::forwarder::Notified;
 use crate::log::Log;
 use crate::moment::Moment;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender, never, select};
 use hosts::HostsReader;
 use notify::Notifier;
+use secondary::Checked;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +43,8 @@ const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(10);
 const RETIRED_MAX: usize = 4;
 /// Interval of checks whether workers have released an old snapshot.
 const RETIRE_INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum wait for an order.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// Order to a loader when a configuration with its source has taken effect. The first one makes the
 /// loader begin; a later one makes it check the source at once.
@@ -65,6 +71,18 @@ pub struct Loader {
     retired: Vec<Contents>,
     /// Tells secondaries of changed zones.
     notifier: Option<Notifier>,
+    /// Notifications of primaries.
+    notified: Receiver<Notified>,
+    /// Results of checks at primaries.
+    checked: Receiver<Checked>,
+}
+
+/// End of a wait.
+enum Event {
+    Order,
+    /// No configuration has the source any more.
+    Gone,
+    Time,
 }
 
 /// The reader of a source.
@@ -110,6 +128,14 @@ impl Reader {
         }
     }
 
+    /// Returns the time of the next check of a source that other servers may have hastened.
+    fn sooner(&self, planned: Option<Moment>) -> Option<Moment> {
+        match self {
+            Self::Hosts(_) => planned,
+            Self::Zones(reader) => reader.next_look(),
+        }
+    }
+
     /// Returns the time of the next check, after a check at `now`. `None`: never.
     fn next_look(&self, now: Moment) -> Option<Moment> {
         match self {
@@ -144,19 +170,22 @@ impl Loader {
         number: u64,
         source: Arc<ZonesSource>,
         loads: Arc<ZoneLoads>,
-        (notifies, log): (Results, Log),
+        shared: (ZoneCounters, Handover),
+        (notified, log): (Receiver<Notified>, Log),
     ) -> io::Result<Self> {
-        let notifier = Notifier::new(&source, notifies, log);
-        let reader = ZonesReader::new(source, loads, log)?;
+        let notifier = Notifier::new(&source, shared.0.notifies.clone(), log);
+        let reader = ZonesReader::new(source, loads, shared, log)?;
+        let checked = reader.results().unwrap_or_else(never);
         let current = Contents::Zones(reader.table());
         let own = Self::new(number, Reader::Zones(Box::new(reader)), current);
-        Ok(Self { notifier, ..own })
+        Ok(Self { notifier, notified, checked, ..own })
     }
 
     fn new(number: u64, reader: Reader, current: Contents) -> Self {
         let (workers, retired) = (Vec::new(), Vec::new());
         let (clock, notifier) = (Clock::start(), None);
-        Self { number, clock, reader, workers, current, retired, notifier }
+        let (notified, checked) = (never(), never());
+        Self { number, clock, reader, workers, current, retired, notifier, notified, checked }
     }
 
     /// Loads the source, sends the snapshot to `first`, and continues with the workers named by
@@ -180,18 +209,17 @@ impl Loader {
             let retire_at = self.clock.now().plus(RETIRE_INTERVAL);
             let retire_at = (!self.retired.is_empty()).then_some(retire_at);
             let notify_at = self.notify();
-            let waited = match [look_at, retire_at, notify_at].into_iter().flatten().min() {
-                Some(until) => orders.recv_timeout(until.since(self.clock.now())),
-                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            if matches!(waited, Err(RecvTimeoutError::Disconnected)) {
-                return;
-            }
+            let until = [look_at, retire_at, notify_at].into_iter().flatten().min();
+            let event = self.wait(orders, until);
             self.retired.retain(Contents::is_shared);
             let now = self.clock.now();
-            if waited.is_ok() {
-                self.reader.hasten(now);
-                look_at = Some(now);
+            match event {
+                Event::Gone => return,
+                Event::Order => {
+                    self.reader.hasten(now);
+                    look_at = Some(now);
+                }
+                Event::Time => look_at = self.reader.sooner(look_at),
             }
             if look_at.is_none_or(|at| at > now) || self.retired.len() >= RETIRED_MAX {
                 continue;
@@ -202,6 +230,29 @@ impl Loader {
                 self.note_changes();
             }
             look_at = self.reader.next_look(self.clock.now());
+        }
+    }
+
+    /// Waits for an order until `until`, and takes what other servers have said meanwhile.
+    fn wait(&mut self, orders: &Receiver<Serve>, until: Option<Moment>) -> Event {
+        let wait = until.map_or(WAIT_MAX, |until| until.since(self.clock.now()).min(WAIT_MAX));
+        select! {
+            recv(orders) -> order => order.map_or(Event::Gone, |_| Event::Order),
+            recv(self.checked) -> checked => {
+                if let (Ok(checked), Reader::Zones(reader)) = (checked, &mut self.reader) {
+                    reader.take_checked(checked);
+                }
+                Event::Time
+            }
+            recv(self.notified) -> notified => {
+                match (notified, &mut self.reader) {
+                    (Ok(notified), Reader::Zones(reader)) => reader.take_notified(&notified),
+                    // Workers have other sources now; the order to end follows.
+                    _ => self.notified = never(),
+                }
+                Event::Time
+            }
+            default(wait) => Event::Time,
         }
     }
 

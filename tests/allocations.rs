@@ -264,7 +264,11 @@ impl Shell for Worker {
                 self.records += self.page.records.len();
                 self.page.clear();
             }
-            Notice::Failing(_) | Notice::Odd(_) | Notice::Looping { .. } | Notice::Transfer => {}
+            Notice::Failing(_)
+            | Notice::Odd(_)
+            | Notice::Looping { .. }
+            | Notice::Transfer
+            | Notice::Notified => {}
         }
         true
     }

@@ -61,7 +61,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ),
     (
         "loader",
-        &["clock", "config", "control", "engine", "log", "moment", "sys::random", "zonefile"],
+        &["clock", "config", "control", "engine", "log", "moment", "sys", "tls", "zonefile"],
     ),
     ("log", &["clock"]),
     ("moment", &[]),

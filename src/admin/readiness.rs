@@ -93,7 +93,9 @@ fn unloaded(zones: &OwnZones, loads: &Loads) -> Vec<String> {
     let (states, directory) = loads.of_zones(zones.slot);
     let loaded: HashSet<_> =
         states.iter().filter(|state| state.serial.is_some()).map(|state| &*state.zone).collect();
-    let names = zones.source.files.iter().map(|file| file.zone.to_string());
+    let transferred = zones.source.transferred.iter().map(|transferred| &transferred.zone);
+    let names = zones.source.files.iter().map(|file| &file.zone).chain(transferred);
+    let names = names.map(ToString::to_string);
     let missing = names.filter(|name| !loaded.contains(&**name)).map(|name| format!("zone {name}"));
     let source = zones.source.directory.as_ref();
     let searched = directory.is_some_and(|directory| directory.done > 0);

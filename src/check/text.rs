@@ -39,6 +39,7 @@ impl fmt::Display for Report {
         self.write_hosts(f)?;
         self.write_zones(f)?;
         self.write_keys(f)?;
+        self.write_transferred(f)?;
         let gso = |wanted: bool| match (self.gso, wanted) {
             (_, false) => "off (--gso off)",
             (true, true) => "yes",
@@ -133,6 +134,25 @@ impl Report {
             let digest: String = ds[4..].iter().map(|octet| format!("{octet:02x}")).collect();
             let (tag, algorithm) = (key.public.tag(), key.public.algorithm as u8);
             writeln!(f, "#   {key}: DS {tag} {algorithm} {} {digest}", ds[3])?;
+        }
+        Ok(())
+    }
+
+    /// Writes the zones that are transferred, with their primaries.
+    fn write_transferred(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = self.config.zone_sources();
+        let zones = sources.into_iter().flat_map(|source| &source.transferred);
+        for (number, zone) in zones.enumerate() {
+            if number == 0 {
+                writeln!(f, "# zones that are transferred, and their primaries")?;
+            }
+            write!(f, "#   {:<45}", zone.zone)?;
+            for primary in zone.primaries.iter() {
+                let scheme = if primary.tls.is_some() { "tls://" } else { "" };
+                let signed = if primary.key.is_some() { " (signed)" } else { "" };
+                write!(f, " {scheme}{}{signed}", primary.address)?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }

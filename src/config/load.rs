@@ -12,6 +12,7 @@ use super::context::{Context, Notes};
 use super::draft::Draft;
 use super::error::DirectiveError;
 use super::served::{self, Key};
+use super::stages::Places;
 use super::{
     Config, ConfigError, HOSTS_SOURCES_MAX, Host, Name, OwnZones, Plugin, Reload, Served,
     ServerBlock, Stages, ZonesSource, bind, endpoints, forward, lints, listeners, reload,
@@ -72,9 +73,11 @@ impl Config {
         let client_connections_max = budget.client_connections_max;
         #[expect(clippy::mutable_key_type, reason = "a pattern is compared and hashed as text")]
         let mut zone_slots = HashMap::new();
+        let states: Vec<_> = drafts.iter().map(|draft| draft.places.secondary.clone()).collect();
         let blocks = drafts.into_iter().map(|draft| finish(draft, share, &mut zone_slots));
         let blocks = blocks.collect::<Result<_, _>>()?;
         let config = Self { listeners, blocks, client_connections_max, reload };
+        check_states(&config, &states)?;
         Ok((config, lints::bounded(notes.warnings)))
     }
 }
@@ -204,17 +207,44 @@ fn served_zones(keys: &[Served]) -> Vec<Name> {
     zones
 }
 
-/// Checks that each key of `transfer` is one of the server block's `tsig`.
-fn check_transfers(stages: &Stages, place: Option<&Place>) -> Result<(), ConfigError> {
-    let is_known =
-        |name: &Name| stages.tsig.iter().flat_map(|tsig| tsig.keys()).any(|key| key.name == *name);
-    let mut names = stages.transfer.iter().flat_map(|transfer| transfer.keys());
-    let (Some(name), Some(place)) = (names.find(|name| !is_known(name)), place) else {
-        return Ok(());
-    };
-    let message = format!("no key '{name}': add it to 'tsig' of this server block");
-    let directive = Plugin::transfer.name();
-    Err(ConfigError::Value { directive, place: place.clone(), message })
+/// Checks that each key of `transfer` and `secondary` is one of the server block's `tsig`.
+fn check_signers(stages: &Stages, places: &Places) -> Result<(), ConfigError> {
+    let transfer = stages.transfer.iter().flat_map(|transfer| transfer.keys());
+    let secondary = stages.secondary.iter().flat_map(|stanza| stanza.keys());
+    let named = transfer.map(|name| (Plugin::transfer, name, &places.transfer));
+    let named = named.chain(secondary.map(|name| (Plugin::secondary, name, &places.secondary)));
+    for (plugin, name, place) in named {
+        if stages.key_of(Some(name)).is_none() {
+            let message = format!("no key '{name}': add it to 'tsig' of this server block");
+            let Some(place) = place.clone() else { continue };
+            let directive = plugin.name();
+            return Err(ConfigError::Value { directive, place, message });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that no two server blocks keep a zone of different primaries in one file. `places`: of
+/// the first `secondary` of each block.
+fn check_states(config: &Config, places: &[Option<Place>]) -> Result<(), ConfigError> {
+    let mut known = HashMap::new();
+    for (block, place) in config.blocks.iter().zip(places) {
+        let zones = block.own_zones.iter().flat_map(|own| &own.source.transferred);
+        for zone in zones {
+            let (Some(directory), Some(place)) = (&zone.directory, place) else { continue };
+            let primaries = known.entry((directory, &zone.zone)).or_insert(&zone.primaries);
+            if **primaries != zone.primaries {
+                let message = format!(
+                    "zone {} has other primaries in another stanza with the same 'directory': use \
+                     different directories",
+                    zone.zone
+                );
+                let (directive, place) = (Plugin::secondary.name(), place.clone());
+                return Err(ConfigError::Value { directive, place, message });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Checks that each key of `dnssec` belongs to one of its zones.
@@ -238,7 +268,7 @@ fn finish(
     zone_slots: &mut HashMap<Arc<ZonesSource>, usize>,
 ) -> Result<ServerBlock, ConfigError> {
     let Draft { keys, bind, stages, places, forwards, .. } = draft;
-    check_transfers(&stages, places.transfer.as_ref())?;
+    check_signers(&stages, &places)?;
     let served = |key: Key| -> Result<Served, ConfigError> {
         let port = listeners::port(&key)?;
         Ok(Served { zone: key.name, port, protocol: key.protocol })

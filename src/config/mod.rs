@@ -57,13 +57,17 @@ pub use stages::{
     CacheClass, Chaos, Consolidation, Dns64, Dnssec, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction,
     EdnsData, EdnsOption, EdnsRule, Erratic, Errors, FixedRecord, HeaderFlag, HeaderRule, Health,
     Hosts, HostsLine, HostsSource, LoadBalance, Local, LogRule, MatchType, Metadata, NameMatch,
-    NameRule, Nat64Prefix, Opcode, Part, Pattern, Plugin, Prefetch, Prometheus, Ready, Required,
-    Rewrite, RewriteRule, ServeStale, Stages, StaleMode, TEXT_MAX, Tap, TapTarget, Template,
-    TemplateRecord, Text, Timeouts, Transfer, TransferClients, TransferTarget, Tsig, TsigAlgorithm,
-    TsigKey, Value, View, Written, ZoneDirectory, ZoneFile, ZoneNaming, class_mnemonic,
+    NameRule, Nat64Prefix, Opcode, Part, Pattern, Plugin, Prefetch, PrimaryTarget, Prometheus,
+    Ready, Required, Rewrite, RewriteRule, SecondaryZones, ServeStale, Stages, StaleMode,
+    StateDirectory, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, Timeouts, Transfer,
+    TransferClients, TransferTarget, Tsig, TsigAlgorithm, TsigKey, Value, View, Written,
+    ZoneDirectory, ZoneFile, ZoneNaming, class_mnemonic,
 };
 pub use tls::{ClientAuth, ClientTls, Pem, Pin, ServerTls};
-pub use zones::{DirectorySource, FileSource, Notify, OwnZones, Secondary, ZonesSource};
+pub use zones::{
+    DirectorySource, FileSource, Notify, OwnZones, Primary, Secondary, TransferredSource,
+    ZonesSource,
+};
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -136,6 +140,9 @@ impl Config {
         let zones = self.blocks.iter().filter_map(|block| block.stages.dnssec.as_ref());
         let keys = zones.flat_map(|dnssec| &dnssec.keys).flat_map(|key| &key.files);
         let secrets = secrets.chain(keys);
+        let stanzas = self.blocks.iter().flat_map(|block| &block.stages.secondary);
+        let primaries = stanzas.flat_map(|stanza| &stanza.primaries);
+        let asked = asked.chain(primaries.filter_map(|primary| primary.tls.as_ref()));
         shown.flat_map(|tls| tls.files()).chain(asked.flat_map(|tls| tls.files())).chain(secrets)
     }
 

@@ -3,7 +3,10 @@
 //! All stanzas of a block together are one source, so that one look-up finds the longest zone. One
 //! loader reads it.
 
-use super::{Name, Stages, TransferClients, TransferTarget, TsigKey, Written, ZoneDirectory};
+use super::tls::ClientTls;
+use super::{
+    Name, PrimaryTarget, Stages, TransferClients, TransferTarget, TsigKey, Written, ZoneDirectory,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +28,8 @@ pub struct ZonesSource {
     pub files: Vec<FileSource>,
     /// The directory whose files are zones, too.
     pub directory: Option<DirectorySource>,
+    /// Zones that are transferred from primaries, in the order of the stanzas.
+    pub transferred: Vec<TransferredSource>,
     /// Secondaries of the zones, stanza by stanza.
     pub notify: Vec<Notify>,
 }
@@ -66,6 +71,30 @@ pub struct FileSource {
     pub written: Written,
 }
 
+/// A zone that is transferred from its primaries.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TransferredSource {
+    /// The zone.
+    pub zone: Name,
+    /// The number of its stanza in the server block.
+    pub stanza: u32,
+    /// The primaries, in the order in which they are asked.
+    pub primaries: Arc<[Primary]>,
+    /// Directory in which the zone is kept. `None`: it is not.
+    pub directory: Option<PathBuf>,
+}
+
+/// A server that a zone is transferred from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Primary {
+    /// The address.
+    pub address: SocketAddr,
+    /// Settings of TLS. `None`: plain TCP.
+    pub tls: Option<Arc<ClientTls>>,
+    /// The key of queries, and of its notifications.
+    pub key: Option<TsigKey>,
+}
+
 /// A directory with zone files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DirectorySource {
@@ -85,13 +114,16 @@ impl Secondary {
     /// The secondary that a client of transfers is, if it is one.
     fn of(target: &TransferTarget, stages: &Stages) -> Option<Self> {
         let TransferClients::Secondary(address) = target.clients else { return None };
-        let mut keys = stages.tsig.iter().flat_map(|tsig| tsig.keys());
         // A key that the block does not have was refused before: never notify unsigned instead.
-        let key = match &target.key {
-            None => None,
-            Some(name) => Some(keys.find(|key| key.name == *name)?.clone()),
-        };
-        Some(Self { address, key })
+        Some(Self { address, key: stages.key_of(target.key.as_ref())? })
+    }
+}
+
+impl Primary {
+    /// The primary that a stanza names. `None`: the block does not have its key.
+    fn of(target: &PrimaryTarget, stages: &Stages) -> Option<Self> {
+        let PrimaryTarget { address, tls, key } = target;
+        Some(Self { address: *address, tls: tls.clone(), key: stages.key_of(key.as_ref())? })
     }
 }
 
@@ -117,7 +149,7 @@ impl ZonesSource {
 
     /// Returns true if there is nothing to be loaded.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.directory.is_none()
+        self.files.is_empty() && self.directory.is_none() && self.transferred.is_empty()
     }
 
     /// The secondaries of a zone, each with the source address of its notifications: those of the
@@ -154,6 +186,19 @@ impl ZonesSource {
             reload: auto.reload,
             written: auto.written.clone(),
         });
+        let stanzas = (stages.file.len() + usize::from(directory.is_some())) as u32;
+        let transferred = stages.secondary.iter().zip(stanzas..).flat_map(|(stanza, number)| {
+            let primaries =
+                stanza.primaries.iter().filter_map(|target| Primary::of(target, stages));
+            let primaries: Arc<[Primary]> = primaries.collect();
+            let zones = stanza.zones.as_deref().unwrap_or(served);
+            zones.iter().map(move |zone| TransferredSource {
+                zone: zone.clone(),
+                stanza: number,
+                primaries: Arc::clone(&primaries),
+                directory: stanza.directory.as_ref().map(|directory| directory.place.clone()),
+            })
+        });
         let secondary = |target: &TransferTarget| Secondary::of(target, stages);
         let notify = stages.transfer.iter().map(|transfer| Notify {
             zones: transfer.zones.as_deref().unwrap_or(served).to_vec(),
@@ -164,6 +209,7 @@ impl ZonesSource {
         if notify.iter().all(|notify| notify.secondaries.is_empty()) {
             notify.clear();
         }
-        Self { files: entries.collect(), directory, notify }
+        let (files, transferred) = (entries.collect(), transferred.collect());
+        Self { files, directory, transferred, notify }
     }
 }

@@ -116,6 +116,8 @@ pub struct ZoneState {
     pub done: u64,
     /// Loads that failed.
     pub failed: u64,
+    /// Time of expiry since 1970, of a zone that is transferred from primaries.
+    pub expires: Option<Duration>,
 }
 
 impl ZoneLoads {
@@ -138,7 +140,18 @@ impl ZoneLoads {
 pub struct Loads {
     sources: Mutex<Sources>,
     transfers: Results,
-    notifies: Results,
+    zones: ZoneCounters,
+}
+
+/// Counters of zones that loaders exchange with other servers, by zone and result.
+#[derive(Clone, Debug, Default)]
+pub struct ZoneCounters {
+    /// Notifications of secondaries.
+    pub notifies: Results,
+    /// Notifications of primaries.
+    pub notifies_in: Results,
+    /// Checks at primaries, and transfers from them.
+    pub transfers_in: Results,
 }
 
 #[derive(Debug, Default)]
@@ -153,9 +166,9 @@ impl Loads {
         &self.transfers
     }
 
-    /// Returns the counters of notifications of secondaries.
-    pub fn notifies(&self) -> &Results {
-        &self.notifies
+    /// Returns the counters of zones that loaders exchange with other servers.
+    pub fn zone_counters(&self) -> &ZoneCounters {
+        &self.zones
     }
 
     /// Replaces the sources: hosts files, and zones of server blocks.

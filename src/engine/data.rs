@@ -48,12 +48,19 @@ impl Data {
             Arc::new(builder.finish())
         });
         let zones = config.zone_sources().into_iter().map(|source| {
-            let entries = source.files.iter().map(|file| ZoneEntry {
+            let transferred = source.transferred.iter().map(|transferred| ZoneEntry {
+                name: transferred.zone.clone(),
+                stanza: transferred.stanza,
+                zone: None,
+                primaries: Arc::clone(&transferred.primaries),
+            });
+            let files = source.files.iter().map(|file| ZoneEntry {
                 name: file.zone.clone(),
                 stanza: file.stanza,
                 zone: None,
+                primaries: Arc::default(),
             });
-            let entries = entries.collect();
+            let entries = transferred.chain(files).collect();
             Arc::new(ZoneTable::new(entries, hasher.clone()))
         });
         Self { hosts: own.collect(), zones: zones.collect() }

@@ -29,6 +29,7 @@ mod logging;
 mod loops;
 mod moves;
 mod notices;
+mod notified;
 mod parked;
 mod parts;
 mod queries;
@@ -51,6 +52,7 @@ use failures::Failures;
 use loops::Loops;
 pub use notices::Notice;
 use notices::Skipped;
+pub use notified::Notified;
 pub use parts::Parts;
 use parts::hasher_of;
 pub use recipient::{TCP_MESSAGE_MAX, TCP_REPLY_SPARE};
@@ -160,6 +162,8 @@ pub struct Forwarder {
     online: Online,
     /// Transfers that the shell is to hand on.
     transfers: Vec<Transfer>,
+    /// Notifications of primaries that the shell is to pass on.
+    notified: Vec<Notified>,
     /// Kinds of notices that are skipped until the end of this round.
     skipped: Skipped,
     counters: Counters,
@@ -209,6 +213,7 @@ impl Forwarder {
             parked: parked::Table::default(),
             online: Online::new(parts.signatures),
             transfers: Vec::new(),
+            notified: Vec::new(),
             skipped: Skipped::default(),
             counters: Counters::new(parts.tallies, parts.watch),
             drafts: Drafts::new(hasher.clone()),

@@ -18,14 +18,17 @@ pub(crate) use walk::{Walk, walk};
 
 use super::LOOK_INTERVAL_MIN;
 use super::file::{Signature, hasher};
+use super::secondary::{Checked, Handover, Secondaries};
 use crate::clock::Clock;
 use crate::config::{FileSource, ZonesSource};
-use crate::control::{DirectoryState, ZoneLoads, ZoneState};
+use crate::control::{DirectoryState, ZoneCounters, ZoneLoads, ZoneState};
 use crate::engine::authority::table::{ZoneEntry, ZoneTable};
 use crate::engine::authority::{Built, Zone};
+use crate::engine::forwarder::Notified;
 use crate::log::{Event, Level, Log};
 use crate::moment::Moment;
 use ahash::RandomState;
+use crossbeam_channel::Receiver;
 use directory::{AUTO, Directory};
 use reading::read;
 use std::fmt;
@@ -87,6 +90,8 @@ pub(super) struct ZonesReader {
     clock: Clock,
     zones: Vec<Watched>,
     directory: Option<Directory>,
+    /// Zones that are transferred.
+    secondaries: Option<Secondaries>,
     current: Arc<ZoneTable>,
     /// Maximum time of a check, apart from the last zone in it.
     batch: Duration,
@@ -131,15 +136,17 @@ impl ZonesReader {
     pub(super) fn new(
         source: Arc<ZonesSource>,
         loads: Arc<ZoneLoads>,
+        shared: (ZoneCounters, Handover),
         log: Log,
     ) -> io::Result<Self> {
         let hasher = hasher()?;
+        let secondaries = Secondaries::new(&source, shared, hasher.clone(), log)?;
         let zones: Vec<_> = source.files.iter().cloned().map(Watched::new).collect();
         let directory = source.directory.as_ref();
         let directory = directory.map(|directory| Directory::new(directory, &zones, log));
-        let current = Arc::new(table_of(&zones, &hasher));
+        let current = Arc::new(table_of(&zones, secondaries.as_ref(), &hasher));
         let (clock, batch, next) = (Clock::start(), BATCH, 0);
-        Ok(Self { loads, log, hasher, clock, zones, directory, current, batch, next })
+        Ok(Self { loads, log, hasher, clock, zones, directory, secondaries, current, batch, next })
     }
 
     /// Returns the table that was built last.
@@ -150,7 +157,8 @@ impl ZonesReader {
     /// Returns the time of the next check. `None`: never.
     pub(super) fn next_look(&self) -> Option<Moment> {
         let zones = self.zones.iter().map(|zone| zone.look_at);
-        zones.chain(self.directory.iter().map(|directory| directory.look_at)).flatten().min()
+        let looks = zones.chain(self.directory.iter().map(|directory| directory.look_at));
+        looks.chain(self.secondaries.iter().map(Secondaries::next_turn)).flatten().min()
     }
 
     /// Makes the next check of all checked zones due now.
@@ -173,6 +181,7 @@ impl ZonesReader {
         for watched in &mut self.zones {
             watched.read(&self.hasher, self.log, true);
         }
+        self.secondaries.iter_mut().for_each(Secondaries::load);
         let now = self.clock.now();
         self.zones.iter_mut().for_each(|watched| watched.plan(now));
         self.directory.iter_mut().for_each(|directory| directory.plan(now));
@@ -198,6 +207,10 @@ impl ZonesReader {
     /// due. `None`: all zones are unchanged.
     pub(super) fn look(&mut self, now: Moment) -> Option<Arc<ZoneTable>> {
         let mut is_changed = false;
+        if let Some(secondaries) = &mut self.secondaries {
+            secondaries.turn(now);
+            is_changed = secondaries.take_changed();
+        }
         let is_due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
         if let Some(directory) = self.directory.as_mut().filter(|found| is_due(found.look_at)) {
             is_changed |= directory.look(&mut self.zones, now);
@@ -228,8 +241,26 @@ impl ZonesReader {
         None
     }
 
+    /// Returns the channel with results of checks at primaries.
+    pub(super) fn results(&self) -> Option<Receiver<Checked>> {
+        self.secondaries.as_ref().map(Secondaries::results)
+    }
+
+    /// Takes the result of a check at primaries.
+    pub(super) fn take_checked(&mut self, checked: Checked) {
+        if let Some(own) = &mut self.secondaries {
+            own.take(checked);
+        }
+    }
+
+    /// Takes a notification of a primary.
+    pub(super) fn take_notified(&mut self, notified: &Notified) {
+        self.secondaries.iter_mut().for_each(|own| own.notify(notified));
+    }
+
     fn reload(&mut self) -> Arc<ZoneTable> {
-        self.current = Arc::new(table_of(&self.zones, &self.hasher));
+        let secondaries = self.secondaries.as_ref();
+        self.current = Arc::new(table_of(&self.zones, secondaries, &self.hasher));
         self.tell();
         self.table()
     }
@@ -240,18 +271,26 @@ impl ZonesReader {
             zones: self.zones.iter().filter(|zone| zone.is_found && zone.zone.is_some()).count(),
             ..directory.state()
         });
-        self.loads.set(zones.collect(), directory);
+        let transferred = self.secondaries.iter().flat_map(Secondaries::states);
+        self.loads.set(zones.chain(transferred).collect(), directory);
     }
 }
 
-fn table_of(zones: &[Watched], hasher: &RandomState) -> ZoneTable {
+/// Returns the table of all zones; a file comes before a primary.
+fn table_of(
+    zones: &[Watched],
+    secondaries: Option<&Secondaries>,
+    hasher: &RandomState,
+) -> ZoneTable {
     let is_there = |zone: &&Watched| zone.zone.is_some() || !zone.is_found;
-    let entries = zones.iter().filter(is_there).map(|watched| ZoneEntry {
+    let files = zones.iter().filter(is_there).map(|watched| ZoneEntry {
         name: watched.file.zone.clone(),
         stanza: watched.file.stanza,
         zone: watched.zone.clone(),
+        primaries: Arc::default(),
     });
-    ZoneTable::new(entries.collect(), hasher.clone())
+    let transferred = secondaries.into_iter().flat_map(Secondaries::entries);
+    ZoneTable::new(transferred.chain(files).collect(), hasher.clone())
 }
 
 impl Watched {

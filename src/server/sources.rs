@@ -10,9 +10,10 @@ use super::StartError;
 use super::confinement::Sandbox;
 use crate::clock::Clock;
 use crate::config::{Config, HostsSource, ZonesSource};
-use crate::control::{Load, Loads, Mailbox, Results, Supply, ZoneLoads};
+use crate::control::{Load, Loads, Mailbox, Supply, ZoneCounters, ZoneLoads};
 use crate::engine::data::Contents;
-use crate::loader::{First, Loader, Serve};
+use crate::engine::forwarder::Notified;
+use crate::loader::{First, Handover, Loader, Serve};
 use crate::log::{Event, Level, Log};
 use crate::sys::confine::Bounds;
 use crossbeam_channel::{Receiver, Sender};
@@ -26,12 +27,17 @@ const FIRST_LOAD_MAX: Duration = Duration::from_secs(10);
 /// the time after which a reload is given up.
 const FIRST_ZONES_MAX: Duration = Duration::from_secs(25);
 
+/// Notifications of primaries that wait for a loader at most; further ones are lost.
+const NOTIFICATIONS_MAX: usize = 64;
+
 /// A source with its loader.
 #[derive(Clone)]
 struct Source {
     number: u64,
     what: What,
     orders: Sender<Serve>,
+    /// Notifications of primaries for the loader.
+    notified: Sender<Notified>,
 }
 
 /// Kind of a source, and the state of its loads.
@@ -83,8 +89,9 @@ pub(super) struct Loaders {
     sources: Vec<Source>,
     /// Number of the next source.
     next: Arc<AtomicU64>,
-    /// Counters of notifications.
-    notifies: Results,
+    counters: ZoneCounters,
+    /// Transferred zones, for the loaders of the next configuration.
+    handover: Handover,
 }
 
 /// The sources of a configuration, in the order of their slots.
@@ -115,7 +122,8 @@ impl Plan {
                 Origin::Fresh(contents) => Some(contents.clone()),
                 Origin::Kept | Origin::Late => None,
             };
-            Supply { source: planned.source.number, contents }
+            let Source { number, notified, .. } = &planned.source;
+            Supply { source: *number, contents, notified: notified.clone() }
         };
         self.sources.iter().map(supply).collect()
     }
@@ -126,8 +134,8 @@ impl Sources {
     pub(super) fn new(clock: Clock, log: Log, sandbox: Sandbox) -> Self {
         let (sources, next) = (Vec::new(), Arc::default());
         let loads = Arc::<Loads>::default();
-        let notifies = loads.notifies().clone();
-        let loaders = Loaders { clock, log, sandbox, sources, next, notifies };
+        let (counters, handover) = (loads.zone_counters().clone(), Handover::default());
+        let loaders = Loaders { clock, log, sandbox, sources, next, counters, handover };
         Self { loaders, loads }
     }
 
@@ -234,13 +242,15 @@ impl Loaders {
 
     fn start(&self, what: What) -> Result<(Source, Receiver<First>), StartError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (notified, notifications) = crossbeam_channel::bounded(NOTIFICATIONS_MAX);
         let loader = match &what {
             What::Hosts(source, load) => {
                 Loader::hosts(number, Arc::clone(source), Arc::clone(load), self.log)
             }
             What::Zones(source, loads) => {
-                let telling = (self.notifies.clone(), self.log);
-                Loader::zones(number, Arc::clone(source), Arc::clone(loads), telling)
+                let shared = (self.counters.clone(), self.handover.clone());
+                let hearing = (notifications, self.log);
+                Loader::zones(number, Arc::clone(source), Arc::clone(loads), shared, hearing)
             }
         };
         let loader = loader.map_err(StartError::Loader)?;
@@ -249,6 +259,6 @@ impl Loaders {
         let loading = move || loader.run(&told, &mail);
         let name = format!("loader-{number}");
         self.sandbox.spawn(&name, Bounds::NoPrograms, loading).map_err(StartError::Loader)?;
-        Ok((Source { number, what, orders }, first))
+        Ok((Source { number, what, orders, notified }, first))
     }
 }

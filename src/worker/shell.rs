@@ -66,6 +66,11 @@ impl Shell for EventLoop<'_> {
                 let (seconds, connections) = (slot.clock.unix(), &mut self.clients.connections);
                 slot.transfers.order_next(now, seconds.into(), engine, connections)
             }
+            Notice::Notified => {
+                let notified = engine.next_notified();
+                notified.into_iter().for_each(|notified| slot.assignment.pass_notified(notified));
+                true
+            }
             Notice::Wake { sweep, at } => slot.keeper.wake(sweep, at),
             Notice::Failing(upstream) => slot.keeper.report(ToKeeper::Failed { upstream }),
             Notice::Odd(remark) => slot.keeper.report(ToKeeper::Odd(remark)),

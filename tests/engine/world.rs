@@ -132,7 +132,7 @@ impl Shell for World {
                 }
             }
             // Tests take pages directly.
-            Notice::Page | Notice::Transfer => return false,
+            Notice::Page | Notice::Transfer | Notice::Notified => return false,
             Notice::Failing(_) | Notice::Odd(_) | Notice::Looping { .. } if self.keeper_busy => {
                 return false;
             }

@@ -38,6 +38,7 @@ mod outages;
 mod pages;
 mod process;
 mod real_servers;
+mod secondary;
 mod top;
 mod transfer;
 mod tsig;

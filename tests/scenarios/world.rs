@@ -115,6 +115,7 @@ impl Shell for World {
             | Notice::Looping { .. }
             | Notice::Error(_)
             | Notice::Transfer
+            | Notice::Notified
             | Notice::Page => {}
         }
         true

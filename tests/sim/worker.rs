@@ -99,6 +99,7 @@ impl Shell for Turn<'_> {
             | Notice::Looping { .. }
             | Notice::Error(_)
             | Notice::Transfer
+            | Notice::Notified
             | Notice::Page => {
                 return true;
             }

@@ -44,6 +44,12 @@ pub(super) fn of_zones(all: &mut Exposition, zones: &[ZoneState]) {
             let name = "onward_zone_loaded_timestamp_seconds";
             all.largest(name, help, &labels, state.loaded.as_secs_f64());
         }
+        if let Some(expires) = state.expires.filter(|_| is_own) {
+            let help = "Time at which the zone expires unless a primary confirms it, in seconds \
+                        since 1970.";
+            let name = "onward_zone_expires_timestamp_seconds";
+            all.largest(name, help, &labels, expires.as_secs_f64());
+        }
         let help = "Number of records of the zone.";
         all.gauge("onward_zone_records", help, &labels, state.records as f64);
         let help = "Memory of the zone, shared by all workers, in bytes.";
@@ -68,16 +74,26 @@ pub(super) fn of_directories(all: &mut Exposition, directories: &[DirectoryState
 
 /// Transfers of zones and notifications of secondaries.
 pub(super) fn of_transfers(all: &mut Exposition, loads: &Loads) {
-    let help = "Zone transfers to clients, by result.";
-    of_results(all, "onward_zone_transfers_total", help, loads.transfers());
-    let help = "Notifications of secondaries, by result.";
-    of_results(all, "onward_notifies_total", help, loads.notifies());
+    let counters = loads.zone_counters();
+    let name = "onward_zone_transfers_total";
+    let help = "Zone transfers to clients, and checks of zones at primaries, by result.";
+    of_results(all, name, help, ("out", loads.transfers()));
+    of_results(all, name, help, ("in", &counters.transfers_in));
+    let name = "onward_notifies_total";
+    let help = "Notifications of secondaries, and of primaries, by result.";
+    of_results(all, name, help, ("out", &counters.notifies));
+    of_results(all, name, help, ("in", &counters.notifies_in));
 }
 
-fn of_results(all: &mut Exposition, name: &'static str, help: &'static str, results: &Results) {
+fn of_results(
+    all: &mut Exposition,
+    name: &'static str,
+    help: &'static str,
+    (direction, results): (&'static str, &Results),
+) {
     for (number, ((zone, result), count)) in results.all().into_iter().enumerate() {
         let zone = if number < ZONES_MAX { &*zone } else { OTHERS };
-        let labels = [("zone", zone), ("direction", "out"), ("result", result)];
+        let labels = [("zone", zone), ("direction", direction), ("result", result)];
         all.counter(name, help, &labels, count as f64);
     }
 }
@@ -113,6 +129,7 @@ mod tests {
             loaded: Duration::from_secs(1_700_000_000),
             done: 2,
             failed: 1,
+            expires: Some(Duration::from_secs(1_800_000_000)),
         };
         let missing = ZoneState { zone: "b.".into(), failed: 1, ..ZoneState::default() };
         let mut zones = vec![state.clone(), missing];
@@ -123,6 +140,7 @@ mod tests {
         for line in [
             "onward_zone_serial{zone=\"a.\"} 7",
             "onward_zone_loaded_timestamp_seconds{zone=\"a.\"} 1700000000",
+            "onward_zone_expires_timestamp_seconds{zone=\"a.\"} 1800000000",
             "onward_zone_octets{zone=\"others\"} 200",
             "onward_zone_records{zone=\"b.\"} 0",
             "onward_zone_records{zone=\"others\"} 6",
@@ -153,13 +171,17 @@ mod tests {
         let loads = Loads::default();
         loads.transfers().count("a.".into(), "done");
         loads.transfers().count("a.".into(), "done");
-        loads.notifies().count("a.".into(), "timeout");
+        loads.zone_counters().notifies.count("a.".into(), "timeout");
+        loads.zone_counters().transfers_in.count("a.".into(), "ixfr");
+        loads.zone_counters().notifies_in.count("a.".into(), "old");
         let mut all = Exposition::default();
         of_transfers(&mut all, &loads);
         let text = String::from_utf8(all.text()).unwrap();
         for line in [
             "onward_zone_transfers_total{zone=\"a.\",direction=\"out\",result=\"done\"} 2",
             "onward_notifies_total{zone=\"a.\",direction=\"out\",result=\"timeout\"} 1",
+            "onward_zone_transfers_total{zone=\"a.\",direction=\"in\",result=\"ixfr\"} 1",
+            "onward_notifies_total{zone=\"a.\",direction=\"in\",result=\"old\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -20,7 +20,7 @@ const PINS_MAX: usize = 64;
 
 /// TLS options as written.
 #[derive(Default)]
-pub(super) struct Written {
+pub(in super::super) struct Written {
     files: ClientTls,
     name: Option<(String, Place)>,
     /// Place of the first option.
@@ -29,7 +29,7 @@ pub(super) struct Written {
 
 impl Written {
     /// Reads one of the options.
-    pub(super) fn read(
+    pub(in super::super) fn read(
         &mut self,
         property: &Token,
         cursor: &mut Cursor<'_>,
@@ -78,6 +78,16 @@ impl Written {
             }
         }
         Ok(())
+    }
+
+    /// Returns the place of the first option, if there is any.
+    pub(in super::super) fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
+    /// Returns the settings that servers without names of their own share.
+    pub(in super::super) fn settings(&self) -> ClientTls {
+        ClientTls { name: self.name.as_ref().map(|(name, _)| name.clone()), ..self.files.clone() }
     }
 
     /// Returns the settings as upstreams.

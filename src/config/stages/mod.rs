@@ -36,6 +36,7 @@ mod prometheus;
 mod ready;
 mod rewrite;
 mod root;
+mod secondary;
 mod status;
 mod template;
 mod timeouts;
@@ -122,6 +123,8 @@ macro_rules! order {
             "file" file: Vec<ZoneFile>, answers => file::OwnZones;
             /// Zones of a directory's files are answered with those of `file`.
             "auto" auto: Auto, answers;
+            /// Zones that are transferred are answered with those of `file`, in the order written.
+            "secondary" secondary: Vec<SecondaryZones>, answers;
             /// Forwarding loops are detected.
             "loop" loops: bool, answers => loops::Loops;
             /// Answers of `erratic` to queries that are not forwarded.
@@ -158,6 +161,7 @@ pub use rewrite::{
     AnswerPart, AnswerRule, EDNS_OPTIONS_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule,
     MatchType, NameMatch, NameRule, Rewrite, RewriteRule,
 };
+pub use secondary::{PrimaryTarget, SecondaryZones, StateDirectory};
 pub use template::{
     ERROR_TEXT_MAX, FixedRecord, Part, Pattern, TEXT_MAX, Template, TemplateRecord, Text, Value,
     class_mnemonic,
@@ -169,7 +173,7 @@ pub use view::View;
 
 use super::context::{Context, Notes};
 use super::error::DirectiveError;
-use super::{Host, ServerTls};
+use super::{Host, Name, ServerTls};
 use crate::corefile::{Cursor, Directive, Place};
 use std::fmt;
 use std::net::SocketAddr;
@@ -291,6 +295,16 @@ impl Stages {
         context.root = self.root.as_deref();
         context.labelled = self.metadata.as_ref().map(|metadata| metadata.zones.as_deref());
         context
+    }
+}
+
+impl Stages {
+    /// Returns the key with this name, or none if there is no name. `None`: no such key.
+    #[expect(clippy::option_option, reason = "a missing key is not the absence of a key")]
+    pub(super) fn key_of(&self, name: Option<&Name>) -> Option<Option<TsigKey>> {
+        let Some(name) = name else { return Some(None) };
+        let mut keys = self.tsig.iter().flat_map(|tsig| tsig.keys());
+        keys.find(|key| key.name == *name).map(|key| Some(key.clone()))
     }
 }
 

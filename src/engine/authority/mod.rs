@@ -10,6 +10,7 @@
 pub mod answer;
 mod build;
 mod proof;
+mod records;
 pub mod table;
 pub mod train;
 mod walk;

@@ -4,7 +4,7 @@
 //! shares the other zones with the old one.
 
 use super::Zone;
-use crate::config::Name;
+use crate::config::{Name, Primary};
 use crate::engine::message::rtype;
 use crate::engine::zones::{LowercaseName, Zones};
 use ahash::RandomState;
@@ -24,8 +24,11 @@ pub struct ZoneEntry {
     pub name: Name,
     /// Number of the stanza that names it.
     pub stanza: u32,
-    /// The zone. `None`: it has not been loaded yet.
+    /// The zone. `None`: it has not been loaded yet, or has expired.
     pub zone: Option<Arc<Zone>>,
+    /// Servers that the zone is transferred from, which may notify of changes. Empty: it is read
+    /// from a file.
+    pub primaries: Arc<[Primary]>,
 }
 
 impl ZoneTable {

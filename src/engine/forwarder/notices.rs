@@ -44,6 +44,9 @@ pub enum Notice {
     /// A client may have a zone: the shell passes [`Forwarder::next_transfer`] to the thread of
     /// transfers.
     Transfer,
+    /// A primary has notified of a changed zone: the shell passes [`Forwarder::next_notified`] to
+    /// the loader of the zone.
+    Notified,
     /// The journal's page is due: the shell passes it to the writer ([`Forwarder::swap_page`]).
     Page,
 }
@@ -92,6 +95,9 @@ impl Forwarder {
         if !self.skipped.transfers && !self.transfers.is_empty() {
             return Some(Notice::Transfer);
         }
+        if !self.notified.is_empty() {
+            return Some(Notice::Notified);
+        }
         if !self.skipped.looping
             && let Some((block, peer)) = self.loops.next_found()
         {
@@ -123,6 +129,8 @@ impl Forwarder {
                 self.upstreams.remark(remark);
             }
             Notice::Transfer => self.skipped.transfers = true,
+            // The primary's next notification or the zone's refresh shows the change.
+            Notice::Notified => drop(self.next_notified()),
             Notice::Looping { block, peer } => {
                 self.skipped.looping = true;
                 self.loops.put_back(block, peer);

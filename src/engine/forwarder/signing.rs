@@ -14,7 +14,7 @@ use crate::engine::message::compose::write_error;
 use crate::engine::message::name::{WireName, WireQuestion};
 use crate::engine::message::query::{Asked, Rejection, SignedBy};
 use crate::engine::message::reply::Finish;
-use crate::engine::message::{HEADER_LEN, Question, Rcode, flags, u16_at};
+use crate::engine::message::{HEADER_LEN, Question, Rcode, flags, put_u16, u16_at};
 use crate::engine::tsig::{self, Failure, Keys, Malformed, Signature, Signer, TsigError};
 use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
@@ -60,13 +60,20 @@ impl Forwarder {
                 Ok(None) | Err(Malformed) => {}
             }
         }
+        let rcode = self.note_notified(client, packet, (rcode, &asked, question), None);
         Some(self.refuse(&asked, bytes, rcode, out))
     }
 
     /// Writes an error as the reply and counts it.
     fn refuse(&mut self, asked: &Asked, question: &[u8], rcode: Rcode, out: &mut [u8]) -> usize {
         self.counters.rcode(rcode as u16);
-        write_error(out, asked, question, rcode, None, Finish::PLAIN)
+        let len = write_error(out, asked, question, rcode, None, Finish::PLAIN);
+        if rcode == Rcode::NoError {
+            // The only one is the reply to a NOTIFY, which comes from an authority (RFC 1996 §4.7).
+            let word = u16_at(out, 2).unwrap_or(0) | flags::AA;
+            put_u16(out, 2, word);
+        }
+        len
     }
 
     /// Returns the question of a packet, the server block that it is for, and the block's keys.
@@ -152,8 +159,10 @@ impl Forwarder {
                 (asked, done?)
             }
             Err(Rejection::Refusal { rcode, asked, question }) => {
-                let question = question.map_or(&[][..], |found| &stripped[HEADER_LEN..found.end()]);
-                (*asked, self.refuse(asked, question, *rcode, out))
+                let bytes = question.map_or(&[][..], |found| &stripped[HEADER_LEN..found.end()]);
+                let (refusal, key) = ((*rcode, &*asked, *question), Some(&signer.key().name));
+                let rcode = self.note_notified(client, stripped, refusal, key);
+                (*asked, self.refuse(asked, bytes, rcode, out))
             }
             Err(Rejection::TooShort | Rejection::IsResponse) => return None,
         };

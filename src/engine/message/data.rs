@@ -7,6 +7,7 @@
 //! and numbers fill the data exactly; strings (RFC 1035 §3.3.14); the lengths of addresses. Data
 //! behind the names of RRSIG, NSEC, SVCB and the like are not checked, nor are other types.
 
+use super::name::WireName;
 use super::{HEADER_LEN, NAME_LEN_MAX, QNAME, Record, class, rtype, u16_at};
 
 /// Maximum number of labels and pointers of a name: bounds the cost of a chain of pointers.
@@ -25,6 +26,28 @@ pub(super) fn sound_record(packet: &[u8], start: usize) -> Option<Record> {
     };
     let record = Record::with_owner(packet, start, fixed)?;
     has_sound_data(packet, &record).then_some(record)
+}
+
+/// Reads the record at `start` like [`sound_record`], and writes its data into `out`, with names
+/// that are not compressed.
+pub fn expanded_record(packet: &[u8], start: usize, out: &mut Vec<u8>) -> Option<Record> {
+    let record = sound_record(packet, start)?;
+    out.clear();
+    let mut place = record.data;
+    if let Some(form) = Form::of(record.rtype) {
+        place += form.fixed;
+        for _ in 0..form.strings {
+            place += 1 + usize::from(*packet.get(place)?);
+        }
+        out.extend_from_slice(packet.get(record.data..place)?);
+        for _ in 0..form.names {
+            let (name, end) = WireName::read(packet, place)?;
+            out.extend_from_slice(name.as_bytes());
+            place = end;
+        }
+    }
+    out.extend_from_slice(packet.get(place..record.end)?);
+    Some(record)
 }
 
 #[inline]

@@ -8,7 +8,7 @@
 
 pub mod compose;
 mod cut;
-mod data;
+pub mod data;
 pub mod join;
 pub mod layout;
 pub mod name;

@@ -1,4 +1,5 @@
-//! `file` and `auto`: zones that this server answers for, from zone files that a loader has read.
+//! `file`, `auto` and `secondary`: zones that this server answers for, which a loader has read from
+//! zone files or transferred from primaries.
 //!
 //! All zones of the server block are in one table, so that the longest one is found whatever its
 //! stanza. The cache is asked before, as in the reference, and never stores an answer of this
@@ -31,6 +32,7 @@ impl Stage for OwnZones {
         let stages = &block.stages;
         let lists = stages.file.iter().map(|file| &file.fallthrough);
         let lists = lists.chain(stages.auto.zones().map(|auto| &auto.fallthrough));
+        let lists = lists.chain(stages.secondary.iter().map(|stanza| &stanza.fallthrough));
         let fallthrough = lists
             .map(|list| Zones::new(hasher.clone(), list.iter().flatten().map(|zone| (zone, ()))));
         Some(Self { slot, fallthrough: fallthrough.collect() })

@@ -6,7 +6,7 @@ mod auto;
 
 use crate::clock::Clock;
 use crate::config::{Config, Host, ZonesSource};
-use crate::control::{Loads, Mailbox, Results, ToWorker, ZoneLoads, ZoneState};
+use crate::control::{Loads, Mailbox, ToWorker, ZoneLoads, ZoneState};
 use crate::engine::authority::table::ZoneTable;
 use crate::engine::data::Contents;
 use crate::loader::{First, Loader, Serve};
@@ -85,7 +85,14 @@ fn start(
     source: Arc<ZonesSource>,
     loads: Arc<ZoneLoads>,
 ) -> (First, Sender<Serve>, JoinHandle<()>) {
-    let loader = Loader::zones(7, source, loads, (Results::default(), Log::text(log))).unwrap();
+    let loader = Loader::zones(
+        7,
+        source,
+        loads,
+        Default::default(),
+        (crossbeam_channel::never(), Log::text(log)),
+    )
+    .unwrap();
     let (orders, mail) = crossbeam_channel::bounded(1);
     let (told, first) = crossbeam_channel::bounded(1);
     let thread = std::thread::spawn(move || loader.run(&told, &mail));

@@ -26,6 +26,7 @@ mod rewrite_cname;
 mod rewrite_edns0;
 mod rewrite_rows;
 pub(crate) mod rewrite_zone;
+mod secondary;
 pub(crate) mod template;
 mod template_replies;
 mod timeouts;

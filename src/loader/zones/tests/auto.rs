@@ -38,7 +38,7 @@ impl Bed {
         let (own, loads) = (Arc::new(ZoneLoads::default()), Loads::default());
         loads.reload(Vec::new(), vec![Arc::clone(&own)]);
         let source = directory.source(stanza);
-        let mut reader = ZonesReader::new(source, own, Log::text(log)).unwrap();
+        let mut reader = ZonesReader::new(source, own, Default::default(), Log::text(log)).unwrap();
         let first = reader.look_first();
         let now = reader.next_look().unwrap_or_default();
         Self { directory, reader, loads, now, first }

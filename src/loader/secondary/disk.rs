@@ -1,0 +1,297 @@
+//! State of transferred zones on disk: one file for each zone, from which the next start serves.
+//!
+//! A file has a head with the time of the last confirmation and its own check value, then the zone,
+//! then a SHA-256 of that. The zone is written to a temporary file, synchronised and renamed, so
+//! that the file holds one whole version at any time; a confirmation changes the head in place,
+//! with one small write. A file that is cut, changed or of another zone is not used.
+
+use crate::config::{Name, PRESENTATION, TEXT_LEN_MAX, spell};
+use crate::engine::authority::{Builder, Built, Zone};
+use crate::engine::message::{NAME_LEN_MAX, u16_at, u32_at};
+use ahash::RandomState;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Beginning of a file, with the version of its format.
+const MAGIC: [u8; 8] = *b"onwardz1";
+/// Length of the head: the beginning, the time of confirmation, its check value.
+const HEAD_LEN: usize = 24;
+/// Length of the hash at the end.
+const HASH_LEN: usize = 32;
+/// Maximum size of a file.
+const BYTES_MAX: u64 = 4 << 30;
+
+/// A zone from disk.
+pub(super) struct Kept {
+    pub(super) built: Built,
+    /// Time of the last confirmation, in seconds since 1970.
+    pub(super) confirmed: u64,
+}
+
+/// The file of a zone: its name without the last dot, bytes that are unusual in names of files
+/// escaped.
+pub(super) fn path(directory: &Path, apex: &[u8]) -> PathBuf {
+    let mut room = [0; TEXT_LEN_MAX];
+    let text = spell(apex, &PRESENTATION, &mut room);
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let mut file = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' => file.push(byte.into()),
+            _ => file.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    directory.join(if file.is_empty() { "root.zone".into() } else { file + ".zone" })
+}
+
+fn head(confirmed: u64) -> [u8; HEAD_LEN] {
+    let mut head = [0; HEAD_LEN];
+    head[..8].copy_from_slice(&MAGIC);
+    head[8..16].copy_from_slice(&confirmed.to_be_bytes());
+    let check = Sha256::digest(&head[..16]);
+    head[16..].copy_from_slice(&check[..8]);
+    head
+}
+
+/// Writes a zone that was confirmed at `now`.
+///
+/// # Errors
+/// The text of the error; the old file stays.
+pub(super) fn write(directory: &Path, zone: &Zone, now: u64) -> Result<(), String> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let path = path(directory, zone.apex());
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_extension(format!("new-{}-{number}", std::process::id()));
+    let written = fs::create_dir_all(directory)
+        .and_then(|()| write_file(&temporary, zone, now))
+        .and_then(|()| fs::rename(&temporary, &path))
+        .and_then(|()| File::open(directory)?.sync_all());
+    written.map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        format!("{}: {error}", path.display())
+    })
+}
+
+fn write_file(path: &Path, zone: &Zone, now: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)?;
+    let mut out = BufWriter::with_capacity(1 << 16, file);
+    let mut hash = Sha256::new();
+    let mut put = |out: &mut BufWriter<File>, bytes: &[u8]| {
+        hash.update(bytes);
+        out.write_all(bytes)
+    };
+    out.write_all(&head(now))?;
+    put(&mut out, &[zone.apex().len() as u8])?;
+    put(&mut out, zone.apex())?;
+    put(&mut out, &(zone.records() as u64).to_be_bytes())?;
+    let mut result = Ok(());
+    let mut record = Vec::new();
+    zone.each_record(|owner, rtype, ttl, data| {
+        record.clear();
+        record.push(owner.len() as u8);
+        record.extend_from_slice(owner);
+        record.extend(rtype.to_be_bytes());
+        record.extend(ttl.to_be_bytes());
+        record.extend((data.len() as u16).to_be_bytes());
+        record.extend_from_slice(data);
+        result = put(&mut out, &record);
+        result.is_ok()
+    });
+    result?;
+    out.write_all(&hash.finalize())?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()
+}
+
+/// Notes that the zone in the file was confirmed at `now`.
+///
+/// # Errors
+/// The text of the error.
+pub(super) fn confirm(directory: &Path, zone: &Zone, now: u64) -> Result<(), String> {
+    let path = path(directory, zone.apex());
+    let confirmed = OpenOptions::new().write(true).open(&path).and_then(|file| {
+        file.write_all_at(&head(now), 0)?;
+        file.sync_data()
+    });
+    match confirmed {
+        // Somebody has removed it.
+        Err(error) if error.kind() == ErrorKind::NotFound => write(directory, zone, now),
+        confirmed => confirmed.map_err(|error| format!("{}: {error}", path.display())),
+    }
+}
+
+/// Reads the file of a zone. `None`: there is none.
+///
+/// # Errors
+/// The file cannot be used: the text of the error.
+pub(super) fn read(
+    directory: &Path,
+    zone: &Name,
+    hasher: &RandomState,
+) -> Result<Option<Kept>, String> {
+    let path = path(directory, zone.as_wire());
+    let bytes = match read_file(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("{}: {error}", path.display())),
+    };
+    let kept = parse(&bytes, zone, hasher);
+    kept.map(Some).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    // A pipe or a device would not end.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > BYTES_MAX {
+        return Err(io::Error::other("not a file of a zone"));
+    }
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn parse(bytes: &[u8], zone: &Name, hasher: &RandomState) -> Result<Kept, String> {
+    let damaged = || String::from("the file is damaged or incomplete");
+    let (head_bytes, rest) = bytes.split_at_checked(HEAD_LEN).ok_or_else(damaged)?;
+    let len = rest.len().checked_sub(HASH_LEN).ok_or_else(damaged)?;
+    let (body, hash) = rest.split_at(len);
+    if head_bytes[..8] != MAGIC || Sha256::digest(body)[..] != *hash {
+        return Err(damaged());
+    }
+    // The body is whole. A head that was cut in the middle of a write only hides the confirmation.
+    let confirmed =
+        head_bytes[8..16].first_chunk::<8>().map_or(0, |word| u64::from_be_bytes(*word));
+    let confirmed = if head(confirmed) == *head_bytes { confirmed } else { 0 };
+    let mut reader = Reader { rest: body };
+    let apex = reader.name().ok_or_else(damaged)?;
+    if apex != zone.as_wire() {
+        return Err("the file is of another zone".into());
+    }
+    let count = reader.take(8).ok_or_else(damaged)?;
+    let mut builder = Builder::new(zone.as_wire(), body.len(), hasher.clone());
+    let count = count.iter().fold(0, |count: u64, byte| count << 8 | u64::from(*byte));
+    builder.reserve(usize::try_from(count).unwrap_or(0).min(body.len() / 10));
+    while !reader.rest.is_empty() {
+        let owner = reader.name().ok_or_else(damaged)?;
+        let fixed = reader.take(8).ok_or_else(damaged)?;
+        let (rtype, ttl, len) = (u16_at(fixed, 0), u32_at(fixed, 2), u16_at(fixed, 6));
+        let data = reader.take(len.unwrap_or(0).into()).ok_or_else(damaged)?;
+        builder.add(owner, rtype.unwrap_or(0), ttl.unwrap_or(0), data, (0, 0))?;
+    }
+    let built = builder.finish().map_err(|refused| refused.what)?;
+    Ok(Kept { built, confirmed })
+}
+
+struct Reader<'b> {
+    rest: &'b [u8],
+}
+
+impl<'b> Reader<'b> {
+    fn take(&mut self, len: usize) -> Option<&'b [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn name(&mut self) -> Option<&'b [u8]> {
+        let len = usize::from(self.take(1)?[0]);
+        self.take(len).filter(|name| !name.is_empty() && name.len() <= NAME_LEN_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{confirm, path, read, write};
+    use crate::config::Name;
+    use crate::engine::authority::{Builder, Zone};
+    use ahash::RandomState;
+    use std::fs;
+    use std::path::PathBuf;
+
+    fn hasher() -> RandomState {
+        RandomState::with_seeds(1, 2, 3, 4)
+    }
+
+    fn zone() -> Zone {
+        let mut builder = Builder::new(b"\x01z\0", 0, hasher());
+        let soa = [&[0, 0, 0, 0, 0, 7][..], &[0; 16]].concat();
+        builder.add(b"\x01z\0", 6, 1, &soa, (0, 0)).unwrap();
+        builder.add(b"\x01z\0", 2, 1, b"\x02ns\0", (0, 0)).unwrap();
+        builder.add(b"\x01a\x01z\0", 1, 60, &[192, 0, 2, 1], (0, 0)).unwrap();
+        builder.finish().unwrap_or_else(|refused| panic!("{}", refused.what)).zone
+    }
+
+    fn directory(test: &str) -> PathBuf {
+        let name = format!("onward-disk-{}-{test}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&path);
+        path
+    }
+
+    #[test]
+    fn names_of_files_are_safe() {
+        let at = |name: &str| path("/d".as_ref(), Name::parse(name).unwrap().as_wire());
+        for (name, file) in [
+            ("a.test", "/d/a.test.zone"),
+            (".", "/d/root.zone"),
+            ("a/b.test", "/d/a%2fb.test.zone"),
+        ] {
+            assert_eq!(at(name), PathBuf::from(file));
+        }
+    }
+
+    #[test]
+    fn a_zone_comes_back_with_the_time_of_its_last_confirmation() {
+        let (directory, name) = (directory("back"), Name::parse("z").unwrap());
+        assert!(read(&directory, &name, &hasher()).unwrap().is_none());
+        write(&directory, &zone(), 5).unwrap();
+        let kept = read(&directory, &name, &hasher()).unwrap().unwrap();
+        assert!(kept.built.zone.is_same(&zone()) && kept.confirmed == 5);
+        confirm(&directory, &zone(), 9).unwrap();
+        assert_eq!(read(&directory, &name, &hasher()).unwrap().unwrap().confirmed, 9);
+        fs::remove_file(path(&directory, b"\x01z\0")).unwrap();
+        confirm(&directory, &zone(), 10).unwrap();
+        assert_eq!(read(&directory, &name, &hasher()).unwrap().unwrap().confirmed, 10);
+        let names: Vec<_> = fs::read_dir(&directory).unwrap().collect();
+        assert_eq!(names.len(), 1, "no temporary file stays: {names:?}");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_file_cut_or_changed_at_any_byte_is_not_used() {
+        let (directory, name) = (directory("cut"), Name::parse("z").unwrap());
+        write(&directory, &zone(), 5).unwrap();
+        let file = path(&directory, b"\x01z\0");
+        let whole = fs::read(&file).unwrap();
+        for len in 0..whole.len() {
+            fs::write(&file, &whole[..len]).unwrap();
+            assert!(read(&directory, &name, &hasher()).is_err(), "cut at {len}");
+            let mut changed = whole.clone();
+            changed[len] ^= 1;
+            fs::write(&file, &changed).unwrap();
+            // A changed time of confirmation only makes the zone seem old.
+            match read(&directory, &name, &hasher()) {
+                Err(_) => {}
+                Ok(kept) => assert!((8..24).contains(&len) && kept.unwrap().confirmed == 0),
+            }
+        }
+        fs::write(&file, &whole).unwrap();
+        let other = Name::parse("y").unwrap();
+        fs::rename(&file, path(&directory, other.as_wire())).unwrap();
+        assert!(read(&directory, &other, &hasher()).is_err(), "another zone");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn an_old_file_stays_if_a_new_one_cannot_be_written() {
+        let directory = directory("full");
+        fs::write(&directory, "no directory").unwrap();
+        assert!(write(&directory, &zone(), 5).is_err());
+        fs::remove_file(directory).unwrap();
+    }
+}
