@@ -10,6 +10,7 @@ use super::super::word::{self, Word};
 use super::super::{Name, SigningKey, dnskey, numbers};
 use super::{file, once};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
+use crate::dnssec::Algorithm;
 use std::fmt;
 
 const OPTIONS: [&str; 2] = ["key", "cache_capacity"];
@@ -40,11 +41,12 @@ impl Dnssec {
         self.keys.iter().find(|key| !zones.iter().any(|zone| zone.is_within(&key.owner)))
     }
 
-    /// Returns true if keys of both kinds divide the work: key-signing keys sign the DNSKEY
-    /// records, the others all else.
-    pub fn is_split(&self) -> bool {
-        let entry_points = self.keys.iter().filter(|key| key.public.is_entry_point()).count();
-        entry_points > 0 && entry_points < self.keys.len()
+    /// Returns true if keys of both kinds divide the work of an algorithm: key-signing keys sign the
+    /// DNSKEY records, the others all else.
+    pub fn is_split(&self, algorithm: Algorithm) -> bool {
+        let mut keys = self.keys.iter().filter(|key| key.public.algorithm == algorithm);
+        let Some(first) = keys.next() else { return false };
+        keys.any(|key| key.public.is_entry_point() != first.public.is_entry_point())
     }
 }
 

@@ -92,13 +92,15 @@ impl Zone {
 
     /// Passes the types at `name`, which is at or below the apex and in lower case, to `add`: at a
     /// zone cut those of the cut itself, and for a name that does not exist those of its wildcard.
-    pub fn types_at(&self, name: &[u8], add: &mut dyn FnMut(u16)) {
-        let Some(name) = below(name, &self.apex) else { return };
+    /// Returns false if there is neither the name nor a wildcard for it.
+    pub fn types_at(&self, name: &[u8], add: &mut dyn FnMut(u16)) -> bool {
+        let Some(name) = below(name, &self.apex) else { return false };
         let node = self.node_of(name).or_else(|| self.wildcard_for(name));
-        let Some(node) = node else { return };
+        let Some(node) = node else { return false };
         let is_cut = node.is(flag::CUT);
         let counts = |set: &Set<'_>| !is_cut || matches!(set.rtype, rtype::NS | rtype::DS);
         node.sets().filter(counts).for_each(|set| add(set.rtype));
+        true
     }
 
     /// Returns the wildcard from which answers for `name`, which does not exist, are made.

@@ -2,7 +2,8 @@
 //!
 //! A signature is found by a keyed hash of everything that it covers but its times, so that the
 //! same RRset is signed once however often it is asked for. Four places are tried for each hash;
-//! if all are taken, the oldest signature gives way.
+//! if all are taken, the oldest signature gives way that was not asked for again, so that the
+//! signatures of many names that are asked for once do not displace the others.
 
 use crate::config::{Config, Dnssec};
 use ahash::RandomState;
@@ -44,6 +45,8 @@ struct Slot {
     hash: u64,
     inception: u32,
     expiration: u32,
+    /// It was found since it was made, or since all of its places were last taken.
+    is_used: bool,
 }
 
 /// The signatures of a server block.
@@ -83,32 +86,44 @@ impl Table {
         let place = self.places(hash).find(|place| is_good(&self.slots[*place]));
         let found = if place.is_some() { &mut self.stats.hits } else { &mut self.stats.misses };
         *found += 1;
-        let Slot { inception, expiration, .. } = self.slots[place?];
-        Some((inception, expiration))
+        let slot = &mut self.slots[place?];
+        slot.is_used = true;
+        Some((slot.inception, slot.expiration))
     }
 
     /// Returns the signature for this hash.
     pub fn signature(&self, hash: u64, len: usize) -> Option<&[u8]> {
+        if len > self.signature_len {
+            return None;
+        }
         let place = self.places(hash).find(|place| self.slots[*place].hash == hash)?;
         let begin = place * self.signature_len;
         self.signatures.get(begin..begin + len)
     }
 
     /// Returns the room for a new signature with this hash; [`Table::find`] finds it once it is
-    /// written.
-    pub fn make_room(&mut self, hash: u64, len: usize, times: (u32, u32)) -> &mut [u8] {
+    /// written. `None`: it is longer than those of the table, which a reload has replaced.
+    pub fn make_room(&mut self, hash: u64, len: usize, times: (u32, u32)) -> Option<&mut [u8]> {
+        if len > self.signature_len {
+            return None;
+        }
         let places = self.places(hash);
-        let same = places.clone().find(|place| self.slots[*place].hash == hash);
-        let free = places.clone().find(|place| self.slots[*place].hash == 0);
-        let newest = times.0;
-        let age = |place: &usize| newest.wrapping_sub(self.slots[*place].inception) as i32;
-        let first = places.start;
-        let oldest = places.max_by_key(age).unwrap_or(first);
-        let oldest = same.or(free).unwrap_or(oldest);
-        self.stats.entries += u64::from(self.slots[oldest].hash == 0);
-        self.slots[oldest] = Slot { hash, inception: times.0, expiration: times.1 };
-        let begin = oldest * self.signature_len;
-        &mut self.signatures[begin..begin + len]
+        let slots = &mut self.slots[places.clone()];
+        if slots.iter().all(|slot| slot.is_used) {
+            slots.iter_mut().for_each(|slot| slot.is_used = false);
+        }
+        let (newest, slots) = (times.0, &*slots);
+        let age = |slot: &Slot| newest.wrapping_sub(slot.inception) as i32;
+        let same = slots.iter().position(|slot| slot.hash == hash);
+        let free = slots.iter().position(|slot| slot.hash == 0);
+        let unused = (0..slots.len()).filter(|place| !slots[*place].is_used);
+        let oldest = unused.max_by_key(|place| age(&slots[*place]));
+        let place = places.start + same.or(free).or(oldest)?;
+        self.stats.entries += u64::from(self.slots[place].hash == 0);
+        let (inception, expiration) = times;
+        self.slots[place] = Slot { hash, inception, expiration, is_used: false };
+        let begin = place * self.signature_len;
+        Some(&mut self.signatures[begin..begin + len])
     }
 
     /// Removes the signature with this hash, which could not be made.

@@ -44,6 +44,9 @@ struct Key {
     tag: u16,
     pair: KeyPair,
     ttl: u32,
+    /// Its algorithm has keys of both kinds, which divide the work: each algorithm signs each RRset
+    /// (RFC 4035 §2.2).
+    is_split: bool,
 }
 
 /// Keys of a server block, and the zones that are signed with them.
@@ -52,8 +55,6 @@ pub struct OnlineSigner {
     /// Numbers of `names`.
     zones: Zones<u32>,
     keys: Box<[Key]>,
-    /// Keys of both kinds divide the work.
-    is_split: bool,
 }
 
 impl OnlineSigner {
@@ -62,7 +63,8 @@ impl OnlineSigner {
         let settings = block.stages.dnssec.as_ref()?;
         let keys = settings.keys.iter().filter_map(|key| {
             let (public, tag) = (key.public.clone(), key.public.tag());
-            Some(Key { public, tag, pair: key.pair().ok()?, ttl: key.ttl })
+            let is_split = settings.is_split(key.public.algorithm);
+            Some(Key { public, tag, pair: key.pair().ok()?, ttl: key.ttl, is_split })
         });
         let keys: Box<[Key]> = keys.collect();
         if keys.is_empty() {
@@ -71,7 +73,7 @@ impl OnlineSigner {
         let served: Vec<_> = block.zones().cloned().collect();
         let names: Box<[Name]> = settings.zones.as_deref().unwrap_or(&served).into();
         let zones = Zones::new(hasher.clone(), names.iter().zip(0..));
-        Some(Self { names, zones, keys, is_split: settings.is_split() })
+        Some(Self { names, zones, keys })
     }
 
     /// Returns true if the reply to this query is signed, or given here.
@@ -134,7 +136,7 @@ impl OnlineSigner {
     /// Returns the keys that sign RRsets of a type, with their numbers.
     fn keys_for(&self, rtype: u16) -> impl Iterator<Item = (usize, &Key)> {
         let signs =
-            move |key: &Key| !self.is_split || key.public.is_entry_point() == (rtype == DNSKEY);
+            move |key: &Key| !key.is_split || key.public.is_entry_point() == (rtype == DNSKEY);
         self.keys.iter().enumerate().filter(move |(_, key)| signs(key))
     }
 
@@ -174,12 +176,13 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Returns true if another signature may be made at `now`.
-    fn allows(&mut self, now: Moment) -> bool {
+    /// Returns true if another signature may be made at `now`. `is_spare`: half of the burst is
+    /// left to others, because any client can ask for any number of names that do not exist.
+    fn allows(&mut self, now: Moment, is_spare: bool) -> bool {
         let saved = now.since(self.since).as_nanos().min(u128::from(SHARE * 2 * BURST)) as u64;
         self.since = now;
         self.left = (self.left + (saved / SHARE) as i64).min(BURST as i64);
-        self.left > 0
+        self.left > if is_spare { BURST as i64 / 2 } else { 0 }
     }
 
     /// Counts a signature.

@@ -36,6 +36,8 @@ const VALIDITY: u32 = 8 * 86_400;
 /// Seconds by which they are valid for less, at most, so that they do not end all at once.
 const JITTER: u64 = 86_400;
 const RRSIG: u16 = rtype::RRSIG;
+/// Length of a signature of RSA with 2,048 bits, for which the algorithm's cost is given.
+const RSA_2048_LEN: usize = 256;
 /// Maximum length of a label.
 const LABEL_LEN_MAX: usize = 63;
 /// Type NXNAME (RFC 9824 §3.3): the name does not exist.
@@ -95,12 +97,16 @@ struct SetOf {
 
 /// Own zones, which know the types of their names and the TTLs of their RRsets.
 pub trait OwnNames {
-    /// Returns true if `name` belongs to an own zone.
-    fn has(&self, name: &LowercaseName) -> bool;
-
     /// Passes the types at a name of an own zone to `add`; of a name that does not exist, those of
-    /// the wildcard.
-    fn types_at(&self, name: &LowercaseName, add: &mut dyn FnMut(u16));
+    /// the wildcard. Returns false if no own zone has the name: the zones below may come from an
+    /// upstream. `asked`: the type of the query; DS records at an apex belong to the zone above.
+    fn types_at(&self, name: &LowercaseName, asked: u16, add: &mut dyn FnMut(u16)) -> bool;
+
+    /// Returns true if an own zone has records at `name`, or a wildcard for it.
+    fn has(&self, name: &LowercaseName, asked: u16) -> bool {
+        let mut count = 0;
+        self.types_at(name, asked, &mut |_| count += 1) && count > 0
+    }
 }
 
 /// Means to sign the sets of one reply.
@@ -221,6 +227,11 @@ impl Work<'_> {
         let is_referral = response.counts[0] == 0
             && response.flags & flags::AA == 0
             && sets.iter().any(|set| set.is_cut);
+        let cuts = sets.iter().filter(|set| set.is_cut);
+        let is_below_cut = |set: &SetOf| {
+            let name = lowercase(reply, &set.first);
+            cuts.clone().any(|cut| name.is_within(lowercase(reply, &cut.first).as_bytes()))
+        };
         let Some(mut joiner) = Joiner::new(out, question) else { return Ok(None) };
         let is_denial = matches!(&proof, Some((Proof::UnknownName(_) | Proof::OtherTypes(_), _)));
         let is_moved = asked == rtype::NSEC && is_denial;
@@ -232,19 +243,18 @@ impl Work<'_> {
                     continue;
                 }
                 let name = lowercase(reply, &record);
-                let ttl_max = if own.has(&name) || self.signer.zones.longest(&name).is_none() {
-                    u32::MAX
-                } else {
-                    FOREIGN_TTL
-                };
+                let is_exact = own.has(&name, record.rtype)
+                    || self.signer.has_keys_at(&name, record.rtype)
+                    || self.signer.zones.longest(&name).is_none();
+                let ttl_max = if is_exact { u32::MAX } else { FOREIGN_TTL };
                 if joiner.copy_capped(section, reply, &record, ttl_max).is_none() {
                     return Ok(None);
                 }
             }
             for (number, set) in sets.iter().enumerate() {
                 let is_elsewhere = set.section != section || is_dropped;
-                let is_glue = section == 2 && is_referral;
-                if is_elsewhere || set.is_signed || is_glue || set.is_cut {
+                let is_glue = || section == 2 && (is_referral || is_below_cut(set));
+                if is_elsewhere || set.is_signed || set.is_cut || is_glue() {
                     continue;
                 }
                 count += self.sign_set(number as u8, set, own, &mut joiner)?;
@@ -323,7 +333,7 @@ impl Work<'_> {
             return Ok(0);
         }
         let written = u32_at(reply, first.fixed + 4).unwrap_or(0);
-        let is_own = own.has(&name) || self.signer.has_keys_at(&name, first.rtype);
+        let is_own = own.has(&name, first.rtype) || self.signer.has_keys_at(&name, first.rtype);
         let (ttl, original) =
             if is_own { (written, written) } else { (written.min(FOREIGN_TTL), FOREIGN_TTL) };
         self.draft.clear();
@@ -337,14 +347,16 @@ impl Work<'_> {
             }
         }
         let Some((owner, _)) = WireName::read(reply, first.start) else { return Ok(0) };
-        self.add_signatures(joiner, set.section, (&owner, &name), first.rtype, (ttl, original))
+        let at = (set.section, false);
+        self.add_signatures(joiner, at, (&owner, &name), first.rtype, (ttl, original))
     }
 
-    /// Appends the signatures of the set in the draft; returns their number.
+    /// Appends the signatures of the set in the draft to a section; returns their number.
+    /// `is_spare`: signatures of other sets are more important.
     fn add_signatures(
         &mut self,
         joiner: &mut Joiner<'_>,
-        section: usize,
+        (section, is_spare): (usize, bool),
         (owner, name): (&WireName, &LowercaseName),
         rtype: u16,
         (ttl, original): (u32, u32),
@@ -361,7 +373,7 @@ impl Work<'_> {
             let hash = self.hasher.hash_one((number, self.draft.bytes())).max(1);
             match self.table.find(hash, self.job.unix) {
                 Some(times) => self.draft.set_times(times.0, times.1),
-                None => self.make(key, hash)?,
+                None => self.make(key, hash, is_spare)?,
             }
             let signature = self.table.signature(hash, len).ok_or(NotNow)?;
             let data = [self.draft.head(), signature];
@@ -372,21 +384,22 @@ impl Work<'_> {
     }
 
     /// Makes the signature of the composed draft and keeps it.
-    fn make(&mut self, key: &Key, hash: u64) -> Result<(), NotNow> {
-        if !self.budget.allows(self.job.now) {
+    fn make(&mut self, key: &Key, hash: u64, is_spare: bool) -> Result<(), NotNow> {
+        if !self.budget.allows(self.job.now, is_spare) {
             self.table.stats.refused += 1;
             return Err(NotNow);
         }
         let len = key.pair.signature_len();
         let cost = u64::from(key.public.algorithm.cost_us());
-        // RSA takes time with the square of its length, and more.
-        let size = (len / 256).max(1) as u64;
-        self.budget.spend(Duration::from_micros(cost * size * size));
+        // The time for RSA grows with the third power of the length; others are shorter than this.
+        let len_of_rsa = len.max(RSA_2048_LEN) as u64;
+        let size = len_of_rsa.pow(3) * 1_000 / (RSA_2048_LEN as u64).pow(3);
+        self.budget.spend(Duration::from_nanos(cost * size));
         let inception = self.job.unix.wrapping_sub(BACKDATED);
         let validity = VALIDITY - (hash % JITTER) as u32;
         let times = (inception, self.job.unix.wrapping_add(validity));
         self.draft.set_times(times.0, times.1);
-        let room = self.table.make_room(hash, len, times);
+        let room = self.table.make_room(hash, len, times).ok_or(NotNow)?;
         if !self.draft.sign(&key.pair, room) {
             self.table.forget(hash);
             return Err(NotNow);
@@ -413,8 +426,7 @@ impl Work<'_> {
             Proof::OtherTypes(_) => {
                 let is_apex =
                     self.signer.zone_of(&name).is_some_and(|zone| zone == name.as_bytes());
-                if own.has(&name) {
-                    own.types_at(&name, &mut |rtype| types.add(rtype));
+                if own.types_at(&name, asked, &mut |rtype| types.add(rtype)) {
                     if is_apex && asked != rtype::DS {
                         types.add(DNSKEY);
                     }
@@ -431,7 +443,7 @@ impl Work<'_> {
             }
         }
         types.extend(&[rtype::RRSIG, rtype::NSEC]);
-        let original = if own.has(&name) { ttl } else { FOREIGN_TTL };
+        let original = if own.has(&name, asked) { ttl } else { FOREIGN_TTL };
         let ttl = ttl.min(original);
         data.clear();
         if !next_name(name.as_bytes(), data) {
@@ -441,7 +453,8 @@ impl Work<'_> {
         self.draft.clear();
         self.draft.add(rtype::NSEC, data);
         joiner.append(section, owner, rtype::NSEC, ttl, &[data]);
-        self.add_signatures(joiner, section, (owner, &name), rtype::NSEC, (ttl, original))
+        let at = (section, matches!(proof, Proof::UnknownName(_)));
+        self.add_signatures(joiner, at, (owner, &name), rtype::NSEC, (ttl, original))
     }
 }
 

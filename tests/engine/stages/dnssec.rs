@@ -3,7 +3,7 @@
 //! Each signature is verified, over the canonical form that the `domain` crate writes.
 
 use super::file::world_of;
-use crate::common::wire::Ask;
+use crate::common::wire::{Ask, Writer, question_of, word_at};
 use crate::world::{Got, World};
 use domain::base::iana::{Class, Rtype};
 use domain::base::name::FlattenInto;
@@ -40,6 +40,7 @@ ns.deleg A 192.0.2.50
 safe NS ns.deleg
 safe DS 12345 13 2 0000000000000000000000000000000000000000000000000000000000000000
 srv SRV 1 2 3 Mail
+astray CNAME x.deleg
 ";
 
 fn config(directives: &str) -> Config {
@@ -198,7 +199,7 @@ fn every_row_holds() {
         }
         count += 1;
     }
-    assert_eq!(count, 22);
+    assert_eq!(count, 23);
     let stats = world.engine.stats().dnssec[0];
     assert!(stats.hits > stats.misses && stats.entries == stats.misses && stats.refused == 0);
 }
@@ -338,17 +339,20 @@ fn a_flood_of_new_names_gets_servfail_and_no_more_time_than_its_share() {
         }
         (signed, failed)
     };
-    // 8 ms at 20 us each, with one signature for the SOA.
+    // Half of 8 ms at 20 us each, with one signature for the SOA.
     let (first, refused) = flood(&mut world, 0);
-    assert_eq!((first, refused), (399, 1_601));
+    assert_eq!((first, refused), (199, 1_801));
+    let existing = ask(&mut world, "web.example.org A");
+    assert_eq!(existing.rcode(), 0, "names that exist have the other half");
     let known = ask(&mut world, "n0-0.example.org A");
     assert_eq!(known.rcode(), 0, "what is kept needs no time");
     assert_eq!(flood(&mut world, 1).0, first, "in the same turn");
-    // A quarter of 20 ms.
-    world.pass(0.02);
+    // A quarter of 8 ms.
+    world.pass(0.008);
     let (second, _) = flood(&mut world, 2);
-    assert_eq!(second - first, 250);
-    assert_eq!(world.engine.stats().dnssec[0].refused, 1_601 + 2_000 + 1_750);
+    assert!((95..=100).contains(&(second - first)), "{second} {first}");
+    let refused = 1_801 + 2_000 + 2_000 - (second - first);
+    assert_eq!(world.engine.stats().dnssec[0].refused, refused);
 }
 
 #[test]
@@ -416,4 +420,57 @@ fn a_reply_with_too_many_sets_is_refused() {
         world.respond(sent.connection, &packet);
         assert_eq!(world.got.pop().unwrap().rcode(), rcode, "{sets}");
     }
+}
+
+#[test]
+fn a_query_that_waits_while_a_reload_shortens_the_signatures_harms_no_other() {
+    let directives =
+        |key| format!("dnssec example.org {{\n key file {key}\n }}\n forward . 192.0.2.250");
+    let mut world = world(&directives("Kexample.org.+008+55784"));
+    let mut query = Ask { rtype: 1, ..Ask::new(7, "a.example.org") };
+    query.edns = Some((1_232, 0, true, Vec::new()));
+    world.ask(1, &query);
+    world.reload(&config(&directives("Kexample.org.+015+64733")));
+    respond(&mut world, 60);
+    assert_eq!(world.got.pop().unwrap().rcode(), 2, "its keys are gone");
+    world.ask(1, &query);
+    respond(&mut world, 60);
+    assert_eq!(tags(&world.got.pop().unwrap()), [(Rtype::A, 64733)]);
+}
+
+#[test]
+fn the_zone_above_denies_ds_records_of_an_own_zone() {
+    let head =
+        "$TTL 3600\n@ SOA ns1 hostmaster 1 7200 3600 1209600 300\n@ NS ns1\nns1 A 192.0.2.1\n";
+    let above = format!("{head}sub NS ns1.sub\nns1.sub A 192.0.2.2\n");
+    let directives = format!(
+        "file db example.org\n file sub sub.example.org\n \
+         dnssec example.org sub.example.org {{\n key file {KSK}\n }}"
+    );
+    let files = HashMap::from([("db", &above[..]), ("sub", head)]);
+    let mut world = world_of(&config(&directives), &files);
+    world.engine.on_calendar(NOW);
+    let told = told(&ask(&mut world, "sub.example.org DS"), &keys());
+    let denial = "AU sub 300 NSEC \\000.sub NS RRSIG NSEC\nAU sub SIG NSEC 54570";
+    assert!(told.ends_with(denial), "{told}");
+}
+
+#[test]
+fn types_of_names_that_fall_through_to_an_upstream_are_not_denied() {
+    let mut world = world(&format!(
+        "file db example.org {{\n fallthrough\n }}\n dnssec example.org {{\n key file {KSK}\n \
+         }}\n forward . 192.0.2.250"
+    ));
+    let mut query = Ask { rtype: 28, ..Ask::new(7, "host.example.org") };
+    query.edns = Some((1_232, 0, true, Vec::new()));
+    world.ask(1, &query);
+    let sent = world.take_sent().pop().expect("a query");
+    let mut writer = Writer::new([word_at(&sent.bytes, 0), 0x8180, 1, 0, 1, 0]);
+    writer.bytes.extend_from_slice(question_of(&sent.bytes));
+    // The owner is example.org, behind the first label of the question.
+    let soa = [&[0, 0][..], &[0; 16], &300_u32.to_be_bytes()].concat();
+    writer.record(&[0xc0, 17], 6, 1, 300, &soa);
+    world.respond(sent.connection, &writer.bytes);
+    let told = told(&world.got.pop().unwrap(), &keys());
+    assert!(told.contains("AU host 300 NSEC \\000.host A "), "{told}");
 }

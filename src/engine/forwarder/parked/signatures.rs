@@ -20,15 +20,10 @@ use crate::moment::Moment;
 struct Own<'a>(Option<&'a ZoneTable>);
 
 impl OwnNames for Own<'_> {
-    fn has(&self, name: &LowercaseName) -> bool {
-        self.0.is_some_and(|table| table.longest(name).is_some())
-    }
-
-    fn types_at(&self, name: &LowercaseName, add: &mut dyn FnMut(u16)) {
-        let zone = self.0.and_then(|table| table.longest(name)?.zone.as_deref());
-        if let Some(zone) = zone {
-            zone.types_at(name.as_bytes(), add);
-        }
+    fn types_at(&self, name: &LowercaseName, asked: u16, add: &mut dyn FnMut(u16)) -> bool {
+        let entry = self.0.and_then(|table| table.zone_match(name, asked));
+        let zone = entry.and_then(|entry| entry.zone.as_deref());
+        zone.is_some_and(|zone| zone.types_at(name.as_bytes(), add))
     }
 }
 
