@@ -41,8 +41,8 @@ impl Dnssec {
         self.keys.iter().find(|key| !zones.iter().any(|zone| zone.is_within(&key.owner)))
     }
 
-    /// Returns true if keys of both kinds divide the work of an algorithm: key-signing keys sign the
-    /// DNSKEY records, the others all else.
+    /// Returns true if keys of both kinds divide the work of an algorithm: key-signing keys sign
+    /// the DNSKEY records, the others all else.
     pub fn is_split(&self, algorithm: Algorithm) -> bool {
         let mut keys = self.keys.iter().filter(|key| key.public.algorithm == algorithm);
         let Some(first) = keys.next() else { return false };
