@@ -64,6 +64,7 @@ fn head(confirmed: u64) -> [u8; HEAD_LEN] {
 pub(super) fn write(directory: &Path, zone: &Zone, now: u64) -> Result<(), String> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let path = path(directory, zone.apex());
+    check_kind(&path)?;
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let temporary = path.with_extension(format!("new-{}-{number}", std::process::id()));
     let written = fs::create_dir_all(directory)
@@ -74,6 +75,28 @@ pub(super) fn write(directory: &Path, zone: &Zone, now: u64) -> Result<(), Strin
         let _ = fs::remove_file(&temporary);
         format!("{}: {error}", path.display())
     })
+}
+
+/// Refuses a place whose contents must not be overwritten: a text, such as a zone file that an
+/// operator has written, or no file at all.
+fn check_kind(path: &Path) -> Result<(), String> {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    let mut start = [0; HEAD_LEN];
+    let is_text = |start: &[u8]| {
+        let is_in_text = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..);
+        !start.is_empty() && start.iter().all(is_in_text)
+    };
+    let what = if !metadata.is_file() {
+        "it is no file"
+    } else if File::open(path)
+        .and_then(|mut file| file.read(&mut start))
+        .is_ok_and(|len| is_text(&start[..len]))
+    {
+        "it is a text and no state of this server"
+    } else {
+        return Ok(());
+    };
+    Err(format!("{}: {what}; move it, or use another 'directory'", path.display()))
 }
 
 fn write_file(path: &Path, zone: &Zone, now: u64) -> io::Result<()> {
@@ -113,6 +136,7 @@ fn write_file(path: &Path, zone: &Zone, now: u64) -> io::Result<()> {
 /// The text of the error.
 pub(super) fn confirm(directory: &Path, zone: &Zone, now: u64) -> Result<(), String> {
     let path = path(directory, zone.apex());
+    check_kind(&path)?;
     let confirmed = OpenOptions::new().write(true).open(&path).and_then(|file| {
         file.write_all_at(&head(now), 0)?;
         file.sync_data()
@@ -243,6 +267,22 @@ mod tests {
         ] {
             assert_eq!(at(name), PathBuf::from(file));
         }
+    }
+
+    #[test]
+    fn a_text_of_an_operator_is_not_overwritten() {
+        let directory = directory("text");
+        let file = path(&directory, zone().apex());
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(&file, "$TTL 3600\n@ SOA a b 1 2 3 4 5\n").unwrap();
+        for refused in [write(&directory, &zone(), 5), confirm(&directory, &zone(), 5)] {
+            assert!(refused.unwrap_err().contains("it is a text"));
+        }
+        assert!(fs::read_to_string(&file).unwrap().starts_with("$TTL"));
+        fs::write(&file, "").unwrap();
+        write(&directory, &zone(), 5).unwrap();
+        write(&directory, &zone(), 6).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::clock::Clock;
 use crate::config::{Primary, TransferredSource};
 use crate::engine::authority::Zone;
 use crate::engine::message::data::expanded_record;
-use crate::engine::message::{rtype, u32_at};
+use crate::engine::message::name::WireName;
+use crate::engine::message::{class, flags, rtype, u16_at, u32_at};
 use crate::engine::tsig::Signer;
 use crate::moment::Moment;
 use crate::sys::random;
@@ -26,6 +27,8 @@ use std::time::Duration;
 const ASK_MAX: Duration = Duration::from_secs(10);
 /// Maximum time of a transfer.
 const TRANSFER_MAX: Duration = Duration::from_secs(600);
+/// Maximum time of a check with all of its transfers, so that its place is free for other zones.
+const CHECK_MAX: Duration = Duration::from_secs(900);
 /// Maximum number of bytes of a transfer.
 const BYTES_MAX: u64 = 1 << 30;
 
@@ -36,6 +39,9 @@ pub(super) struct Job {
     pub(super) clients: Arc<[Option<tls::Client>]>,
     /// The zone at hand.
     pub(super) current: Option<Arc<Zone>>,
+    /// The zone at hand has not expired. An expired one gives way to any serial: a primary that was
+    /// built anew may begin with a lower one.
+    pub(super) is_served: bool,
     /// The zone at hand is on disk.
     pub(super) is_kept: bool,
     pub(super) hasher: RandomState,
@@ -48,6 +54,8 @@ pub(super) enum Outcome {
     Fresh(Fresh),
     /// The zone at hand is current.
     Current,
+    /// A primary has confirmed the zone at hand, but the newer one of another cannot be had.
+    Stuck(String),
     /// The zone could not be checked, or not transferred; the counter of the failure.
     Failed(String, &'static str),
 }
@@ -82,13 +90,16 @@ impl Job {
             (Outcome::Current, Some(zone)) if !self.is_kept => {
                 Some(disk::write(directory, zone, now))
             }
-            (Outcome::Current, Some(zone)) => Some(disk::confirm(directory, zone, now)),
+            (Outcome::Current | Outcome::Stuck(_), Some(zone)) if self.is_kept => {
+                Some(disk::confirm(directory, zone, now))
+            }
             _ => None,
         });
         Done { outcome, kept }
     }
 
     fn check(&self) -> Outcome {
+        let until = self.clock.now().plus(CHECK_MAX);
         let mut found = Vec::new();
         let mut errors = Vec::new();
         for number in 0..self.source.primaries.len() {
@@ -98,15 +109,25 @@ impl Job {
             }
         }
         let found = newest_first(found);
-        let Some(own) = self.current.as_ref().map(|zone| zone.serial()) else {
-            return self.transfer_one(&found, errors);
+        let held = self.current.as_ref().map(|zone| zone.serial());
+        let Some(own) = held.filter(|_| self.is_served) else {
+            let is_held = found.first().is_some_and(|(_, serial)| Some(*serial) == held);
+            return if is_held {
+                Outcome::Current
+            } else {
+                self.transfer_one(&found, errors, until)
+            };
         };
         let is_newer = |serial: u32| serial.wrapping_sub(own).cast_signed() > 0;
         let newer: Vec<_> = found.iter().copied().filter(|(_, serial)| is_newer(*serial)).collect();
+        let is_confirmed = found.iter().any(|(_, serial)| *serial == own);
         if !newer.is_empty() {
-            return self.transfer_one(&newer, errors);
+            return match self.transfer_one(&newer, errors, until) {
+                Outcome::Failed(error, _) if is_confirmed => Outcome::Stuck(error),
+                outcome => outcome,
+            };
         }
-        if found.iter().any(|(_, serial)| *serial == own) {
+        if is_confirmed {
             return Outcome::Current;
         }
         let older = found.iter().map(|(number, serial)| {
@@ -117,17 +138,22 @@ impl Job {
     }
 
     /// Transfers the zone from the first primary that can.
-    fn transfer_one(&self, found: &[(usize, u32)], mut errors: Vec<String>) -> Outcome {
+    fn transfer_one(
+        &self,
+        found: &[(usize, u32)],
+        mut errors: Vec<String>,
+        until: Moment,
+    ) -> Outcome {
         for (number, _) in found {
             let mut fallback = None;
-            if let Some(current) = &self.current {
-                match self.transfer(*number, Some(current)) {
+            if let Some(current) = self.served() {
+                match self.transfer(*number, Some(current), until) {
                     Ok(Some(fresh)) => return Outcome::Fresh(fresh),
                     Ok(None) => fallback = Some("the differences end at our serial".to_owned()),
                     Err(error) => fallback = Some(error),
                 }
             }
-            match self.transfer(*number, None) {
+            match self.transfer(*number, None, until) {
                 Ok(Some(fresh)) => return Outcome::Fresh(Fresh { fallback, ..fresh }),
                 Ok(None) => errors.push(format!("{}: no zone", self.label(*number))),
                 Err(error) => errors.push(format!("{}: {error}", self.label(*number))),
@@ -135,6 +161,11 @@ impl Job {
         }
         let kind = if found.is_empty() { "unanswered" } else { "failed" };
         Outcome::Failed(errors.join("; "), kind)
+    }
+
+    /// The zone at hand, unless it has expired.
+    fn served(&self) -> Option<&Arc<Zone>> {
+        self.current.as_ref().filter(|_| self.is_served)
     }
 
     fn label(&self, number: usize) -> String {
@@ -152,16 +183,30 @@ impl Job {
         let apex = self.source.zone.as_wire();
         let none = || String::from("no SOA record in the answer");
         let (count, place) = answers(&packet, dialogue.id, apex)?.ok_or_else(none)?;
+        if u16_at(&packet, 2).unwrap_or(0) & flags::AA == 0 {
+            return Err("the answer is not authoritative".into());
+        }
         let mut data = Vec::new();
         let record = expanded_record(&packet, place, &mut data).filter(|_| count > 0);
-        let record = record.ok_or_else(none)?;
+        let record = record.filter(|record| record.class == class::IN).ok_or_else(none)?;
+        let owner = WireName::read(&packet, record.start).map(|(owner, _)| owner);
+        let is_apex = |owner: WireName| owner.as_bytes().eq_ignore_ascii_case(apex);
+        if !owner.is_some_and(is_apex) {
+            return Err(none());
+        }
         let serial = data.len().checked_sub(20).and_then(|place| u32_at(&data, place));
         serial.filter(|_| record.rtype == rtype::SOA).ok_or_else(none)
     }
 
-    /// Transfers the zone, or the differences from `base`. `None`: `base` is current.
-    fn transfer(&self, number: usize, base: Option<&Arc<Zone>>) -> Result<Option<Fresh>, String> {
-        let until = self.clock.now().plus(TRANSFER_MAX);
+    /// Transfers the zone, or the differences from `base`. `None`: `base` is current. `until`: end
+    /// of the check.
+    fn transfer(
+        &self,
+        number: usize,
+        base: Option<&Arc<Zone>>,
+        until: Moment,
+    ) -> Result<Option<Fresh>, String> {
+        let until = self.clock.now().plus(TRANSFER_MAX).min(until);
         let kind = if base.is_some() { rtype::IXFR } else { rtype::AXFR };
         let mut dialogue = self.begin(number, kind, base, until)?;
         let base = base.map(|zone| &**zone);
@@ -181,6 +226,13 @@ impl Job {
         }
         dialogue.end()?;
         let (built, is_incremental) = incoming.finish()?;
+        // Behind one address there may be several servers, and another one has told its serial.
+        if let Some(own) = self.served().map(|zone| zone.serial()) {
+            let serial = built.zone.serial();
+            if serial.wrapping_sub(own).cast_signed() <= 0 {
+                return Err(format!("serial {serial} was transferred, not newer than ours, {own}"));
+            }
+        }
         let (zone, warnings, primary) = (built.zone, built.warnings, self.label(number));
         Ok(Some(Fresh { zone, warnings, primary, is_incremental, fallback: None }))
     }

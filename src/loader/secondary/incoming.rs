@@ -19,6 +19,13 @@ const QUERY_TYPES: std::ops::RangeInclusive<u16> = 249..=255;
 /// Type NSEC3PARAM (RFC 5155 §4).
 const NSEC3PARAM: u16 = 51;
 
+/// Memory of a record in addition to its owner and data, approximately.
+const RECORD_COST: usize = 64;
+/// Maximum memory of the records of a whole zone: compressed names make a message small.
+const WHOLE_MAX: usize = 2 << 30;
+/// Maximum memory of differences; a whole zone takes less for as many records.
+const DIFFERENCES_MAX: usize = 256 << 20;
+
 /// State after a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -54,8 +61,8 @@ enum Stage {
     First,
     /// In a whole zone.
     Whole,
-    /// Among records that are removed.
-    Removing,
+    /// Among records that are removed from the version with this serial.
+    Removing(u32),
     /// Among records that are added to the version with this serial.
     Adding(u32),
     /// Behind the last SOA record.
@@ -76,6 +83,8 @@ pub(super) struct Incoming<'z> {
     /// Added records, with their number and TTL.
     added: HashMap<Key, (usize, u32)>,
     numbered: usize,
+    /// Memory in bytes of the records so far, approximately.
+    held: usize,
 }
 
 impl<'z> Incoming<'z> {
@@ -87,9 +96,9 @@ impl<'z> Incoming<'z> {
         base: Option<&'z Zone>,
         hasher: RandomState,
     ) -> Self {
-        let (removed, added, numbered) = (HashSet::new(), HashMap::new(), 0);
+        let (removed, added, numbered, held) = (HashSet::new(), HashMap::new(), 0, 0);
         let (stage, first, builder) = (Stage::Start, None, None);
-        Self { apex, id, base, hasher, stage, first, builder, removed, added, numbered }
+        Self { apex, id, base, hasher, stage, first, builder, removed, added, numbered, held }
     }
 
     /// Takes a message.
@@ -170,6 +179,10 @@ impl<'z> Incoming<'z> {
             }
         };
         let built = builder.finish().map_err(|refused| refused.what)?;
+        // Such a zone is a mistake of the primary, and would deny all names.
+        if built.zone.records() <= 1 {
+            return Err("the zone has nothing but its SOA record".into());
+        }
         if Some(built.zone.serial()) != first.serial() {
             return Err("the zone has another serial than its first record".into());
         }
@@ -177,6 +190,12 @@ impl<'z> Incoming<'z> {
     }
 
     fn record(&mut self, owner: &[u8], rtype: u16, ttl: u32, data: &[u8]) -> Result<(), String> {
+        self.held += owner.len() + data.len() + RECORD_COST;
+        let is_whole = self.builder.is_some();
+        if self.held > if is_whole { WHOLE_MAX } else { DIFFERENCES_MAX } {
+            let limit = if is_whole { WHOLE_MAX } else { DIFFERENCES_MAX };
+            return Err(format!("more than {} MiB of records", limit >> 20));
+        }
         let soa = (rtype == rtype::SOA).then(|| Soa { ttl, data: data.to_vec() });
         if soa.is_some() && owner != self.apex {
             return Err("a SOA record of another name".into());
@@ -188,7 +207,7 @@ impl<'z> Incoming<'z> {
             }
             (Stage::Start, None) => return Err("the first record is not SOA".into()),
             (Stage::First, Some(soa)) if self.begins_differences(&soa) => {
-                self.stage = Stage::Removing;
+                self.stage = Stage::Removing(soa.serial().ok_or("a malformed SOA record")?);
             }
             (Stage::First, soa) => {
                 let first = self.first.as_ref().ok_or("no SOA record")?;
@@ -202,17 +221,22 @@ impl<'z> Incoming<'z> {
             }
             (Stage::Whole, Some(soa)) => self.end_whole(&soa)?,
             (Stage::Whole, None) => self.add_whole(owner, rtype, ttl, data)?,
-            (Stage::Removing, Some(soa)) => {
-                self.stage = Stage::Adding(soa.serial().ok_or("a malformed SOA record")?);
+            (Stage::Removing(from), Some(soa)) => {
+                let to = soa.serial().ok_or("a malformed SOA record")?;
+                let last = self.first.as_ref().and_then(Soa::serial).unwrap_or(to);
+                if !is_newer(to, *from) || is_newer(to, last) {
+                    return Err("differences whose serials do not rise to that of the zone".into());
+                }
+                self.stage = Stage::Adding(to);
             }
-            (Stage::Removing, None) => self.remove((owner.into(), rtype, data.into()))?,
+            (Stage::Removing(_), None) => self.remove((owner.into(), rtype, data.into()))?,
             (Stage::Adding(serial), Some(soa)) => {
                 let serial = *serial;
                 if soa.serial() != Some(serial) {
                     return Err("differences whose serials do not follow each other".into());
                 }
                 let is_last = Some(serial) == self.first.as_ref().and_then(Soa::serial);
-                self.stage = if is_last { Stage::Done } else { Stage::Removing };
+                self.stage = if is_last { Stage::Done } else { Stage::Removing(serial) };
             }
             (Stage::Adding(_), None) => self.add((owner.into(), rtype, data.into()), ttl)?,
             (Stage::Done, _) => return Err("records behind the last SOA record".into()),
@@ -259,6 +283,11 @@ impl<'z> Incoming<'z> {
         }
         Ok(())
     }
+}
+
+/// Returns true if a serial is newer than another (RFC 1982 §3.2).
+fn is_newer(serial: u32, other: u32) -> bool {
+    serial.wrapping_sub(other).cast_signed() > 0
 }
 
 /// Checks that a message answers query `id` about the zone, and returns the number of its answer

@@ -122,6 +122,8 @@ pub(super) struct Secondaries {
     results: (Sender<Checked>, Receiver<Checked>),
     /// A zone has changed since the last table.
     is_changed: bool,
+    /// The zone whose check comes first in the next turn.
+    first: usize,
 }
 
 impl Secondaries {
@@ -147,7 +149,9 @@ impl Secondaries {
             zones.push(Transferred::new(source.clone(), clients.into(), clock.now()));
         }
         let (is_changed, results) = (false, crossbeam_channel::unbounded());
-        let own = Self { zones, counters, handover, hasher, clock, log, results, is_changed };
+        let first = 0;
+        let own =
+            Self { zones, counters, handover, hasher, clock, log, results, is_changed, first };
         Ok((!own.zones.is_empty()).then_some(own))
     }
 
@@ -192,7 +196,8 @@ impl Secondaries {
 
     /// Begins the checks that are due, and withdraws zones that have expired.
     pub(super) fn turn(&mut self, now: Moment) {
-        for number in 0..self.zones.len() {
+        let (count, first, mut refused) = (self.zones.len(), self.first, None);
+        for number in (0..count).map(|offset| (first + offset) % count) {
             let own = &mut self.zones[number];
             if own.is_served && own.schedule.is_expired(now) {
                 own.is_served = false;
@@ -201,18 +206,20 @@ impl Secondaries {
                 let text = format_args!("Zone \"{name}\" has expired: no primary has confirmed it");
                 self.log.event(&Event::new(Level::Error, PLUGIN, &text));
             }
-            if own.schedule.is_due(now) {
-                self.begin(number, now);
+            if own.schedule.is_due(now) && !self.begin(number, now) {
+                refused = refused.or(Some(number));
             }
         }
+        // The zone that has waited first is the first next time.
+        self.first = refused.unwrap_or(0);
     }
 
-    /// Begins the check of a zone, if there is a place for it.
-    fn begin(&mut self, number: usize, now: Moment) {
+    /// Begins the check of a zone; returns false if there is no place for it.
+    fn begin(&mut self, number: usize, now: Moment) -> bool {
         let own = &mut self.zones[number];
         let Some(place) = Place::take() else {
             own.schedule.postpone(now.plus(NO_PLACE));
-            return;
+            return false;
         };
         own.schedule.begin();
         own.checks += 1;
@@ -220,6 +227,7 @@ impl Secondaries {
             source: own.source.clone(),
             clients: Arc::clone(&own.clients),
             current: own.zone.clone(),
+            is_served: own.is_served,
             is_kept: own.is_kept,
             hasher: self.hasher.clone(),
             clock: self.clock,
@@ -231,6 +239,7 @@ impl Secondaries {
         };
         // If no thread can be started, the report says so as it is dropped.
         let _ = Builder::new().name(format!("secondary-{number}")).spawn(checking);
+        true
     }
 
     /// Takes a notification of a primary.
@@ -283,6 +292,13 @@ impl Secondaries {
                     self.is_changed = true;
                 }
                 own.confirm(now, calendar, jitter);
+            }
+            Outcome::Stuck(text) => {
+                self.counters.transfers_in.count(name, "failed");
+                own.state.failed += 1;
+                own.confirm(now, calendar, jitter);
+                let wait = own.schedule.fail(now, jitter);
+                own.tell_failure(text, wait, self.log);
             }
             Outcome::Failed(text, kind) => {
                 self.counters.transfers_in.count(name, kind);

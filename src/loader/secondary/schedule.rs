@@ -35,7 +35,8 @@ impl Timers {
         };
         let [refresh, retry] =
             [number(0)?, number(4)?].map(|time| time.clamp(INTERVAL_MIN, INTERVAL_MAX));
-        Some(Self { refresh, retry, expire: number(8)?.max(INTERVAL_MIN) })
+        // A zone must not expire before a failed check was repeated.
+        Some(Self { refresh, retry, expire: number(8)?.max(refresh + retry) })
     }
 }
 
@@ -46,6 +47,8 @@ pub(super) struct Schedule {
     /// Time of expiry. `None`: there is no zone.
     expires: Option<Moment>,
     next: Moment,
+    /// End of the last check.
+    ended: Option<Moment>,
     failures: u32,
     is_running: bool,
     is_notified: bool,
@@ -54,8 +57,9 @@ pub(super) struct Schedule {
 impl Schedule {
     /// A zone without records, whose first check is due now.
     pub(super) fn new(now: Moment) -> Self {
-        let (timers, expires) = (None, None);
-        Self { timers, expires, next: now, failures: 0, is_running: false, is_notified: false }
+        let (is_running, is_notified) = (false, false);
+        let (timers, expires, ended) = (None, None, None);
+        Self { timers, expires, next: now, ended, failures: 0, is_running, is_notified }
     }
 
     /// Adopts a zone that was confirmed `age` ago; its next check is due now.
@@ -97,7 +101,9 @@ impl Schedule {
         if self.is_running {
             self.is_notified = true;
         } else {
-            self.next = self.next.min(now);
+            // Notifications can be forged, and must not cause one check after the other.
+            let earliest = self.ended.map_or(now, |ended| ended.plus(INTERVAL_MIN));
+            self.next = self.next.min(now.max(earliest));
         }
     }
 
@@ -123,7 +129,7 @@ impl Schedule {
     }
 
     fn end(&mut self, now: Moment, wait: Duration) -> Duration {
-        self.is_running = false;
+        (self.is_running, self.ended) = (false, Some(now));
         let wait =
             if std::mem::take(&mut self.is_notified) { wait.min(INTERVAL_MIN) } else { wait };
         self.next = now.plus(wait);
@@ -158,8 +164,9 @@ mod tests {
         let read = |numbers| Timers::of(&soa(numbers)).unwrap();
         assert_eq!(read([9, 3_600, 600, 10_000, 5]), TIMERS);
         let least = Duration::from_secs(1);
-        let zeros = Timers { refresh: least, retry: least, expire: least };
+        let zeros = Timers { refresh: least, retry: least, expire: 2 * least };
         assert_eq!((read([0; 5]), Timers::of(&[0; 7])), (zeros, None));
+        assert_eq!(read([9, 3_600, 600, 100, 5]).expire, Duration::from_secs(4_200));
     }
 
     #[test]
@@ -209,6 +216,8 @@ mod tests {
         schedule.begin();
         schedule.confirm(at(14), TIMERS, 0);
         assert_eq!(schedule.next_turn(true), Some(at(3_614)));
+        schedule.notify(at(14));
+        assert!(!schedule.is_due(at(14)) && schedule.is_due(at(15)), "a second behind the last");
     }
 
     #[test]

@@ -83,6 +83,7 @@ impl Wire {
     /// # Errors
     /// The connection ends or is broken, or the time is over.
     pub(super) fn receive(&mut self, out: &mut Vec<u8>) -> Result<(), String> {
+        let mut last = self.clock.now();
         loop {
             // No length in two bytes is larger than the buffer.
             if let Ok(Some(message)) = self.inbox.next(MESSAGE_LEN_MAX) {
@@ -106,6 +107,12 @@ impl Wire {
                     Err(failure) => return Err(tls_text(failure, session)),
                 },
             };
+            let now = self.clock.now();
+            if count > 0 {
+                last = now;
+            } else if now.since(last) >= STALL_MAX {
+                return Err(TIMED_OUT.into());
+            }
             self.inbox.filled(count);
             self.received += count as u64;
         }
