@@ -327,3 +327,6 @@ fn query(id: u16, apex: &[u8], kind: u16, base: Option<&Zone>) -> Vec<u8> {
     }
     message
 }
+
+#[cfg(test)]
+mod tests;
