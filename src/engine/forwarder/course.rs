@@ -27,6 +27,8 @@ pub(super) struct Scope<'a> {
     /// Question of the reply, if rules of `rewrite` changed it, if the reply is for a parked query,
     /// or if it must be signed.
     pub(super) original: Option<&'a Original>,
+    /// The query has passed the stages before the cache.
+    pub(super) is_inside: bool,
 }
 
 /// Next action for a valid query.

@@ -70,7 +70,7 @@ impl Forwarder {
         scope: Scope<'_>,
         errand: Errand,
     ) -> Option<ParkedKey> {
-        let Scope { client, block, zone_match, original } = scope;
+        let Scope { client, block, zone_match, original, .. } = scope;
         let Question { rtype, class, .. } = query.question;
         let mut subnet = [0; SUBNET_LEN_MAX];
         subnet[..query.subnet().len()].copy_from_slice(query.subnet());
@@ -156,7 +156,8 @@ impl Forwarder {
         let asker = Some(Asker { key, is_own: false });
         let original =
             Original { block, asking: *asking, rules: None, met: 0, asker, signer: None };
-        let scope = Scope { client: &client, block, zone_match, original: Some(&original) };
+        let original = Some(&original);
+        let scope = Scope { client: &client, block, zone_match, original, is_inside: false };
         let course = self.serve_in(now, &mut query, &name, scope, out);
         if matches!(course, Course::Waits) {
             return course;

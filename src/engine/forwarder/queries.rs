@@ -165,7 +165,7 @@ impl Forwarder {
         let Some(block) = zone_match.block() else {
             return Course::Refused(Rcode::Refused, None, None);
         };
-        let scope = Scope { client, block, zone_match, original };
+        let scope = Scope { client, block, zone_match, original, is_inside: false };
         self.serve_in(now, query, name, scope, out)
     }
 
@@ -265,24 +265,14 @@ impl Forwarder {
         scope: Scope<'_>,
         out: &mut [u8],
     ) -> Course {
-        match self.pass_stages(query, name, scope, Side::BeforeCache, out) {
-            Step::Continue => self.serve_inside(now, query, name, scope, out),
-            Step::Park => self.serve_with_keys(now, query, name, scope, out),
-            step => self.course_of(now, query, scope, step, out),
+        let Scope { client, block, zone_match, original, is_inside } = scope;
+        if !is_inside {
+            match self.pass_stages(query, name, scope, Side::BeforeCache, out) {
+                Step::Continue => {}
+                Step::Park => return self.serve_with_keys(now, query, name, scope, out),
+                step => return self.course_of(now, query, scope, step, out),
+            }
         }
-    }
-
-    /// Answers or forwards a query that has passed the stages before the cache.
-    #[inline(always)]
-    pub(super) fn serve_inside(
-        &mut self,
-        now: Moment,
-        query: &mut Query<'_>,
-        name: &LowercaseName,
-        scope: Scope<'_>,
-        out: &mut [u8],
-    ) -> Course {
-        let Scope { client, block, zone_match, original } = scope;
         let looked_up = self.look_up(now, client, query, name, block, out);
         if let CacheLookup::Replied { len, refresh } = looked_up {
             if refresh && self.is_in_zone(block, name, query.question.rtype) {

@@ -206,7 +206,7 @@ impl Forwarder {
         let signer = scope.original.and_then(|original| original.signer.clone());
         let original = Original { block, asking, rules, met, asker, signer };
         let mut written = self.rewriting.borrow_buffer();
-        let scope = Scope { original: Some(&original), ..scope };
+        let scope = Scope { original: Some(&original), is_inside: false, ..scope };
         let course = if changes_targets {
             self.serve_retargeted(now, &mut rewritten, &renamed, scope, &mut written)
         } else {

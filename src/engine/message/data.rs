@@ -15,7 +15,7 @@ const STEPS_MAX: usize = NAME_LEN_MAX;
 
 /// Reads the record at `start`, behind the header and a whole name; returns `None` if it does not
 /// lie within the message or is malformed.
-#[inline]
+#[inline(always)]
 pub(super) fn sound_record(packet: &[u8], start: usize) -> Option<Record> {
     let owner: [u8; 2] = *packet.get(start..)?.first_chunk()?;
     // Most owners are a pointer to the question, or the root (in an OPT).

@@ -95,7 +95,7 @@ impl Forwarder {
             return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
         };
         let own = Original::of_own(query, scope.block, key);
-        let inside = Scope { original: Some(&own), ..scope };
+        let inside = Scope { original: Some(&own), is_inside: false, ..scope };
         let course = self.serve_on(now, query, name, inside, out);
         self.settle_own(now, key, query, course, out)
     }
@@ -116,7 +116,7 @@ impl Forwarder {
             return Course::Failed(Rcode::ServFail, Reason::Overloaded, scope.block);
         };
         let own = Original::of_own(query, scope.block, key);
-        let inside = Scope { original: Some(&own), ..scope };
+        let inside = Scope { original: Some(&own), is_inside: false, ..scope };
         let course = match self.pass_stages(query, name, inside, Side::BehindDns64, out) {
             Step::Continue => self.serve_behind(now, query, name, inside, out),
             step => self.course_of(now, query, inside, step, out),

@@ -29,6 +29,7 @@ impl OwnNames for Own<'_> {
 
 impl Forwarder {
     /// Serves a query behind `dnssec`, which signs the reply or gives it.
+    #[cold]
     pub(in crate::engine::forwarder) fn serve_with_keys(
         &mut self,
         now: Moment,
@@ -38,7 +39,7 @@ impl Forwarder {
         out: &mut [u8],
     ) -> Course {
         let Some(signer) = self.chains[scope.block].settings.dnssec.clone() else {
-            return self.serve_inside(now, query, name, scope, out);
+            return self.serve_on(now, query, name, Scope { is_inside: true, ..scope }, out);
         };
         let is_for_keys = signer.has_keys_at(name, query.question.rtype);
         let wants_signatures = query.asked.edns.is_some_and(|edns| edns.dnssec_ok);
@@ -52,8 +53,8 @@ impl Forwarder {
             Course::Replied(self.write_keys(&signer, query, scope, out))
         } else {
             let own = Original::of_own(query, scope.block, key);
-            let inside = Scope { original: Some(&own), ..scope };
-            self.serve_inside(now, query, name, inside, out)
+            let inside = Scope { original: Some(&own), is_inside: true, ..scope };
+            self.serve_on(now, query, name, inside, out)
         };
         self.settle_own(now, key, query, course, out)
     }
