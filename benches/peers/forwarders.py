@@ -232,6 +232,17 @@ cache.size = {megabytes} * MB
     return [find("kresd"), "-n", "-c", path, str(setting.directory)]
 
 
+def bind9_places(setting):
+    """Options of named: its directory and address, and no other files."""
+    return f"""  directory "{setting.directory}";
+  listen-on port {setting.port} {{ 127.0.0.1; }};
+  listen-on-v6 {{ none; }};
+  pid-file none;
+  session-keyfile none;
+  lock-file none;
+"""
+
+
 def bind9(setting):
     if setting.secure:
         raise CannotDo("version 9.18 forwards over UDP and TCP only")
@@ -239,13 +250,7 @@ def bind9(setting):
     off = "" if setting.caches else "  max-cache-ttl 0;\n  max-ncache-ttl 0;\n"
     over_tcp = "server 127.0.0.1 { tcp-only yes; };\n" if setting.mode == "tcp" else ""
     path = setting.write("named.conf", f"""options {{
-  directory "{setting.directory}";
-  listen-on port {setting.port} {{ 127.0.0.1; }};
-  listen-on-v6 {{ none; }};
-  pid-file none;
-  session-keyfile none;
-  lock-file none;
-  recursion yes;
+{bind9_places(setting)}  recursion yes;
   allow-query {{ any; }};
   forward only;
   forwarders {{ {forwarders} }};
@@ -266,13 +271,7 @@ logging {{ category default {{ null; }}; }};
 
 def bind9_zone(setting):
     path = setting.write("named.conf", f"""options {{
-  directory "{setting.directory}";
-  listen-on port {setting.port} {{ 127.0.0.1; }};
-  listen-on-v6 {{ none; }};
-  pid-file none;
-  session-keyfile none;
-  lock-file none;
-  recursion no;
+{bind9_places(setting)}  recursion no;
   allow-query {{ any; }};
   empty-zones-enable no;
   querylog no;

@@ -12,7 +12,7 @@ use std::time::Duration;
 const RATE_MIN: f64 = 1.0;
 /// Factor by which a failed repeat lowers the rate.
 const STEP_DOWN: f64 = 0.95;
-/// Maximum share of late queries; a trial with more measures the client and not the server.
+/// Maximum share of late queries: with more, a trial measures the client and not the server.
 const BEHIND_SHARE_MAX: f64 = 0.05;
 
 /// Limits of a rate.

@@ -198,7 +198,7 @@ fn zones_come_over_tls_from_the_named_certificate_only() {
     }
 }
 
-/// What a broken primary does with a query for the zone.
+/// Behaviour of a broken primary when it gets a query for the zone.
 #[derive(Clone, Copy)]
 enum Habit {
     Refuses,

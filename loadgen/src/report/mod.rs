@@ -17,7 +17,7 @@ use domain::base::iana::Rcode;
 use onward::traffic::report::grouped;
 use onward::traffic::tally::{LATE, Tally};
 
-/// Maximum share of late queries; a run with more has not followed its schedule and fails. The
+/// Maximum share of late queries: with more, a run has not followed its schedule and fails. The
 /// report also has smaller shares, which a busy host causes.
 const BEHIND_SHARE_MAX: f64 = 0.05;
 

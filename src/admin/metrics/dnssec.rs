@@ -1,7 +1,7 @@
 //! The series about signatures of replies (`dnssec`).
 //!
-//! Those of the reference have its labels, once for each server block; onward's own counts the
-//! signatures of all blocks by how they came about.
+//! The metrics of the reference have its labels, once for each server block. A metric of onward
+//! counts the signatures of all blocks by how they came about.
 
 use super::queries::first_listener;
 use super::{Exposition, Snapshot, server_at};

@@ -45,7 +45,8 @@ struct Slot {
     hash: u64,
     inception: u32,
     expiration: u32,
-    /// It was found since it was made, or since all of its places were last taken.
+    /// [`Table::find`] has returned the signature since it was made, or since all places of its
+    /// hash were last in use.
     is_used: bool,
 }
 

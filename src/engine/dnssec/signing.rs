@@ -89,9 +89,9 @@ struct SetOf {
     first: Record,
     /// Hash of the owner, so that a message with many long names costs no more than its length.
     owner: u64,
-    /// It has a signature.
+    /// The reply has a signature of the set.
     is_signed: bool,
-    /// It is the name servers of a zone cut.
+    /// The set has the name servers of a zone cut.
     is_cut: bool,
 }
 

@@ -54,7 +54,7 @@ impl Failures {
         self.queue.is_empty()
     }
 
-    /// Returns the query whose replies are to be written next.
+    /// Returns the failed query whose replies come next.
     pub(super) fn next(&self) -> Option<Failed> {
         self.queue.last().copied()
     }

@@ -7,7 +7,7 @@
 //! effect. Size and time are bounded, and nothing that a primary sends harms the zone at hand.
 
 use super::disk;
-use super::incoming::{Incoming, Progress, answers};
+use super::incoming::{Incoming, Progress, answers, is_newer};
 use super::wire::{MESSAGE_LEN_MAX, Wire};
 use crate::clock::Clock;
 use crate::config::{Primary, TransferredSource};
@@ -66,7 +66,7 @@ pub(super) struct Fresh {
     pub(super) warnings: Vec<String>,
     /// Text of the primary that it comes from.
     pub(super) primary: String,
-    /// It was made by differences.
+    /// The zone was made by differences.
     pub(super) is_incremental: bool,
     /// Reason why differences could not be used.
     pub(super) fallback: Option<String>,
@@ -118,8 +118,8 @@ impl Job {
                 self.transfer_one(&found, errors, until)
             };
         };
-        let is_newer = |serial: u32| serial.wrapping_sub(own).cast_signed() > 0;
-        let newer: Vec<_> = found.iter().copied().filter(|(_, serial)| is_newer(*serial)).collect();
+        let newer: Vec<_> =
+            found.iter().copied().filter(|(_, serial)| is_newer(*serial, own)).collect();
         let is_confirmed = found.iter().any(|(_, serial)| *serial == own);
         if !newer.is_empty() {
             return match self.transfer_one(&newer, errors, until) {
@@ -229,7 +229,7 @@ impl Job {
         // Behind one address there may be several servers, and another one has told its serial.
         if let Some(own) = self.served().map(|zone| zone.serial()) {
             let serial = built.zone.serial();
-            if serial.wrapping_sub(own).cast_signed() <= 0 {
+            if !is_newer(serial, own) {
                 return Err(format!("serial {serial} was transferred, not newer than ours, {own}"));
             }
         }
@@ -271,7 +271,7 @@ fn newest_first(mut found: Vec<(usize, u32)>) -> Vec<(usize, u32)> {
     while !found.is_empty() {
         let mut newest = 0;
         for place in 1..found.len() {
-            if found[place].1.wrapping_sub(found[newest].1).cast_signed() > 0 {
+            if is_newer(found[place].1, found[newest].1) {
                 newest = place;
             }
         }

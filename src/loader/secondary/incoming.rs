@@ -104,7 +104,7 @@ impl<'z> Incoming<'z> {
     /// Takes a message.
     ///
     /// # Errors
-    /// It does not belong to a good transfer.
+    /// The message does not belong to a good transfer.
     pub(super) fn take(&mut self, packet: &[u8]) -> Result<Progress, String> {
         let records = answers(packet, self.id, self.apex)?;
         let Some((count, mut place)) = records.filter(|(count, _)| *count > 0) else {
@@ -192,8 +192,8 @@ impl<'z> Incoming<'z> {
     fn record(&mut self, owner: &[u8], rtype: u16, ttl: u32, data: &[u8]) -> Result<(), String> {
         self.held += owner.len() + data.len() + RECORD_COST;
         let is_whole = self.builder.is_some();
-        if self.held > if is_whole { WHOLE_MAX } else { DIFFERENCES_MAX } {
-            let limit = if is_whole { WHOLE_MAX } else { DIFFERENCES_MAX };
+        let limit = if is_whole { WHOLE_MAX } else { DIFFERENCES_MAX };
+        if self.held > limit {
             return Err(format!("more than {} MiB of records", limit >> 20));
         }
         let soa = (rtype == rtype::SOA).then(|| Soa { ttl, data: data.to_vec() });
@@ -286,7 +286,7 @@ impl<'z> Incoming<'z> {
 }
 
 /// Returns true if a serial is newer than another (RFC 1982 §3.2).
-fn is_newer(serial: u32, other: u32) -> bool {
+pub(super) fn is_newer(serial: u32, other: u32) -> bool {
     serial.wrapping_sub(other).cast_signed() > 0
 }
 
@@ -294,7 +294,7 @@ fn is_newer(serial: u32, other: u32) -> bool {
 /// records and the place of the first one.
 ///
 /// # Errors
-/// It does not, or it is an error.
+/// The message answers another query, or is an error response.
 pub(super) fn answers(packet: &[u8], id: u16, apex: &[u8]) -> Result<Option<(u16, usize)>, String> {
     let word = u16_at(packet, 2).ok_or("a message that is too short")?;
     if u16_at(packet, 0) != Some(id) || word & (flags::QR | flags::OPCODE) != flags::QR {

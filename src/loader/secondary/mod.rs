@@ -249,7 +249,7 @@ impl Secondaries {
         let Some(own) = own else { return };
         let serial = own.zone.as_ref().filter(|_| own.is_served).map(|zone| zone.serial());
         let is_old = match (serial, notified.serial) {
-            (Some(own), Some(told)) => told.wrapping_sub(own).cast_signed() <= 0,
+            (Some(own), Some(told)) => !incoming::is_newer(told, own),
             _ => false,
         };
         if !is_old {

@@ -1,6 +1,6 @@
 //! `nsid`: the server's identifier (RFC 5001).
 //!
-//! It is in the OPT of each reply to a query that requests it, replies of our own included.
+//! The OPT of each reply to a query that requests it has the identifier, also in our own replies.
 
 use super::{ask, options};
 use crate::common::wire::{Ask, answer, word_at};

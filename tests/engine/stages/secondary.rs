@@ -31,7 +31,7 @@ fn notify(name: &str, rtype: u16, serial: u32) -> Vec<u8> {
     bytes
 }
 
-/// The reply, and what the loader is told.
+/// The reply, and the notification that the loader gets.
 fn reply(world: &mut World, from: Client, packet: &[u8]) -> (String, Option<Notified>) {
     world.packet(from, packet);
     let noted = world.engine.next_notified();

@@ -1,6 +1,6 @@
 //! `whoami`: the client's own address and port.
 //!
-//! They are records of the additional section, of the family of the address.
+//! The additional section has records of the address's family.
 
 use super::{ask, ask_from};
 use crate::common::wire::Ask;
