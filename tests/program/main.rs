@@ -6,8 +6,8 @@
 //! ([`idle`]), process lifecycle ([`life`]), files and resolvers that never respond ([`blocked`]),
 //! HTTP endpoints ([`pages`]), outages ([`outages`]), privileges ([`confinement`]), files for a
 //! host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]), zones in a directory
-//! ([`zones`]), signed answers ([`dnssec`]), and answers compared with those of nsd and named
-//! ([`differential`]).
+//! ([`zones`]), signed answers ([`dnssec`]), zone transfers ([`transfer`], [`secondaries`],
+//! [`secondary`]), and answers compared with those of nsd and named ([`differential`]).
 
 mod anycast;
 mod blocked;
@@ -38,6 +38,7 @@ mod outages;
 mod pages;
 mod process;
 mod real_servers;
+mod secondaries;
 mod secondary;
 mod top;
 mod transfer;

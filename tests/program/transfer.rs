@@ -1,10 +1,9 @@
-//! Zones for other makers' programs: dig and kdig transfer one, nsd is a secondary that is
-//! notified. Over TCP and TLS, signed and not. Skipped aloud where they are not installed (Debian:
-//! bind9-dnsutils, knot-dnsutils, nsd).
+//! Zones for dig and kdig, over TCP and TLS, signed and not, and a stop during a transfer.
+//!
+//! Skipped aloud where they are not installed (Debian: bind9-dnsutils, knot-dnsutils).
 
 use super::dot::{Site, kdig};
-use super::process::{Program, TIMEOUT, free_port};
-use super::until::until;
+use super::process::TIMEOUT;
 use crate::installed::is_installed;
 use std::fmt::Write;
 use std::fs;
@@ -12,11 +11,11 @@ use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
-const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
-const NAMES: usize = 20_000;
+pub(super) const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+pub(super) const NAMES: usize = 20_000;
 
 /// A zone of several hundred kilobytes with this serial.
-fn write_zone(site: &Site, serial: u32) {
+pub(super) fn write_zone(site: &Site, serial: u32) {
     let mut zone =
         format!("$TTL 60\n@ SOA ns h {serial} 3600 600 86400 5\n@ NS ns\nns A 192.0.2.1\n");
     for number in 0..NAMES {
@@ -27,14 +26,14 @@ fn write_zone(site: &Site, serial: u32) {
     fs::rename(new, site.path("zone")).unwrap();
 }
 
-fn site(test: &str) -> Site {
+pub(super) fn site(test: &str) -> Site {
     let site = Site::new(test);
     write_zone(&site, 1);
     site
 }
 
 /// Returns the output of dig, its errors behind it.
-pub(crate) fn dig(server: SocketAddr, arguments: &str) -> String {
+pub(super) fn dig(server: SocketAddr, arguments: &str) -> String {
     let port = server.port().to_string();
     let output = Command::new("dig")
         .args(["@127.0.0.1", "-p", &port, "+tries=1", "+time=20"])
@@ -50,9 +49,9 @@ fn addresses(text: &str) -> usize {
     text.lines().filter(|line| line.contains("\tA\t")).count()
 }
 
-const BODY: &str = "file zone z.test {\n reload 50ms\n }";
+pub(super) const BODY: &str = "file zone z.test {\n reload 50ms\n }";
 
-fn tsig() -> String {
+pub(super) fn tsig() -> String {
     format!("tsig {{\n secret k.test {SECRET}\n }}")
 }
 
@@ -135,48 +134,4 @@ fn a_stop_waits_for_a_transfer_that_its_client_reads() {
         records += next();
     }
     assert_eq!((records, onward.wait()), (60_003, Some(0)));
-}
-
-/// nsd as a secondary of `server` on `port`, which demands and offers the key.
-fn nsd(site: &Site, server: SocketAddr, port: u16) -> Program {
-    let at = site.path("nsd");
-    fs::create_dir(&at).unwrap();
-    let text = format!(
-        "server:\n  ip-address: 127.0.0.1@{port}\n  username: \"\"\n  chroot: \"\"\n  \
-         zonesdir: \"{at}\"\n  pidfile: \"{at}/pid\"\n  zonelistfile: \"{at}/list\"\n  \
-         xfrdfile: \"{at}/xfrd\"\n  xfrdir: \"{at}\"\n  database: \"\"\nremote-control:\n  \
-         control-enable: no\nkey:\n  name: k.test\n  algorithm: hmac-sha256\n  \
-         secret: \"{SECRET}\"\nzone:\n  name: z.test\n  zonefile: z.zone\n  \
-         allow-notify: 127.0.0.1 k.test\n  request-xfr: AXFR 127.0.0.1@{} k.test\n",
-        server.port()
-    );
-    fs::write(site.path("nsd.conf"), text).unwrap();
-    Program::start_silent(Command::new("nsd").arg("-d").arg("-c").arg(site.path("nsd.conf")))
-}
-
-#[test]
-fn nsd_is_a_secondary_that_hears_of_changes() {
-    if !is_installed("nsd") || !is_installed("dig") {
-        return;
-    }
-    let site = site("nsd-transfer");
-    let port = free_port();
-    let body = format!(
-        "{}\n {BODY}\n transfer {{\n to 127.0.0.1:{port} key k.test\n source 127.0.0.1\n }}",
-        tsig()
-    );
-    let (_onward, server) = site.onward("", &body);
-    let secondary = SocketAddr::from(([127, 0, 0, 1], port));
-    let _nsd = nsd(&site, server, port);
-    let serial = |wanted: u32| {
-        until("the secondary has the serial", || {
-            let text = dig(secondary, "z.test SOA +short");
-            text.contains(&format!(" {wanted} 3600 600 ")).then_some(())
-        });
-    };
-    serial(1);
-    assert!(dig(secondary, "n77.z.test A +short").contains("10.7.0.77"));
-    // Its refresh would be due in an hour.
-    write_zone(&site, 2);
-    serial(2);
 }
