@@ -35,6 +35,18 @@ const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
 /// Source of log lines.
 const PLUGIN: &str = "plugin/transfer";
 
+/// Time limits of a transfer.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// For a client to read the messages of a part.
+    stall: Duration,
+    /// For all of it.
+    total: Duration,
+}
+
+/// Limits of every transfer.
+const LIMITS: Limits = Limits { stall: STALL_MAX, total: TOTAL_MAX };
+
 /// Result of a transfer, as metrics call it.
 type Outcome = (&'static str, u64);
 
@@ -151,7 +163,7 @@ fn transfer(own: &mut Running, clock: Clock, log: Log, loads: &Loads) {
     let order = Arc::clone(&own.order);
     let name = zone_of(&order);
     let (peer, serial) = (order.transfer.client.peer.ip(), order.transfer.zone.serial());
-    let (result, records) = send(own, clock);
+    let (result, records) = send(own, clock, LIMITS);
     if result == "done" {
         let text = format_args!(
             "Outgoing transfer of {records} records of zone \"{name}\" to {peer} for {serial} SOA \
@@ -168,12 +180,12 @@ fn transfer(own: &mut Running, clock: Clock, log: Log, loads: &Loads) {
 }
 
 /// Writes the messages and has the worker send them. Returns the result and the records sent.
-fn send(own: &mut Running, clock: Clock) -> Outcome {
+fn send(own: &mut Running, clock: Clock, limits: Limits) -> Outcome {
     let order = &*Arc::clone(&own.order);
     let mut train = order.transfer.train();
     let mut signer = order.transfer.signer.clone();
     let spare = signer.as_ref().map_or(0, |signer| signer.room());
-    let until = clock.now().plus(TOTAL_MAX);
+    let until = clock.now().plus(limits.total);
     let mut room = vec![0; MESSAGE_LEN_MAX];
     loop {
         let mut messages = Vec::with_capacity(PART_MESSAGES);
@@ -205,7 +217,7 @@ fn send(own: &mut Running, clock: Clock) -> Outcome {
             return ("done", train.records());
         }
         let left = until.since(clock.now());
-        match order.more.recv_timeout(STALL_MAX.min(left)) {
+        match order.more.recv_timeout(limits.stall.min(left)) {
             Ok(()) if !left.is_zero() => {}
             Err(RecvTimeoutError::Disconnected) => return ("closed", train.records()),
             Ok(()) | Err(RecvTimeoutError::Timeout) => {
@@ -218,7 +230,9 @@ fn send(own: &mut Running, clock: Clock) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::{PER_CLIENT_MAX, Running, TRANSFERS_MAX, lock, network_of, run, send};
+    use super::{
+        LIMITS, Limits, PER_CLIENT_MAX, Running, TRANSFERS_MAX, lock, network_of, run, send,
+    };
     use crate::clock::Clock;
     use crate::control::{Loads, Mailbox, PartEnd, ToWorker, TransferMailbox, TransferOrder};
     use crate::engine::Client;
@@ -281,7 +295,7 @@ mod tests {
     fn parts_wait_for_the_client_and_end_with_it() {
         let (order, mail, more) = order(&zone());
         let mut own = Running::new(&Arc::default(), &Arc::new(order));
-        let sending = std::thread::spawn(move || send(&mut own, Clock::start()));
+        let sending = std::thread::spawn(move || send(&mut own, Clock::start(), LIMITS));
         let (messages, end) = part(&mail);
         assert_eq!((messages.len(), end), (3, PartEnd::Open));
         more.send(()).unwrap();
@@ -297,7 +311,7 @@ mod tests {
         let (order, mail, more) = order(&zone());
         let clients = Arc::default();
         let mut own = Running::new(&clients, &Arc::new(order));
-        let sending = std::thread::spawn(move || send(&mut own, Clock::start()));
+        let sending = std::thread::spawn(move || send(&mut own, Clock::start(), LIMITS));
         loop {
             let (_, end) = part(&mail);
             if end == PartEnd::Last {
@@ -308,6 +322,34 @@ mod tests {
         }
         assert!(lock(&clients).is_empty());
         assert_eq!(sending.join().unwrap().0, "done");
+    }
+
+    #[test]
+    fn a_client_that_reads_nothing_or_too_slowly_is_cut_and_leaves_its_place() {
+        let long = Duration::from_secs(60);
+        let short = Duration::from_millis(200);
+        for (limits, reads) in [
+            (Limits { stall: short, total: long }, false),
+            (Limits { stall: long, total: short }, false),
+            (Limits { stall: long, total: short }, true),
+        ] {
+            let (order, mail, more) = order(&zone());
+            let (clients, clock) = (Arc::default(), Clock::start());
+            let mut own = Running::new(&clients, &Arc::new(order));
+            let sending = std::thread::spawn(move || send(&mut own, clock, limits));
+            let begin = clock.now();
+            assert_eq!(part(&mail).1, PartEnd::Open);
+            if reads {
+                more.send(()).unwrap();
+                assert_eq!(part(&mail).1, PartEnd::Open);
+            }
+            let (messages, end) = part(&mail);
+            assert_eq!((messages.len(), end), (0, PartEnd::Cut));
+            assert!(clock.now().since(begin) >= short);
+            let (result, records) = sending.join().unwrap();
+            assert!(result == "timeout" && records > 0 && lock(&clients).is_empty(), "{result}");
+            assert!(mail.try_recv().is_err(), "nothing was written in vain");
+        }
     }
 
     #[test]

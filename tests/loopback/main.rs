@@ -32,6 +32,7 @@ mod recovery;
 mod reload;
 mod stages;
 mod tcp;
+mod transfers;
 #[path = "../common/until.rs"]
 mod until;
 mod zones;

@@ -19,10 +19,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A zone file that is deleted with its test.
-struct ZoneFile(PathBuf);
+pub(crate) struct ZoneFile(PathBuf);
 
 impl ZoneFile {
-    fn new(test: &str, text: &str) -> Self {
+    pub(crate) fn new(test: &str, text: &str) -> Self {
         let name = format!("onward-zone-{test}-{}", std::process::id());
         let file = Self(std::env::temp_dir().join(name));
         file.replace(text);
@@ -30,13 +30,13 @@ impl ZoneFile {
     }
 
     /// Replaces the file atomically.
-    fn replace(&self, text: &str) {
+    pub(crate) fn replace(&self, text: &str) {
         let new = self.0.with_extension("new");
         fs::write(&new, format!("$TTL 60\n@ SOA n h 7 2 3 4 5\n@ NS n.far.\n{text}\n")).unwrap();
         fs::rename(new, &self.0).unwrap();
     }
 
-    fn body(&self, more: &str) -> String {
+    pub(crate) fn body(&self, more: &str) -> String {
         format!("file {} z {{\n {more}\n}}\n", self.0.display())
     }
 }

@@ -3,7 +3,8 @@
 //! Skipped aloud where they are not installed (Debian: bind9-dnsutils, knot-dnsutils).
 
 use super::dot::{Site, kdig};
-use super::process::TIMEOUT;
+use super::process::{Program, TIMEOUT};
+use super::until::until;
 use crate::installed::is_installed;
 use std::fmt::Write;
 use std::fs;
@@ -103,35 +104,74 @@ fn kdig_gets_a_whole_zone_over_tls() {
     assert!(!text.contains("WARNING") && !text.contains("; ERROR"));
 }
 
-#[test]
-fn a_stop_waits_for_a_transfer_that_its_client_reads() {
-    let site = Site::new("transfer-drain");
+/// Records of [`large`]: the first SOA, the last one and the NS record beside the texts.
+const LARGE: usize = 60_003;
+
+/// A server with a zone that is larger than the buffers of a connection.
+fn large(test: &str) -> (Site, Program, SocketAddr) {
+    let site = Site::new(test);
     let text = "x".repeat(250);
     let mut zone = String::from("$TTL 60\n@ SOA ns h 1 3600 600 86400 5\n@ NS ns\n");
-    for number in 0..60_000 {
+    for number in 0..LARGE - 3 {
         writeln!(zone, "n{number} TXT {text}").unwrap();
     }
     fs::write(site.path("zone"), zone).unwrap();
-    let (mut onward, server) = site.onward("", &format!("{BODY}\n transfer {{\n to *\n }}"));
+    let (onward, server) = site.onward("", &format!("{BODY}\n transfer {{\n to *\n }}"));
+    (site, onward, server)
+}
+
+/// Asks for the zone.
+fn begin(server: SocketAddr) -> TcpStream {
     let mut client = TcpStream::connect(server).unwrap();
     client.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut ask = vec![0, 24, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     ask.extend(b"\x01z\x04test\0\0\xfc\0\x01");
     ask[1] = (ask.len() - 2) as u8;
     client.write_all(&ask).unwrap();
-    let mut message = Vec::new();
-    let mut next = || {
-        let mut len = [0; 2];
-        client.read_exact(&mut len).unwrap();
-        message.resize(u16::from_be_bytes(len).into(), 0);
-        client.read_exact(&mut message).unwrap();
-        usize::from(u16::from_be_bytes([message[6], message[7]]))
-    };
-    let mut records = next();
+    client
+}
+
+/// Reads a message; returns the number of its records.
+fn next(client: &mut TcpStream) -> usize {
+    let mut len = [0; 2];
+    client.read_exact(&mut len).unwrap();
+    let mut message = vec![0; u16::from_be_bytes(len).into()];
+    client.read_exact(&mut message).unwrap();
+    usize::from(u16::from_be_bytes([message[6], message[7]]))
+}
+
+#[test]
+fn a_stop_waits_for_a_transfer_that_its_client_reads() {
+    let (site, mut onward, server) = large("transfer-drain");
+    let mut client = begin(server);
+    let mut records = next(&mut client);
+    // A configuration in which the zone is not.
+    fs::write(site.path("Corefile"), format!(".:{} {{\n bind 127.0.0.1\n}}\n", server.port()))
+        .unwrap();
+    onward.signal("HUP");
+    until("the zone is gone", || dig(server, "z.test SOA").contains("REFUSED").then_some(()));
+    records += next(&mut client);
     onward.signal("TERM");
-    // The first SOA, the last one and the NS record beside the texts.
-    while records < 60_003 {
-        records += next();
+    while records < LARGE {
+        records += next(&mut client);
     }
-    assert_eq!((records, onward.wait()), (60_003, Some(0)));
+    assert_eq!((records, onward.wait()), (LARGE, Some(0)));
+}
+
+#[test]
+fn a_stop_cuts_a_transfer_whose_client_reads_nothing() {
+    let (_site, mut onward, server) = large("transfer-stall");
+    let mut client = begin(server);
+    let mut records = next(&mut client);
+    onward.signal("TERM");
+    assert_eq!(onward.wait(), Some(0));
+    // The end of what the kernel has is no end of a zone.
+    let mut rest = Vec::new();
+    let _ = client.read_to_end(&mut rest);
+    while let Some((len, behind)) = rest.split_first_chunk::<2>() {
+        let Some(message) = behind.get(..usize::from(u16::from_be_bytes(*len))) else { break };
+        records += usize::from(u16::from_be_bytes([message[6], message[7]]));
+        rest = behind[message.len()..].to_vec();
+    }
+    assert!(records < LARGE, "{records}");
 }
