@@ -60,10 +60,7 @@ fn table(names: usize) -> ZoneTable {
     }
     let zone = builder.finish().unwrap_or_else(|refused| panic!("{}", refused.what)).zone;
     let name = Name::parse("zone.example").expect("a name");
-    ZoneTable::new(
-        vec![ZoneEntry { name, stanza: 0, zone: Some(Arc::new(zone)), primaries: Arc::default() }],
-        hasher,
-    )
+    ZoneTable::new(vec![ZoneEntry::of_file(name, 0, Some(Arc::new(zone)))], hasher)
 }
 
 /// Answers for names with the prefix `before`, in unpredictable order.

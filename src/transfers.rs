@@ -163,12 +163,15 @@ fn transfer(own: &mut Running, clock: Clock, log: Log, loads: &Loads) {
     let order = Arc::clone(&own.order);
     let name = zone_of(&order);
     let (peer, serial) = (order.transfer.client.peer.ip(), order.transfer.zone.serial());
-    let (result, records) = send(own, clock, LIMITS);
+    let is_incremental = order.transfer.chain.is_some();
+    let (mut result, records) = send(own, clock, LIMITS);
     if result == "done" {
+        let kind = if is_incremental { "incremental transfer" } else { "transfer" };
         let text = format_args!(
-            "Outgoing transfer of {records} records of zone \"{name}\" to {peer} for {serial} SOA \
+            "Outgoing {kind} of {records} records of zone \"{name}\" to {peer} for {serial} SOA \
              serial"
         );
+        result = if is_incremental { "ixfr" } else { result };
         log.event(&Event::new(Level::Info, PLUGIN, &text));
     } else {
         let text = format_args!(
@@ -277,6 +280,7 @@ mod tests {
             client: Client { peer: ([192, 0, 2, client], 1).into(), ..Client::NOBODY },
             connection: ConnectionKey(Key { index: 1, generation: 2 }),
             zone: Arc::clone(zone),
+            chain: None,
             asked: Asked { id: 7, flags: 0, edns: None },
             question: b"\x01z\0\0\xfc\0\x01"[..].into(),
             signer: None,
@@ -335,9 +339,9 @@ mod tests {
         ] {
             let (order, mail, more) = order(&zone());
             let (clients, clock) = (Arc::default(), Clock::start());
+            let begin = clock.now();
             let mut own = Running::new(&clients, &Arc::new(order));
             let sending = std::thread::spawn(move || send(&mut own, clock, limits));
-            let begin = clock.now();
             assert_eq!(part(&mail).1, PartEnd::Open);
             if reads {
                 more.send(()).unwrap();

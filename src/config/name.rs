@@ -154,7 +154,7 @@ impl Name {
     }
 
     /// True when this is `ancestor` or a name below it.
-    pub(super) fn is_within(&self, ancestor: &Self) -> bool {
+    pub(crate) fn is_within(&self, ancestor: &Self) -> bool {
         self.ancestors().any(|above| above == &*ancestor.wire)
     }
 

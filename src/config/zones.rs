@@ -32,6 +32,8 @@ pub struct ZonesSource {
     pub transferred: Vec<TransferredSource>,
     /// Secondaries of the zones, stanza by stanza.
     pub notify: Vec<Notify>,
+    /// Zones at or below these may be transferred by clients.
+    pub offered: Vec<Name>,
 }
 
 /// Secondaries of some zones, which are notified of changes.
@@ -206,10 +208,11 @@ impl ZonesSource {
             source: transfer.source,
         });
         let mut notify: Vec<_> = notify.collect();
+        let offered = notify.iter().flat_map(|notify| notify.zones.iter().cloned()).collect();
         if notify.iter().all(|notify| notify.secondaries.is_empty()) {
             notify.clear();
         }
         let (files, transferred) = (entries.collect(), transferred.collect());
-        Self { files, directory, transferred, notify }
+        Self { files, directory, transferred, notify, offered }
     }
 }

@@ -110,6 +110,8 @@ pub struct ZoneState {
     pub records: u64,
     /// Memory of the zone in bytes.
     pub bytes: u64,
+    /// Memory in bytes of the differences of its last versions.
+    pub differences: u64,
     /// Time of the load that is in effect, since 1970.
     pub loaded: Duration,
     /// Loads that succeeded.

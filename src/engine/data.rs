@@ -53,13 +53,12 @@ impl Data {
                 stanza: transferred.stanza,
                 zone: None,
                 primaries: Arc::clone(&transferred.primaries),
+                differences: Arc::default(),
             });
-            let files = source.files.iter().map(|file| ZoneEntry {
-                name: file.zone.clone(),
-                stanza: file.stanza,
-                zone: None,
-                primaries: Arc::default(),
-            });
+            let files = source
+                .files
+                .iter()
+                .map(|file| ZoneEntry::of_file(file.zone.clone(), file.stanza, None));
             let entries = transferred.chain(files).collect();
             Arc::new(ZoneTable::new(entries, hasher.clone()))
         });

@@ -10,6 +10,7 @@
 //! makes no zone.
 
 mod directory;
+mod history;
 mod reading;
 mod walk;
 
@@ -30,6 +31,7 @@ use crate::moment::Moment;
 use ahash::RandomState;
 use crossbeam_channel::Receiver;
 use directory::{AUTO, Directory};
+use history::Histories;
 use reading::read;
 use std::fmt;
 use std::io;
@@ -92,6 +94,8 @@ pub(super) struct ZonesReader {
     directory: Option<Directory>,
     /// Zones that are transferred.
     secondaries: Option<Secondaries>,
+    /// Differences of the zones' last versions.
+    histories: Histories,
     current: Arc<ZoneTable>,
     /// Maximum time of a check, apart from the last zone in it.
     batch: Duration,
@@ -144,9 +148,21 @@ impl ZonesReader {
         let zones: Vec<_> = source.files.iter().cloned().map(Watched::new).collect();
         let directory = source.directory.as_ref();
         let directory = directory.map(|directory| Directory::new(directory, &zones, log));
-        let current = Arc::new(table_of(&zones, secondaries.as_ref(), &hasher));
-        let (clock, batch, next) = (Clock::start(), BATCH, 0);
-        Ok(Self { loads, log, hasher, clock, zones, directory, secondaries, current, batch, next })
+        let mut histories = Histories::new(&source.offered);
+        let current = Arc::new(table_of(&zones, secondaries.as_ref(), &mut histories, &hasher));
+        Ok(Self {
+            loads,
+            log,
+            hasher,
+            clock: Clock::start(),
+            zones,
+            directory,
+            secondaries,
+            histories,
+            current,
+            batch: BATCH,
+            next: 0,
+        })
     }
 
     /// Returns the table that was built last.
@@ -260,7 +276,8 @@ impl ZonesReader {
 
     fn reload(&mut self) -> Arc<ZoneTable> {
         let secondaries = self.secondaries.as_ref();
-        self.current = Arc::new(table_of(&self.zones, secondaries, &self.hasher));
+        let histories = &mut self.histories;
+        self.current = Arc::new(table_of(&self.zones, secondaries, histories, &self.hasher));
         self.tell();
         self.table()
     }
@@ -272,7 +289,9 @@ impl ZonesReader {
             ..directory.state()
         });
         let transferred = self.secondaries.iter().flat_map(Secondaries::states);
-        self.loads.set(zones.chain(transferred).collect(), directory);
+        let mut states: Vec<_> = zones.chain(transferred).collect();
+        self.histories.tell(&mut states);
+        self.loads.set(states, directory);
     }
 }
 
@@ -280,17 +299,18 @@ impl ZonesReader {
 fn table_of(
     zones: &[Watched],
     secondaries: Option<&Secondaries>,
+    histories: &mut Histories,
     hasher: &RandomState,
 ) -> ZoneTable {
     let is_there = |zone: &&Watched| zone.zone.is_some() || !zone.is_found;
-    let files = zones.iter().filter(is_there).map(|watched| ZoneEntry {
-        name: watched.file.zone.clone(),
-        stanza: watched.file.stanza,
-        zone: watched.zone.clone(),
-        primaries: Arc::default(),
+    let files = zones.iter().filter(is_there).map(|watched| {
+        let (name, stanza) = (watched.file.zone.clone(), watched.file.stanza);
+        ZoneEntry::of_file(name, stanza, watched.zone.clone())
     });
     let transferred = secondaries.into_iter().flat_map(Secondaries::entries);
-    ZoneTable::new(transferred.chain(files).collect(), hasher.clone())
+    let mut entries: Vec<_> = transferred.chain(files).collect();
+    histories.note(&mut entries);
+    ZoneTable::new(entries, hasher.clone())
 }
 
 impl Watched {

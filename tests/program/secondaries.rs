@@ -11,6 +11,10 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::process::Command;
 
+/// Names that a version changes, whose differences take several messages, and the SOA records of
+/// the difference.
+const CHANGED: usize = 3_001;
+
 /// Starts `command`, whose messages go to this file of `site`.
 fn logging(site: &Site, command: &mut Command, log: &str) -> Program {
     let file = File::create(site.path(log)).unwrap();
@@ -75,7 +79,7 @@ fn primary(site: &Site, port: u16) -> (Program, SocketAddr) {
 
 /// Waits until the server has this serial.
 fn wait_for(server: SocketAddr, serial: u32) {
-    until("the secondary has the serial", || {
+    until("the server has the serial", || {
         let text = dig(server, "z.test SOA +short");
         text.contains(&format!(" {serial} 3600 600 ")).then_some(())
     });
@@ -108,16 +112,22 @@ fn nsd_is_a_secondary_that_hears_of_changes() {
     for (request, test) in [("AXFR", "nsd-axfr"), ("", "nsd-ixfr")] {
         let site = site(test);
         let port = free_port();
-        let (_onward, server) = primary(&site, port);
+        let (mut onward, server) = primary(&site, port);
         let secondary = SocketAddr::from(([127, 0, 0, 1], port));
         let _nsd = nsd(&site, server, port, request);
         wait_for(secondary, 1);
         assert_equal(server, secondary);
         // Its refresh would be due in an hour.
-        write_zone(&site, 2);
-        wait_for(secondary, 2);
-        assert_equal(server, secondary);
-        wait_for_line(&site, "nsd.log", &["serial 2", "TSIG verified with key k.test"]);
+        for (serial, changed, records) in [(2, 1, 6), (3, CHANGED, CHANGED * 2 + 2)] {
+            write_zone(&site, serial, changed);
+            wait_for(secondary, serial);
+            assert_equal(server, secondary);
+            let serial = format!("serial {serial}");
+            wait_for_line(&site, "nsd.log", &[&serial, "TSIG verified with key k.test"]);
+            let (kind, records) =
+                if request.is_empty() { ("incremental ", records) } else { ("", NAMES + 4) };
+            onward.wait_for(&format!("Outgoing {kind}transfer of {records} records"));
+        }
     }
 }
 
@@ -128,16 +138,52 @@ fn named_is_a_secondary_that_hears_of_changes() {
     }
     let site = site("named-transfer");
     let port = free_port();
-    let (_onward, server) = primary(&site, port);
+    let (mut onward, server) = primary(&site, port);
     let secondary = SocketAddr::from(([127, 0, 0, 1], port));
     let _named = named(&site, server, port);
     wait_for(secondary, 1);
     assert_equal(server, secondary);
     // Its refresh would be due in an hour.
-    write_zone(&site, 2);
+    for (serial, changed, records) in [(2, 1, 6), (3, CHANGED, CHANGED * 2 + 2)] {
+        write_zone(&site, serial, changed);
+        let told = format!("serial {serial}");
+        wait_for_line(&site, "named.log", &["notify from 127.0.0.1", &told]);
+        wait_for(secondary, serial);
+        assert_equal(server, secondary);
+        let transferred = format!("transferred serial {serial}");
+        wait_for_line(&site, "named.log", &[&transferred, "TSIG 'k.test'"]);
+        let records = format!("{records} records");
+        wait_for_line(&site, "named.log", &["Transfer completed", &records]);
+        onward.wait_for(&format!("Outgoing incremental transfer of {records}"));
+    }
     wait_for_line(&site, "named.log", &["received notify", "TSIG 'k.test'"]);
-    wait_for_line(&site, "named.log", &["notify from 127.0.0.1", "serial 2"]);
-    wait_for(secondary, 2);
-    assert_equal(server, secondary);
-    wait_for_line(&site, "named.log", &["transferred serial 2", "TSIG 'k.test'"]);
+}
+
+#[test]
+fn dig_gets_the_differences_of_several_versions_signed_and_not() {
+    if !is_installed("dig") {
+        return;
+    }
+    let site = site("dig-differences");
+    let body = format!("{}\n {BODY}\n transfer {{\n to *\n }}", tsig());
+    let (_onward, server) = site.onward("", &body);
+    for (serial, changed) in [(2, 1), (3, CHANGED)] {
+        write_zone(&site, serial, changed);
+        wait_for(server, serial);
+    }
+    // Each difference has the removed records, the added ones, and a SOA record before both.
+    let [first, second] = [4, CHANGED * 2];
+    for key in [String::new(), format!("-y hmac-sha256:k.test:{SECRET}")] {
+        for (serial, count) in [(1, first + second + 2), (2, second + 2), (3, 1), (4, 1)] {
+            let arguments = format!("{key} z.test IXFR={serial} +noall +answer");
+            let text = dig(server, &arguments);
+            let is_record = |line: &&str| line.contains("\tIN\t");
+            assert_eq!(text.lines().filter(is_record).count(), count, "{arguments}");
+            let is_good = !text.contains("Couldn't verify") && !text.contains("BADSIG");
+            assert!(is_good, "{arguments}");
+        }
+        // The history does not reach so far.
+        let text = dig(server, &format!("{key} z.test IXFR=0 +noall +answer"));
+        assert_eq!(text.lines().filter(|line| line.contains("\tA\t")).count(), NAMES + 1);
+    }
 }

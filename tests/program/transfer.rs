@@ -15,12 +15,14 @@ use std::process::Command;
 pub(super) const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 pub(super) const NAMES: usize = 20_000;
 
-/// A zone of several hundred kilobytes with this serial.
-pub(super) fn write_zone(site: &Site, serial: u32) {
+/// A zone of several hundred kilobytes with this serial, in which this number of names have other
+/// addresses than in the first one.
+pub(super) fn write_zone(site: &Site, serial: u32, changed: usize) {
     let mut zone =
         format!("$TTL 60\n@ SOA ns h {serial} 3600 600 86400 5\n@ NS ns\nns A 192.0.2.1\n");
     for number in 0..NAMES {
-        writeln!(zone, "n{number} A 10.7.{}.{}", number / 256, number % 256).unwrap();
+        let second = if number < changed { 8 } else { 7 };
+        writeln!(zone, "n{number} A 10.{second}.{}.{}", number / 256, number % 256).unwrap();
     }
     let new = site.path("zone.new");
     fs::write(&new, zone).unwrap();
@@ -29,7 +31,7 @@ pub(super) fn write_zone(site: &Site, serial: u32) {
 
 pub(super) fn site(test: &str) -> Site {
     let site = Site::new(test);
-    write_zone(&site, 1);
+    write_zone(&site, 1, 0);
     site
 }
 

@@ -54,6 +54,11 @@ pub(super) fn of_zones(all: &mut Exposition, zones: &[ZoneState]) {
         all.gauge("onward_zone_records", help, &labels, state.records as f64);
         let help = "Memory of the zone, shared by all workers, in bytes.";
         all.gauge("onward_zone_octets", help, &labels, state.bytes as f64);
+        if state.differences > 0 {
+            let help = "Memory of the differences kept for incremental transfers, in bytes.";
+            let name = "onward_zone_differences_octets";
+            all.gauge(name, help, &labels, state.differences as f64);
+        }
         let help = "Loads of the zone, by result; a failed load keeps the previous version.";
         let results = [state.done, state.failed];
         of_loads(all, "onward_zone_loads_total", help, labels[0], results);
@@ -126,6 +131,7 @@ mod tests {
             serial: Some(7),
             records: 3,
             bytes: 100,
+            differences: 30,
             loaded: Duration::from_secs(1_700_000_000),
             done: 2,
             failed: 1,
@@ -142,6 +148,8 @@ mod tests {
             "onward_zone_loaded_timestamp_seconds{zone=\"a.\"} 1700000000",
             "onward_zone_expires_timestamp_seconds{zone=\"a.\"} 1800000000",
             "onward_zone_octets{zone=\"others\"} 200",
+            "onward_zone_differences_octets{zone=\"a.\"} 29970",
+            "onward_zone_differences_octets{zone=\"others\"} 60",
             "onward_zone_records{zone=\"b.\"} 0",
             "onward_zone_records{zone=\"others\"} 6",
             "onward_zone_loads_total{zone=\"b.\",result=\"failed\"} 1",

@@ -276,7 +276,7 @@ impl<'z> Writing<'_, 'z> {
         let target = set.and_then(|set| set.data().next());
         let (Some(set), Some(target)) = (set, target) else { return Stage::Done(Rcode::ServFail) };
         let mut room = [0; NAME_LEN_MAX];
-        let owner = full_name(zone, node, &mut room);
+        let owner = full_name(zone, node.name(), &mut room);
         if note(&mut self.dnames, zone, node.place) {
             self.require(Section::Answer, node, &set, owner);
         }
@@ -316,7 +316,7 @@ impl<'z> Writing<'_, 'z> {
     fn refer(&mut self, zone: &'z Zone, cut: &Node<'z>) -> Stage<'z> {
         self.write_pending();
         let mut room = [0; NAME_LEN_MAX];
-        let owner = full_name(zone, cut, &mut room);
+        let owner = full_name(zone, cut.name(), &mut room);
         let Some(set) = cut.set(rtype::NS) else { return Stage::Done(Rcode::ServFail) };
         let head = NewSet { owner, rtype: rtype::NS, class: class::IN, ttl: set.ttl };
         if !self.reply.set(Section::Authority, &head, set.data(), &mut self.names) {
@@ -503,7 +503,7 @@ impl<'z> Writing<'_, 'z> {
         }
         let Some(set) = node.set(rtype::NSEC) else { return };
         let mut room = [0; NAME_LEN_MAX];
-        let owner = full_name(zone, node, &mut room);
+        let owner = full_name(zone, node.name(), &mut room);
         self.require(Section::Authority, node, &set, owner);
     }
 }

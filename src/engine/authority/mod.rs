@@ -9,6 +9,7 @@
 
 pub mod answer;
 mod build;
+pub mod difference;
 mod proof;
 mod records;
 pub mod table;

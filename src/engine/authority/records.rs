@@ -15,7 +15,7 @@ impl Zone {
         while place < self.arena.len() {
             let node = self.node_at(place);
             let mut room = [0; NAME_LEN_MAX];
-            let owner = full_name(self, &node, &mut room);
+            let owner = full_name(self, node.name(), &mut room);
             for set in node.sets() {
                 for data in set.data() {
                     if !take(owner, set.rtype, set.ttl, data) {

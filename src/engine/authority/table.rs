@@ -4,6 +4,7 @@
 //! shares the other zones with the old one.
 
 use super::Zone;
+use super::difference::{Chain, Differences};
 use crate::config::{Name, Primary};
 use crate::engine::message::rtype;
 use crate::engine::zones::{LowercaseName, Zones};
@@ -29,6 +30,21 @@ pub struct ZoneEntry {
     /// Servers that the zone is transferred from, which may notify of changes. Empty: it is read
     /// from a file.
     pub primaries: Arc<[Primary]>,
+    /// Differences of its last versions.
+    pub differences: Differences,
+}
+
+impl ZoneEntry {
+    /// A zone that is read from a file.
+    pub fn of_file(name: Name, stanza: u32, zone: Option<Arc<Zone>>) -> Self {
+        Self { name, stanza, zone, primaries: Arc::default(), differences: Arc::default() }
+    }
+
+    /// Returns the differences from the version with this serial. `None`: the whole zone has to be
+    /// sent.
+    pub fn chain_from(&self, serial: u32) -> Option<Chain> {
+        Chain::from(&self.differences, serial, self.zone.as_ref()?)
+    }
 }
 
 impl ZoneTable {

@@ -1,11 +1,13 @@
-//! A zone as the train of messages of a transfer (RFC 5936).
+//! A zone, or its last differences, as the train of messages of a transfer (RFC 5936, RFC 1995).
 //!
-//! The SOA, all other records in canonical order of their names, the SOA again; names are
-//! compressed within each message, which has [`MESSAGE_LEN`] bytes at most unless one record is
-//! longer. Each message has the question, the first an OPT if the client sent one. A thread beside
-//! the workers draws one message after the other, so that a zone of any size takes a buffer.
+//! The SOA, all other records in canonical order of their names, the SOA again; or between the two
+//! the differences, each with the removed records before the added ones. Names are compressed
+//! within each message, which has [`MESSAGE_LEN`] bytes at most unless one record is longer. Each
+//! message has the question, the first an OPT if the client sent one. A thread beside the workers
+//! draws one message after the other, so that a zone of any size takes a buffer.
 
-use super::{Node, Set, Zone};
+use super::Zone;
+use super::difference::{Chain, Packed};
 use crate::engine::message::compose::{Composer, NewSet, Section};
 use crate::engine::message::query::Asked;
 use crate::engine::message::reply::Finish;
@@ -20,6 +22,8 @@ const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
 /// Records of a zone that are still to be sent.
 pub struct Train {
     zone: Arc<Zone>,
+    /// Differences that are sent instead of the zone.
+    chain: Option<Chain>,
     asked: Asked,
     question: Box<[u8]>,
     next: Next,
@@ -33,8 +37,8 @@ enum Next {
     Start,
     /// A record of the node at this place: the number of its RRset and of its data.
     At { place: usize, set: usize, data: usize },
-    /// The last SOA.
-    End,
+    /// A record of the difference with this number, at a place among the removed or added ones.
+    Changed { number: usize, is_added: bool, place: usize },
     /// None.
     Done,
     /// None: the next one fits nowhere.
@@ -42,9 +46,10 @@ enum Next {
 }
 
 impl Train {
-    /// All records of `zone`, for a client that asked `question`.
-    pub fn new(zone: Arc<Zone>, asked: Asked, question: &[u8]) -> Self {
-        Self { zone, asked, question: question.into(), next: Next::Start, records: 0 }
+    /// All records of `zone`, or of the `chain` of its differences, for a client that asked
+    /// `question`.
+    pub fn new(zone: Arc<Zone>, chain: Option<Chain>, asked: Asked, question: &[u8]) -> Self {
+        Self { zone, chain, asked, question: question.into(), next: Next::Start, records: 0 }
     }
 
     /// Returns true if the last message was drawn.
@@ -81,11 +86,11 @@ impl Train {
         let mut composer = Composer::new(out, limit, &asked, &question, Finish::PLAIN, None);
         let mut names = composer.names();
         let mut count = 0;
-        while let Some((node, set, data, behind)) = step(&zone, self.next) {
+        while let Some((record, behind)) = step(&zone, self.chain.as_ref(), self.next) {
+            let Packed { name, rtype, ttl, data } = record;
             let mut room = [0; NAME_LEN_MAX];
-            let owner = super::walk::full_name(&zone, &node, &mut room);
-            let (rtype, ttl, class) = (set.rtype, set.ttl, class::IN);
-            let new = NewSet { owner, rtype, class, ttl };
+            let owner = super::walk::full_name(&zone, name, &mut room);
+            let new = NewSet { owner, rtype, class: class::IN, ttl };
             if !composer.set(Section::Answer, &new, std::iter::once(data), &mut names) {
                 break;
             }
@@ -100,21 +105,33 @@ impl Train {
     }
 }
 
-/// The record that `next` says, and what is behind it. `None` at the end.
-fn step(zone: &Zone, next: Next) -> Option<(Node<'_>, Set<'_>, &[u8], Next)> {
-    let (mut place, mut set, mut data) = match next {
-        Next::Start | Next::End => {
-            let top = zone.top();
-            let soa = top.set(rtype::SOA)?;
-            let behind = match next {
-                Next::Start => Next::At { place: 0, set: 0, data: 0 },
-                _ => Next::Done,
+/// Returns the record that `next` says, and what is behind it. `None` at the end.
+fn step<'z>(zone: &'z Zone, chain: Option<&'z Chain>, next: Next) -> Option<(Packed<'z>, Next)> {
+    match next {
+        Next::Start => {
+            let behind = match chain {
+                None => Next::At { place: 0, set: 0, data: 0 },
+                Some(_) => Next::Changed { number: 0, is_added: false, place: 0 },
             };
-            return Some((top, soa, soa.data().next()?, behind));
+            Some((soa(zone)?, behind))
         }
-        Next::At { place, set, data } => (place, set, data),
+        Next::At { place, set, data } => of_zone(zone, (place, set, data)),
+        Next::Changed { number, is_added, place } => of_chain(chain?, number, is_added, place),
         Next::Done | Next::Failed => return None,
-    };
+    }
+    .or_else(|| Some((soa(zone)?, Next::Done)))
+}
+
+fn soa(zone: &Zone) -> Option<Packed<'_>> {
+    let (ttl, data) = zone.soa()?;
+    Some(Packed { name: b"", rtype: rtype::SOA, ttl, data })
+}
+
+/// Returns the next record of the zone, except its SOA. `None`: there is none.
+fn of_zone(
+    zone: &Zone,
+    (mut place, mut set, mut data): (usize, usize, usize),
+) -> Option<(Packed<'_>, Next)> {
     while place < zone.arena.len() {
         let node = zone.node_at(place);
         if let Some(found) = node.sets().nth(set) {
@@ -122,7 +139,8 @@ fn step(zone: &Zone, next: Next) -> Option<(Node<'_>, Set<'_>, &[u8], Next)> {
             match found.data().nth(data).filter(|_| !is_soa) {
                 Some(bytes) => {
                     let behind = Next::At { place, set, data: data + 1 };
-                    return Some((node, found, bytes, behind));
+                    let (name, rtype, ttl) = (node.name(), found.rtype, found.ttl);
+                    return Some((Packed { name, rtype, ttl, data: bytes }, behind));
                 }
                 None => (set, data) = (set + 1, 0),
             }
@@ -130,5 +148,20 @@ fn step(zone: &Zone, next: Next) -> Option<(Node<'_>, Set<'_>, &[u8], Next)> {
             (place, set, data) = (place + node.len(), 0, 0);
         }
     }
-    step(zone, Next::End)
+    None
+}
+
+/// Returns the next record of the differences. `None`: there is none.
+fn of_chain(
+    chain: &Chain,
+    mut number: usize,
+    mut is_added: bool,
+    mut place: usize,
+) -> Option<(Packed<'_>, Next)> {
+    loop {
+        if let Some((record, place)) = chain.difference(number)?.record(is_added, place) {
+            return Some((record, Next::Changed { number, is_added, place }));
+        }
+        (number, is_added, place) = (number + usize::from(is_added), !is_added, 0);
+    }
 }

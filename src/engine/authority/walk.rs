@@ -69,13 +69,13 @@ pub(super) fn star_below<'r>(
     Some(name)
 }
 
-/// Returns the full name of a node.
+/// Returns the full name of a name that is without the apex.
 pub(super) fn full_name<'r>(
     zone: &Zone,
-    node: &Node<'_>,
+    name: &[u8],
     room: &'r mut [u8; NAME_LEN_MAX],
 ) -> &'r [u8] {
-    let (name, apex) = (node.name(), zone.apex());
+    let apex = zone.apex();
     let len = name.len() + apex.len();
     room[..name.len()].copy_from_slice(name);
     room[name.len()..len].copy_from_slice(apex);

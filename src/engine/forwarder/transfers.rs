@@ -10,13 +10,14 @@
 use super::Forwarder;
 use super::course::{Course, Scope};
 use crate::engine::authority::Zone;
+use crate::engine::authority::difference::Chain;
 use crate::engine::authority::train::Train;
 use crate::engine::exchange::Client;
 use crate::engine::key::ConnectionKey;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Asked, Query};
 use crate::engine::message::reply::{ERROR_LEN_MAX, Finish};
-use crate::engine::message::{Rcode, reply};
+use crate::engine::message::{Rcode, reply, rtype};
 use crate::engine::tally::CountedReply;
 use crate::engine::tsig::Signer;
 use crate::engine::zones::LowercaseName;
@@ -34,6 +35,8 @@ pub struct Transfer {
     pub connection: ConnectionKey,
     /// The zone.
     pub zone: Arc<Zone>,
+    /// Differences that the client gets instead of the whole zone.
+    pub chain: Option<Chain>,
     /// Facts about the query.
     pub asked: Asked,
     /// Name, type and class as the client spelt them.
@@ -45,7 +48,7 @@ pub struct Transfer {
 impl Transfer {
     /// The messages, without signatures.
     pub fn train(&self) -> Train {
-        Train::new(Arc::clone(&self.zone), self.asked, &self.question)
+        Train::new(Arc::clone(&self.zone), self.chain.clone(), self.asked, &self.question)
     }
 
     /// Returns the reply REFUSED, signed like the query at `unix_seconds`.
@@ -75,7 +78,13 @@ impl Forwarder {
             return refused;
         }
         let entry = self.data.zones(slot).longest(&LowercaseName::new(query.name()));
-        let Some(zone) = entry.and_then(|entry| entry.zone.as_ref()) else { return refused };
+        let Some((entry, zone)) = entry.and_then(|entry| Some((entry, entry.zone.as_ref()?)))
+        else {
+            return refused;
+        };
+        let is_incremental = query.question.rtype == rtype::IXFR;
+        let serial = is_incremental.then(|| query.held_serial()).flatten();
+        let chain = serial.and_then(|serial| entry.chain_from(serial));
         if self.transfers.len() >= WAITING_MAX || !self.clients.begin_transfer(connection) {
             return refused;
         }
@@ -83,6 +92,7 @@ impl Forwarder {
             client: *client,
             connection,
             zone: Arc::clone(zone),
+            chain,
             asked: query.asked,
             question: query.question_bytes().into(),
             signer: original.and_then(|original| original.signer.clone()),

@@ -9,7 +9,7 @@ use super::name::WireQuestion;
 use super::opt::{OPT_LEN, OPTION_HEAD, opt_record, pad};
 use super::{
     HEADER_LEN, NAME_LEN_MAX, Question, Rcode, Record, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN, flags,
-    option, put_u16, rtype, u16_at,
+    option, put_u16, rtype, u16_at, u32_at,
 };
 use crate::engine::key::Way;
 
@@ -295,6 +295,14 @@ impl<'a> Query<'a> {
             place = record.end;
         }
         None
+    }
+
+    /// Serial of the zone that the client of an incremental transfer has: that of the SOA record in
+    /// the authority section (RFC 1995 §3).
+    pub fn held_serial(&self) -> Option<u32> {
+        let record = Record::parse(self.packet, self.question.end())?;
+        let serial = record.end.checked_sub(20).filter(|place| *place > record.data)?;
+        (record.rtype == rtype::SOA).then(|| u32_at(self.packet, serial)).flatten()
     }
 
     /// The name's bytes as the client spelt them.

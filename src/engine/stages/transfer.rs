@@ -11,9 +11,9 @@ use crate::config::{Name, ServerBlock, TransferClients, TransferTarget};
 use crate::engine::authority::answer::{Ask, Outcome, answer};
 use crate::engine::authority::table::ZoneTable;
 use crate::engine::key::Transport;
-use crate::engine::message::query::{Query, SignedBy};
+use crate::engine::message::query::SignedBy;
 use crate::engine::message::reply::ExtendedError;
-use crate::engine::message::{Rcode, Record, class, rtype, u32_at};
+use crate::engine::message::{Rcode, class, rtype};
 use crate::engine::zones::Zones;
 use ahash::RandomState;
 
@@ -100,10 +100,11 @@ impl Stage for Transfers {
             let refused = Step::Refused(Rcode::Refused, None);
             return Some(if is_datagram { refused } else { Step::Transfer });
         }
-        let Some(serial) = serial_of(context.query) else {
+        let Some(serial) = context.query.held_serial() else {
             return Some(Step::Refused(Rcode::FormErr, None));
         };
-        // A client whose serial is older or cannot be compared gets the whole zone (RFC 1982 §3.2).
+        // A client whose serial is older gets the differences or the whole zone, one whose serial
+        // cannot be compared the whole zone (RFC 1982 §3.2).
         let is_behind = (zone.serial().wrapping_sub(serial) as i32) > 0
             || zone.serial().wrapping_sub(serial) == 1 << 31;
         if is_behind && !is_datagram {
@@ -127,14 +128,6 @@ impl Transfers {
             is_signed && target.clients.contain(address)
         })
     }
-}
-
-/// The serial of the SOA in the authority section of an IXFR.
-fn serial_of(query: &Query<'_>) -> Option<u32> {
-    let packet = query.packet();
-    let record = Record::parse(packet, query.question.end())?;
-    let serial = record.end.checked_sub(20).filter(|place| *place > record.data)?;
-    (record.rtype == rtype::SOA).then(|| u32_at(packet, serial)).flatten()
 }
 
 /// Writes the SOA of the zone as the reply.

@@ -286,7 +286,7 @@ impl<'z> Incoming<'z> {
 }
 
 /// Returns true if a serial is newer than another (RFC 1982 §3.2).
-pub(super) fn is_newer(serial: u32, other: u32) -> bool {
+pub(in crate::loader) fn is_newer(serial: u32, other: u32) -> bool {
     serial.wrapping_sub(other).cast_signed() > 0
 }
 

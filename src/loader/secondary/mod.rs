@@ -24,6 +24,7 @@ use crate::tls;
 use ahash::RandomState;
 use crossbeam_channel::{Receiver, Sender};
 use fetch::{Done, Fresh, Job, Outcome};
+pub(super) use incoming::is_newer;
 use schedule::{Schedule, Timers};
 use std::io;
 use std::net::SocketAddr;
@@ -175,6 +176,7 @@ impl Secondaries {
             stanza: own.source.stanza,
             zone: own.zone.clone().filter(|_| own.is_served),
             primaries: Arc::clone(&own.source.primaries),
+            differences: Arc::default(),
         })
     }
 

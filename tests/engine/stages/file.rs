@@ -31,7 +31,7 @@ impl Consumer for Taking {
     }
 }
 
-fn hasher() -> RandomState {
+pub(super) fn hasher() -> RandomState {
     RandomState::with_seeds(1, 2, 3, 4)
 }
 
@@ -58,12 +58,7 @@ pub(crate) fn world_of(config: &Config, files: &HashMap<&str, &str>) -> World {
             let text = files.get(&*file.label);
             let zone = text.map(|text| zone(file.zone.as_wire(), text));
             let zone = zone.transpose().unwrap_or_else(|error| panic!("{}: {error}", file.label));
-            ZoneEntry {
-                name: file.zone.clone(),
-                stanza: file.stanza,
-                zone: zone.map(Arc::new),
-                primaries: Arc::default(),
-            }
+            ZoneEntry::of_file(file.zone.clone(), file.stanza, zone.map(Arc::new))
         });
         let mut entries: Vec<_> = entries.collect();
         if let Some(directory) = &source.directory {
@@ -82,12 +77,7 @@ fn entries_of(directory: &DirectorySource, files: &HashMap<&str, &str>) -> Vec<Z
         let base = file.strip_prefix(&**path)?.strip_prefix('/')?;
         let name = directory.directory.naming.zone_of(base.as_bytes())?.unwrap();
         let zone = zone(name.as_wire(), text).unwrap_or_else(|error| panic!("{file}: {error}"));
-        Some(ZoneEntry {
-            name,
-            stanza: directory.stanza,
-            zone: Some(Arc::new(zone)),
-            primaries: Arc::default(),
-        })
+        Some(ZoneEntry::of_file(name, directory.stanza, Some(Arc::new(zone))))
     };
     files.iter().filter_map(entry).collect()
 }
@@ -185,8 +175,7 @@ fn names_that_moved_to_a_zone_are_not_refreshed_from_an_upstream() {
     world.learn("a.z", 100);
     let found = zone(b"\x01z\0", &format!("{text}a A 192.0.2.9\n")).unwrap();
     let name = onward::config::Name::parse("z").unwrap();
-    let entry =
-        ZoneEntry { name, stanza: 0, zone: Some(Arc::new(found)), primaries: Arc::default() };
+    let entry = ZoneEntry::of_file(name, 0, Some(Arc::new(found)));
     let table = ZoneTable::new(vec![entry], hasher());
     world.engine.data.set(0, Contents::Zones(Arc::new(table)));
     world.pass(50.0);

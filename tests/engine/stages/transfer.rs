@@ -2,15 +2,20 @@
 //!
 //! What is granted is drawn here as the thread beside the workers does it, and read with `domain`.
 
-use super::file::world_with;
+use super::file::{hasher, world_with, zone};
 use crate::common::wire::{Ask, Writer, wire_name, word_at};
 use crate::world::{World, client, shown};
 use domain::base::Message;
 use domain::base::iana::Rtype;
+use onward::config::Name;
 use onward::engine::Client;
+use onward::engine::authority::difference::{Difference, Differences};
+use onward::engine::authority::table::{ZoneEntry, ZoneTable};
+use onward::engine::data::Contents;
 use onward::engine::forwarder::Transfer;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 const ZONE: &str = "$TTL 60\n@ SOA ns h 10 2 3 4 5\n@ NS ns\nns A 192.0.2.1\na A 192.0.2.2\n\
                     b.c TXT x\nd NS e.d\ne.d A 192.0.2.3\nmany TXT ";
@@ -132,7 +137,8 @@ fn records(granted: &Transfer) -> (Vec<(String, Rtype)>, usize) {
         let message = Message::from_octets(&room[..len]).unwrap();
         assert!(message.header().aa() && message.header().qr(), "message {messages}");
         assert_eq!(message.header_counts().qdcount(), 1);
-        assert_eq!(word_at(&room, 10), u16::from(messages == 0), "the first has the OPT");
+        let has_opt = messages == 0 && granted.asked.edns.is_some();
+        assert_eq!(word_at(&room, 10), u16::from(has_opt), "the first has the OPT");
         for record in message.answer().unwrap() {
             let record = record.unwrap();
             records.push((record.owner().to_string(), record.rtype()));
@@ -163,6 +169,47 @@ fn a_zone_goes_out_whole_and_once_between_two_soa() {
     world.engine.complete_transfer(granted.connection);
     world.engine.end_transfer(granted.connection);
     assert_eq!(world.engine.stats().stages.transfer.answered, 1);
+}
+
+#[test]
+fn an_older_serial_gets_the_differences_if_they_are_kept() {
+    let mut world = world("transfer {\n to *\n }");
+    let texts = ["a A 192.0.2.2\nb A 192.0.2.3", "a A 192.0.2.4", "a A 192.0.2.4\nc TXT x"];
+    let rest: String = (0..30).map(|number| format!("n{number} A 192.0.2.9\n")).collect();
+    let versions: Vec<_> = (8..)
+        .zip(texts)
+        .map(|(serial, text)| {
+            let text = format!("$TTL 60\n@ SOA ns h {serial} 2 3 4 5\n@ NS ns\n{text}\n{rest}");
+            Arc::new(zone(b"\x01z\0", &text).unwrap())
+        })
+        .collect();
+    let pairs = versions.windows(2);
+    let differences: Differences = pairs
+        .map(|pair| Arc::new(Difference::between(&pair[0], &pair[1], usize::MAX).unwrap()))
+        .collect();
+    let name = Name::parse("z").unwrap();
+    let entry = ZoneEntry::of_file(name, 0, Some(Arc::clone(&versions[2])));
+    let table = ZoneTable::new(vec![ZoneEntry { differences, ..entry }], hasher());
+    world.engine.data.set(0, Contents::Zones(Arc::new(table)));
+    let asker = connected(&mut world, 1);
+    let mut ask = |packet: &[u8]| {
+        world.packet(asker, packet);
+        let granted = world.engine.next_transfer().unwrap();
+        world.engine.complete_transfer(granted.connection);
+        world.engine.end_transfer(granted.connection);
+        let (records, messages) = records(&granted);
+        assert_eq!(messages, 1);
+        let records = records.iter().map(|(owner, rtype)| format!("{owner} {rtype}"));
+        records.collect::<Vec<_>>().join(", ")
+    };
+    let last = "z SOA, z SOA, z SOA, c.z TXT, z SOA";
+    assert_eq!(ask(&incremental("z", 9)), last);
+    let both = "z SOA, z SOA, a.z A, b.z A, z SOA, a.z A, z SOA, z SOA, c.z TXT, z SOA";
+    assert_eq!(ask(&incremental("z", 8)), both);
+    for packet in [incremental("z", 7), Ask { rtype: AXFR, ..Ask::new(7, "z") }.bytes()] {
+        let whole = ask(&packet);
+        assert!(whole.starts_with("z SOA, z NS, a.z A, c.z TXT, n0.z A"), "{whole}");
+    }
 }
 
 #[test]

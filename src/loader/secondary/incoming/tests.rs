@@ -4,8 +4,12 @@
 //! and changed at every place.
 
 use super::{Incoming, Progress};
+use crate::engine::authority::difference::{Chain, Difference, Differences};
+use crate::engine::authority::train::Train;
 use crate::engine::authority::{Builder, Zone};
+use crate::engine::message::query::Asked;
 use ahash::RandomState;
+use std::sync::Arc;
 
 const APEX: &[u8] = b"\x01z\0";
 const SOA: u16 = 6;
@@ -193,5 +197,43 @@ fn messages_that_answer_nothing_of_ours_are_refused() {
                 let _ = incoming.finish();
             }
         }
+    }
+}
+
+#[test]
+fn the_differences_that_this_server_sends_are_those_that_it_takes() {
+    let letters = (b'a'..=b'z').chain(b'0'..=b'9');
+    let names: Vec<String> = letters.map(|letter| char::from(letter).to_string()).collect();
+    // Each version has other addresses, and other names are missing; most stay.
+    let versions: Vec<_> = (1..=6_u8)
+        .map(|serial| {
+            let numbered = (0_u8..).zip(&names);
+            let own = numbered.filter(|(number, _)| number % 4 != serial % 3 || *number > 9);
+            let own = own.map(|(number, name)| (&**name, if number < 3 { serial } else { 9 }));
+            let own: Vec<_> = own.collect();
+            Arc::new(built(serial.into(), &own))
+        })
+        .collect();
+    let differences: Differences = versions
+        .windows(2)
+        .map(|pair| Arc::new(Difference::between(&pair[0], &pair[1], usize::MAX).unwrap()))
+        .collect();
+    let last = &versions[5];
+    let asked = Asked { id: 7, flags: 0, edns: None };
+    let question = [APEX, &[0, 251, 0, 1]].concat();
+    let mut room = vec![0; 65_535];
+    for base in &versions[2..5] {
+        let chain = Chain::from(&differences, base.serial(), last).unwrap();
+        let mut train = Train::new(Arc::clone(last), Some(chain), asked, &question);
+        let mut incoming = Incoming::new(APEX, 7, Some(base), hasher());
+        let mut progress = Progress::More;
+        // Short messages, so that the differences take several.
+        while let Some(len) = train.next(&mut room, 16_384 - 120) {
+            assert_eq!(progress, Progress::More);
+            progress = incoming.take(&room[..len]).unwrap();
+        }
+        assert!(train.is_done() && progress == Progress::Done, "{progress:?}");
+        let (built, is_incremental) = incoming.finish().unwrap();
+        assert!(is_incremental && built.zone.is_same(last), "from {}", base.serial());
     }
 }
