@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Maximum time of one step: longer than the C library waits for a silent resolver.
 pub const STEP_MAX: Duration = Duration::from_secs(30);
 /// Maximum number of threads, blocked ones included.
-pub const JOBS_MAX: usize = 8;
+pub(crate) const JOBS_MAX: usize = 8;
 
 /// Current step of a job, and its start.
 #[derive(Clone, Debug)]
@@ -46,12 +46,12 @@ impl Steps {
     }
 
     /// Begins a step that does `what`, such as `reading /etc/resolv.conf`.
-    pub fn begin(&self, what: impl Into<String>) {
+    pub(crate) fn begin(&self, what: impl Into<String>) {
         self.set(what.into(), true);
     }
 
     /// Begins a step without a deadline.
-    pub fn begin_endless(&self, what: impl Into<String>) {
+    pub(crate) fn begin_endless(&self, what: impl Into<String>) {
         self.set(what.into(), false);
     }
 
@@ -71,7 +71,7 @@ impl Steps {
 
 /// The threads of all jobs.
 #[derive(Clone, Debug)]
-pub struct Jobs {
+pub(crate) struct Jobs {
     clock: Clock,
     step_max: Duration,
     running: Arc<AtomicUsize>,
@@ -79,7 +79,7 @@ pub struct Jobs {
 
 impl Jobs {
     /// Creates an empty set of threads; each step of a job may take `step_max`.
-    pub fn new(clock: Clock, step_max: Duration) -> Self {
+    pub(crate) fn new(clock: Clock, step_max: Duration) -> Self {
         Self { clock, step_max, running: Arc::default() }
     }
 
@@ -87,7 +87,7 @@ impl Jobs {
     ///
     /// # Errors
     /// [`JOBS_MAX`] threads are blocked, or no thread is left.
-    pub fn start<T: Send + 'static>(
+    pub(crate) fn start<T: Send + 'static>(
         &self,
         ring: impl FnOnce() + Send + 'static,
         work: impl FnOnce(&Steps) -> T + Send + 'static,
@@ -112,7 +112,7 @@ impl Jobs {
     }
 
     /// Returns the number of running threads. All those without a waiting [`Job`] are blocked.
-    pub fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
     }
 }
@@ -134,7 +134,7 @@ impl Drop for Running {
 
 /// Work on another thread. Dropping it gives the work up.
 #[derive(Debug)]
-pub struct Job<T> {
+pub(crate) struct Job<T> {
     clock: Clock,
     result: Receiver<T>,
     steps: Steps,
@@ -144,7 +144,7 @@ pub struct Job<T> {
 
 /// State of a job.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Progress<T> {
+pub(crate) enum Progress<T> {
     /// Running.
     Running,
     /// Finished, with this result.
@@ -155,19 +155,19 @@ pub enum Progress<T> {
 
 impl<T> Job<T> {
     /// Returns the deadline of the job; `None`: none.
-    pub fn due(&self) -> Option<Moment> {
+    pub(crate) fn due(&self) -> Option<Moment> {
         let (_, _, until) = self.steps.now();
         [until, self.cut].into_iter().flatten().min()
     }
 
     /// Sets a deadline of `time` from now for the whole job.
-    pub fn hurry(&mut self, time: Duration) {
+    pub(crate) fn hurry(&mut self, time: Duration) {
         let cut = self.clock.now().plus(time);
         self.cut = Some(self.cut.map_or(cut, |earlier| earlier.min(cut)));
     }
 
     /// Returns the state of the job.
-    pub fn progress(&self) -> Progress<T> {
+    pub(crate) fn progress(&self) -> Progress<T> {
         match self.result.try_recv() {
             Ok(result) => Progress::Done(result),
             Err(TryRecvError::Disconnected) => {
@@ -185,7 +185,7 @@ impl<T> Job<T> {
     ///
     /// # Errors
     /// The reason why it was given up.
-    pub fn wait(self) -> Result<T, String> {
+    pub(crate) fn wait(self) -> Result<T, String> {
         loop {
             let left = self.due().map_or(STEP_MAX, |due| due.since(self.clock.now()));
             match self.result.recv_timeout(left) {

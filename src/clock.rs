@@ -33,18 +33,18 @@ impl Clock {
 
     /// Returns the offset from a moment's time since the origin to the calendar's time since 1970.
     /// Computed again for each batch of moments, because the system clock may be set meanwhile.
-    pub fn origin_by_calendar(&self) -> Duration {
+    pub(crate) fn origin_by_calendar(&self) -> Duration {
         Self::calendar().saturating_sub(self.now().since(Moment::ZERO))
     }
 
     /// The time by the calendar: seconds since 1970, modulo 2^32.
-    pub fn unix(&self) -> u32 {
+    pub(crate) fn unix(&self) -> u32 {
         Self::calendar().as_secs() as u32
     }
 
     /// Converts a moment to the standard library's type, for calls that wait until a deadline.
     /// `None` if it is too far away to be represented: then there is nothing to wait for.
-    pub fn instant(&self, moment: Moment) -> Option<Instant> {
+    pub(crate) fn instant(&self, moment: Moment) -> Option<Instant> {
         self.origin.checked_add(Duration::from_nanos(moment.as_nanos()))
     }
 }

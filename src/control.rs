@@ -11,9 +11,11 @@ mod reloads;
 pub(crate) mod snapshot;
 mod transfers;
 
-pub use loads::{DirectoryState, Load, LoadState, Loads, ZoneCounters, ZoneLoads, ZoneState};
-pub use reloads::Reloads;
-pub use transfers::{PartEnd, Results, TransferMailbox, TransferOrder, TransferPart};
+pub(crate) use loads::{
+    DirectoryState, Load, LoadState, Loads, ZoneCounters, ZoneLoads, ZoneState,
+};
+pub(crate) use reloads::Reloads;
+pub(crate) use transfers::{PartEnd, Results, TransferMailbox, TransferOrder, TransferPart};
 
 use crate::config::{Config, Endpoint};
 use crate::engine::data::{Contents, Data};
@@ -33,7 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// To a worker.
 #[derive(Debug)]
-pub enum ToWorker {
+pub(crate) enum ToWorker {
     /// The deadline set with [`ToKeeper::Wake`] has passed.
     Sweep(Sweep),
     /// Send a copy of the counters.
@@ -60,25 +62,25 @@ pub enum ToWorker {
 
 /// Configuration and data of a worker.
 #[derive(Clone, Debug)]
-pub struct Assignment {
+pub(crate) struct Assignment {
     /// The configuration, as far as this worker is concerned.
-    pub config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     /// Generation number of the configuration.
-    pub generation: u32,
+    pub(crate) generation: u32,
     /// Health state of the upstreams.
-    pub health_states: Arc<HealthStates>,
+    pub(crate) health_states: Arc<HealthStates>,
     /// Certificates and keys.
-    pub tls: Arc<Setup>,
+    pub(crate) tls: Arc<Setup>,
     /// For each of the worker's listeners its number in the configuration; `None`: in none.
-    pub listeners: Vec<Option<usize>>,
+    pub(crate) listeners: Vec<Option<usize>>,
     /// Loaded data, by slot.
-    pub data: Vec<Supply>,
+    pub(crate) data: Vec<Supply>,
 }
 
 impl Assignment {
     /// Switches to `new` and leaves the old assignment in it. Snapshots that arrived meanwhile are
     /// newer than those that came with `new`, and are kept.
-    pub fn exchange(&mut self, new: &mut Self) {
+    pub(crate) fn exchange(&mut self, new: &mut Self) {
         let places: HashMap<_, _> = self.data.iter().map(|own| own.source).zip(0..).collect();
         for supply in &mut new.data {
             let place: Option<usize> = places.get(&supply.source).copied();
@@ -89,7 +91,7 @@ impl Assignment {
     }
 
     /// Passes the notification of a primary to the loader of the zone.
-    pub fn pass_notified(&self, notified: Notified) {
+    pub(crate) fn pass_notified(&self, notified: Notified) {
         let slot = self.config.hosts_sources().len() + notified.slot;
         if let Some(supply) = self.data.get(slot) {
             // A loader that has that many is about to check its zones.
@@ -98,7 +100,7 @@ impl Assignment {
     }
 
     /// Puts the loaded snapshots into their slots.
-    pub fn fill(&self, data: &mut Data) {
+    pub(crate) fn fill(&self, data: &mut Data) {
         for (slot, supply) in self.data.iter().enumerate() {
             supply.contents.iter().for_each(|contents| data.set(slot, contents.clone()));
         }
@@ -107,43 +109,38 @@ impl Assignment {
 
 /// Data of a slot.
 #[derive(Clone, Debug)]
-pub struct Supply {
+pub(crate) struct Supply {
     /// Number of the source, unique for the life of the process.
-    pub source: u64,
+    pub(crate) source: u64,
     /// The snapshot. `None`: the worker has it already, or nothing is loaded yet.
-    pub contents: Option<Contents>,
+    pub(crate) contents: Option<Contents>,
     /// The loader, for notifications of primaries.
-    pub notified: Sender<Notified>,
+    pub(crate) notified: Sender<Notified>,
 }
 
 /// A worker's sockets for the listener with this number; a TLS listener has no UDP socket.
-pub type Sockets = (usize, Option<UdpSocket>, TcpListener);
+pub(crate) type Sockets = (usize, Option<UdpSocket>, TcpListener);
 
 /// A new assignment for a running worker.
 #[derive(Debug)]
-pub struct Reload {
+pub(crate) struct Reload {
     /// The new assignment.
-    pub assignment: Assignment,
+    pub(crate) assignment: Assignment,
     /// The parts of the engine that depend on the configuration.
-    pub parts: Box<Parts>,
+    pub(crate) parts: Box<Parts>,
     /// Sockets that replace those of the same listeners.
-    pub sockets: Vec<Sockets>,
+    pub(crate) sockets: Vec<Sockets>,
     /// Receives the replaced data when the assignment has taken effect.
-    pub done: Sender<Remains>,
+    pub(crate) done: Sender<Remains>,
 }
 
-/// Data that a [`Reload`] replaced, to be freed by a thread that serves no queries.
-#[derive(Debug)]
-pub struct Remains {
-    /// The assignment that was replaced or refused.
-    pub assignment: Assignment,
-    /// The engine's parts.
-    pub parts: Box<Parts>,
-}
+/// Data that a [`Reload`] replaced, to be freed by a thread that serves no queries: the assignment
+/// that was replaced or refused, and the engine's parts.
+pub(crate) type Remains = (Assignment, Box<Parts>);
 
 /// To the keeper.
 #[derive(Debug)]
-pub enum ToKeeper {
+pub(crate) enum ToKeeper {
     /// Take over the upstreams of a new configuration. Sent before any worker gets it.
     Reload {
         /// The configuration.
@@ -191,10 +188,7 @@ pub enum ToKeeper {
         message: String,
     },
     /// A worker has ended.
-    Left {
-        /// Number of the worker.
-        worker: usize,
-    },
+    Left,
     /// Drain all workers, and end when the last has left.
     Stop,
 }
@@ -202,7 +196,7 @@ pub enum ToKeeper {
 /// To the writer.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each record")]
-pub enum ToWriter {
+pub(crate) enum ToWriter {
     /// A query was answered with a locally made error.
     Failed {
         /// Generation of the configuration that the record refers to.
@@ -231,14 +225,14 @@ pub struct WriterMailbox {
 
 impl WriterMailbox {
     /// Creates a mailbox for `capacity` messages, and its receiver.
-    pub fn new(capacity: usize) -> (Self, Receiver<ToWriter>) {
+    pub(crate) fn new(capacity: usize) -> (Self, Receiver<ToWriter>) {
         let (sender, receiver) = crossbeam_channel::bounded(capacity);
         (Self { sender }, receiver)
     }
 
     /// Puts `message` in; returns false if there is no room. Never waits. A message to a writer
     /// that has ended is discarded and counts as sent, because retrying is useless.
-    pub fn try_send(&self, message: ToWriter) -> bool {
+    pub(crate) fn try_send(&self, message: ToWriter) -> bool {
         !matches!(self.sender.try_send(message), Err(TrySendError::Full(_)))
     }
 
@@ -262,7 +256,7 @@ impl WriterMailbox {
 
 /// To the admin.
 #[derive(Debug)]
-pub enum ToAdmin {
+pub(crate) enum ToAdmin {
     /// Report on this configuration from now on.
     Reload {
         /// The configuration.
@@ -280,25 +274,25 @@ pub enum ToAdmin {
 
 /// An HTTP listener and its endpoints.
 #[derive(Debug)]
-pub struct AdminListener {
+pub(crate) struct AdminListener {
     /// Number of the socket, unchanged as long as it is open.
-    pub number: usize,
+    pub(crate) number: usize,
     /// Endpoints of the listener.
-    pub pages: Vec<Endpoint>,
+    pub(crate) pages: Vec<Endpoint>,
     /// The socket, if it is new.
-    pub socket: Option<TcpListener>,
+    pub(crate) socket: Option<TcpListener>,
 }
 
 /// Mailbox of the admin.
 #[derive(Debug)]
-pub struct AdminMailbox {
+pub(crate) struct AdminMailbox {
     sender: Sender<ToAdmin>,
     waker: Arc<mio::Waker>,
 }
 
 /// The admin's end of its mailbox.
 #[derive(Debug)]
-pub struct AdminMail {
+pub(crate) struct AdminMail {
     messages: Receiver<ToAdmin>,
     /// Keeps the waker alive: if it were dropped before the admin polls, the wake-up would be lost.
     _waker: Arc<mio::Waker>,
@@ -306,7 +300,7 @@ pub struct AdminMail {
 
 impl AdminMailbox {
     /// Creates a mailbox for `capacity` messages that wakes `waker`, and its receiver.
-    pub fn new(capacity: usize, waker: mio::Waker) -> (Self, AdminMail) {
+    pub(crate) fn new(capacity: usize, waker: mio::Waker) -> (Self, AdminMail) {
         let (sender, messages) = crossbeam_channel::bounded(capacity);
         let waker = Arc::new(waker);
         let mail = AdminMail { messages, _waker: Arc::clone(&waker) };
@@ -315,7 +309,7 @@ impl AdminMailbox {
 
     /// Puts `message` in and wakes the admin. Waits for room, which the admin makes within a turn;
     /// a message to an admin that has ended is discarded.
-    pub fn deliver(&self, message: ToAdmin) {
+    pub(crate) fn deliver(&self, message: ToAdmin) {
         if self.sender.send(message).is_ok() {
             let _ = self.waker.wake();
         }
@@ -327,21 +321,21 @@ impl AdminMail {
     ///
     /// # Errors
     /// The mailbox is empty, or all senders are dropped.
-    pub fn try_next(&self) -> Result<ToAdmin, TryRecvError> {
+    pub(crate) fn try_next(&self) -> Result<ToAdmin, TryRecvError> {
         self.messages.try_recv()
     }
 }
 
 /// Mailbox of one worker.
 #[derive(Clone, Debug)]
-pub struct Mailbox {
+pub(crate) struct Mailbox {
     sender: Sender<ToWorker>,
     waker: Arc<mio::Waker>,
 }
 
 impl Mailbox {
     /// Creates a mailbox for `capacity` messages that wakes `waker`, and its receiver.
-    pub fn new(capacity: usize, waker: mio::Waker) -> (Self, Receiver<ToWorker>) {
+    pub(crate) fn new(capacity: usize, waker: mio::Waker) -> (Self, Receiver<ToWorker>) {
         let (sender, receiver) = crossbeam_channel::bounded(capacity);
         (Self { sender, waker: Arc::new(waker) }, receiver)
     }
@@ -351,7 +345,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// The mailbox is full.
-    pub fn send(&self, message: ToWorker) -> Result<(), ToWorker> {
+    pub(crate) fn send(&self, message: ToWorker) -> Result<(), ToWorker> {
         match self.sender.try_send(message) {
             Ok(()) => {
                 // Fails only when the kernel is out of memory; the worker then finds the message in
@@ -366,7 +360,7 @@ impl Mailbox {
 
     /// As [`Mailbox::send`], but waits for room: for messages that must not be lost, from a thread
     /// that serves no client.
-    pub fn deliver(&self, message: ToWorker) {
+    pub(crate) fn deliver(&self, message: ToWorker) {
         if self.sender.send(message).is_ok() {
             let _ = self.waker.wake();
         }
@@ -375,7 +369,7 @@ impl Mailbox {
 
 /// Mailbox of the keeper.
 #[derive(Clone, Debug)]
-pub struct KeeperMailbox {
+pub(crate) struct KeeperMailbox {
     sender: Sender<ToKeeper>,
     /// Declared after the sender, so that it rings after the last sender is dropped.
     keeper_waker: KeeperWaker,
@@ -383,7 +377,7 @@ pub struct KeeperMailbox {
 
 /// The keeper's end of its mailbox.
 #[derive(Debug)]
-pub struct KeeperMail {
+pub(crate) struct KeeperMail {
     messages: Receiver<ToKeeper>,
     /// Keeps the waker alive: if it were dropped before the keeper polls, the wake-up would be
     /// lost.
@@ -392,7 +386,7 @@ pub struct KeeperMail {
 
 impl KeeperMailbox {
     /// Creates a mailbox for `capacity` messages that wakes `waker`, and its receiver.
-    pub fn new(capacity: usize, waker: mio::Waker) -> (Self, KeeperMail) {
+    pub(crate) fn new(capacity: usize, waker: mio::Waker) -> (Self, KeeperMail) {
         let (sender, messages) = crossbeam_channel::bounded(capacity);
         let keeper_waker = KeeperWaker { rung: Arc::default(), waker: Arc::new(waker) };
         (Self { sender, keeper_waker: keeper_waker.clone() }, KeeperMail { messages, keeper_waker })
@@ -402,7 +396,7 @@ impl KeeperMailbox {
     ///
     /// # Errors
     /// The mailbox is full, or the keeper has ended.
-    pub fn try_send(&self, message: ToKeeper) -> Result<(), TrySendError<ToKeeper>> {
+    pub(crate) fn try_send(&self, message: ToKeeper) -> Result<(), TrySendError<ToKeeper>> {
         self.sender.try_send(message)?;
         self.keeper_waker.ring();
         Ok(())
@@ -413,7 +407,7 @@ impl KeeperMailbox {
     ///
     /// # Errors
     /// The keeper has ended.
-    pub fn send(&self, message: ToKeeper) -> Result<(), SendError<ToKeeper>> {
+    pub(crate) fn send(&self, message: ToKeeper) -> Result<(), SendError<ToKeeper>> {
         self.sender.send(message)?;
         self.keeper_waker.ring();
         Ok(())
@@ -422,7 +416,7 @@ impl KeeperMailbox {
 
 impl KeeperMail {
     /// Marks the keeper as awake before it reads all messages: later senders wake it again.
-    pub fn unring(&self) {
+    pub(crate) fn unring(&self) {
         self.keeper_waker.rung.swap(false, Ordering::AcqRel);
     }
 
@@ -430,7 +424,7 @@ impl KeeperMail {
     ///
     /// # Errors
     /// The mailbox is empty, or all senders are dropped.
-    pub fn try_next(&self) -> Result<ToKeeper, TryRecvError> {
+    pub(crate) fn try_next(&self) -> Result<ToKeeper, TryRecvError> {
         self.messages.try_recv()
     }
 }

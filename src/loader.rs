@@ -14,10 +14,13 @@ mod notify;
 mod secondary;
 mod zones;
 
-pub use file::{Failure, hasher};
-pub use hosts::{Loaded, read, skipped_text};
-pub use secondary::Handover;
-pub use zones::{LoadedZone, Trouble, directory_refusal, read_zone};
+pub(crate) use file::Failure;
+pub use file::hasher;
+pub use hosts::read;
+pub(crate) use hosts::{Loaded, skipped_text};
+pub(crate) use secondary::Handover;
+pub use zones::read_zone;
+pub(crate) use zones::{LoadedZone, directory_refusal};
 pub(crate) use zones::{Walk, walk};
 
 use crate::clock::Clock;
@@ -49,18 +52,18 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Order to a loader when a configuration with its source has taken effect. The first one makes the
 /// loader begin; a later one makes it check the source at once.
 #[derive(Debug)]
-pub struct Serve {
+pub(crate) struct Serve {
     /// Workers that receive later snapshots.
-    pub workers: Vec<Mailbox>,
+    pub(crate) workers: Vec<Mailbox>,
     /// The first load missed its deadline, so the workers still need the first snapshot.
-    pub is_late: bool,
+    pub(crate) is_late: bool,
 }
 
 /// Result of the first load; an error refuses the configuration.
-pub type First = Result<Contents, String>;
+pub(crate) type First = Result<Contents, String>;
 
 /// A loader before it begins.
-pub struct Loader {
+pub(crate) struct Loader {
     number: u64,
     clock: Clock,
     reader: Reader,
@@ -151,7 +154,7 @@ impl Loader {
     ///
     /// # Errors
     /// The kernel has no randomness.
-    pub fn hosts(
+    pub(crate) fn hosts(
         number: u64,
         source: Arc<HostsSource>,
         load: Arc<Load>,
@@ -166,7 +169,7 @@ impl Loader {
     ///
     /// # Errors
     /// The kernel has no randomness.
-    pub fn zones(
+    pub(crate) fn zones(
         number: u64,
         source: Arc<ZonesSource>,
         loads: Arc<ZoneLoads>,
@@ -190,7 +193,7 @@ impl Loader {
 
     /// Loads the source, sends the snapshot to `first`, and continues with the workers named by
     /// `orders` until all senders have gone.
-    pub fn run(mut self, first: &Sender<First>, orders: &Receiver<Serve>) {
+    pub(crate) fn run(mut self, first: &Sender<First>, orders: &Receiver<Serve>) {
         let loaded = self.reader.look_first().map(|loaded| {
             loaded.into_iter().for_each(|contents| self.current = contents);
             self.current.clone()

@@ -21,7 +21,7 @@ pub enum Format {
 
 /// Severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub(crate) enum Level {
     /// For debugging.
     Debug,
     /// Information.
@@ -34,7 +34,7 @@ pub enum Level {
 
 impl Level {
     /// Returns the name of the level in text lines.
-    pub fn upper(self) -> &'static str {
+    pub(crate) fn upper(self) -> &'static str {
         match self {
             Self::Debug => "DEBUG",
             Self::Info => "INFO",
@@ -44,7 +44,7 @@ impl Level {
     }
 
     /// Returns the name of the level in JSON lines.
-    pub fn lower(self) -> &'static str {
+    pub(crate) fn lower(self) -> &'static str {
         match self {
             Self::Debug => "debug",
             Self::Info => "info",
@@ -56,7 +56,7 @@ impl Level {
 
 /// Value of a field.
 #[derive(Clone, Copy)]
-pub enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// In words.
     Text(&'a dyn Display),
     /// As a number.
@@ -74,32 +74,32 @@ impl Display for Value<'_> {
 
 /// A loggable event.
 #[derive(Clone, Copy)]
-pub struct Event<'a> {
+pub(crate) struct Event<'a> {
     /// Severity.
-    pub level: Level,
+    pub(crate) level: Level,
     /// Source, such as `plugin/forward`.
-    pub source: &'a str,
+    pub(crate) source: &'a str,
     /// Text.
-    pub text: &'a dyn Display,
+    pub(crate) text: &'a dyn Display,
     /// Further values.
-    pub fields: &'a [(&'a str, Value<'a>)],
+    pub(crate) fields: &'a [(&'a str, Value<'a>)],
     /// The text contains the source and all fields, so a text line is the text alone.
-    pub alone: bool,
+    pub(crate) alone: bool,
 }
 
 impl<'a> Event<'a> {
     /// Creates an event without fields.
-    pub fn new(level: Level, source: &'a str, text: &'a dyn Display) -> Self {
+    pub(crate) fn new(level: Level, source: &'a str, text: &'a dyn Display) -> Self {
         Self { level, source, text, fields: &[], alone: false }
     }
 
     /// Adds fields, which follow the text in a text line.
-    pub fn with(self, fields: &'a [(&'a str, Value<'a>)]) -> Self {
+    pub(crate) fn with(self, fields: &'a [(&'a str, Value<'a>)]) -> Self {
         Self { fields, ..self }
     }
 
     /// Marks the text as complete: a text line then has neither source nor fields.
-    pub fn alone(self) -> Self {
+    pub(crate) fn alone(self) -> Self {
         Self { alone: true, ..self }
     }
 }
@@ -124,19 +124,19 @@ impl Log {
     }
 
     /// Returns the format of lines.
-    pub fn format(&self) -> Format {
+    pub(crate) fn format(&self) -> Format {
         self.format
     }
 
     /// Logs an event.
-    pub fn event(&self, event: &Event<'_>) {
+    pub(crate) fn event(&self, event: &Event<'_>) {
         let mut line = String::new();
         self.render(&mut line, Clock::calendar(), event);
         self.lines(&line);
     }
 
     /// Appends the line of an event, with its end. `time`: since 1970.
-    pub fn render(&self, lines: &mut String, time: Duration, event: &Event<'_>) {
+    pub(crate) fn render(&self, lines: &mut String, time: Duration, event: &Event<'_>) {
         // Writing to a string never fails.
         let _ = match self.format {
             Format::Text => render_text(lines, event),
@@ -145,7 +145,7 @@ impl Log {
     }
 
     /// Logs lines that have been rendered.
-    pub fn lines(&self, lines: &str) {
+    pub(crate) fn lines(&self, lines: &str) {
         (self.sink)(lines.trim_end_matches('\n'));
     }
 }
@@ -178,7 +178,7 @@ fn render_json(lines: &mut String, time: Duration, event: &Event<'_>) -> fmt::Re
 
 /// Returns the text with its control characters escaped, so that the name of a file cannot begin a
 /// line of its own or control a terminal.
-pub fn without_controls(text: &str) -> String {
+pub(crate) fn without_controls(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() {
@@ -191,7 +191,13 @@ pub fn without_controls(text: &str) -> String {
 }
 
 /// Appends the beginning of a JSON object: the members that every line has.
-pub fn begin_json(lines: &mut String, time: Duration, level: Level, source: &str, text: &str) {
+pub(crate) fn begin_json(
+    lines: &mut String,
+    time: Duration,
+    level: Level,
+    source: &str,
+    text: &str,
+) {
     lines.push_str("{\"time\":\"");
     push_time(lines, time);
     for part in ["\",\"level\":\"", level.lower(), "\",\"source\":\"", source, "\",\"message\":"] {
@@ -201,7 +207,7 @@ pub fn begin_json(lines: &mut String, time: Duration, level: Level, source: &str
 }
 
 /// Appends a text as a JSON string, quoted and escaped.
-pub fn quote(lines: &mut String, text: &str) {
+pub(crate) fn quote(lines: &mut String, text: &str) {
     let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\');
     if text.bytes().all(is_plain) {
         lines.push('"');
@@ -214,7 +220,7 @@ pub fn quote(lines: &mut String, text: &str) {
 }
 
 /// Appends a time since 1970 in the format of RFC 3339, in UTC and with milliseconds.
-pub fn push_time(lines: &mut String, time: Duration) {
+pub(crate) fn push_time(lines: &mut String, time: Duration) {
     let (days, second) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);

@@ -33,7 +33,7 @@ impl Moment {
     }
 
     /// The moment `earlier` before this one; saturates at [`Moment::ZERO`].
-    pub const fn minus(self, earlier: Duration) -> Self {
+    pub(crate) const fn minus(self, earlier: Duration) -> Self {
         Self(self.0.saturating_sub(nanos(earlier)))
     }
 

@@ -23,9 +23,9 @@ pub(crate) const DEV_STDIN: &str = "/dev/stdin";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Check {
     /// Options of the server that is checked.
-    pub serve: Serve,
+    pub(crate) serve: Serve,
     /// Output format.
-    pub format: CheckFormat,
+    pub(crate) format: CheckFormat,
 }
 
 /// Output format of a check.
@@ -43,13 +43,13 @@ pub(crate) enum CheckFormat {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DoctorOptions {
     /// Options of the server.
-    pub serve: Serve,
+    pub(crate) serve: Serve,
     /// Output format.
-    pub format: Format,
+    pub(crate) format: Format,
     /// Time for which counters are watched.
-    pub seconds: Duration,
+    pub(crate) seconds: Duration,
     /// Directory with `proc` and `sys`.
-    pub root: PathBuf,
+    pub(crate) root: PathBuf,
 }
 
 /// Output format of a report.
@@ -65,25 +65,25 @@ pub(crate) enum Format {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Serve {
     /// Source of the configuration.
-    pub source: Source,
+    pub(crate) source: Source,
     /// Number and cores of workers.
-    pub placement: Placement,
+    pub(crate) placement: Placement,
     /// Distribution of datagrams to workers.
-    pub steer: Steer,
+    pub(crate) steer: Steer,
     /// I/O options of workers.
-    pub io_options: IoOptions,
+    pub(crate) io_options: IoOptions,
     /// Default port of zones.
-    pub dns_port: u16,
+    pub(crate) dns_port: u16,
     /// Print nothing at the start.
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Path of the PID file.
-    pub pidfile: Option<PathBuf>,
+    pub(crate) pidfile: Option<PathBuf>,
     /// Format of the log.
-    pub log_format: Format,
+    pub(crate) log_format: Format,
     /// The account to switch to once the sockets are bound.
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Threads that move packets open no files and start no programs.
-    pub sandbox: bool,
+    pub(crate) sandbox: bool,
 }
 
 /// Source of the configuration.
@@ -194,7 +194,7 @@ impl std::error::Error for CliError {}
 
 /// Exit status of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Success.
     Clean,
     /// Something failed at run time, or the host lacks what the configuration needs.
@@ -205,7 +205,7 @@ pub enum Exit {
 
 impl Exit {
     /// Returns the exit code: 0, 1 or 2.
-    pub fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Self::Clean => 0,
             Self::Failure => 1,

@@ -16,7 +16,8 @@ mod writing;
 
 pub use confinement::Confinement;
 pub use error::StartError;
-pub use prepared::{Before, Prepared};
+pub(crate) use prepared::Before;
+pub use prepared::Prepared;
 pub use steering::Steer;
 
 use crate::blocking::{STEP_MAX, Steps};
@@ -156,7 +157,7 @@ impl Server {
     }
 
     /// The certificates in the files of the current configuration.
-    pub fn certificates(&self) -> &[Entry] {
+    pub(crate) fn certificates(&self) -> &[Entry] {
         self.tls.certificates()
     }
 
@@ -174,7 +175,7 @@ impl Server {
     ///
     /// # Errors
     /// [`StartError`] for an address that cannot be bound; nothing has changed then.
-    pub fn apply(&mut self, prepared: Prepared) -> Result<(), StartError> {
+    pub(crate) fn apply(&mut self, prepared: Prepared) -> Result<(), StartError> {
         let Prepared { mut config, tls, data } = prepared;
         let seed = random::seed().map_err(|error| StartError::Worker(0, error))?;
         let now = self.clock.now();
@@ -230,22 +231,22 @@ impl Server {
     }
 
     /// Returns the parts that the next configuration is prepared from.
-    pub fn before(&self) -> Before {
+    pub(crate) fn before(&self) -> Before {
         Before { tls: Arc::clone(&self.tls), loaders: self.sources.loaders().clone() }
     }
 
     /// Returns the counters of reloads, which the caller of reloads increments.
-    pub fn reloads(&self) -> &Arc<Reloads> {
+    pub(crate) fn reloads(&self) -> &Arc<Reloads> {
         &self.reloads
     }
 
     /// Returns the time until the next call of [`Server::on_time`].
-    pub fn due(&self) -> Option<Duration> {
+    pub(crate) fn due(&self) -> Option<Duration> {
         self.listeners.due().map(|due| due.since(self.clock.now()))
     }
 
     /// Closes sockets of removed listeners whose last replies have been sent.
-    pub fn on_time(&mut self) {
+    pub(crate) fn on_time(&mut self) {
         self.listeners.close_gone(self.clock.now());
     }
 
@@ -265,7 +266,7 @@ impl Server {
     }
 
     /// Returns true if every worker answers within a second.
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         self.stats().len() == self.workers.len()
     }
 
@@ -294,7 +295,7 @@ impl Server {
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn pass_sockets(&self) -> io::Result<Passed> {
+    pub(crate) fn pass_sockets(&self) -> io::Result<Passed> {
         let mut passed = Passed::default();
         self.listeners.pass(&mut passed)?;
         self.pages.pass(&mut passed)?;
@@ -303,7 +304,7 @@ impl Server {
 
     /// Attaches the steering programs again, in case a process that inherited the sockets has
     /// changed them.
-    pub fn steer(&self) {
+    pub(crate) fn steer(&self) {
         self.listeners.steer();
     }
 

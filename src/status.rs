@@ -8,9 +8,9 @@
 use serde::{Deserialize, Serialize};
 
 /// Seconds over which rates and latencies are measured.
-pub const RATE_SECONDS: u32 = 10;
+pub(crate) const RATE_SECONDS: u32 = 10;
 /// Minutes of history that are kept.
-pub const HISTORY_MINUTES: usize = 60;
+pub(crate) const HISTORY_MINUTES: usize = 60;
 
 /// Status of a server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

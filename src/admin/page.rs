@@ -26,7 +26,7 @@ pub const UPSTREAMS_SHOWN: usize = 64;
 /// Maximum number of listed caches.
 pub const CACHES_SHOWN: usize = 100;
 /// Maximum number of listed hosts files.
-pub const HOSTS_SHOWN: usize = 32;
+pub(crate) const HOSTS_SHOWN: usize = 32;
 /// Maximum number of lines of each of the other lists.
 pub const LINES_SHOWN: usize = 20;
 

@@ -12,42 +12,42 @@ use crate::worker::Memory;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
     /// The configuration, with every default filled in.
-    pub config: Config,
+    pub(crate) config: Config,
     /// Warnings with file and line.
-    pub warnings: Vec<Warning>,
+    pub(crate) warnings: Vec<Warning>,
     /// Warnings about this host.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// Core of each worker, if it is pinned.
-    pub cores: Vec<Option<usize>>,
+    pub(crate) cores: Vec<Option<usize>>,
     /// Maximum number of file descriptors.
-    pub descriptors: Descriptors,
+    pub(crate) descriptors: Descriptors,
     /// Limit of open files of the process.
-    pub open_files: usize,
+    pub(crate) open_files: usize,
     /// Source ports.
-    pub ports: Ports,
+    pub(crate) ports: Ports,
     /// Memory of one worker.
-    pub memory: Memory,
+    pub(crate) memory: Memory,
     /// Loaded hosts files, as at the start.
-    pub hosts: Vec<HostsTable>,
+    pub(crate) hosts: Vec<HostsTable>,
     /// Loaded zones, as at the start.
     pub(crate) zones: Vec<ZoneTable>,
     /// Bytes that the process may use, if known.
-    pub host_memory: Option<usize>,
+    pub(crate) host_memory: Option<usize>,
     /// The kernel supports UDP GSO.
-    pub gso: bool,
+    pub(crate) gso: bool,
     /// GSO is allowed, whatever the blocks set.
-    pub gso_wanted: bool,
+    pub(crate) gso_wanted: bool,
 }
 
 /// Contents of a hosts file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostsTable {
     /// The file, as in the labels of metrics.
-    pub label: String,
+    pub(crate) label: String,
     /// Names and reverse names with an address each.
-    pub entries: usize,
+    pub(crate) entries: usize,
     /// Bytes of the table that all workers share. During a reload there are two.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// Contents of a zone.
@@ -68,11 +68,11 @@ pub(crate) struct ZoneTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ports {
     /// UDP ports in use under load.
-    pub spread: usize,
+    pub(crate) spread: usize,
     /// Maximum number of ports.
-    pub most: usize,
+    pub(crate) most: usize,
     /// Number of the kernel's ephemeral ports, for all programs.
-    pub ephemeral: usize,
+    pub(crate) ephemeral: usize,
 }
 
 impl Report {

@@ -88,9 +88,9 @@ impl FromStr for Interval {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     /// The address.
-    pub ip: IpAddr,
+    pub(crate) ip: IpAddr,
     /// The port, if one was given.
-    pub port: Option<u16>,
+    pub(crate) port: Option<u16>,
 }
 
 impl FromStr for Endpoint {

@@ -41,38 +41,38 @@ const SHARE_MAX: usize = 65_535;
 
 /// File descriptors that a configuration can need at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Descriptors {
+pub(crate) struct Descriptors {
     /// The process itself.
-    pub process: usize,
+    pub(crate) process: usize,
     /// One probe for each upstream.
-    pub probes: usize,
+    pub(crate) probes: usize,
     /// Pages over HTTP: where there are any, their listening sockets and connections.
-    pub http: usize,
+    pub(crate) http: usize,
     /// A worker's own.
-    pub worker: usize,
+    pub(crate) worker: usize,
     /// A worker's listening sockets.
-    pub listeners: usize,
+    pub(crate) listeners: usize,
     /// A worker's connections of clients.
-    pub client_connections: usize,
+    pub(crate) client_connections: usize,
     /// A worker's connections to upstreams.
-    pub connections: usize,
+    pub(crate) connections: usize,
 }
 
 impl Descriptors {
     /// Returns the descriptors of one worker.
-    pub fn of_worker(&self) -> usize {
+    pub(crate) fn of_worker(&self) -> usize {
         self.worker + self.listeners + self.client_connections + self.connections
     }
 
     /// Returns the descriptors of the process.
-    pub fn all(&self, workers: usize) -> usize {
+    pub(crate) fn all(&self, workers: usize) -> usize {
         self.process + self.probes + self.http + workers * self.of_worker()
     }
 }
 
 impl Config {
     /// Returns its maximum.
-    pub fn descriptors(&self) -> Descriptors {
+    pub(crate) fn descriptors(&self) -> Descriptors {
         let each = self.forwards().map(|forward| connections(forward, forward.sizing.max_conns));
         Descriptors {
             process: PROCESS,

@@ -20,17 +20,17 @@ const SUFFIXES: [&str; 2] = [".key", ".private"];
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SigningKey {
     /// Path of the files without suffix, as it is written.
-    pub path: String,
+    pub(crate) path: String,
     /// Owner of the DNSKEY record.
-    pub owner: Name,
+    pub(crate) owner: Name,
     /// TTL of the DNSKEY record.
-    pub ttl: u32,
+    pub(crate) ttl: u32,
     /// The public key.
     pub public: PublicKey,
     /// The private key.
-    pub secret: Secret,
+    pub(crate) secret: Secret,
     /// The files.
-    pub files: [Pem; 2],
+    pub(crate) files: [Pem; 2],
 }
 
 impl SigningKey {
@@ -38,7 +38,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// Never for a key that was read.
-    pub fn pair(&self) -> Result<KeyPair, String> {
+    pub(crate) fn pair(&self) -> Result<KeyPair, String> {
         KeyPair::new(&self.public, &self.secret)
     }
 }

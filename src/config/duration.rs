@@ -95,7 +95,7 @@ fn part(digits: &str, nanos: u64) -> u64 {
 }
 
 /// Returns a duration as operators write it. The longest are cut to about 292 years.
-pub fn show_duration(duration: Duration) -> String {
+pub(crate) fn show_duration(duration: Duration) -> String {
     show(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
 }
 

@@ -27,7 +27,7 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// Paths, the first for people.
-    pub fn paths(self) -> &'static [&'static str] {
+    pub(crate) fn paths(self) -> &'static [&'static str] {
         match self {
             Self::Health => &["/health"],
             Self::Ready => &["/ready"],
@@ -37,7 +37,7 @@ impl Endpoint {
     }
 
     /// The directive that asks for it.
-    pub fn directive(self) -> &'static str {
+    pub(crate) fn directive(self) -> &'static str {
         match self {
             Self::Health => "health",
             Self::Ready => "ready",
@@ -49,22 +49,22 @@ impl Endpoint {
 
 /// One address that pages are served on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpListener {
+pub(crate) struct HttpListener {
     /// Address. The unspecified address of IPv6 stands for both families.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Endpoints, in the order of [`Endpoint`].
-    pub pages: Vec<Endpoint>,
+    pub(crate) pages: Vec<Endpoint>,
 }
 
 impl Config {
     /// The addresses that pages are served on, in the order of the file.
-    pub fn http(&self) -> Vec<HttpListener> {
+    pub(crate) fn http(&self) -> Vec<HttpListener> {
         of_blocks(self.blocks.iter().map(|block| &block.stages))
     }
 
     /// Returns the time for which it goes on serving after a stop: the longest that any block asks
     /// for.
-    pub fn lameduck(&self) -> Duration {
+    pub(crate) fn lameduck(&self) -> Duration {
         let healths = self.blocks.iter().filter_map(|block| block.stages.health.as_ref());
         healths.map(|health| health.lameduck).max().unwrap_or_default()
     }

@@ -107,7 +107,7 @@ impl ConfigError {
     }
 
     /// Each error.
-    pub fn each(&self) -> &[Self] {
+    pub(crate) fn each(&self) -> &[Self] {
         match self {
             Self::Several(all) => all,
             one => std::slice::from_ref(one),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// Looks up the addresses of a host name, asking the resolvers in their order, or the system when
 /// there are none. The error tells the operator why there is no address.
-pub type Lookup = Box<dyn Fn(&str, &[SocketAddr]) -> Result<Resolved, String>>;
+pub(crate) type Lookup = Box<dyn Fn(&str, &[SocketAddr]) -> Result<Resolved, String>>;
 
 /// The machine and process that a configuration is for.
 pub struct Host {
@@ -48,13 +48,13 @@ pub struct Resolved {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostName {
     /// The name as it is written.
-    pub name: String,
+    pub(crate) name: String,
     /// The resolvers to ask, in their order; none: the system is asked.
-    pub resolvers: Vec<SocketAddr>,
+    pub(crate) resolvers: Vec<SocketAddr>,
     /// Source address of queries to them: only addresses of its family are used.
-    pub source: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
     /// Addresses that are used, in the order of the answers.
-    pub addresses: Vec<IpAddr>,
+    pub(crate) addresses: Vec<IpAddr>,
     /// Time after which the name is looked up again.
     pub ttl: Duration,
 }
@@ -63,11 +63,11 @@ pub struct HostName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Name, such as `eth0`.
-    pub name: String,
+    pub(crate) name: String,
     /// The kernel's number for it, which is also the scope of its link-local addresses.
-    pub index: u32,
+    pub(crate) index: u32,
     /// Addresses of both families.
-    pub addresses: Vec<IpAddr>,
+    pub(crate) addresses: Vec<IpAddr>,
 }
 
 impl Host {

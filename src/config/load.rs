@@ -40,7 +40,7 @@ impl Config {
     ///
     /// # Errors
     /// The errors of [`Config::load`], except the parser's.
-    pub fn of(
+    pub(crate) fn of(
         corefile: Corefile,
         display_name: &str,
         host: &Host,

@@ -27,7 +27,7 @@ mod numbers;
 mod print;
 mod quote;
 mod rcodes;
-pub mod record;
+pub(crate) mod record;
 mod reload;
 mod rtypes;
 mod served;
@@ -37,37 +37,39 @@ mod word;
 mod zones;
 
 pub use crate::corefile::Cause;
-pub use budget::Descriptors;
-pub use dnskey::SigningKey;
-pub use duration::show_duration;
-pub use endpoints::{Endpoint, HTTP_CONNECTIONS_MAX, HttpListener};
-pub use error::ConfigError;
-pub use host::{Host, HostName, Interface, Lookup, Resolved};
-pub use name::{Name, NameError, PRESENTATION, TEXT_LEN_MAX, spell, spell_as_asked, wire_of};
-pub use net::{Net, Nets};
-pub use rcodes::{Rcodes, rcode_mnemonic};
-pub use record::{RECORD_MAX, Record, RecordError, read as read_record};
-pub use reload::Reload;
+pub(crate) use budget::Descriptors;
+pub(crate) use dnskey::SigningKey;
+pub(crate) use duration::show_duration;
+pub(crate) use endpoints::HttpListener;
+pub use endpoints::{Endpoint, HTTP_CONNECTIONS_MAX};
+pub(crate) use error::ConfigError;
+pub use host::{Host, Resolved};
+pub(crate) use host::{HostName, Interface, Lookup};
+pub use name::Name;
+pub(crate) use name::{PRESENTATION, TEXT_LEN_MAX, spell, spell_as_asked, wire_of};
+pub(crate) use net::{Net, Nets};
+pub use rcodes::Rcodes;
+pub(crate) use rcodes::rcode_mnemonic;
+pub(crate) use record::{RECORD_MAX, RecordError, read as read_record};
+pub(crate) use reload::Reload;
 pub use rtypes::RecordType;
 pub use served::{Protocol, Served};
-pub(crate) use stages::order;
-pub use stages::view;
+pub(crate) use stages::{
+    Acl, AclAction, AclLine, AnswerPart, AnswerRule, CacheClass, Chaos, Consolidation, Dns64,
+    Dnssec, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule, Erratic,
+    FixedRecord, HeaderFlag, HeaderRule, HostsLine, Local, MatchType, NameMatch, NameRule,
+    Nat64Prefix, Opcode, Part, Pattern, Plugin, PrimaryTarget, Required, Rewrite, RewriteRule,
+    TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, TransferClients, TransferTarget,
+    TsigAlgorithm, TsigKey, Value, View, ZoneDirectory, class_mnemonic, order, view,
+};
 pub use stages::{
-    Acl, AclAction, AclLine, AnswerPart, AnswerRule, Auto, AutoZones, CACHED_BYTES, Cache,
-    CacheClass, Chaos, Consolidation, Dns64, Dnssec, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction,
-    EdnsData, EdnsOption, EdnsRule, Erratic, Errors, FixedRecord, HeaderFlag, HeaderRule, Health,
-    Hosts, HostsLine, HostsSource, LoadBalance, Local, LogRule, MatchType, Metadata, NameMatch,
-    NameRule, Nat64Prefix, Opcode, Part, Pattern, Plugin, Prefetch, PrimaryTarget, Prometheus,
-    Ready, Required, Rewrite, RewriteRule, SecondaryZones, ServeStale, Stages, StaleMode,
-    StateDirectory, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, Timeouts, Transfer,
-    TransferClients, TransferTarget, Tsig, TsigAlgorithm, TsigKey, Value, View, Written,
-    ZoneDirectory, ZoneFile, ZoneNaming, class_mnemonic,
+    Cache, Errors, HostsSource, LogRule, Prefetch, Prometheus, ServeStale, Stages, StaleMode,
+    Written,
 };
-pub use tls::{ClientAuth, ClientTls, Pem, Pin, ServerTls};
-pub use zones::{
-    DirectorySource, FileSource, Notify, OwnZones, Primary, Secondary, TransferredSource,
-    ZonesSource,
-};
+pub(crate) use tls::Pin;
+pub use tls::{ClientAuth, ClientTls, Pem, ServerTls};
+pub use zones::{DirectorySource, FileSource};
+pub(crate) use zones::{OwnZones, Primary, Secondary, TransferredSource, ZonesSource};
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -100,12 +102,12 @@ impl Config {
     }
 
     /// Returns true if queries of any server block are counted by server, zone and type.
-    pub fn is_measured(&self) -> bool {
+    pub(crate) fn is_measured(&self) -> bool {
         self.blocks.iter().any(ServerBlock::is_measured)
     }
 
     /// Returns true if top lists are kept, to be shown.
-    pub fn is_shown(&self) -> bool {
+    pub(crate) fn is_shown(&self) -> bool {
         self.blocks.iter().any(|block| block.stages.status.is_some())
     }
 
@@ -132,7 +134,7 @@ impl Config {
     }
 
     /// The files of certificates and keys that it was made of, some perhaps several times.
-    pub fn key_files(&self) -> impl Iterator<Item = &Pem> {
+    pub(crate) fn key_files(&self) -> impl Iterator<Item = &Pem> {
         let shown = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         let asked = self.upstreams().filter_map(|(_, upstream)| upstream.tls.as_ref());
         let signing = self.blocks.iter().filter_map(|block| block.stages.tsig.as_ref());
@@ -154,7 +156,7 @@ impl Config {
     /// A worker whose share is used up refuses although others have room: to count exactly, all
     /// workers would have to write one word for each query. As clients are spread by the hash of
     /// their address and port, one client with few ports is held to a few shares.
-    pub fn of_worker(&self, number: usize, workers: usize) -> Self {
+    pub(crate) fn of_worker(&self, number: usize, workers: usize) -> Self {
         let mut own = self.clone();
         for forward in own.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
             forward.max_concurrent = forward.max_concurrent.map(|all| share(all, number, workers));
@@ -205,12 +207,12 @@ pub struct ServerBlock {
 
 impl ServerBlock {
     /// The zones that it serves.
-    pub fn zones(&self) -> impl ExactSizeIterator<Item = &Name> {
+    pub(crate) fn zones(&self) -> impl ExactSizeIterator<Item = &Name> {
         self.keys.iter().map(|key| &key.zone)
     }
 
     /// Returns the plugins that handle queries, in the order in which a query meets them.
-    pub fn plugins(&self) -> impl Iterator<Item = Plugin> {
+    pub(crate) fn plugins(&self) -> impl Iterator<Item = Plugin> {
         let is_before_forward = |plugin: &Plugin| *plugin <= LAST_BEFORE_FORWARD;
         let before = self.stages.plugins().filter(is_before_forward);
         let forward = (!self.forwards.is_empty()).then_some(Plugin::forward);
@@ -219,12 +221,12 @@ impl ServerBlock {
     }
 
     /// Returns the plugins that a query meets after `plugin`.
-    pub fn plugins_after(&self, plugin: Plugin) -> impl Iterator<Item = Plugin> {
+    pub(crate) fn plugins_after(&self, plugin: Plugin) -> impl Iterator<Item = Plugin> {
         self.plugins().skip_while(move |other| *other != plugin).skip(1)
     }
 
     /// Returns true if its queries are counted by server, zone and type.
-    pub fn is_measured(&self) -> bool {
+    pub(crate) fn is_measured(&self) -> bool {
         self.stages.prometheus.is_some()
     }
 }
@@ -233,14 +235,14 @@ impl ServerBlock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BindAddress {
     /// The address itself.
-    pub ip: IpAddr,
+    pub(crate) ip: IpAddr,
     /// The interface that a link-local address belongs to; 0 for any other.
-    pub scope_id: u32,
+    pub(crate) scope_id: u32,
 }
 
 impl BindAddress {
     /// The address with a port.
-    pub fn at(self, port: u16) -> SocketAddr {
+    pub(crate) fn at(self, port: u16) -> SocketAddr {
         match self.ip {
             IpAddr::V4(ip) => (ip, port).into(),
             IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.scope_id).into(),
@@ -369,15 +371,15 @@ pub enum Policy {
 /// The plugin of the table that queries meet last before they are forwarded.
 const LAST_BEFORE_FORWARD: Plugin = Plugin::loops;
 /// Upstreams of one stanza: an exchange remembers which it has tried in one 64-bit word.
-pub const UPSTREAMS_MAX: usize = 64;
+pub(crate) const UPSTREAMS_MAX: usize = 64;
 /// Different sources of `hosts`: each takes a thread and a table.
-pub const HOSTS_SOURCES_MAX: usize = 256;
+pub(crate) const HOSTS_SOURCES_MAX: usize = 256;
 /// Client connections of one worker: each holds a descriptor and, while it is used, buffers.
 pub const CLIENT_CONNECTIONS_MAX: usize = 4096;
 /// From one probe of an upstream to the next at least: a shorter interval would be a storm.
 pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// The whole time a query may take before its client gets SERVFAIL.
-pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

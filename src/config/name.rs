@@ -28,10 +28,10 @@ enum Spelling {
 }
 
 /// Spelling of each byte of a label.
-pub struct Spellings([Spelling; 256]);
+pub(crate) struct Spellings([Spelling; 256]);
 
 /// Spelling of presentation format, as dig prints it.
-pub const PRESENTATION: Spellings = {
+pub(crate) const PRESENTATION: Spellings = {
     let mut spellings = [Spelling::Number; 256];
     let mut byte = b'!';
     while byte <= b'~' {
@@ -61,15 +61,19 @@ const COREFILE: Spellings = {
 };
 
 /// Bytes of a name in presentation format at most: each byte takes four.
-pub const TEXT_LEN_MAX: usize = 4 * WIRE_BYTES_MAX;
+pub(crate) const TEXT_LEN_MAX: usize = 4 * WIRE_BYTES_MAX;
 
 /// Writes the name `wire`, in lower case, to `room`; returns its text.
-pub fn spell<'a>(wire: &[u8], spellings: &Spellings, room: &'a mut [u8; TEXT_LEN_MAX]) -> &'a str {
+pub(crate) fn spell<'a>(
+    wire: &[u8],
+    spellings: &Spellings,
+    room: &'a mut [u8; TEXT_LEN_MAX],
+) -> &'a str {
     spell_in::<true>(wire, spellings, room)
 }
 
 /// The same in the letter case of `wire`.
-pub fn spell_as_asked<'a>(
+pub(crate) fn spell_as_asked<'a>(
     wire: &[u8],
     spellings: &Spellings,
     room: &'a mut [u8; TEXT_LEN_MAX],
@@ -149,7 +153,7 @@ impl Name {
     }
 
     /// Returns the spelling in a Corefile, where the name is one word for all bytes.
-    pub fn in_corefile(&self) -> InCorefile<'_> {
+    pub(crate) fn in_corefile(&self) -> InCorefile<'_> {
         InCorefile(self)
     }
 
@@ -183,7 +187,7 @@ impl Name {
 ///
 /// # Errors
 /// The text is no domain name.
-pub fn wire_of(text: &str, wire: &mut [u8; WIRE_BYTES_MAX]) -> Result<usize, NameError> {
+pub(crate) fn wire_of(text: &str, wire: &mut [u8; WIRE_BYTES_MAX]) -> Result<usize, NameError> {
     if text.is_empty() {
         return Err(NameError::Empty);
     }
@@ -256,7 +260,7 @@ impl fmt::Display for Name {
 }
 
 /// A name as a word of a Corefile.
-pub struct InCorefile<'a>(&'a Name);
+pub(crate) struct InCorefile<'a>(&'a Name);
 
 impl fmt::Display for InCorefile<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

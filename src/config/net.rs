@@ -8,14 +8,14 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// A set of addresses that begin alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Net {
+pub(crate) struct Net {
     address: IpAddr,
     length: u8,
 }
 
 impl Net {
     /// Reads a prefix; an address alone is one of its full length.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (address, length) =
             text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let address: IpAddr = address.parse().ok()?;
@@ -48,7 +48,7 @@ impl Net {
     }
 
     /// Returns the first and the last address.
-    pub fn range(&self) -> (IpAddr, IpAddr) {
+    pub(crate) fn range(&self) -> (IpAddr, IpAddr) {
         let last = match self.address {
             IpAddr::V4(ip) => {
                 let host = u32::MAX.checked_shr(self.length.into()).unwrap_or(0);
@@ -63,7 +63,7 @@ impl Net {
     }
 
     /// Returns true if `address`, which is canonical, is one of them.
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let (first, last) = self.range();
         first.is_ipv4() == address.is_ipv4() && first <= address && address <= last
     }
@@ -78,11 +78,11 @@ impl fmt::Display for Net {
 /// Addresses of any number of prefixes, as ranges that neither overlap nor lie within each other:
 /// a hundred thousand prefixes cost seventeen comparisons.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Nets(Vec<(IpAddr, IpAddr)>);
+pub(crate) struct Nets(Vec<(IpAddr, IpAddr)>);
 
 impl Nets {
     /// All addresses of `nets`.
-    pub fn new<'a>(nets: impl Iterator<Item = &'a Net>) -> Self {
+    pub(crate) fn new<'a>(nets: impl Iterator<Item = &'a Net>) -> Self {
         Self::of(nets.map(Net::range).collect())
     }
 
@@ -103,7 +103,7 @@ impl Nets {
     }
 
     /// Returns true if `address`, which is canonical, is one of them.
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         // Addresses of IPv4 sort before those of IPv6.
         let behind = self.0.partition_point(|(first, _)| *first <= address);
         let before = behind.checked_sub(1).map(|place| self.0[place]);
@@ -111,7 +111,7 @@ impl Nets {
     }
 
     /// The first and the last address of each range, in their order.
-    pub fn ranges(&self) -> &[(IpAddr, IpAddr)] {
+    pub(crate) fn ranges(&self) -> &[(IpAddr, IpAddr)] {
         &self.0
     }
 }

@@ -35,7 +35,7 @@ const MNEMONICS: [(u16, &str); 20] = [
 const ALIAS: (u16, &str) = (4, "NOTIMPL");
 
 /// Returns the name of a response code, if it has one.
-pub fn rcode_mnemonic(rcode: u16) -> Option<&'static str> {
+pub(crate) fn rcode_mnemonic(rcode: u16) -> Option<&'static str> {
     const BAD_VERS: (u16, &str) = (16, "BADVERS");
     let mut known = [BAD_VERS].iter().chain(&MNEMONICS);
     known.find(|(known, _)| *known == rcode).map(|(_, mnemonic)| *mnemonic)
@@ -53,17 +53,17 @@ pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
 
 impl Rcodes {
     /// Returns true if `rcode`, of 12 bits where there is EDNS, is in the set.
-    pub fn contains(self, rcode: u16) -> bool {
+    pub(crate) fn contains(self, rcode: u16) -> bool {
         1_u32.checked_shl(rcode.into()).is_some_and(|bit| self.0 & bit != 0)
     }
 
     /// Returns true if no code is in the set.
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// The codes by their mnemonics, in the order of their numbers.
-    pub fn mnemonics(self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn mnemonics(self) -> impl Iterator<Item = &'static str> {
         let named = MNEMONICS.iter().filter(move |(rcode, _)| self.contains(*rcode));
         named.map(|(_, mnemonic)| *mnemonic)
     }

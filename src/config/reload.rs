@@ -22,9 +22,9 @@ pub(super) const NAME: &str = "reload";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reload {
     /// Interval of checks. At least 2 s.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// A check is earlier or later by up to half of this. At most half of the interval.
-    pub jitter: Duration,
+    pub(crate) jitter: Duration,
 }
 
 impl fmt::Display for Reload {

@@ -109,7 +109,7 @@ impl RecordType {
     }
 
     /// Returns the mnemonic, if there is one.
-    pub fn mnemonic(self) -> Option<&'static str> {
+    pub(crate) fn mnemonic(self) -> Option<&'static str> {
         let found = MNEMONICS.binary_search_by_key(&self.0, |(rtype, _)| *rtype);
         found.ok().map(|place| MNEMONICS[place].1)
     }

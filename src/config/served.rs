@@ -23,7 +23,7 @@ pub enum Protocol {
 
 impl Protocol {
     /// The scheme of its keys in a Corefile.
-    pub fn scheme(self) -> &'static str {
+    pub(crate) fn scheme(self) -> &'static str {
         match self {
             Self::Dns => "dns",
             Self::Tls => "tls",

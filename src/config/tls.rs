@@ -44,14 +44,14 @@ pub struct ClientTls {
 
 impl ClientTls {
     /// The files that it was read from.
-    pub fn files(&self) -> impl Iterator<Item = &Pem> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Pem> {
         let own = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
         own.chain(&self.authorities)
     }
 
     /// Returns true if only the pins identify the upstream: neither a name nor an authority is
     /// given.
-    pub fn is_known_by_pins_alone(&self) -> bool {
+    pub(crate) fn is_known_by_pins_alone(&self) -> bool {
         !self.pins.is_empty() && self.name.is_none() && self.authorities.is_none()
     }
 }
@@ -71,7 +71,7 @@ pub struct ServerTls {
 
 impl ServerTls {
     /// The files that it was read from.
-    pub fn files(&self) -> impl Iterator<Item = &Pem> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Pem> {
         [&self.certificate, &self.key].into_iter().chain(&self.authorities)
     }
 }
@@ -154,7 +154,7 @@ pub(super) fn parse_pin(text: &str) -> Option<[u8; 32]> {
 }
 
 /// A pin as it is written.
-pub struct Pin<'a>(pub &'a [u8; 32]);
+pub(crate) struct Pin<'a>(pub(crate) &'a [u8; 32]);
 
 impl fmt::Display for Pin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

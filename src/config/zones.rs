@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OwnZones {
     /// The source that they are loaded from.
-    pub source: Arc<ZonesSource>,
+    pub(crate) source: Arc<ZonesSource>,
     /// The number of that source among all of the configuration.
     pub slot: usize,
 }
@@ -29,31 +29,31 @@ pub struct ZonesSource {
     /// The directory whose files are zones, too.
     pub directory: Option<DirectorySource>,
     /// Zones that are transferred from primaries, in the order of the stanzas.
-    pub transferred: Vec<TransferredSource>,
+    pub(crate) transferred: Vec<TransferredSource>,
     /// Secondaries of the zones, stanza by stanza.
-    pub notify: Vec<Notify>,
+    pub(crate) notify: Vec<Notify>,
     /// Zones at or below these may be transferred by clients.
-    pub offered: Vec<Name>,
+    pub(crate) offered: Vec<Name>,
 }
 
 /// Secondaries of some zones, which are notified of changes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Notify {
+pub(crate) struct Notify {
     /// Zones at or below these.
-    pub zones: Vec<Name>,
+    pub(crate) zones: Vec<Name>,
     /// The secondaries.
-    pub secondaries: Vec<Secondary>,
+    pub(crate) secondaries: Vec<Secondary>,
     /// Source address of the notifications. `None`: the kernel chooses.
-    pub source: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
 }
 
 /// A server that is notified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Secondary {
+pub(crate) struct Secondary {
     /// The address.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// The key of notifications.
-    pub key: Option<TsigKey>,
+    pub(crate) key: Option<TsigKey>,
 }
 
 /// A zone and its file.
@@ -75,26 +75,26 @@ pub struct FileSource {
 
 /// A zone that is transferred from its primaries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TransferredSource {
+pub(crate) struct TransferredSource {
     /// The zone.
-    pub zone: Name,
+    pub(crate) zone: Name,
     /// The number of its stanza in the server block.
-    pub stanza: u32,
+    pub(crate) stanza: u32,
     /// The primaries, in the order in which they are asked.
-    pub primaries: Arc<[Primary]>,
+    pub(crate) primaries: Arc<[Primary]>,
     /// Directory in which the zone is kept. `None`: it is not.
-    pub directory: Option<PathBuf>,
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// A server that a zone is transferred from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Primary {
     /// The address.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Settings of TLS. `None`: plain TCP.
-    pub tls: Option<Arc<ClientTls>>,
+    pub(crate) tls: Option<Arc<ClientTls>>,
     /// The key of queries, and of its notifications.
-    pub key: Option<TsigKey>,
+    pub(crate) key: Option<TsigKey>,
 }
 
 /// A directory with zone files.
@@ -103,13 +103,13 @@ pub struct DirectorySource {
     /// The directory, and how its files are called.
     pub directory: ZoneDirectory,
     /// Names that may be answered from it.
-    pub zones: Vec<Name>,
+    pub(crate) zones: Vec<Name>,
     /// The number of its stanza in the server block.
     pub stanza: u32,
     /// Interval of checks for changed files. `None`: off.
-    pub reload: Option<Duration>,
+    pub(crate) reload: Option<Duration>,
     /// Place of the stanza.
-    pub written: Written,
+    pub(crate) written: Written,
 }
 
 impl Secondary {
@@ -131,32 +131,35 @@ impl Primary {
 
 impl DirectorySource {
     /// The file at `place` as a source of this zone.
-    pub fn file(&self, zone: Name, label: String, place: PathBuf) -> FileSource {
+    pub(crate) fn file(&self, zone: Name, label: String, place: PathBuf) -> FileSource {
         let (stanza, reload, written) = (self.stanza, self.reload, self.written.clone());
         FileSource { zone, stanza, label, place, reload, written }
     }
 
     /// Returns true if queries for this zone are answered from the directory.
-    pub fn serves(&self, zone: &Name) -> bool {
+    pub(crate) fn serves(&self, zone: &Name) -> bool {
         self.zones.iter().any(|served| zone.is_within(served))
     }
 }
 
 impl ZonesSource {
     /// Returns true if all files are read again when they change.
-    pub fn is_watched(&self) -> bool {
+    pub(crate) fn is_watched(&self) -> bool {
         self.files.iter().all(|file| file.reload.is_some())
             && self.directory.as_ref().is_none_or(|directory| directory.reload.is_some())
     }
 
     /// Returns true if there is nothing to be loaded.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.files.is_empty() && self.directory.is_none() && self.transferred.is_empty()
     }
 
     /// The secondaries of a zone, each with the source address of its notifications: those of the
     /// stanza with the longest zone, of equal ones of the last.
-    pub fn secondaries(&self, zone: &Name) -> impl Iterator<Item = (&Secondary, Option<IpAddr>)> {
+    pub(crate) fn secondaries(
+        &self,
+        zone: &Name,
+    ) -> impl Iterator<Item = (&Secondary, Option<IpAddr>)> {
         let longest = |notify: &&Notify| {
             let above = notify.zones.iter().filter(|above| zone.is_within(above));
             above.map(|above| above.as_wire().len()).max()

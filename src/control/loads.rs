@@ -11,9 +11,9 @@ use std::time::Duration;
 
 /// One source.
 #[derive(Debug, Default)]
-pub struct Load {
+pub(crate) struct Load {
     /// The file, as in the labels of metrics.
-    pub label: String,
+    pub(crate) label: String,
     entries: AtomicU64,
     bytes: AtomicU64,
     skipped: AtomicU64,
@@ -24,36 +24,36 @@ pub struct Load {
 
 /// State of one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LoadState {
+pub(crate) struct LoadState {
     /// The file, as in the labels of metrics.
-    pub label: String,
+    pub(crate) label: String,
     /// Entries of the table.
-    pub entries: u64,
+    pub(crate) entries: u64,
     /// Memory of the table in bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Lines and names that were skipped.
-    pub skipped: u64,
+    pub(crate) skipped: u64,
     /// Modification time of the loaded file, since 1970; zero: none.
-    pub modified: Duration,
+    pub(crate) modified: Duration,
     /// Loads that succeeded.
-    pub done: u64,
+    pub(crate) done: u64,
     /// Looks and loads that failed.
-    pub failed: u64,
+    pub(crate) failed: u64,
 }
 
 impl Load {
     /// Creates the state of a source that was not loaded yet.
-    pub fn new(label: &str) -> Self {
+    pub(crate) fn new(label: &str) -> Self {
         Self { label: label.to_owned(), ..Self::default() }
     }
 
     /// Sets the number of entries of a source without a file.
-    pub fn entries(&self, entries: usize) {
+    pub(crate) fn entries(&self, entries: usize) {
         self.entries.store(entries as u64, Ordering::Relaxed);
     }
 
     /// Counts a successful load and records its numbers.
-    pub fn loaded(&self, entries: usize, bytes: usize, skipped: u64, modified: Duration) {
+    pub(crate) fn loaded(&self, entries: usize, bytes: usize, skipped: u64, modified: Duration) {
         let modified = u64::try_from(modified.as_millis()).unwrap_or(u64::MAX);
         self.entries.store(entries as u64, Ordering::Relaxed);
         self.bytes.store(bytes as u64, Ordering::Relaxed);
@@ -63,7 +63,7 @@ impl Load {
     }
 
     /// Counts a failure; the last snapshot stays.
-    pub fn failed(&self) {
+    pub(crate) fn failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -84,47 +84,47 @@ impl Load {
 
 /// The zones of one source.
 #[derive(Debug, Default)]
-pub struct ZoneLoads(Mutex<(Vec<ZoneState>, Option<DirectoryState>)>);
+pub(crate) struct ZoneLoads(Mutex<(Vec<ZoneState>, Option<DirectoryState>)>);
 
 /// State of a directory with zone files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DirectoryState {
+pub(crate) struct DirectoryState {
     /// The directory, as in the labels of metrics.
-    pub label: String,
+    pub(crate) label: String,
     /// Zones that are answered from its files.
-    pub zones: usize,
+    pub(crate) zones: usize,
     /// Successful scans.
-    pub done: u64,
+    pub(crate) done: u64,
     /// Failed scans.
-    pub failed: u64,
+    pub(crate) failed: u64,
 }
 
 /// State of one zone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ZoneState {
+pub(crate) struct ZoneState {
     /// The zone.
-    pub zone: String,
+    pub(crate) zone: String,
     /// The serial number. `None`: it was not loaded yet.
-    pub serial: Option<u32>,
+    pub(crate) serial: Option<u32>,
     /// Records of the zone.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Memory of the zone in bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Memory in bytes of the differences of its last versions.
-    pub differences: u64,
+    pub(crate) differences: u64,
     /// Time of the load that is in effect, since 1970.
-    pub loaded: Duration,
+    pub(crate) loaded: Duration,
     /// Loads that succeeded.
-    pub done: u64,
+    pub(crate) done: u64,
     /// Loads that failed.
-    pub failed: u64,
+    pub(crate) failed: u64,
     /// Time of expiry since 1970, of a zone that is transferred from primaries.
-    pub expires: Option<Duration>,
+    pub(crate) expires: Option<Duration>,
 }
 
 impl ZoneLoads {
     /// Replaces the state of all zones, and of the directory that some come from.
-    pub fn set(&self, states: Vec<ZoneState>, directory: Option<DirectoryState>) {
+    pub(crate) fn set(&self, states: Vec<ZoneState>, directory: Option<DirectoryState>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (states, directory);
     }
 
@@ -139,7 +139,7 @@ impl ZoneLoads {
 
 /// All sources of the configuration, and what becomes of their zones elsewhere.
 #[derive(Debug, Default)]
-pub struct Loads {
+pub(crate) struct Loads {
     sources: Mutex<Sources>,
     transfers: Results,
     zones: ZoneCounters,
@@ -147,13 +147,13 @@ pub struct Loads {
 
 /// Counters of zones that loaders exchange with other servers, by zone and result.
 #[derive(Clone, Debug, Default)]
-pub struct ZoneCounters {
+pub(crate) struct ZoneCounters {
     /// Notifications of secondaries.
-    pub notifies: Results,
+    pub(crate) notifies: Results,
     /// Notifications of primaries.
-    pub notifies_in: Results,
+    pub(crate) notifies_in: Results,
     /// Checks at primaries, and transfers from them.
-    pub transfers_in: Results,
+    pub(crate) transfers_in: Results,
 }
 
 #[derive(Debug, Default)]
@@ -164,41 +164,41 @@ struct Sources {
 
 impl Loads {
     /// Returns the counters of transfers to clients.
-    pub fn transfers(&self) -> &Results {
+    pub(crate) fn transfers(&self) -> &Results {
         &self.transfers
     }
 
     /// Returns the counters of zones that loaders exchange with other servers.
-    pub fn zone_counters(&self) -> &ZoneCounters {
+    pub(crate) fn zone_counters(&self) -> &ZoneCounters {
         &self.zones
     }
 
     /// Replaces the sources: hosts files, and zones of server blocks.
-    pub fn reload(&self, hosts: Vec<Arc<Load>>, zones: Vec<Arc<ZoneLoads>>) {
+    pub(crate) fn reload(&self, hosts: Vec<Arc<Load>>, zones: Vec<Arc<ZoneLoads>>) {
         *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = Sources { hosts, zones };
     }
 
     /// Returns the state of each hosts file.
-    pub fn states(&self) -> Vec<LoadState> {
+    pub(crate) fn states(&self) -> Vec<LoadState> {
         let loads = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         loads.hosts.iter().map(|load| load.state()).collect()
     }
 
     /// Returns the state of each zone.
-    pub fn zones(&self) -> Vec<ZoneState> {
+    pub(crate) fn zones(&self) -> Vec<ZoneState> {
         let loads = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         loads.zones.iter().flat_map(|zones| zones.states()).collect()
     }
 
     /// Returns the state of each directory with zone files.
-    pub fn directories(&self) -> Vec<DirectoryState> {
+    pub(crate) fn directories(&self) -> Vec<DirectoryState> {
         let loads = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         loads.zones.iter().filter_map(|zones| zones.directory()).collect()
     }
 
     /// Returns the states of the zones of a source, by its number among those of zones, and of its
     /// directory. Both are empty before the first load.
-    pub fn of_zones(&self, slot: usize) -> (Vec<ZoneState>, Option<DirectoryState>) {
+    pub(crate) fn of_zones(&self, slot: usize) -> (Vec<ZoneState>, Option<DirectoryState>) {
         let loads = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let zones = loads.zones.get(slot);
         zones.map_or_else(Default::default, |zones| (zones.states(), zones.directory()))

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Reloads of this process.
 #[derive(Debug, Default)]
-pub struct Reloads {
+pub(crate) struct Reloads {
     done: AtomicU64,
     failed: AtomicU64,
     given_up: AtomicU64,
@@ -18,28 +18,28 @@ pub struct Reloads {
 
 impl Reloads {
     /// Returns the number of successful reloads.
-    pub fn done(&self) -> u64 {
+    pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
     /// Returns the number of failed reloads.
-    pub fn failed(&self) -> u64 {
+    pub(crate) fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
 
     /// Returns the number of attempts to read the configuration or its files that were given up,
     /// because a file or a resolver did not answer in time.
-    pub fn given_up(&self) -> u64 {
+    pub(crate) fn given_up(&self) -> u64 {
         self.given_up.load(Ordering::Relaxed)
     }
 
     /// Counts an attempt that was given up.
-    pub fn count_given_up(&self) {
+    pub(crate) fn count_given_up(&self) {
         self.given_up.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a reload by its outcome.
-    pub fn count<T, E>(&self, outcome: &Result<T, E>) {
+    pub(crate) fn count<T, E>(&self, outcome: &Result<T, E>) {
         let counter = if outcome.is_ok() { &self.done } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
     }

@@ -5,12 +5,10 @@
 
 use crate::config::Config;
 use crate::engine::health::HealthStates;
-use crate::engine::histogram::add_each;
 use crate::engine::pool::PoolState;
 use crate::engine::sketch::Counted;
 use crate::engine::stats::Stats;
 use crate::engine::tally::Tallies;
-use crate::moment::Moment;
 use crate::tls::Setup;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +18,16 @@ pub(crate) const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// Numbers of datagrams per system call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Batches {
+pub(crate) struct Batches {
     /// Successful calls, by [`BATCHES`].
-    pub counts: [u64; BATCHES.len()],
+    pub(crate) counts: [u64; BATCHES.len()],
     /// Datagrams of all calls.
-    pub datagrams: u64,
+    pub(crate) datagrams: u64,
 }
 
 impl Batches {
     /// Counts a call.
-    pub fn add(&mut self, datagrams: usize) {
+    pub(crate) fn add(&mut self, datagrams: usize) {
         if datagrams > 0 {
             let place = BATCHES.partition_point(|edge| *edge < datagrams).min(BATCHES.len() - 1);
             self.counts[place] += 1;
@@ -38,41 +36,35 @@ impl Batches {
     }
 
     /// Returns the number of successful calls.
-    pub fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.counts.iter().sum()
-    }
-
-    /// Adds the counts of `other`.
-    pub fn merge(&mut self, other: &Self) {
-        add_each(&mut self.counts, &other.counts);
-        self.datagrams += other.datagrams;
     }
 }
 
 /// Counters of a worker's event loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LoopStats {
+pub(crate) struct LoopStats {
     /// Turns of the event loop.
-    pub turns: u64,
+    pub(crate) turns: u64,
     /// Time of all turns, without the wait for events.
-    pub busy: Duration,
+    pub(crate) busy: Duration,
     /// Pools and caches swept.
-    pub sweeps: u64,
+    pub(crate) sweeps: u64,
     /// Queries sent as part of a GSO batch.
-    pub queries_joined: u64,
+    pub(crate) queries_joined: u64,
     /// Replies sent as part of a GSO batch.
-    pub replies_joined: u64,
+    pub(crate) replies_joined: u64,
     /// GSO batches that the kernel refused.
-    pub segments_refused: u64,
+    pub(crate) segments_refused: u64,
     /// Queries per receive call.
-    pub queries: Batches,
+    pub(crate) queries: Batches,
     /// Responses per receive call.
-    pub responses: Batches,
+    pub(crate) responses: Batches,
 }
 
 /// Source ports: one bit for each.
 #[derive(Clone, Debug)]
-pub struct Ports(Box<[u64; 1_024]>);
+pub(crate) struct Ports(Box<[u64; 1_024]>);
 
 impl Default for Ports {
     fn default() -> Self {
@@ -82,78 +74,76 @@ impl Default for Ports {
 
 impl Ports {
     /// Adds a port that is in use.
-    pub fn insert(&mut self, port: u16) {
+    pub(crate) fn insert(&mut self, port: u16) {
         self.0[usize::from(port) / 64] |= 1 << (port % 64);
     }
 
     /// Adds the ports of `other`.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         for (own, other) in self.0.iter_mut().zip(other.0.iter()) {
             *own |= other;
         }
     }
 
     /// Returns the number of ports in use.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 }
 
 /// Most frequent keys since the last reset.
 #[derive(Clone, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Names in wire format.
-    pub names: Vec<Counted>,
+    pub(crate) names: Vec<Counted>,
     /// Addresses: four bytes or sixteen.
-    pub clients: Vec<Counted>,
+    pub(crate) clients: Vec<Counted>,
     /// Names in wire format.
-    pub failing: Vec<Counted>,
+    pub(crate) failing: Vec<Counted>,
 }
 
 /// Report of a worker.
 #[derive(Clone)]
 pub struct Snapshot {
     /// Number of the worker.
-    pub worker: usize,
-    /// Time of the report.
-    pub at: Moment,
+    pub(crate) worker: usize,
     /// Configuration of the worker.
-    pub config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     /// TLS setup of the configuration.
-    pub tls: Arc<Setup>,
+    pub(crate) tls: Arc<Setup>,
     /// Generation number of the configuration.
-    pub generation: u32,
+    pub(crate) generation: u32,
     /// Health state of the upstreams.
     pub health_states: Arc<HealthStates>,
     /// The core that the worker is pinned to.
-    pub core: Option<usize>,
+    pub(crate) core: Option<usize>,
     /// Thread ID in the kernel.
-    pub thread: u32,
+    pub(crate) thread: u32,
     /// Processor time of the thread.
-    pub cpu: Duration,
+    pub(crate) cpu: Duration,
     /// The engine's counters.
     pub stats: Stats,
     /// The same counters by server block and by upstream.
-    pub tallies: Tallies,
+    pub(crate) tallies: Tallies,
     /// Pools of each upstream: UDP, then connections.
     pub pools: Vec<PoolState>,
     /// Counters of the event loop.
-    pub loops: LoopStats,
+    pub(crate) loops: LoopStats,
     /// Queries that are outstanding.
     pub outstanding: usize,
     /// Connections that clients have open.
     pub connections: usize,
     /// Source ports towards upstreams that are in use.
-    pub ports: Ports,
+    pub(crate) ports: Ports,
     /// Datagrams that the kernel dropped for lack of buffer space, for each listener.
-    pub kernel_drops: Vec<u64>,
+    pub(crate) kernel_drops: Vec<u64>,
     /// Most frequent keys, if the status page shows them.
-    pub seen: Option<Seen>,
+    pub(crate) seen: Option<Seen>,
 }
 
 impl Snapshot {
     /// Returns the report with the latest configuration.
-    pub fn latest<'s>(all: &[&'s Self]) -> Option<&'s Self> {
+    pub(crate) fn latest<'s>(all: &[&'s Self]) -> Option<&'s Self> {
         all.iter().copied().max_by_key(|snapshot| snapshot.generation)
     }
 }
@@ -167,9 +157,9 @@ impl Snapshot {
         let health_states = Arc::new(HealthStates::new(&config));
         let label_sets = crate::engine::tally::LabelSets::of(&config);
         let upstreams = config.upstreams().count();
+        let pools = (0..upstreams).flat_map(crate::engine::PoolId::of_upstream).count();
         Self {
             worker,
-            at: Moment::ZERO,
             generation: 0,
             health_states,
             core: None,
@@ -177,7 +167,7 @@ impl Snapshot {
             cpu: Duration::ZERO,
             stats: Stats { upstreams: vec![Default::default(); upstreams], ..Stats::default() },
             tallies: Tallies::new(&config, &label_sets),
-            pools: vec![PoolState::default(); crate::engine::PoolId::count(upstreams)],
+            pools: vec![PoolState::default(); pools],
             loops: LoopStats::default(),
             outstanding: 0,
             connections: 0,
@@ -199,9 +189,7 @@ mod tests {
         let mut batches = Batches::default();
         [0, 1, 2, 3, 64].iter().for_each(|count| batches.add(*count));
         assert_eq!((batches.counts, batches.datagrams), ([1, 1, 1, 0, 0, 0, 1], 70));
-        let mut twice = batches;
-        twice.merge(&batches);
-        assert_eq!((twice.calls(), twice.datagrams), (8, 140));
+        assert_eq!(batches.calls(), 4);
     }
 
     #[test]

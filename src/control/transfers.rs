@@ -16,34 +16,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 const ORDERS_MAX: usize = 64;
 
 /// A transfer to be written.
-pub struct TransferOrder {
+pub(crate) struct TransferOrder {
     /// The zone and its client.
-    pub transfer: Transfer,
+    pub(crate) transfer: Transfer,
     /// Number of the transfer, unique for the life of the worker, panics included.
-    pub number: u64,
+    pub(crate) number: u64,
     /// The worker that has the client's connection.
-    pub worker: Mailbox,
+    pub(crate) worker: Mailbox,
     /// Says that the client has read what was sent; its end, that the client is gone.
-    pub more: Receiver<()>,
+    pub(crate) more: Receiver<()>,
 }
 
 /// Messages of a transfer.
 #[derive(Debug)]
-pub struct TransferPart {
+pub(crate) struct TransferPart {
     /// The client's connection.
-    pub connection: ConnectionKey,
+    pub(crate) connection: ConnectionKey,
     /// Number of the transfer. The worker discards a part with another number than that of the
     /// connection's transfer: connections after a panic may have the keys of earlier ones.
-    pub number: u64,
+    pub(crate) number: u64,
     /// The messages, in their order.
-    pub messages: Vec<Vec<u8>>,
+    pub(crate) messages: Vec<Vec<u8>>,
     /// End of the part.
-    pub end: PartEnd,
+    pub(crate) end: PartEnd,
 }
 
 /// End of a part: the messages that follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PartEnd {
+pub(crate) enum PartEnd {
     /// Further messages.
     Open,
     /// Nothing: the transfer is complete.
@@ -54,17 +54,17 @@ pub enum PartEnd {
 
 /// The way to the thread that writes transfers.
 #[derive(Clone)]
-pub struct TransferMailbox(Sender<TransferOrder>);
+pub(crate) struct TransferMailbox(Sender<TransferOrder>);
 
 impl TransferMailbox {
     /// A mailbox, and its other end.
-    pub fn new() -> (Self, Receiver<TransferOrder>) {
+    pub(crate) fn new() -> (Self, Receiver<TransferOrder>) {
         let (sender, receiver) = crossbeam_channel::bounded(ORDERS_MAX);
         (Self(sender), receiver)
     }
 
     /// Returns true if there is no room now.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.0.is_full()
     }
 
@@ -72,7 +72,7 @@ impl TransferMailbox {
     ///
     /// # Errors
     /// There is no room, or the thread has ended: the transfer of the order.
-    pub fn send(&self, order: TransferOrder) -> Result<(), Box<Transfer>> {
+    pub(crate) fn send(&self, order: TransferOrder) -> Result<(), Box<Transfer>> {
         self.0.try_send(order).map_err(|error| Box::new(error.into_inner().transfer))
     }
 }
@@ -85,13 +85,13 @@ impl fmt::Debug for TransferMailbox {
 
 /// Counts by zone and result.
 #[derive(Clone, Debug, Default)]
-pub struct Results(Arc<Mutex<Counts>>);
+pub(crate) struct Results(Arc<Mutex<Counts>>);
 
 type Counts = BTreeMap<(String, &'static str), u64>;
 
 impl Results {
     /// Counts one.
-    pub fn count(&self, zone: String, result: &'static str) {
+    pub(crate) fn count(&self, zone: String, result: &'static str) {
         *self
             .0
             .lock()
@@ -101,7 +101,7 @@ impl Results {
     }
 
     /// Returns all counts, in the order of zones and results.
-    pub fn all(&self) -> Vec<((String, &'static str), u64)> {
+    pub(crate) fn all(&self) -> Vec<((String, &'static str), u64)> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.iter().map(|(key, count)| (key.clone(), *count)).collect()
     }

@@ -9,7 +9,7 @@ use super::{ParseError, Token};
 
 /// A position in a directive's tokens.
 #[derive(Clone, Debug)]
-pub struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     tokens: &'a [Token],
     /// Number of tokens read.
     read: usize,
@@ -18,19 +18,19 @@ pub struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// Creates a cursor before the first of `tokens`.
-    pub fn new(tokens: &'a [Token]) -> Self {
+    pub(crate) fn new(tokens: &'a [Token]) -> Self {
         Self { tokens, read: 0, in_block: false }
     }
 
     /// Returns the next token, on any line: the name that a use of the directive begins with.
-    pub fn stanza(&mut self) -> Option<&'a Token> {
+    pub(crate) fn stanza(&mut self) -> Option<&'a Token> {
         let token = self.tokens.get(self.read)?;
         self.read += 1;
         Some(token)
     }
 
     /// Returns the next token if it is on the line of the last one.
-    pub fn arg(&mut self) -> Option<&'a Token> {
+    pub(crate) fn arg(&mut self) -> Option<&'a Token> {
         let next = self.tokens.get(self.read)?;
         if !self.tokens[..self.read].last().is_none_or(|last| last.continues_with(next)) {
             return None;
@@ -40,7 +40,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Returns the arguments up to the end of the line or a `{`. A `}` does not end them.
-    pub fn rest(&mut self) -> Vec<&'a Token> {
+    pub(crate) fn rest(&mut self) -> Vec<&'a Token> {
         let mut arguments = Vec::new();
         while let Some(argument) = self.arg() {
             if argument.is("{") {
@@ -54,7 +54,7 @@ impl<'a> Cursor<'a> {
 
     /// Returns the next property of the block; the first call opens the block, whose `{` must be on
     /// the line of the last token. `None` once it is closed, or when there is no block.
-    pub fn block(&mut self) -> Option<&'a Token> {
+    pub(crate) fn block(&mut self) -> Option<&'a Token> {
         if !self.in_block {
             let opener = self.arg()?;
             if !opener.is("{") {
@@ -71,7 +71,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// There is none on this line.
-    pub fn expect_arg(&mut self) -> Result<&'a Token, ParseError> {
+    pub(crate) fn expect_arg(&mut self) -> Result<&'a Token, ParseError> {
         self.arg().ok_or_else(|| self.argument_error())
     }
 
@@ -79,7 +79,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// There is none.
-    pub fn expect_rest(&mut self) -> Result<Vec<&'a Token>, ParseError> {
+    pub(crate) fn expect_rest(&mut self) -> Result<Vec<&'a Token>, ParseError> {
         let arguments = self.rest();
         if arguments.is_empty() { Err(self.argument_error()) } else { Ok(arguments) }
     }
@@ -88,7 +88,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// The line has a further argument.
-    pub fn expect_no_arg(&mut self) -> Result<(), ParseError> {
+    pub(crate) fn expect_no_arg(&mut self) -> Result<(), ParseError> {
         if self.arg().is_some() { Err(self.argument_error()) } else { Ok(()) }
     }
 
@@ -96,7 +96,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Panics
     /// No token was read yet.
-    pub fn argument_error(&self) -> ParseError {
+    pub(crate) fn argument_error(&self) -> ParseError {
         ParseError::argument(&self.tokens[self.read - 1])
     }
 }

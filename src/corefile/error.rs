@@ -20,14 +20,14 @@ pub enum Cause {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
     /// The word at which reading stopped.
-    pub place: Place,
+    pub(crate) place: Place,
     /// The problem.
-    pub problem: Problem,
+    pub(crate) problem: Problem,
 }
 
 /// The kinds of mistakes: two that the language distinguishes, and unreadable files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// A brace is missing.
     Syntax {
         /// The word found instead.
@@ -52,7 +52,7 @@ impl ParseError {
     }
 
     /// Returns the party that has to change: the text, unless a file is missing.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self.problem {
             Problem::Unreadable(_) => Cause::Host,
             Problem::Syntax { .. } | Problem::Parsing(_) => Cause::Text,
@@ -98,7 +98,7 @@ impl std::error::Error for ParseError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The word concerned.
-    pub place: Place,
+    pub(crate) place: Place,
     /// Text of the warning.
     pub message: String,
 }

@@ -13,7 +13,7 @@ const SHOWN_MAX: usize = 40;
 
 /// Possible causes of errors in a Corefile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hints {
+pub(crate) struct Hints {
     /// Unset environment variables, and the places of their use.
     unset: Vec<(Place, String)>,
     /// Unclosed quotes, and the first line of the text after them.
@@ -35,7 +35,7 @@ impl Hints {
     }
 
     /// Returns the message of an error at `place` with its cause; `None`: no cause is known.
-    pub fn explained(&self, place: &Place, message: &str) -> Option<String> {
+    pub(crate) fn explained(&self, place: &Place, message: &str) -> Option<String> {
         if let Some((_, start)) = self.open_quotes.iter().find(|(quote, _)| quote == place) {
             return Some(format!(
                 "the quote that opens here is not closed: the rest of the file is one word, which \

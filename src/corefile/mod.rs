@@ -21,20 +21,22 @@ mod parser;
 mod sources;
 mod suggest;
 
-pub use cursor::Cursor;
-pub use error::{Cause, ParseError, Problem, Warning};
-pub use hints::Hints;
-pub use sources::{Lister, Prober, Reader, Sources, Variables, read_file, read_text};
-pub use suggest::did_you_mean;
+pub(crate) use cursor::Cursor;
+pub use error::{Cause, Warning};
+pub(crate) use error::{ParseError, Problem};
+pub(crate) use hints::Hints;
+pub use sources::Sources;
+pub(crate) use sources::{read_file, read_text};
+pub(crate) use suggest::did_you_mean;
 
 use std::fmt;
 use std::sync::Arc;
 
 /// Maximum number of words of one configuration, imports and repeated snippets included. A list of
 /// a million names still fits; a file that imports itself ends here.
-pub const WORDS_MAX: usize = 1_000_000;
+pub(crate) const WORDS_MAX: usize = 1_000_000;
 /// Maximum number of bytes of those words together.
-pub const TEXT_BYTES_MAX: usize = 64 << 20;
+pub(crate) const TEXT_BYTES_MAX: usize = 64 << 20;
 
 /// Maximum number of warnings of one configuration, plus one that says so; no one reads more.
 pub const WARNINGS_MAX: usize = 200;
@@ -178,13 +180,13 @@ pub struct Corefile {
     /// The server blocks, in the order of the file.
     pub blocks: Vec<Block>,
     /// Warnings.
-    pub warnings: Vec<Warning>,
+    pub(crate) warnings: Vec<Warning>,
     /// Mistakes that do not stop the parser, at most [`WARNINGS_MAX`]: directives that are none of
     /// [`DIRECTIVES`], each with advice, and imports that cannot be read. Both are left out of the
     /// blocks.
-    pub missing: Vec<ParseError>,
+    pub(crate) missing: Vec<ParseError>,
     /// Causes of errors that later readers find.
-    pub hints: Hints,
+    pub(crate) hints: Hints,
 }
 
 /// Parses `text`, the content of the file that the operator calls `display_name`.

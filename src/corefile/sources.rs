@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 const TEXT_BYTES_MAX: u64 = 16 << 20;
 
 /// Reads a file.
-pub type Reader = Box<dyn Fn(&Path) -> io::Result<Vec<u8>>>;
+pub(crate) type Reader = Box<dyn Fn(&Path) -> io::Result<Vec<u8>>>;
 /// Lists a directory.
-pub type Lister = Box<dyn Fn(&Path) -> io::Result<Vec<String>>>;
+pub(crate) type Lister = Box<dyn Fn(&Path) -> io::Result<Vec<String>>>;
 /// Checks for a regular file.
-pub type Prober = Box<dyn Fn(&Path) -> io::Result<bool>>;
+pub(crate) type Prober = Box<dyn Fn(&Path) -> io::Result<bool>>;
 /// Looks up an environment variable.
-pub type Variables = Box<dyn Fn(&str) -> Option<String>>;
+pub(crate) type Variables = Box<dyn Fn(&str) -> Option<String>>;
 
 /// The files and variables that a Corefile can use.
 pub struct Sources {
@@ -34,7 +34,7 @@ pub struct Sources {
     pub list: Lister,
     /// Checks that an absolute path is a regular file, and no device or pipe. Errors are those of
     /// `read`. Nothing is read, so that it cannot take long.
-    pub is_file: Prober,
+    pub(crate) is_file: Prober,
     /// Returns the value of an environment variable, if it is set.
     pub variable: Variables,
 }
@@ -44,7 +44,7 @@ impl Sources {
     ///
     /// # Errors
     /// The working directory is not known (it may have been removed).
-    pub fn of_this_process() -> io::Result<Self> {
+    pub(crate) fn of_this_process() -> io::Result<Self> {
         Ok(Self {
             working_directory: std::env::current_dir()?,
             read: Box::new(read_file),
@@ -95,7 +95,7 @@ impl Sources {
 /// # Errors
 /// As of [`Sources::read`]; also if it is no regular file, because a read could block for ever or
 /// never end.
-pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     // Checked before it is opened, because opening a pipe would wait for its writer.
     let kind = std::fs::metadata(path)?.file_type();
     let what = match () {
@@ -115,7 +115,7 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// The text cannot be read, or is longer than 16 MiB.
-pub fn read_text(from: impl Read) -> io::Result<Vec<u8>> {
+pub(crate) fn read_text(from: impl Read) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     from.take(TEXT_BYTES_MAX + 1).read_to_end(&mut content)?;
     if content.len() as u64 > TEXT_BYTES_MAX {

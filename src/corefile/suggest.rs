@@ -8,7 +8,7 @@
 const WORD_BYTES_MAX: usize = 64;
 
 /// Returns ` (did you mean 'NAME'?)` for the name nearest to `word`; empty if none is near.
-pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     if word.len() > WORD_BYTES_MAX {
         return String::new();
     }

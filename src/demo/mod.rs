@@ -4,10 +4,12 @@
 //! upstream ([`crate::traffic::upstream`]) answer, a client ([`crate::traffic::client`]) sends
 //! queries for names in no cache and checks every answer, and the age limits of connections are
 //! short enough to show within seconds. The report prints the counters of all three parts.
-//! `forwarder` starts the server, `report` prints.
+//! `forwarder` starts the server, `report` prints, with the tables of
+//! `tables`.
 
 mod forwarder;
 mod report;
+mod tables;
 
 use crate::sys::cpu;
 use crate::sys::signals::{Signal, Signals};
@@ -40,11 +42,11 @@ const REFRESH: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DemoOptions {
     /// Time for which the client sends queries.
-    pub seconds: Duration,
+    pub(crate) seconds: Duration,
     /// Keep serving afterwards, until SIGINT or SIGTERM.
-    pub keep: bool,
+    pub(crate) keep: bool,
     /// The forwarder's workers; `None`: two, or one on a single core.
-    pub workers: Option<usize>,
+    pub(crate) workers: Option<usize>,
 }
 
 /// Reason why the demonstration failed.

@@ -4,8 +4,9 @@
 //! verdict are pure functions of it. [`Screen`] prints: a moving line on a terminal, elsewhere one
 //! line a second.
 
+use super::tables;
 use crate::engine::stats::{PoolStats, Stats};
-use crate::traffic::report::{self, aligned, grouped, header, line};
+use crate::traffic::report::{aligned, grouped, header, line};
 use crate::traffic::tally::{Counts, Tally};
 use crate::traffic::upstream::live::SoFar;
 use std::io::{self, Write};
@@ -27,14 +28,14 @@ pub(super) struct Report {
 impl Report {
     /// Returns the failure in a sentence; `None` if every query got its right answer.
     pub(super) fn fault(&self) -> Option<String> {
-        report::fault(&self.client.counts)
+        tables::fault(&self.client.counts)
     }
 
     /// Returns the report as tables.
     pub(super) fn text(&self) -> String {
         let mut text = [
-            report::summary(&self.client),
-            report::services(&self.addresses, &self.upstreams),
+            tables::summary(&self.client),
+            tables::services(&self.addresses, &self.upstreams),
             aligned(&self.worker_table()),
             aligned(&self.connection_table()),
         ]
@@ -102,7 +103,7 @@ impl<W: Write> Screen<W> {
 
     /// Prints the client's progress.
     pub(super) fn progress(&mut self, elapsed: Duration, counts: &Counts) -> io::Result<()> {
-        let text = report::progress(elapsed, counts);
+        let text = tables::progress(elapsed, counts);
         if self.live {
             write!(self.out, "\r{text}")?;
         } else if elapsed.as_secs() > self.seconds_told {

@@ -7,25 +7,25 @@
 use super::KeyPair;
 
 /// Length of an RRSIG's RDATA before the signer's name.
-pub const RRSIG_HEAD: usize = 18;
+pub(crate) const RRSIG_HEAD: usize = 18;
 /// Offset of the times in RRSIG RDATA: expiration, then inception.
 const TIMES: usize = 8;
 
 /// Owner, type and class of an RRset.
 #[derive(Clone, Copy, Debug)]
-pub struct Owner<'a> {
+pub(crate) struct Owner<'a> {
     /// The name in wire format and lower case.
-    pub name: &'a [u8],
+    pub(crate) name: &'a [u8],
     /// The type.
-    pub rtype: u16,
+    pub(crate) rtype: u16,
     /// The class.
-    pub class: u16,
+    pub(crate) class: u16,
 }
 
 /// The signature of an RRset before it is made. Reused for one RRset after the other, it allocates
 /// nothing once it has grown.
 #[derive(Default)]
-pub struct Draft {
+pub(crate) struct Draft {
     /// Canonical RDATA of all records, one behind the other.
     data: Vec<u8>,
     /// Begin and end of each in `data`.
@@ -38,13 +38,13 @@ pub struct Draft {
 
 impl Draft {
     /// Begins another RRset.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.data.clear();
         self.places.clear();
     }
 
     /// Adds a record with this RDATA, whose names are not compressed.
-    pub fn add(&mut self, rtype: u16, data: &[u8]) {
+    pub(crate) fn add(&mut self, rtype: u16, data: &[u8]) {
         self.add_parts(rtype, |all| {
             all.extend_from_slice(data);
             Some(())
@@ -53,7 +53,7 @@ impl Draft {
 
     /// Adds a record whose RDATA `write` appends, with names that are not compressed. Returns
     /// `None`, and adds nothing, if that does.
-    pub fn add_parts(
+    pub(crate) fn add_parts(
         &mut self,
         rtype: u16,
         write: impl FnOnce(&mut Vec<u8>) -> Option<()>,
@@ -70,7 +70,7 @@ impl Draft {
 
     /// Composes the signed bytes, with times of 0. `key`: number of the algorithm, and tag;
     /// `signer`: name of the zone in lower case.
-    pub fn compose(&mut self, owner: &Owner<'_>, ttl: u32, key: (u8, u16), signer: &[u8]) {
+    pub(crate) fn compose(&mut self, owner: &Owner<'_>, ttl: u32, key: (u8, u16), signer: &[u8]) {
         let Self { data, places, signed, .. } = self;
         let part = |place: &(u32, u32)| &data[place.0 as usize..place.1 as usize];
         places.sort_unstable_by(|one, other| part(one).cmp(part(other)));
@@ -95,29 +95,29 @@ impl Draft {
     }
 
     /// The bytes that [`Draft::compose`] wrote, which determine the signature but for its times.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.signed
     }
 
     /// Sets the times: inception, then expiration (RFC 4034 §3.1.5).
-    pub fn set_times(&mut self, inception: u32, expiration: u32) {
+    pub(crate) fn set_times(&mut self, inception: u32, expiration: u32) {
         self.signed[TIMES..TIMES + 4].copy_from_slice(&expiration.to_be_bytes());
         self.signed[TIMES + 4..TIMES + 8].copy_from_slice(&inception.to_be_bytes());
     }
 
     /// RDATA of the RRSIG record without the signature.
-    pub fn head(&self) -> &[u8] {
+    pub(crate) fn head(&self) -> &[u8] {
         &self.signed[..self.head]
     }
 
     /// Writes the signature into `out`; false if that is impossible now.
-    pub fn sign(&self, pair: &KeyPair, out: &mut [u8]) -> bool {
+    pub(crate) fn sign(&self, pair: &KeyPair, out: &mut [u8]) -> bool {
         pair.sign(&self.signed, out)
     }
 }
 
 /// Number of labels that RRSIG records have: without the root and a leading asterisk.
-pub fn label_count(name: &[u8]) -> u8 {
+pub(crate) fn label_count(name: &[u8]) -> u8 {
     let (mut place, mut count) = (0, 0);
     while let Some(len) = name.get(place).copied().filter(|len| *len > 0) {
         place += 1 + usize::from(len);
@@ -136,7 +136,7 @@ enum Part {
 
 /// Turns the names in RDATA to lower case, in the types whose canonical form wants that (RFC 4034
 /// §6.2, RFC 6840 §5.1). The names are not compressed.
-pub fn canonical_data(rtype: u16, data: &mut [u8]) {
+pub(crate) fn canonical_data(rtype: u16, data: &mut [u8]) {
     use Part::{Bytes, Name, Text};
     let parts: &[Part] = match rtype {
         // NS MD MF CNAME MB MG MR PTR DNAME

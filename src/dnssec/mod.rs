@@ -10,8 +10,9 @@
 mod draft;
 mod pair;
 
-pub use draft::{Draft, Owner, RRSIG_HEAD, canonical_data, label_count};
-pub use pair::{KeyPair, verify};
+pub(crate) use draft::{Draft, Owner};
+pub(crate) use pair::KeyPair;
+pub use pair::verify;
 
 use ring::digest;
 use std::fmt;
@@ -27,7 +28,7 @@ const SHA256: u8 = 2;
 
 /// Algorithms that sign (RFC 8624 §3.1); SHA-1 is no longer among them (RFC 9905).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Algorithm {
+pub(crate) enum Algorithm {
     /// RSA/SHA-256.
     RsaSha256 = 8,
     /// RSA/SHA-512.
@@ -42,16 +43,16 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// All of them.
-    pub const ALL: [Self; 5] =
+    pub(crate) const ALL: [Self; 5] =
         [Self::RsaSha256, Self::RsaSha512, Self::EcdsaP256, Self::EcdsaP384, Self::Ed25519];
 
     /// The algorithm with this number in the registry.
-    pub fn of(number: u8) -> Option<Self> {
+    pub(crate) fn of(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|known| *known as u8 == number)
     }
 
     /// The mnemonic in the registry.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::RsaSha256 => "RSASHA256",
             Self::RsaSha512 => "RSASHA512",
@@ -62,7 +63,7 @@ impl Algorithm {
     }
 
     /// Approximate time in microseconds that one signature takes, of RSA with 2048 bits.
-    pub fn cost_us(self) -> u32 {
+    pub(crate) fn cost_us(self) -> u32 {
         match self {
             Self::RsaSha256 | Self::RsaSha512 => 650,
             Self::EcdsaP256 => 20,
@@ -76,26 +77,26 @@ impl Algorithm {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PublicKey {
     /// Flags.
-    pub flags: u16,
+    pub(crate) flags: u16,
     /// Algorithm.
-    pub algorithm: Algorithm,
+    pub(crate) algorithm: Algorithm,
     /// The key in the format of its algorithm.
-    pub key: Box<[u8]>,
+    pub(crate) key: Box<[u8]>,
 }
 
 impl PublicKey {
     /// Returns true if zones are signed with such keys.
-    pub fn is_zone_key(&self) -> bool {
+    pub(crate) fn is_zone_key(&self) -> bool {
         self.flags & ZONE_KEY != 0
     }
 
     /// Returns true for a key-signing key.
-    pub fn is_entry_point(&self) -> bool {
+    pub(crate) fn is_entry_point(&self) -> bool {
         self.flags & SECURE_ENTRY_POINT != 0
     }
 
     /// RDATA of the DNSKEY record.
-    pub fn data(&self) -> Vec<u8> {
+    pub(crate) fn data(&self) -> Vec<u8> {
         let mut data = self.flags.to_be_bytes().to_vec();
         data.extend([PROTOCOL, self.algorithm as u8]);
         data.extend(&*self.key);
@@ -114,7 +115,7 @@ impl PublicKey {
     }
 
     /// RDATA of the DS record with SHA-256 of this key at `owner`, which is in lower case.
-    pub fn ds(&self, owner: &[u8]) -> Vec<u8> {
+    pub(crate) fn ds(&self, owner: &[u8]) -> Vec<u8> {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(owner);
         context.update(&self.data());
@@ -127,7 +128,7 @@ impl PublicKey {
 
 /// A private key, in the fields of its file.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub enum Secret {
+pub(crate) enum Secret {
     /// Of ECDSA and Ed25519.
     Scalar(Box<[u8]>),
     /// Of RSA.
@@ -136,19 +137,19 @@ pub enum Secret {
 
 /// A private key of RSA, its numbers in network order.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct RsaSecret {
+pub(crate) struct RsaSecret {
     /// Modulus.
-    pub n: Box<[u8]>,
+    pub(crate) n: Box<[u8]>,
     /// Public exponent.
-    pub e: Box<[u8]>,
+    pub(crate) e: Box<[u8]>,
     /// Private exponent.
-    pub d: Box<[u8]>,
+    pub(crate) d: Box<[u8]>,
     /// The primes.
-    pub primes: [Box<[u8]>; 2],
+    pub(crate) primes: [Box<[u8]>; 2],
     /// The exponents of the primes.
-    pub exponents: [Box<[u8]>; 2],
+    pub(crate) exponents: [Box<[u8]>; 2],
     /// The coefficient.
-    pub coefficient: Box<[u8]>,
+    pub(crate) coefficient: Box<[u8]>,
 }
 
 impl fmt::Debug for Secret {

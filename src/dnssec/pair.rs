@@ -19,7 +19,7 @@ use std::fmt;
 const ED25519_SEED: usize = 32;
 
 /// A key pair that signs.
-pub struct KeyPair {
+pub(crate) struct KeyPair {
     kind: Kind,
     random: SystemRandom,
 }
@@ -35,7 +35,7 @@ impl KeyPair {
     ///
     /// # Errors
     /// The keys do not belong together, or are not of their algorithm; the text for the operator.
-    pub fn new(public: &PublicKey, secret: &Secret) -> Result<Self, String> {
+    pub(crate) fn new(public: &PublicKey, secret: &Secret) -> Result<Self, String> {
         let random = SystemRandom::new();
         let kind = match (public.algorithm, secret) {
             (Algorithm::EcdsaP256 | Algorithm::EcdsaP384, Secret::Scalar(scalar)) => {
@@ -51,7 +51,7 @@ impl KeyPair {
     }
 
     /// Octets of a signature.
-    pub fn signature_len(&self) -> usize {
+    pub(crate) fn signature_len(&self) -> usize {
         match &self.kind {
             Kind::Ecdsa(_, len) => *len,
             Kind::Ed25519(_) => 64,
@@ -61,7 +61,7 @@ impl KeyPair {
 
     /// Writes the signature of `data` into `out`, which has the length of a signature. Returns
     /// false if the kernel has no random numbers.
-    pub fn sign(&self, data: &[u8], out: &mut [u8]) -> bool {
+    pub(crate) fn sign(&self, data: &[u8], out: &mut [u8]) -> bool {
         debug_assert_eq!(out.len(), self.signature_len());
         let made = match &self.kind {
             Kind::Ecdsa(pair, _) => pair.sign(&self.random, data),

@@ -2,7 +2,8 @@
 //!
 //! Keys from files, and signatures of each algorithm, are tested in `config::dnskey`.
 
-use super::{Algorithm, Draft, Owner, PublicKey, canonical_data, label_count};
+use super::draft::{canonical_data, label_count};
+use super::{Algorithm, Draft, Owner, PublicKey};
 
 /// The example of RFC 6605 §6.1.
 #[test]

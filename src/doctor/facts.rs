@@ -12,50 +12,50 @@ use std::net::SocketAddr;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
     /// Numbers under `/proc/sys`, by path.
-    pub settings: BTreeMap<&'static str, u64>,
+    pub(crate) settings: BTreeMap<&'static str, u64>,
     /// First and last ephemeral port.
-    pub ports: Option<(u16, u16)>,
+    pub(crate) ports: Option<(u16, u16)>,
     /// Network cards and NUMA nodes.
-    pub topology: Topology,
+    pub(crate) topology: Topology,
     /// Frequency governors by core.
-    pub governors: BTreeMap<usize, String>,
+    pub(crate) governors: BTreeMap<usize, String>,
     /// Clock source of the kernel.
-    pub clock_source: Option<String>,
+    pub(crate) clock_source: Option<String>,
     /// Hard limit of open descriptors for a process started here.
-    pub open_files: Option<u64>,
+    pub(crate) open_files: Option<u64>,
     /// Limit of locked memory in bytes; `u64::MAX`: unlimited.
-    pub locked_bytes: Option<u64>,
+    pub(crate) locked_bytes: Option<u64>,
     /// Version of the kernel.
-    pub kernel: Option<(u32, u32)>,
+    pub(crate) kernel: Option<(u32, u32)>,
     /// Features that the kernel refused.
-    pub refused: Vec<&'static str>,
+    pub(crate) refused: Vec<&'static str>,
     /// Sockets on port 53.
-    pub holders: Vec<Holder>,
+    pub(crate) holders: Vec<Holder>,
     /// Losses since boot.
-    pub counters: Counters,
+    pub(crate) counters: Counters,
     /// Losses during the observation.
-    pub watched: Counters,
+    pub(crate) watched: Counters,
     /// Length of the observation.
-    pub seconds: u64,
+    pub(crate) seconds: u64,
 }
 
 /// A socket on port 53.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// `udp` or `tcp`.
-    pub protocol: &'static str,
+    pub(crate) protocol: &'static str,
     /// The program, if known.
-    pub program: Option<String>,
+    pub(crate) program: Option<String>,
 }
 
 /// Counters that only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
     /// Packets lost, by owner.
-    pub lost: BTreeMap<Loss, u64>,
+    pub(crate) lost: BTreeMap<Loss, u64>,
     /// Ticks stolen by the hypervisor, and all ticks.
-    pub steal: (u64, u64),
+    pub(crate) steal: (u64, u64),
 }
 
 /// Place where a packet is lost.
@@ -93,17 +93,17 @@ impl Counters {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// Number of workers.
-    pub workers: usize,
+    pub(crate) workers: usize,
     /// The cores that they are pinned to.
-    pub cores: Vec<usize>,
+    pub(crate) cores: Vec<usize>,
     /// Datagrams stay on the core that received them.
-    pub steer_by_core: bool,
+    pub(crate) steer_by_core: bool,
     /// Maximum number of source ports, of all workers.
-    pub ports: usize,
+    pub(crate) ports: usize,
     /// Maximum number of descriptors.
-    pub descriptors: usize,
+    pub(crate) descriptors: usize,
     /// Addresses of the listeners.
-    pub listeners: Vec<SocketAddr>,
+    pub(crate) listeners: Vec<SocketAddr>,
 }
 
 impl Wanted {

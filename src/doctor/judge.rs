@@ -33,15 +33,15 @@ const GOOD_CLOCKS: [&str; 4] =
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     /// Severity.
-    pub verdict: Verdict,
+    pub(crate) verdict: Verdict,
     /// Topic, one or two words.
-    pub topic: &'static str,
+    pub(crate) topic: &'static str,
     /// The finding.
-    pub found: String,
+    pub(crate) found: String,
     /// Consequence.
-    pub why: String,
+    pub(crate) why: String,
     /// Commands that fix it.
-    pub mend: Vec<String>,
+    pub(crate) mend: Vec<String>,
 }
 
 impl Finding {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 /// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// As it should be, or unknown.
     Fine,
     /// Something costs performance or safety.

@@ -12,16 +12,17 @@
 
 pub mod admission;
 mod aliases;
-pub mod blocks;
+pub(crate) mod blocks;
 mod class;
 mod entry;
 pub mod eviction;
-pub mod refresh;
+pub(crate) mod refresh;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use entry::{Key, KeyRoom};
+pub use entry::Key;
+pub(crate) use entry::KeyRoom;
 
 use super::index::Index;
 use super::key::Key as SlotKey;
@@ -53,7 +54,7 @@ pub struct EntryKey(SlotKey);
 
 /// Slot of the possible answer to a question that will be looked up soon.
 #[derive(Clone, Copy)]
-pub struct Ahead(u32);
+pub(crate) struct Ahead(u32);
 
 /// Result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,14 +113,9 @@ impl Cache {
         }
     }
 
-    /// Returns true if the cache was made with these settings, so that a reload can keep it.
-    pub fn is_of(&self, settings: &config::Cache) -> bool {
-        self.settings == *settings
-    }
-
     /// Returns true if such a question is looked up; `name` is its name.
     #[inline(always)]
-    pub fn serves(&self, name: &LowercaseName, question: &Question, asked: &Asked) -> bool {
+    pub(crate) fn serves(&self, name: &LowercaseName, question: &Question, asked: &Asked) -> bool {
         let simple = || {
             let plain =
                 asked.flags & flags::CD == 0 && !asked.edns.is_some_and(|edns| edns.dnssec_ok);
@@ -154,23 +150,18 @@ impl Cache {
         self.classes.each_ref().map(|class| class.eviction.len())
     }
 
-    /// Returns true if nothing is stored.
-    pub fn is_empty(&self) -> bool {
-        self.len() == [0; 2]
-    }
-
     /// Bytes in use by packed answers.
     pub fn bytes(&self) -> usize {
         self.blocks.used() * blocks::BLOCK_LEN
     }
 
     /// Returns true if only addresses are cached.
-    pub fn is_simple(&self) -> bool {
+    pub(crate) fn is_simple(&self) -> bool {
         self.settings.simple
     }
 
     /// Returns the counters, and the present contents.
-    pub fn counters(&self) -> CacheStats {
+    pub(crate) fn counters(&self) -> CacheStats {
         let entries = self.len().map(|len| len as u64);
         CacheStats { entries, bytes: self.bytes() as u64, ..self.stats }
     }
@@ -181,12 +172,12 @@ impl Cache {
     }
 
     /// Prefetches the index entry of a key with this hash.
-    pub fn prefetch_place(&self, hash: u32) {
+    pub(crate) fn prefetch_place(&self, hash: u32) {
         self.index.prefetch(hash);
     }
 
     /// Prefetches the entry, if there is one; returns its slot.
-    pub fn prefetch_entry(&self, hash: u32) -> Option<Ahead> {
+    pub(crate) fn prefetch_entry(&self, hash: u32) -> Option<Ahead> {
         let place = self.index.find(hash, |_| true)?;
         let (class, slot) = place_of(place);
         prefetch(self.classes[class].entries.get(slot as usize)?);
@@ -194,7 +185,7 @@ impl Cache {
     }
 
     /// Prefetches the bytes of the entry.
-    pub fn prefetch_bytes(&self, ahead: Ahead) {
+    pub(crate) fn prefetch_bytes(&self, ahead: Ahead) {
         let (class, slot) = place_of(ahead.0);
         if let Some(entry) = self.classes[class].entries.get(slot as usize) {
             self.blocks.prefetch(entry.first);
@@ -250,7 +241,7 @@ impl Cache {
 
     /// Returns the answer to give if the upstream could not be asked, took too long or had none:
     /// maybe stale, but no failure. It is not counted as a lookup.
-    pub fn fallback(&self, now: Moment, key: &Key<'_>) -> Option<EntryKey> {
+    pub(crate) fn fallback(&self, now: Moment, key: &Key<'_>) -> Option<EntryKey> {
         let place = self.find(key)?;
         let (class, slot) = place_of(place);
         let stored = &self.classes[class].entries[slot as usize];

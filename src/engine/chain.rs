@@ -119,7 +119,7 @@ const END: usize = usize::MAX;
 
 /// Part of the table of stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     /// Stages before `rewrite`, which see the question of the client.
     AsAsked,
     /// Stages between `dns64` and `rewrite`, for a query that `dns64` has parked.
@@ -131,21 +131,21 @@ pub enum Side {
 }
 
 /// One server block's stages.
-pub struct Chain {
+pub(crate) struct Chain {
     can_answer: bool,
     /// True for sides with a stage, by number; also for the first if all queries are refused.
     sides: [bool; 4],
     /// The settings, changed by all stages.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// The block's rules of `rewrite`, if it has any.
-    pub rules: Option<Arc<Rules>>,
+    pub(crate) rules: Option<Arc<Rules>>,
     present: Present,
 }
 
 impl Chain {
     /// Builds the chain of `block`. `idle`: time-out of its clients' idle connections. `hasher` is
     /// keyed.
-    pub fn new(block: &ServerBlock, idle: Duration, hasher: &RandomState) -> Self {
+    pub(crate) fn new(block: &ServerBlock, idle: Duration, hasher: &RandomState) -> Self {
         let can_answer = block.stages.can_answer() || !block.forwards.is_empty();
         let mut settings = Settings::new(idle);
         let present = Present::new(block, hasher, &mut settings);
@@ -160,7 +160,7 @@ impl Chain {
     }
 
     /// Returns true if queries may be parked.
-    pub fn parks(&self) -> bool {
+    pub(crate) fn parks(&self) -> bool {
         self.settings.dns64.is_some()
             || self.settings.dnssec.is_some()
             || self.settings.own_zones.is_some()
@@ -169,19 +169,19 @@ impl Chain {
     }
 
     /// Returns the maximum length of signatures of replies; 0: there are none.
-    pub fn signature_len(&self) -> usize {
+    pub(crate) fn signature_len(&self) -> usize {
         self.settings.dnssec.as_ref().map_or(0, |signer| signer.signature_len())
     }
 
     /// Returns true if there is a stage on this side.
     #[inline]
-    pub fn looks(&self, side: Side) -> bool {
+    pub(crate) fn looks(&self, side: Side) -> bool {
         self.sides[side as usize]
     }
 
     /// Passes a query through the stages on one `side` and returns the result. `name` is its
     /// lower-cased name, `data` comes from loaders, and a reply is written into `out`.
-    pub fn on_query(
+    pub(crate) fn on_query(
         &self,
         side: Side,
         client: &Client,
@@ -215,7 +215,7 @@ impl Chain {
     }
 
     /// Returns the result for a query that is not forwarded.
-    pub fn at_end(
+    pub(crate) fn at_end(
         &self,
         client: &Client,
         query: &mut Query<'_>,
@@ -236,32 +236,32 @@ impl Chain {
     }
 
     /// Returns the counters of its templates, in order.
-    pub fn template_stats(&self) -> impl Iterator<Item = TemplateStats> {
+    pub(crate) fn template_stats(&self) -> impl Iterator<Item = TemplateStats> {
         self.present.template.iter().flat_map(Templates::stats)
     }
 
     /// Returns the changes to the flags of upstream queries.
-    pub fn query_flags(&self) -> Masks {
+    pub(crate) fn query_flags(&self) -> Masks {
         self.settings.query_flags
     }
 
     /// Returns the finish of replies of our own.
-    pub fn finish_own(&self) -> Finish<'_> {
+    pub(crate) fn finish_own(&self) -> Finish<'_> {
         self.settings.finish_own()
     }
 
     /// Returns the finish of upstreams' responses.
-    pub fn finish(&self) -> Finish<'_> {
+    pub(crate) fn finish(&self) -> Finish<'_> {
         Finish { minimal: self.settings.minimal, ..self.finish_cached() }
     }
 
     /// Returns the finish of cached answers; `minimal` was applied when they were stored.
-    pub fn finish_cached(&self) -> Finish<'_> {
+    pub(crate) fn finish_cached(&self) -> Finish<'_> {
         Finish { header: self.settings.answer_flags, ..self.finish_own() }
     }
 
     /// Reorders the records of a written answer, if a stage does that. `random` returns any number.
-    pub fn rearrange(&self, reply: &mut [u8], random: impl FnMut() -> u32) {
+    pub(crate) fn rearrange(&self, reply: &mut [u8], random: impl FnMut() -> u32) {
         self.present.rearrange(reply, random);
     }
 }

@@ -18,30 +18,30 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// Maximum number of connections from one address at one worker.
-pub const CONNECTIONS_PER_ADDRESS_MAX: u32 = 256;
+pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: u32 = 256;
 /// Maximum number of outstanding queries on one connection; more are left unread.
-pub const OUTSTANDING_MAX: u32 = 128;
+pub(crate) const OUTSTANDING_MAX: u32 = 128;
 /// Maximum time that a connection may be idle (RFC 7766 §6.2.3: a few seconds).
-pub const IDLE_MAX: Duration = Duration::from_millis(100 * TCP_IDLE_UNITS as u64);
+pub(crate) const IDLE_MAX: Duration = Duration::from_millis(100 * TCP_IDLE_UNITS as u64);
 
 /// Limits of a listener for its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionLimits {
+pub(crate) struct ConnectionLimits {
     /// Maximum time without activity.
-    pub idle: Duration,
+    pub(crate) idle: Duration,
     /// Maximum time for the first query, and for any other that has begun. `None`: `idle`.
-    pub read: Option<Duration>,
+    pub(crate) read: Option<Duration>,
     /// Maximum time without a byte of an answer read by the client. `None`: `idle`.
-    pub write: Option<Duration>,
+    pub(crate) write: Option<Duration>,
     /// Maximum number of queries on a connection before it is closed.
-    pub queries: u32,
+    pub(crate) queries: u32,
     /// Connections use TLS.
-    pub secure: bool,
+    pub(crate) secure: bool,
 }
 
 impl ConnectionLimits {
     /// Limits of a listener without settings.
-    pub const DEFAULT: Self =
+    pub(crate) const DEFAULT: Self =
         Self { idle: IDLE_MAX, read: None, write: None, queries: u32::MAX, secure: false };
 
     /// Returns the connection limits of each of the shell's listeners. Of several blocks with a
@@ -133,7 +133,7 @@ pub struct Clients {
 impl Clients {
     /// A table for up to `count_max` connections of listeners with these limits. `hasher` is keyed
     /// because strangers choose their addresses.
-    pub fn new(
+    pub(crate) fn new(
         count_max: usize,
         limits: Vec<ConnectionLimits>,
         hasher: ahash::RandomState,
@@ -183,7 +183,7 @@ impl Clients {
     ///
     /// # Errors
     /// [`Refused`]: the shell closes the new connection.
-    pub fn admit(
+    pub(crate) fn admit(
         &mut self,
         now: Moment,
         address: IpAddr,
@@ -228,7 +228,7 @@ impl Clients {
     }
 
     /// Counts a query received on the connection.
-    pub fn asked(&mut self, now: Moment, key: ConnectionKey) {
+    pub(crate) fn asked(&mut self, now: Moment, key: ConnectionKey) {
         let Some(slot) = self.slot(key) else { return };
         let left = &mut self.slots[slot as usize].queries_left;
         *left = left.saturating_sub(1);
@@ -283,19 +283,19 @@ impl Clients {
     }
 
     /// Returns true if the connection has asked its maximum of queries, so that no more is read.
-    pub fn is_spent(&self, key: ConnectionKey) -> bool {
+    pub(crate) fn is_spent(&self, key: ConnectionKey) -> bool {
         self.slot(key).is_some_and(|slot| self.slots[slot as usize].queries_left == 0)
     }
 
     /// Counts an outstanding query on the connection.
-    pub fn waits(&mut self, key: ConnectionKey) {
+    pub(crate) fn waits(&mut self, key: ConnectionKey) {
         if let Some(slot) = self.slot(key) {
             self.slots[slot as usize].outstanding += 1;
         }
     }
 
     /// Counts an answered query on the connection.
-    pub fn answered(&mut self, key: ConnectionKey) {
+    pub(crate) fn answered(&mut self, key: ConnectionKey) {
         let Some(slot) = self.slot(key) else { return };
         let outstanding = &mut self.slots[slot as usize].outstanding;
         debug_assert!(*outstanding > 0, "an answer to no query");
@@ -303,7 +303,7 @@ impl Clients {
     }
 
     /// Begins a zone transfer on the connection. Returns false if it has one already, or is gone.
-    pub fn begin_transfer(&mut self, key: ConnectionKey) -> bool {
+    pub(crate) fn begin_transfer(&mut self, key: ConnectionKey) -> bool {
         let Some(slot) = self.slot(key) else { return false };
         let is_free = !std::mem::replace(&mut self.slots[slot as usize].transfers, true);
         self.transfers += usize::from(is_free);
@@ -312,7 +312,7 @@ impl Clients {
     }
 
     /// Ends the zone transfer of the connection.
-    pub fn end_transfer(&mut self, key: ConnectionKey) {
+    pub(crate) fn end_transfer(&mut self, key: ConnectionKey) {
         let Some(slot) = self.slot(key) else { return };
         let had_one = std::mem::take(&mut self.slots[slot as usize].transfers);
         self.transfers -= usize::from(had_one);
@@ -320,7 +320,7 @@ impl Clients {
     }
 
     /// Returns the number of zone transfers that clients have not read to the end.
-    pub fn transfers(&self) -> usize {
+    pub(crate) fn transfers(&self) -> usize {
         self.transfers
     }
 

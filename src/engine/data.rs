@@ -23,7 +23,7 @@ pub enum Contents {
 
 impl Contents {
     /// Returns true if there are other references to it.
-    pub fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         match self {
             Self::Hosts(table) => Arc::strong_count(table) > 1,
             Self::Zones(table) => Arc::strong_count(table) > 1,
@@ -41,7 +41,7 @@ pub struct Data {
 
 impl Data {
     /// Initial contents: only the lines of `config`. `hasher` is keyed.
-    pub fn new(config: &Config, hasher: &RandomState) -> Self {
+    pub(crate) fn new(config: &Config, hasher: &RandomState) -> Self {
         let own = config.hosts_sources().into_iter().map(|source| {
             let mut builder = Builder::new(hasher.clone(), source.reverse, 0);
             source.inline.iter().for_each(|line| builder.add(line));
@@ -84,17 +84,17 @@ impl Data {
     }
 
     /// Returns true if the configuration has a hosts table.
-    pub fn has_hosts(&self) -> bool {
+    pub(crate) fn has_hosts(&self) -> bool {
         !self.hosts.is_empty()
     }
 
     /// Returns the snapshot in a slot of the configuration.
-    pub fn hosts(&self, slot: usize) -> &Table {
+    pub(crate) fn hosts(&self, slot: usize) -> &Table {
         &self.hosts[slot]
     }
 
     /// Returns the zones in a slot, numbered among the slots of zones.
-    pub fn zones(&self, slot: usize) -> &ZoneTable {
+    pub(crate) fn zones(&self, slot: usize) -> &ZoneTable {
         &self.zones[slot]
     }
 }

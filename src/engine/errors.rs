@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// Maximum number of queued records: several batches of queries, and the time-outs of a turn.
-pub const QUEUE_MAX: usize = 1_024;
+pub(crate) const QUEUE_MAX: usize = 1_024;
 /// Maximum length of a name in wire format.
 const NAME_LEN_MAX: usize = 255;
 
@@ -74,15 +74,15 @@ pub enum TlsFault {
 impl TlsFault {
     /// Returns true if the fault is in the peer's identity, so that the next handshake will fail as
     /// well, at the cost of all its signatures.
-    pub fn is_of_identity(self) -> bool {
+    pub(crate) fn is_of_identity(self) -> bool {
         self <= Self::Certificate
     }
 }
 
 /// Number of TLS faults.
-pub const TLS_FAULTS: usize = TlsFault::Unfinished as usize + 1;
+pub(crate) const TLS_FAULTS: usize = TlsFault::Unfinished as usize + 1;
 /// Names of the TLS faults in metrics.
-pub const TLS_FAULT_NAMES: [&str; TLS_FAULTS] = [
+pub(crate) const TLS_FAULT_NAMES: [&str; TLS_FAULTS] = [
     "wrong_name",
     "unknown_issuer",
     "expired",
@@ -98,7 +98,7 @@ pub const TLS_FAULT_NAMES: [&str; TLS_FAULTS] = [
 
 impl TlsFault {
     /// Returns the fault in words for an operator.
-    pub fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::WrongName => {
                 "tls: failed to verify certificate: the certificate is valid for another name \
@@ -145,7 +145,7 @@ pub enum Reason {
 
 impl Reason {
     /// Returns the extended error for the client.
-    pub fn extended(self) -> Option<ExtendedError> {
+    pub(crate) fn extended(self) -> Option<ExtendedError> {
         match self {
             Self::Attempt(Operation::Read, Fault::TimedOut)
             | Self::NoHealthyUpstream
@@ -177,7 +177,7 @@ pub struct QueryError {
 
 impl QueryError {
     /// The error of a query for `name`, in wire format.
-    pub fn new(
+    pub(crate) fn new(
         block: usize,
         name: &[u8],
         rtype: u16,
@@ -198,7 +198,7 @@ impl QueryError {
 
 /// Queued records of one worker.
 #[derive(Debug, Default)]
-pub struct Errors {
+pub(crate) struct Errors {
     /// True for each server block whose errors are logged.
     wanted: Vec<bool>,
     queue: VecDeque<QueryError>,
@@ -206,7 +206,7 @@ pub struct Errors {
 
 impl Errors {
     /// The queue for `config`. Room for records is reserved if a block logs errors.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let wanted: Vec<_> =
             config.blocks.iter().map(|block| block.stages.errors.is_some()).collect();
         let room = if wanted.contains(&true) { QUEUE_MAX } else { 0 };
@@ -214,7 +214,7 @@ impl Errors {
     }
 
     /// Adopts the settings of `new`, which has no records and is left with the old ones.
-    pub fn reload(&mut self, new: &mut Self) {
+    pub(crate) fn reload(&mut self, new: &mut Self) {
         std::mem::swap(&mut self.wanted, &mut new.wanted);
         if self.queue.capacity() < new.queue.capacity() {
             new.queue.extend(self.queue.drain(..));
@@ -223,12 +223,12 @@ impl Errors {
     }
 
     /// Returns true if errors of this server block are logged.
-    pub fn wants(&self, block: usize) -> bool {
+    pub(crate) fn wants(&self, block: usize) -> bool {
         self.wanted.get(block).is_some_and(|wanted| *wanted)
     }
 
     /// Queues a record. Returns false if there is no room, so that it is lost.
-    pub fn push(&mut self, error: QueryError) -> bool {
+    pub(crate) fn push(&mut self, error: QueryError) -> bool {
         let has_room = self.queue.len() < QUEUE_MAX;
         if has_room {
             self.queue.push_back(error);
@@ -237,12 +237,12 @@ impl Errors {
     }
 
     /// Returns the next record.
-    pub fn pop(&mut self) -> Option<QueryError> {
+    pub(crate) fn pop(&mut self) -> Option<QueryError> {
         self.queue.pop_front()
     }
 
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         self.wanted.capacity() + self.queue.capacity() * size_of::<QueryError>()
     }
 }

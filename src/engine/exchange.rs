@@ -26,11 +26,10 @@ use super::message::{HEADER_LEN, put_u16, u16_at};
 use crate::config::QUERY_TIMEOUT;
 use crate::moment::Moment;
 use earlier::Earlier;
-pub use earlier::{EARLIER_MAX, LeftBehind};
-pub use slot::Exchange;
+pub(crate) use slot::Exchange;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
-pub use waiters::{AskedKey, Dismissed, Shown, Spelling, Waiter};
+pub(crate) use waiters::{AskedKey, Dismissed, Shown, Spelling, Waiter};
 
 /// Maximum of outstanding queries of one worker: 160,000 queries a second at 100 ms each.
 pub const EXCHANGES_MAX: usize = 16_384;
@@ -57,7 +56,7 @@ pub struct Client {
 
 impl Client {
     /// No client; replies are dropped.
-    pub const NOBODY: Self = Self {
+    pub(crate) const NOBODY: Self = Self {
         listener: 0,
         peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         local: None,
@@ -65,19 +64,19 @@ impl Client {
     };
 
     /// Returns the query's parameters as far as they apply to its transport.
-    pub fn asked(&self, asked: Asked) -> Asked {
+    pub(crate) fn asked(&self, asked: Asked) -> Asked {
         if self.connection.is_some() { asked } else { asked.in_a_datagram() }
     }
 
     /// Returns the transport of its query and its reply.
-    pub fn transport(&self) -> Transport {
+    pub(crate) fn transport(&self) -> Transport {
         if self.connection.is_some() { Transport::Tcp } else { Transport::Udp }
     }
 }
 
 /// Deadline that an exchange has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overdue {
+pub(crate) enum Overdue {
     /// Deadline of the attempt: another upstream may answer.
     Attempt,
     /// Deadline of the whole query.
@@ -88,29 +87,29 @@ pub enum Overdue {
 
 /// Parameters of a new exchange.
 #[derive(Clone, Copy, Debug)]
-pub struct Opening<'a> {
+pub(crate) struct Opening<'a> {
     /// The query, with any id.
-    pub query: &'a [u8],
+    pub(crate) query: &'a [u8],
     /// Length of the name in its question.
-    pub name_len: usize,
+    pub(crate) name_len: usize,
     /// Keyed hash of its text.
-    pub hash: u32,
+    pub(crate) hash: u32,
     /// First stanza.
-    pub stanza: u32,
+    pub(crate) stanza: u32,
     /// Transport of the first attempt.
-    pub transport: Transport,
+    pub(crate) transport: Transport,
     /// Index of the attempts' time-out in those given to [`Exchanges::new`].
-    pub timeout_class: u32,
+    pub(crate) timeout_class: u32,
     /// Maximum time of the exchange.
-    pub budget: Duration,
+    pub(crate) budget: Duration,
     /// True if the result may be stored in the server block's cache.
-    pub cacheable: bool,
+    pub(crate) cacheable: bool,
 }
 
 type QueryBuffer = [u8; UPSTREAM_LEN_MAX];
 
 /// All outstanding queries of a worker.
-pub struct Exchanges {
+pub(crate) struct Exchanges {
     slots: Vec<Exchange>,
     free: Vec<u32>,
     queries: Vec<QueryBuffer>,
@@ -130,7 +129,7 @@ pub struct Exchanges {
 impl Exchanges {
     /// An empty table. `timeouts`: the distinct time-outs of attempts. `connections`: their maximum
     /// number.
-    pub fn new(timeouts: &[Duration], connections: usize) -> Self {
+    pub(crate) fn new(timeouts: &[Duration], connections: usize) -> Self {
         Self {
             slots: Vec::with_capacity(EXCHANGES_MAX),
             free: Vec::with_capacity(EXCHANGES_MAX),
@@ -148,12 +147,12 @@ impl Exchanges {
     }
 
     /// Returns the number of outstanding exchanges.
-    pub fn outstanding(&self) -> usize {
+    pub(crate) fn outstanding(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         reserved(&self.slots)
             + reserved(&self.free)
             + reserved(&self.queries)
@@ -167,7 +166,7 @@ impl Exchanges {
     }
 
     /// Returns the exchange with the same query, except id and letter case, if it can be joined.
-    pub fn find_same(&self, opening: &Opening<'_>) -> Option<u32> {
+    pub(crate) fn find_same(&self, opening: &Opening<'_>) -> Option<u32> {
         let name_end = HEADER_LEN + opening.name_len;
         // The length of the OPT's options depends on those added on the way upstream.
         let opt_len = name_end + 4 + OPT_LEN - 2;
@@ -187,7 +186,7 @@ impl Exchanges {
     }
 
     /// Opens an exchange without waiters; returns `None` if every slot is taken.
-    pub fn open(&mut self, opening: &Opening<'_>, now: Moment) -> Option<u32> {
+    pub(crate) fn open(&mut self, opening: &Opening<'_>, now: Moment) -> Option<u32> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < EXCHANGES_MAX => {
@@ -226,57 +225,57 @@ impl Exchanges {
     }
 
     /// The exchange in an open slot.
-    pub fn get(&mut self, slot: u32) -> &mut Exchange {
+    pub(crate) fn get(&mut self, slot: u32) -> &mut Exchange {
         debug_assert!(self.slots[slot as usize].open, "slot {slot} is vacant");
         &mut self.slots[slot as usize]
     }
 
     /// Returns the key of an open slot.
-    pub fn key(&self, slot: u32) -> ExchangeKey {
+    pub(crate) fn key(&self, slot: u32) -> ExchangeKey {
         ExchangeKey(Key { index: slot, generation: self.slots[slot as usize].generation })
     }
 
     /// Returns the slot of `key`, unless that exchange has ended.
-    pub fn slot(&self, key: ExchangeKey) -> Option<u32> {
+    pub(crate) fn slot(&self, key: ExchangeKey) -> Option<u32> {
         let exchange = self.slots.get(key.0.index as usize)?;
         (exchange.open && exchange.generation == key.0.generation).then_some(key.0.index)
     }
 
     /// Returns the query as it is sent upstream.
-    pub fn query(&self, slot: u32) -> &[u8] {
+    pub(crate) fn query(&self, slot: u32) -> &[u8] {
         let length = usize::from(self.slots[slot as usize].sent_len);
         &self.queries[slot as usize][..length]
     }
 
     /// Returns the first stanza of the exchange.
-    pub fn first_stanza(&self, slot: u32) -> usize {
+    pub(crate) fn first_stanza(&self, slot: u32) -> usize {
         self.slots[slot as usize].began.0 as usize
     }
 
     /// Returns the name in its question, as it was sent.
-    pub fn name(&self, slot: u32) -> &[u8] {
+    pub(crate) fn name(&self, slot: u32) -> &[u8] {
         &self.queries[slot as usize][HEADER_LEN..HEADER_LEN + self.name_len(slot)]
     }
 
     /// Returns the type and class in its question.
-    pub fn rtype_and_class(&self, slot: u32) -> (u16, u16) {
+    pub(crate) fn rtype_and_class(&self, slot: u32) -> (u16, u16) {
         let end = HEADER_LEN + self.name_len(slot);
         let word = |place| u16_at(&self.queries[slot as usize], place).unwrap_or(0);
         (word(end), word(end + 2))
     }
 
     /// Returns the length of the name in its question.
-    pub fn name_len(&self, slot: u32) -> usize {
+    pub(crate) fn name_len(&self, slot: u32) -> usize {
         self.slots[slot as usize].name_len.into()
     }
 
     /// Returns the connection of the current attempt.
-    pub fn connection(&self, slot: u32) -> Option<ConnectionId> {
+    pub(crate) fn connection(&self, slot: u32) -> Option<ConnectionId> {
         self.slots[slot as usize].attempt.map(|(connection, _)| connection)
     }
 
     /// Prefetches the memory that [`Exchanges::find`] and its caller will read.
-    pub fn prefetch(&self, connection: ConnectionId, id: u16) {
+    pub(crate) fn prefetch(&self, connection: ConnectionId, id: u16) {
         if let Some(slot) = self.by_id.find(id_hash(connection, id), |_| true) {
             prefetch(&self.slots[slot as usize]);
             prefetch(&self.queries[slot as usize][..QUERY_USUAL]);
@@ -284,7 +283,7 @@ impl Exchanges {
     }
 
     /// Prefetches the memory that the end of the exchange in `slot` will need.
-    pub fn prefetch_end(&self, slot: u32) {
+    pub(crate) fn prefetch_end(&self, slot: u32) {
         let exchange = &self.slots[slot as usize];
         self.by_text.prefetch(exchange.hash);
         if let Some(waiter) = self.waiters.get(exchange.first_waiter as usize) {
@@ -293,7 +292,7 @@ impl Exchanges {
     }
 
     /// Returns the exchange that waits on `connection` for a response with `id`.
-    pub fn find(&self, connection: ConnectionId, id: u16) -> Option<u32> {
+    pub(crate) fn find(&self, connection: ConnectionId, id: u16) -> Option<u32> {
         let attempt = Some((connection, id));
         self.by_id
             .find(id_hash(connection, id), |slot| self.slots[slot as usize].attempt == attempt)
@@ -301,7 +300,7 @@ impl Exchanges {
 
     /// Begins an attempt on `connection`, whose transport is `way`, with an id from `random` that
     /// no other outstanding query there has. `edns`: it has an OPT.
-    pub fn begin_attempt(
+    pub(crate) fn begin_attempt(
         &mut self,
         slot: u32,
         (connection, way): (ConnectionId, Way),
@@ -340,7 +339,7 @@ impl Exchanges {
 
     /// Ends the current attempt, if there is one; its response is no longer recognised.
     #[inline]
-    pub fn end_attempt(&mut self, slot: u32) -> Option<ConnectionId> {
+    pub(crate) fn end_attempt(&mut self, slot: u32) -> Option<ConnectionId> {
         let exchange = &mut self.slots[slot as usize];
         let (connection, id) = exchange.attempt.take()?;
         let queue = &mut self.timeouts[exchange.timeout_class as usize].1;
@@ -353,13 +352,13 @@ impl Exchanges {
     }
 
     /// Returns an exchange whose attempt is on `connection`, not on a later one in the same slot.
-    pub fn first_on(&self, connection: ConnectionId) -> Option<u32> {
+    pub(crate) fn first_on(&self, connection: ConnectionId) -> Option<u32> {
         let slot = self.on_connection[connection.index()].front()?;
         (self.connection(slot) == Some(connection)).then_some(slot)
     }
 
     /// Returns an exchange that has passed a deadline.
-    pub fn overdue(&self, now: Moment) -> Option<(u32, Overdue)> {
+    pub(crate) fn overdue(&self, now: Moment) -> Option<(u32, Overdue)> {
         let late = |slot: &u32| self.slots[*slot as usize].until <= now;
         let mut oldest = self.by_age.iter().filter_map(|(_, queue)| queue.front());
         if let Some(slot) = oldest.find(late) {
@@ -376,7 +375,7 @@ impl Exchanges {
     }
 
     /// Returns the earliest deadline of all.
-    pub fn next_deadline(&self) -> Option<Moment> {
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let oldest = self.by_age.iter().filter_map(|(_, queue)| queue.front());
         let oldest = oldest.map(|slot| self.slots[slot as usize].until);
         let waiting = self.response_timer.iter().filter_map(|(_, queue)| queue.front());
@@ -388,7 +387,7 @@ impl Exchanges {
 
     /// Settles an exchange whose outcome is known: its deadlines end and no other client can join.
     /// The waiters are answered afterwards.
-    pub fn settle(&mut self, slot: u32) {
+    pub(crate) fn settle(&mut self, slot: u32) {
         debug_assert!(self.slots[slot as usize].attempt.is_none(), "an attempt is still on");
         let exchange = &mut self.slots[slot as usize];
         if std::mem::take(&mut exchange.joinable) {
@@ -401,7 +400,7 @@ impl Exchanges {
     }
 
     /// Returns true if the result may be stored in the server block's cache.
-    pub fn is_cacheable(&self, slot: u32) -> bool {
+    pub(crate) fn is_cacheable(&self, slot: u32) -> bool {
         self.slots[slot as usize].cacheable
     }
 

@@ -43,7 +43,7 @@ mod transfers;
 mod upstreams;
 mod watch;
 
-pub use arrivals::{AHEAD_MAX, Arrival, Arrivals};
+pub use arrivals::{AHEAD_MAX, Arrivals};
 use caching::{CacheOutcome, Caches};
 use counters::Counters;
 use delays::Delays;
@@ -59,7 +59,7 @@ pub use recipient::{TCP_MESSAGE_MAX, TCP_REPLY_SPARE};
 use rewriting::Rewriting;
 pub use transfers::Transfer;
 use upstreams::Upstreams;
-pub use watch::Watch;
+pub(crate) use watch::Watch;
 
 use super::chain::Chain;
 use super::clients::{Clients, Refused};
@@ -93,13 +93,13 @@ pub struct Outgoing {
     /// UDP with GSO: decreases with the query's length, so that equal lengths are sent together.
     rank: u16,
     /// Exchange of the query; [`Forwarder::query`] returns its bytes.
-    pub exchange: ExchangeKey,
+    pub(crate) exchange: ExchangeKey,
 }
 
 impl Outgoing {
     /// Returns the sort key: connection, then rank. A single number, because comparisons are the
     /// cost of sorting.
-    pub fn order(&self) -> u64 {
+    pub(crate) fn order(&self) -> u64 {
         u64::from(self.connection.0.index) << 16 | u64::from(self.rank)
     }
 }
@@ -121,9 +121,9 @@ pub struct Dial {
     /// Our own address; `None`: the kernel chooses.
     pub source: Option<IpAddr>,
     /// Datagrams of equal length may leave together.
-    pub gso: bool,
+    pub(crate) gso: bool,
     /// TLS settings; `None`: no TLS.
-    pub tls: Option<Arc<ClientTls>>,
+    pub(crate) tls: Option<Arc<ClientTls>>,
 }
 
 /// A validated response, whose replies have not been written yet.
@@ -182,7 +182,7 @@ impl Forwarder {
 
     /// Creates an engine for a shell that has only some listeners of `config`. `listeners`: for
     /// each listener of the shell, its number in `config`.
-    pub fn with_listeners(
+    pub(crate) fn with_listeners(
         config: &Config,
         listeners: &[Option<usize>],
         seed: [u8; 32],
@@ -273,7 +273,7 @@ impl Forwarder {
 
     /// Returns the number of connections of `pool` closed for `max_age`; `None` if there is no such
     /// pool.
-    pub fn retired(&self, pool: PoolId) -> Option<u64> {
+    pub(crate) fn retired(&self, pool: PoolId) -> Option<u64> {
         (pool.index() < self.pools.count()).then(|| self.pools.stats(pool.index()).aged)
     }
 
@@ -314,7 +314,7 @@ impl Forwarder {
     }
 
     /// Returns the number of the upstream of `connection`, unless it was closed.
-    pub fn upstream_at(&self, connection: ConnectionId) -> Option<usize> {
+    pub(crate) fn upstream_at(&self, connection: ConnectionId) -> Option<usize> {
         self.pools.pool_of(connection).map(|pool| PoolId::from_index(pool).upstream())
     }
 

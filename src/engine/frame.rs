@@ -26,7 +26,7 @@ pub struct TooLong;
 
 impl Inbox {
     /// Maximum memory of an inbox of messages of at most `len_max` bytes.
-    pub fn bytes_max(len_max: usize) -> usize {
+    pub(crate) fn bytes_max(len_max: usize) -> usize {
         let mut room = ROOM_FIRST;
         while room < PREFIX_LEN + len_max {
             room *= 2;
@@ -77,7 +77,7 @@ impl Inbox {
 
     /// Returns the next message, if there is one, and true if it was cut: of a message longer than
     /// `len_max` the first `len_max` bytes are returned, and the rest is skipped as it arrives.
-    pub fn next_or_beginning(&mut self, len_max: usize) -> Option<(&[u8], bool)> {
+    pub(crate) fn next_or_beginning(&mut self, len_max: usize) -> Option<(&[u8], bool)> {
         let passed = self.passing.min(self.end - self.start);
         self.start += passed;
         self.passing -= passed;
@@ -114,7 +114,7 @@ pub struct Full;
 impl Outbox {
     /// Maximum memory of an outbox of messages of at most `len_max` bytes that are only added while
     /// no more than `waiting_max` bytes wait: a vector grows by doubling.
-    pub fn bytes_max(len_max: usize, waiting_max: usize) -> usize {
+    pub(crate) fn bytes_max(len_max: usize, waiting_max: usize) -> usize {
         2 * (waiting_max + PREFIX_LEN + len_max)
     }
 

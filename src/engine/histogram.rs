@@ -15,7 +15,7 @@ const STEPS: usize = 4;
 /// The first bucket whose edge is one of the reference's, 0.25 ms.
 const FIRST_EDGE: usize = 11;
 /// Number of the reference's edges: 0.25 ms times 2^0 to 2^15.
-pub const EDGES: usize = 16;
+pub(crate) const EDGES: usize = 16;
 /// Number of buckets; the last has no upper edge.
 const BUCKETS: usize = FIRST_EDGE + STEPS * (EDGES - 1) + 2;
 
@@ -36,20 +36,20 @@ impl Default for Latency {
 impl Latency {
     /// Counts one duration.
     #[inline]
-    pub fn add(&mut self, took: Duration) {
+    pub(crate) fn add(&mut self, took: Duration) {
         let took = nanos(took);
         self.counts[bucket(took)] += 1;
         self.sum_nanos = self.sum_nanos.wrapping_add(took);
     }
 
     /// Adds the counts of `other`.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         add_each(&mut self.counts, &other.counts);
         self.sum_nanos = self.sum_nanos.wrapping_add(other.sum_nanos);
     }
 
     /// Returns the difference from `earlier`.
-    pub fn since(&self, earlier: &Self) -> Self {
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
         let mut rest = *self;
         for (own, earlier) in rest.counts.iter_mut().zip(&earlier.counts) {
             *own = own.saturating_sub(*earlier);
@@ -69,7 +69,7 @@ impl Latency {
     }
 
     /// Returns the number of values up to each of the reference's edges.
-    pub fn cumulative(&self) -> [u64; EDGES] {
+    pub(crate) fn cumulative(&self) -> [u64; EDGES] {
         let mut sums = [0; EDGES];
         let mut sum = 0;
         for (place, count) in self.counts[..BUCKETS - 1].iter().enumerate() {
@@ -83,7 +83,7 @@ impl Latency {
 
     /// Returns the quantile `part`, 0 to 1, as the middle of its bucket: accurate to a fifth. Zero
     /// if there are no values.
-    pub fn quantile(&self, part: f64) -> Duration {
+    pub(crate) fn quantile(&self, part: f64) -> Duration {
         let total = self.count();
         let wanted = (total as f64 * part).ceil().max(1.0) as u64;
         let mut sum = 0;
@@ -118,7 +118,7 @@ fn lower(place: usize) -> u64 {
 }
 
 /// One of the reference's edges, in seconds.
-pub fn edge_seconds(place: usize) -> f64 {
+pub(crate) fn edge_seconds(place: usize) -> f64 {
     0.00025 * (1u32 << place) as f64
 }
 
@@ -133,7 +133,7 @@ pub struct Coarse {
 impl Coarse {
     /// Counts one duration.
     #[inline]
-    pub fn add(&mut self, took: Duration) {
+    pub(crate) fn add(&mut self, took: Duration) {
         let took = nanos(took);
         let place = bucket(took).saturating_sub(FIRST_EDGE - STEPS + 1) / STEPS;
         *self.counts.get_mut(place).unwrap_or(&mut self.beyond) += 1;
@@ -141,7 +141,7 @@ impl Coarse {
     }
 
     /// Adds the counts of `other`.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         add_each(&mut self.counts, &other.counts);
         self.beyond += other.beyond;
         self.sum_nanos = self.sum_nanos.wrapping_add(other.sum_nanos);
@@ -158,13 +158,13 @@ impl Coarse {
     }
 
     /// Returns the number of values up to each of the reference's edges.
-    pub fn cumulative(&self) -> [u64; EDGES] {
+    pub(crate) fn cumulative(&self) -> [u64; EDGES] {
         running_sums(self.counts)
     }
 }
 
 /// The reference's edges of sizes, in bytes.
-pub const SIZES: [u16; 14] =
+pub(crate) const SIZES: [u16; 14] =
     [0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16_000, 32_000, 48_000, 64_000];
 
 /// Sizes of messages.
@@ -178,14 +178,14 @@ pub struct Sizes {
 impl Sizes {
     /// Counts a message of `bytes` bytes.
     #[inline]
-    pub fn add(&mut self, bytes: usize) {
+    pub(crate) fn add(&mut self, bytes: usize) {
         let place = SIZES.partition_point(|edge| usize::from(*edge) < bytes);
         *self.counts.get_mut(place).unwrap_or(&mut self.beyond) += 1;
         self.sum += bytes as u64;
     }
 
     /// Adds the counts of `other`.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         add_each(&mut self.counts, &other.counts);
         self.beyond += other.beyond;
         self.sum += other.sum;
@@ -197,7 +197,7 @@ impl Sizes {
     }
 
     /// Sum in bytes.
-    pub fn sum(&self) -> u64 {
+    pub(crate) fn sum(&self) -> u64 {
         self.sum
     }
 
@@ -215,7 +215,7 @@ fn running_sums<const N: usize>(mut counts: [u64; N]) -> [u64; N] {
 }
 
 /// Adds each element of `other` to the same element of `own`.
-pub fn add_each(own: &mut [u64], other: &[u64]) {
+pub(crate) fn add_each(own: &mut [u64], other: &[u64]) {
     for (own, other) in own.iter_mut().zip(other) {
         *own += other;
     }

@@ -13,7 +13,8 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-pub use build::{Builder, Skipped, TooLarge};
+pub(crate) use build::TooLarge;
+pub use build::{Builder, Skipped};
 
 use ahash::RandomState;
 use index::Index;
@@ -53,9 +54,9 @@ pub struct Ahead(u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Addresses<'a> {
     /// IPv4 addresses.
-    pub v4: &'a [[u8; 4]],
+    pub(crate) v4: &'a [[u8; 4]],
     /// IPv6 addresses.
-    pub v6: &'a [[u8; 16]],
+    pub(crate) v6: &'a [[u8; 16]],
 }
 
 impl Addresses<'_> {
@@ -100,7 +101,7 @@ impl Table {
 
     /// Returns the addresses of the wildcard that replaces the first label of `name`, with the
     /// offset of the parent in `name`.
-    pub fn find_wildcard(&self, name: &[u8]) -> Option<(usize, Addresses<'_>)> {
+    pub(crate) fn find_wildcard(&self, name: &[u8]) -> Option<(usize, Addresses<'_>)> {
         let parent = 1 + usize::from(*name.first()?);
         if !self.has_wildcards || parent + 1 >= name.len() {
             return None;
@@ -114,7 +115,7 @@ impl Table {
     }
 
     /// Returns the names that have `address`, each in wire format, in the order of the text.
-    pub fn names_of(&self, address: IpAddr) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn names_of(&self, address: IpAddr) -> impl Iterator<Item = &[u8]> {
         let places = self.addresses.at(hash_of_address(&self.hasher, address));
         let records = places.map(|place| self.names.at(place));
         let having = records.filter(move |record| record.addresses().contain(address));
@@ -129,7 +130,7 @@ impl std::fmt::Debug for Table {
 }
 
 /// Returns the address of a reverse name in lower-cased wire format (RFC 1035 §3.5, RFC 3596 §2.5).
-pub fn reverse_address(name: &[u8]) -> Option<IpAddr> {
+pub(crate) fn reverse_address(name: &[u8]) -> Option<IpAddr> {
     const V4: &[u8] = b"\x07in-addr\x04arpa\0";
     const V6: &[u8] = b"\x03ip6\x04arpa\0";
     let mut rest = name;

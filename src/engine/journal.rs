@@ -26,7 +26,7 @@ use std::time::Duration;
 pub const RECORDS_MAX: usize = 1_024;
 /// Maximum length of names and messages of a page: those of all records with long names, or of 200
 /// queries with their whole answers.
-pub const BYTES_MAX: usize = 256 * 1_024;
+pub(crate) const BYTES_MAX: usize = 256 * 1_024;
 /// Maximum time that a record waits on a page that does not fill.
 pub const PAGE_AGE_MAX: Duration = Duration::from_millis(20);
 
@@ -170,18 +170,13 @@ impl Page {
         (self.log_lost, self.tap_lost) = (0, 0);
     }
 
-    /// Returns true if the page has neither records nor counts of lost ones.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.log_lost == 0 && self.tap_lost == 0
-    }
-
     fn is_half_full(&self) -> bool {
         2 * self.records.len() >= self.records.capacity()
             || 2 * self.bytes.len() >= self.bytes.capacity()
     }
 
     /// Returns the reserved memory of a page in bytes.
-    pub const fn reserved() -> usize {
+    pub(crate) const fn reserved() -> usize {
         RECORDS_MAX * size_of::<Record>() + BYTES_MAX
     }
 }
@@ -220,7 +215,7 @@ struct Wishes {
 
 /// Open page of one worker, and the settings of its server blocks.
 #[derive(Default)]
-pub struct Journal {
+pub(crate) struct Journal {
     /// True for each server block with `log` or `dnstap`.
     wanted: Vec<bool>,
     wishes: Vec<Wishes>,
@@ -231,7 +226,7 @@ pub struct Journal {
 
 impl Journal {
     /// The journal for `config`. `listeners`: number in the configuration of each of the shell's.
-    pub fn new(config: &Config, listeners: &[Option<usize>], hasher: &RandomState) -> Self {
+    pub(crate) fn new(config: &Config, listeners: &[Option<usize>], hasher: &RandomState) -> Self {
         let blocks = config.blocks.iter().map(|block| &block.stages);
         let wishes = blocks.map(|stages| Wishes {
             rules: stages.log.iter().map(|rule| Rule::new(rule, hasher)).collect(),
@@ -251,7 +246,7 @@ impl Journal {
     }
 
     /// Adopts the settings of `new`, whose page is empty and which is left with the old ones.
-    pub fn reload(&mut self, new: &mut Self) {
+    pub(crate) fn reload(&mut self, new: &mut Self) {
         std::mem::swap(&mut self.wanted, &mut new.wanted);
         std::mem::swap(&mut self.wishes, &mut new.wishes);
         std::mem::swap(&mut self.locals, &mut new.locals);
@@ -262,23 +257,23 @@ impl Journal {
 
     /// Returns true if this server block has `log` or `dnstap`.
     #[inline]
-    pub fn wants(&self, block: usize) -> bool {
+    pub(crate) fn wants(&self, block: usize) -> bool {
         self.wanted.get(block).is_some_and(|wanted| *wanted)
     }
 
     /// Returns the `dnstap` setting of this server block; true: with the whole messages.
-    pub fn taps(&self, block: usize) -> Option<bool> {
+    pub(crate) fn taps(&self, block: usize) -> Option<bool> {
         self.wishes.get(block)?.taps
     }
 
     /// Returns true if a format of this server block reads labels.
-    pub fn reads_labels(&self, block: usize) -> bool {
+    pub(crate) fn reads_labels(&self, block: usize) -> bool {
         self.wishes.get(block).is_some_and(|wishes| wishes.labels)
     }
 
     /// Returns the rule of this server block's `log` for `name`, and the kinds of replies that it
     /// logs.
-    pub fn rule(&self, block: usize, name: &[u8]) -> Option<(u16, u8)> {
+    pub(crate) fn rule(&self, block: usize, name: &[u8]) -> Option<(u16, u8)> {
         let rules = &self.wishes.get(block)?.rules;
         let mut folded = None;
         let number = rules.iter().position(|rule| {
@@ -289,29 +284,29 @@ impl Journal {
     }
 
     /// Returns the address of the shell's listener with this number.
-    pub fn local(&self, listener: u16) -> IpAddr {
+    pub(crate) fn local(&self, listener: u16) -> IpAddr {
         self.locals.get(usize::from(listener)).copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into())
     }
 
     /// Adds a record to the page. Returns false if it is lost.
-    pub fn push(&mut self, record: Record, name: &[u8], message: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, record: Record, name: &[u8], message: &[u8]) -> bool {
         debug_assert!(name.len() <= NAME_LEN_MAX);
         self.page.push(record, name, message)
     }
 
     /// Returns the time at which the page should be taken; in the past if it is half full.
-    pub fn due(&self) -> Option<Moment> {
+    pub(crate) fn due(&self) -> Option<Moment> {
         let first = self.page.records.first()?;
         Some(if self.page.is_half_full() { Moment::ZERO } else { first.at.plus(PAGE_AGE_MAX) })
     }
 
     /// Exchanges the page for an empty one, or puts it back.
-    pub fn swap(&mut self, page: &mut Page) {
+    pub(crate) fn swap(&mut self, page: &mut Page) {
         std::mem::swap(&mut self.page, page);
     }
 
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         let page = reserved(&self.page.records) + self.page.bytes.capacity();
         page + reserved(&self.wishes) + self.wanted.capacity() + reserved(&self.locals)
     }
@@ -325,7 +320,7 @@ fn reads_labels(stages: &Stages) -> bool {
 }
 
 /// Returns true if `config` needs pages.
-pub fn is_kept(config: &Config) -> bool {
+pub(crate) fn is_kept(config: &Config) -> bool {
     let wants = |block: &crate::config::ServerBlock| {
         !block.stages.log.is_empty() || !block.stages.dnstap.is_empty()
     };
@@ -333,7 +328,7 @@ pub fn is_kept(config: &Config) -> bool {
 }
 
 /// Returns the logged fields of a reply of ours with this response code of 12 bits.
-pub fn replied(reply: &[u8], rcode: u16) -> Replied {
+pub(crate) fn replied(reply: &[u8], rcode: u16) -> Replied {
     Replied { flags: u16_at(reply, 2).unwrap_or(0), rcode, size: reply.len() as u16 }
 }
 

@@ -7,7 +7,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The slot.
-    pub index: u32,
+    pub(crate) index: u32,
     /// Generation of the slot. Wraps after 2^32 uses, long after any key was forgotten.
     pub generation: u32,
 }
@@ -35,7 +35,7 @@ pub enum Way {
 
 impl Way {
     /// Returns the transport of its messages.
-    pub fn transport(self) -> Transport {
+    pub(crate) fn transport(self) -> Transport {
         match self {
             Self::Datagram => Transport::Udp,
             Self::Tcp | Self::Secure => Transport::Tcp,
@@ -57,32 +57,27 @@ impl PoolId {
     }
 
     /// Returns the pools of `upstream`, in the order of their indices.
-    pub fn of_upstream(upstream: usize) -> [Self; Self::PER_UPSTREAM as usize] {
+    pub(crate) fn of_upstream(upstream: usize) -> [Self; Self::PER_UPSTREAM as usize] {
         [Transport::Udp, Transport::Tcp].map(|transport| Self::new(upstream, transport))
     }
 
-    /// Returns the number of pools of `upstreams` upstreams: the length of tables of pools.
-    pub fn count(upstreams: usize) -> usize {
-        Self::new(upstreams, Transport::Udp).index()
-    }
-
     /// Returns the pool with this index in tables of pools.
-    pub fn from_index(index: usize) -> Self {
+    pub(crate) fn from_index(index: usize) -> Self {
         Self(index as u32)
     }
 
     /// Returns the index in tables of pools.
-    pub fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
 
     /// Returns the number of the upstream.
-    pub fn upstream(self) -> usize {
+    pub(crate) fn upstream(self) -> usize {
         (self.0 / Self::PER_UPSTREAM) as usize
     }
 
     /// Returns the transport of its connections.
-    pub fn transport(self) -> Transport {
+    pub(crate) fn transport(self) -> Transport {
         match self.0 % Self::PER_UPSTREAM {
             0 => Transport::Udp,
             _ => Transport::Tcp,
@@ -112,7 +107,7 @@ impl ConnectionId {
 
 /// An exchange: one forwarded query that waits for its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExchangeKey(pub Key);
+pub(crate) struct ExchangeKey(pub(crate) Key);
 
 /// A client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,7 +115,7 @@ pub struct ConnectionKey(pub Key);
 
 impl ConnectionKey {
     /// Returns the slot, for tables beside the slab.
-    pub fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.0.index as usize
     }
 }
@@ -136,7 +131,6 @@ mod tests {
             assert_eq!((pool.index(), PoolId::from_index(index)), (index, *pool));
             assert_eq!(PoolId::new(pool.upstream(), pool.transport()), *pool);
         }
-        assert_eq!(PoolId::count(3), pools.len());
         let last = pools[5];
         assert_eq!((last.upstream(), last.transport()), (2, Transport::Tcp));
     }

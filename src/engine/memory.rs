@@ -6,8 +6,7 @@
 //! the first write, and tables fill from their beginning.
 
 use crate::sys::memory::prefer_huge_pages;
-pub(crate) use crate::sys::memory::prefetch;
-pub(crate) use crate::sys::memory::release;
+pub(crate) use crate::sys::memory::{prefetch, release};
 use std::collections::HashMap;
 
 /// Initial number of elements of a growing table.
@@ -20,19 +19,19 @@ const COPIED_MAX: usize = 256 << 10;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineMemory {
     /// Outstanding queries and their waiting clients.
-    pub exchanges: usize,
+    pub(crate) exchanges: usize,
     /// The pools and their connections.
-    pub pools: usize,
+    pub(crate) pools: usize,
     /// Caches of server blocks at their present size.
-    pub caches: usize,
+    pub(crate) caches: usize,
     /// The same if all of them are full.
-    pub caches_max: usize,
+    pub(crate) caches_max: usize,
     /// Zones, stanzas and their excepted names.
-    pub routes: usize,
+    pub(crate) routes: usize,
     /// Queues to the shell.
     pub queues: usize,
     /// Maximum of additional bytes for parked queries; zero if no query can be parked.
-    pub parked_max: usize,
+    pub(crate) parked_max: usize,
 }
 
 /// Memory of a vector's elements, in bytes.

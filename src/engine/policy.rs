@@ -9,7 +9,7 @@ use crate::config::Policy;
 
 /// Progress of one query through its upstreams.
 #[derive(Clone, Copy, Debug)]
-pub struct Tour {
+pub(crate) struct Tour {
     tried: u64,
     first: u8,
     begun: bool,
@@ -17,22 +17,22 @@ pub struct Tour {
 
 /// State of one stanza between queries.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Rotation {
+pub(crate) struct Rotation {
     turn: u32,
 }
 
 impl Tour {
     /// No upstream tried yet.
-    pub const NEW: Self = Self { tried: 0, first: 0, begun: false };
+    pub(crate) const NEW: Self = Self { tried: 0, first: 0, begun: false };
 
     /// A tour that began with upstream number `first`.
-    pub fn begun_with(first: usize) -> Self {
+    pub(crate) fn begun_with(first: usize) -> Self {
         Self { tried: 1 << first, first: first as u8, begun: true }
     }
 
     /// Returns the next upstream to try, of `count` (1 to 64). `random` gives a uniform number per
     /// call.
-    pub fn next(
+    pub(crate) fn next(
         &mut self,
         policy: Policy,
         count: usize,

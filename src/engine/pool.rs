@@ -28,10 +28,10 @@ use super::stats::{PoolStats, Reason};
 use crate::moment::Moment;
 use connection::{Connection, jittered};
 use pace::Pace;
-pub use reload::NewPools;
-pub use sharing::Stall;
+pub(crate) use reload::NewPools;
+pub(crate) use sharing::Stall;
 use stalls::Stalls;
-pub use state::PoolState;
+pub(crate) use state::PoolState;
 use std::time::Duration;
 use tcp::{Dials, GRACE_DIVISOR};
 use trust::Trust;
@@ -141,7 +141,7 @@ impl Pools {
     }
 
     /// Pools that are built already.
-    pub fn of(pools: NewPools) -> Self {
+    pub(crate) fn of(pools: NewPools) -> Self {
         let pools = pools.into_inner();
         let total = pools.iter().map(|pool| pool.settings.max_conns).sum();
         Self {
@@ -161,22 +161,22 @@ impl Pools {
     }
 
     /// Maximum number of connections in all pools: the size of tables indexed by connection.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
 
     /// Returns the number of pools.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.pools.len()
     }
 
     /// Number of connections of `pool`, idle and busy.
-    pub fn len(&self, pool: usize) -> usize {
+    pub(crate) fn len(&self, pool: usize) -> usize {
         self.pools[pool].len()
     }
 
     /// Returns the counters of the connections of `pool`.
-    pub fn stats(&self, pool: usize) -> PoolStats {
+    pub(crate) fn stats(&self, pool: usize) -> PoolStats {
         self.pools[pool].stats
     }
 
@@ -246,7 +246,7 @@ impl Pools {
 
     /// Retires `connection` after a failure. It is closed as soon as no query is on it; the caller
     /// ends or moves the queries.
-    pub fn break_off(&mut self, connection: ConnectionId) {
+    pub(crate) fn break_off(&mut self, connection: ConnectionId) {
         let Some(slot) = self.slot(connection) else { return };
         let Connection { outstanding, answers, .. } = self.connections[slot as usize];
         // A server may close a TCP connection that has served queries and carries none.
@@ -266,33 +266,33 @@ impl Pools {
     }
 
     /// Returns true if [`Pools::next_closed`] and [`Pools::next_dial`] are empty.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.closed.is_empty() && self.to_dial.is_empty()
     }
 
     /// Returns true if `connection` is open and of the same generation.
-    pub fn is_open(&self, connection: ConnectionId) -> bool {
+    pub(crate) fn is_open(&self, connection: ConnectionId) -> bool {
         self.slot(connection).is_some()
     }
 
     /// Returns the number of queries on `connection`.
-    pub fn outstanding(&self, connection: ConnectionId) -> usize {
+    pub(crate) fn outstanding(&self, connection: ConnectionId) -> usize {
         self.slot(connection).map_or(0, |slot| self.connections[slot as usize].outstanding as usize)
     }
 
     /// Returns true if `connection` is, or will be, a TCP connection.
-    pub fn is_tcp(&self, connection: ConnectionId) -> bool {
+    pub(crate) fn is_tcp(&self, connection: ConnectionId) -> bool {
         self.pool_of(connection).is_some_and(|pool| self.pools[pool].settings.tcp)
     }
 
     /// The pool that `connection` belongs to.
-    pub fn pool_of(&self, connection: ConnectionId) -> Option<usize> {
+    pub(crate) fn pool_of(&self, connection: ConnectionId) -> Option<usize> {
         self.slot(connection).map(|slot| self.connections[slot as usize].pool as usize)
     }
 
     /// Stops all pools: idle connections are closed now, busy ones when they come back, and none
     /// can be taken.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stopped = true;
         self.end_batches();
         for pool in 0..self.pools.len() {

@@ -33,7 +33,7 @@ use pattern::Pattern;
 use std::sync::Arc;
 
 /// The rules of a server block, compiled.
-pub struct Rules {
+pub(crate) struct Rules {
     rules: Vec<Rule>,
     /// Codes of the EDNS options used by the rules.
     codes: Vec<u16>,
@@ -103,14 +103,14 @@ struct Step {
 }
 
 /// State of a question on its way through the rules. Reused for the next query.
-pub struct Way {
+pub(crate) struct Way {
     steps: Vec<Step>,
     /// The client's question.
     asked: WireQuestion,
     /// The question after the rules.
-    pub now: WireQuestion,
+    pub(crate) now: WireQuestion,
     /// Number of rules that were applied: all, or those up to one that stopped.
-    pub met: u32,
+    pub(crate) met: u32,
     /// QNAME in presentation format.
     text: String,
     spare: String,
@@ -119,8 +119,8 @@ pub struct Way {
 
 /// Reason why the rules' result cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Invalid {
-    /// A rule made an invalid name, which is [`Way::text`].
+pub(crate) enum Invalid {
+    /// A rule made an invalid name.
     Name,
     /// The options do not fit in a query.
     Options,
@@ -143,7 +143,7 @@ impl Default for Way {
 
 impl Way {
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         self.steps.capacity() * size_of::<Step>()
             + self.text.capacity()
             + self.spare.capacity()
@@ -153,11 +153,6 @@ impl Way {
     /// Memory for searches.
     pub(crate) fn matcher(&mut self) -> &mut Matcher {
         &mut self.matcher
-    }
-
-    /// Returns the text that a rule made of the name if it is invalid.
-    pub fn text(&self) -> &str {
-        &self.text
     }
 
     fn take_name(&mut self) -> Result<(), Invalid> {
@@ -171,7 +166,7 @@ impl Way {
 impl Rules {
     /// Compiles the rules of `block`, which the Corefile reader has validated. `None`: there are
     /// none.
-    pub fn new(block: &ServerBlock) -> Option<Arc<Self>> {
+    pub(crate) fn new(block: &ServerBlock) -> Option<Arc<Self>> {
         let rules: Vec<Rule> = block
             .stages
             .rewrite
@@ -190,12 +185,12 @@ impl Rules {
     }
 
     /// Returns true if there are rules for EDNS options.
-    pub fn edit_options(&self) -> bool {
+    pub(crate) fn edit_options(&self) -> bool {
         !self.codes.is_empty()
     }
 
     /// Returns the options of `query` that pass if no rule changes them.
-    pub fn options_of(&self, query: &Query<'_>) -> Options {
+    pub(crate) fn options_of(&self, query: &Query<'_>) -> Options {
         Options::of(query, &self.codes)
     }
 
@@ -204,11 +199,11 @@ impl Rules {
     ///
     /// # Errors
     /// The rules' result cannot be sent.
-    pub fn apply(
+    pub(crate) fn apply(
         &self,
         asked: WireQuestion,
         way: &mut Way,
-        options: Option<(&Sender<'_>, &mut Options)>,
+        options: Option<(&Sender, &mut Options)>,
     ) -> Result<bool, Invalid> {
         self.put_through(asked, way, self.rules.len(), options)
     }
@@ -217,7 +212,12 @@ impl Rules {
     ///
     /// # Errors
     /// A rule made an invalid name.
-    pub fn retrace(&self, asked: WireQuestion, way: &mut Way, met: u32) -> Result<bool, Invalid> {
+    pub(crate) fn retrace(
+        &self,
+        asked: WireQuestion,
+        way: &mut Way,
+        met: u32,
+    ) -> Result<bool, Invalid> {
         self.put_through(asked, way, met as usize, None)
     }
 
@@ -226,7 +226,7 @@ impl Rules {
         asked: WireQuestion,
         way: &mut Way,
         count: usize,
-        mut options: Option<(&Sender<'_>, &mut Options)>,
+        mut options: Option<(&Sender, &mut Options)>,
     ) -> Result<bool, Invalid> {
         way.steps.clear();
         (way.asked, way.now, way.met) = (asked, asked, count as u32);
@@ -256,18 +256,23 @@ impl Rules {
     }
 
     /// Returns true if a rule changes targets of aliases.
-    pub fn may_change_targets(&self) -> bool {
+    pub(crate) fn may_change_targets(&self) -> bool {
         self.rules.iter().any(|rule| matches!(rule.change, Change::Cname(_)))
     }
 
     /// Returns true if a rule that matched changes targets of aliases in the reply.
-    pub fn change_targets(&self, way: &Way) -> bool {
+    pub(crate) fn change_targets(&self, way: &Way) -> bool {
         way.steps.iter().any(|step| matches!(self.rules[step.rule].change, Change::Cname(_)))
     }
 
     /// Returns the new target of an alias in the reply to a question on `way`; of several rules the
     /// last decides. `None`: `target` stays. `spare` is overwritten.
-    pub fn new_target(&self, way: &Way, target: &WireName, spare: &mut Way) -> Option<WireName> {
+    pub(crate) fn new_target(
+        &self,
+        way: &Way,
+        target: &WireName,
+        spare: &mut Way,
+    ) -> Option<WireName> {
         way.steps.iter().rev().find_map(|step| {
             let Change::Cname(find) = &self.rules[step.rule].change else { return None };
             presentation(target.as_bytes(), &mut spare.text);

@@ -27,40 +27,40 @@ const FAILURES_MAX: u32 = 64;
 const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// One `forward` stanza, ready for use.
-pub struct Stanza {
+pub(crate) struct Stanza {
     from: Box<[u8]>,
     except: Zones<()>,
     /// Order in which its upstreams are tried.
-    pub policy: Policy,
+    pub(crate) policy: Policy,
     /// Next upstream in turn.
-    pub rotation: Rotation,
+    pub(crate) rotation: Rotation,
     /// Number of the server block; `None`: no server block.
     block: Option<usize>,
     /// Numbers of the upstreams, over all stanzas.
-    pub upstreams: Range<usize>,
+    pub(crate) upstreams: Range<usize>,
     /// Maximum number of failed attempts of a query.
-    pub failures_max: u32,
+    pub(crate) failures_max: u32,
     /// Index of the attempts' time-out in [`Routes::timeouts`].
-    pub timeout_class: u32,
+    pub(crate) timeout_class: u32,
     /// Responses with these codes are held back while another upstream can be asked.
-    pub failover: Rcodes,
+    pub(crate) failover: Rcodes,
     /// Responses with these codes hand the query to the next stanza.
-    pub next: Rcodes,
+    pub(crate) next: Rcodes,
     /// NOERROR without an answer record does the same.
-    pub next_on_nodata: bool,
+    pub(crate) next_on_nodata: bool,
     /// Reply with SERVFAIL at once when all upstreams are down.
-    pub failfast: bool,
+    pub(crate) failfast: bool,
     /// Number of clients that wait for its answers.
-    pub under_way: u32,
+    pub(crate) under_way: u32,
     under_way_max: u32,
     force_tcp: bool,
     /// UDP whatever the client used; TCP only after a truncated answer.
-    pub prefer_udp: bool,
+    pub(crate) prefer_udp: bool,
 }
 
 /// Result of a search for the stanza after `next`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NextStanza {
+pub(crate) enum NextStanza {
     /// Number of the next stanza.
     Stanza(usize),
     /// The stanza is the last of its block.
@@ -74,12 +74,12 @@ pub enum NextStanza {
 pub struct ZoneMatch {
     block: Option<u32>,
     /// Number under which the query is counted.
-    pub label_set: u32,
+    pub(crate) label_set: u32,
 }
 
 impl ZoneMatch {
     /// No server block, and not counted.
-    pub const NOWHERE: Self = Self { block: None, label_set: NOWHERE };
+    pub(crate) const NOWHERE: Self = Self { block: None, label_set: NOWHERE };
 
     /// Number of the server block; `None`: no server block.
     pub fn block(&self) -> Option<usize> {
@@ -161,7 +161,7 @@ impl Routes {
     }
 
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         let zones = self.listeners.iter().map(|listener| {
             let views = listener.views.as_ref();
             let views = views
@@ -176,32 +176,32 @@ impl Routes {
     }
 
     /// Returns the configured address of `listener`.
-    pub fn local(&self, listener: u16) -> SocketAddr {
+    pub(crate) fn local(&self, listener: u16) -> SocketAddr {
         self.listeners[usize::from(listener)].local
     }
 
     /// Returns the distinct time-outs of attempts.
-    pub fn timeouts(&self) -> &[Duration] {
+    pub(crate) fn timeouts(&self) -> &[Duration] {
         &self.timeouts
     }
 
     /// Returns the stanza with this number.
-    pub fn stanza(&mut self, number: usize) -> &mut Stanza {
+    pub(crate) fn stanza(&mut self, number: usize) -> &mut Stanza {
         &mut self.stanzas[number]
     }
 
     /// Returns the server block of a stanza, unless that is [`Routes::nowhere`].
-    pub fn block_of(&self, stanza: usize) -> Option<usize> {
+    pub(crate) fn block_of(&self, stanza: usize) -> Option<usize> {
         self.stanzas[stanza].block
     }
 
     /// Returns the stanza without upstreams, for questions that no other stanza handles.
-    pub fn nowhere(&self) -> usize {
+    pub(crate) fn nowhere(&self) -> usize {
         self.stanzas.len() - 1
     }
 
     /// Returns the next stanza in the block of number `stanza` that handles `name`.
-    pub fn after(&self, stanza: usize, name: &LowercaseName) -> NextStanza {
+    pub(crate) fn after(&self, stanza: usize, name: &LowercaseName) -> NextStanza {
         let end = self.stanzas[stanza].block.map_or(0, |block| self.blocks[block].end);
         let mut following = stanza + 1..end;
         if following.is_empty() {
@@ -320,12 +320,12 @@ impl Stanza {
     }
 
     /// Returns true if another client may wait for its answers.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.under_way < self.under_way_max
     }
 
     /// Returns the first transport upstream of a query whose client used `client`.
-    pub fn transport(&self, client: Transport) -> Transport {
+    pub(crate) fn transport(&self, client: Transport) -> Transport {
         match (self.force_tcp, self.prefer_udp) {
             (true, _) => Transport::Tcp,
             (false, true) => Transport::Udp,

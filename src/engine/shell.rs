@@ -75,7 +75,7 @@ impl Buffers {
     }
 
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         reserved(&self.sends) + self.failure.len()
     }
 }

@@ -14,7 +14,7 @@ use ahash::RandomState;
 use std::time::Duration;
 
 /// Number of counted keys.
-pub const KEYS_MAX: usize = 128;
+pub(crate) const KEYS_MAX: usize = 128;
 /// Maximum length of a key: a name in wire format.
 const KEY_LEN_MAX: usize = 255;
 /// Number of samples per second.
@@ -33,7 +33,7 @@ pub struct Counted {
     /// Lower bound of the count.
     pub count: u64,
     /// Maximum excess of `count`.
-    pub error: u64,
+    pub(crate) error: u64,
 }
 
 impl Counted {
@@ -52,12 +52,12 @@ pub struct Sketch {
 
 impl Sketch {
     /// An empty sketch. `hasher` is keyed.
-    pub fn new(hasher: RandomState) -> Self {
+    pub(crate) fn new(hasher: RandomState) -> Self {
         Self { hasher, keys: Vec::with_capacity(KEYS_MAX), places: Index::new(KEYS_MAX) }
     }
 
     /// Counts `key` with `weight`. A key that is too long is ignored.
-    pub fn add(&mut self, key: &[u8], weight: u64) {
+    pub(crate) fn add(&mut self, key: &[u8], weight: u64) {
         if key.len() > KEY_LEN_MAX {
             return;
         }
@@ -89,21 +89,21 @@ impl Sketch {
     }
 
     /// Removes all keys.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         for (place, known) in self.keys.drain(..).enumerate() {
             self.places.remove(known.hash, place as u32);
         }
     }
 
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         self.keys.capacity() * size_of::<Counted>() + self.places.reserved()
     }
 }
 
 /// Sampler of queries: all of them at low rates, one of many under load.
 #[derive(Clone, Copy, Debug)]
-pub struct Sampler {
+pub(crate) struct Sampler {
     /// Number of queries until the next sample.
     left: u64,
     stride: u64,
@@ -121,7 +121,7 @@ impl Default for Sampler {
 impl Sampler {
     /// Returns the weight of the query if it is a sample.
     #[inline]
-    pub fn next(&mut self, now: Moment) -> Option<u64> {
+    pub(crate) fn next(&mut self, now: Moment) -> Option<u64> {
         self.left -= 1;
         if self.left > 0 {
             return None;

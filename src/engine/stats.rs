@@ -42,7 +42,7 @@ pub enum DropReason {
 /// Number of reasons.
 const DROP_REASONS: usize = DropReason::QueryNotSent as usize + 1;
 /// Names of the reasons in metrics.
-pub const DROP_REASON_NAMES: [&str; DROP_REASONS] = [
+pub(crate) const DROP_REASON_NAMES: [&str; DROP_REASONS] = [
     "query_too_short",
     "query_is_response",
     "query_from_port_zero",
@@ -58,7 +58,7 @@ pub const DROP_REASON_NAMES: [&str; DROP_REASONS] = [
 /// Number of results of verifications.
 const TSIG_RESULTS: usize = TSIG_RESULT_NAMES.len();
 /// Names of the results of signed queries in metrics.
-pub const TSIG_RESULT_NAMES: [&str; 6] =
+pub(crate) const TSIG_RESULT_NAMES: [&str; 6] =
     ["ok", "badsig", "badkey", "badtime", "badtrunc", "formerr"];
 
 /// One worker's counters.
@@ -120,11 +120,11 @@ pub struct ParkedStats {
     /// Queries not asked because the nesting was too deep.
     pub too_deep: u64,
     /// Queries not asked because too many were asked for one client's query.
-    pub too_many: u64,
+    pub(crate) too_many: u64,
     /// Queries not parked because the maximum was reached.
-    pub full: u64,
+    pub(crate) full: u64,
     /// Replies not kept because their total length would exceed the maximum.
-    pub too_large: u64,
+    pub(crate) too_large: u64,
 }
 
 impl ParkedStats {
@@ -168,7 +168,7 @@ macro_rules! stage_stats {
 
         impl StageStats {
             /// Counters of each stage with its name.
-            pub fn named(&self) -> Vec<(&'static str, StageCounts)> {
+            pub(crate) fn named(&self) -> Vec<(&'static str, StageCounts)> {
                 vec![$($(($name, self.$module),)?)*]
             }
 
@@ -215,25 +215,25 @@ pub struct Handshakes {
     /// Failed handshakes, by [`TlsFault`].
     pub failed: [u64; TLS_FAULTS],
     /// Number of handshakes that waited because the handshake budget was used up.
-    pub deferred: u64,
+    pub(crate) deferred: u64,
     /// Durations of finished handshakes, including the connect.
-    pub took: Latency,
+    pub(crate) took: Latency,
 }
 
 impl Handshakes {
     /// Counts a finished handshake.
-    pub fn count(&mut self, resumed: bool, took: Duration) {
+    pub(crate) fn count(&mut self, resumed: bool, took: Duration) {
         *(if resumed { &mut self.resumed } else { &mut self.full }) += 1;
         self.took.add(took);
     }
 
     /// Counts a failed handshake.
-    pub fn fail(&mut self, fault: TlsFault) {
+    pub(crate) fn fail(&mut self, fault: TlsFault) {
         self.failed[fault as usize] += 1;
     }
 
     /// Adds another's counters.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.full += other.full;
         self.resumed += other.resumed;
         self.deferred += other.deferred;
@@ -277,7 +277,7 @@ pub struct PoolStats {
 /// Reason why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Idle for `expire`.
     Expired,
     /// As old as `max_age` allows.
@@ -299,9 +299,9 @@ pub enum Reason {
 }
 
 /// Number of reasons.
-pub const REASONS: usize = Reason::Rebalanced as usize + 1;
+pub(crate) const REASONS: usize = Reason::Rebalanced as usize + 1;
 /// Names of the reasons in metrics.
-pub const REASON_NAMES: [&str; REASONS] = [
+pub(crate) const REASON_NAMES: [&str; REASONS] = [
     "expire",
     "max_age",
     "max_idle_conns",
@@ -313,7 +313,7 @@ pub const REASON_NAMES: [&str; REASONS] = [
     "rebalance",
 ];
 /// Upper edges of the classes of age, in seconds.
-pub const AGES: [u32; 11] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600];
+pub(crate) const AGES: [u32; 11] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600];
 
 /// Ages of connections when they were closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -321,12 +321,12 @@ pub struct Ages {
     /// Number by [`AGES`], and of older ones.
     pub counts: [u64; AGES.len() + 1],
     /// Sum in milliseconds.
-    pub sum_ms: u64,
+    pub(crate) sum_ms: u64,
 }
 
 impl Ages {
     /// Counts one connection.
-    pub fn add(&mut self, age: Duration) {
+    pub(crate) fn add(&mut self, age: Duration) {
         let place = AGES.partition_point(|edge| Duration::from_secs((*edge).into()) < age);
         self.counts[place] += 1;
         self.sum_ms += age.as_millis() as u64;
@@ -354,7 +354,7 @@ pub struct CacheStats {
     /// Usable answers evicted for lack of room, by class.
     pub evicted: [u64; 2],
     /// Answers that had expired when they were removed.
-    pub expired: u64,
+    pub(crate) expired: u64,
     /// Stored answers, by class; expired ones count.
     pub entries: [u64; 2],
     /// Length of the stored answers in bytes.
@@ -363,7 +363,7 @@ pub struct CacheStats {
 
 impl CacheStats {
     /// Counts the removal of the stored data.
-    pub fn empty(&mut self) {
+    pub(crate) fn empty(&mut self) {
         (self.entries, self.bytes) = ([0; 2], 0);
     }
 
@@ -441,7 +441,7 @@ impl Stats {
 
 impl StageCounts {
     /// Counts a stage's decision about a query, and returns it.
-    pub fn count(&mut self, step: Step) -> Step {
+    pub(crate) fn count(&mut self, step: Step) -> Step {
         *match step {
             Step::Continue | Step::Park => &mut self.passed,
             Step::Replied(_) | Step::Open(_) | Step::Later(..) | Step::Transfer => {
@@ -454,7 +454,7 @@ impl StageCounts {
     }
 
     /// Returns the difference from `earlier`.
-    pub fn since(&self, earlier: &Self) -> Self {
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
         Self {
             passed: self.passed - earlier.passed,
             answered: self.answered - earlier.answered,
@@ -464,7 +464,7 @@ impl StageCounts {
     }
 
     /// Adds another's counters.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.passed += other.passed;
         self.answered += other.answered;
         self.refused += other.refused;
@@ -474,7 +474,7 @@ impl StageCounts {
 
 impl UpstreamStats {
     /// Adds another's counters.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.answered += other.answered;
         self.timed_out += other.timed_out;
@@ -490,7 +490,7 @@ impl UpstreamStats {
 
 impl PoolStats {
     /// Adds another's counters.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.opened += other.opened;
         self.reused += other.reused;
         self.shared += other.shared;

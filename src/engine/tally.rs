@@ -23,12 +23,12 @@ use std::time::Duration;
 /// worker.
 pub const LABEL_SETS_MAX: usize = 1_024;
 /// No label set: nothing is counted.
-pub const NOWHERE: u32 = u32::MAX;
+pub(crate) const NOWHERE: u32 = u32::MAX;
 
 /// Types with separate counters, in the order of the counters; one more counter is for all others.
 /// A, AAAA, CNAME, DNSKEY, DS, MX, NSEC, NSEC3, NS, PTR, RRSIG, SOA, SRV, TXT, HTTPS, SVCB and the
 /// query types IXFR, AXFR, ANY.
-pub const RTYPES: [u16; 19] =
+pub(crate) const RTYPES: [u16; 19] =
     [1, 28, 5, 48, 43, 15, 47, 50, 2, 12, 46, 6, 33, 16, 65, 64, 251, 252, 255];
 
 /// A zone at a listener.
@@ -41,7 +41,7 @@ pub struct LabelSet {
     /// Number of the server block.
     pub block: Option<usize>,
     /// Name of the block's view; empty without one.
-    pub view: Box<str>,
+    pub(crate) view: Box<str>,
 }
 
 impl LabelSet {
@@ -86,12 +86,12 @@ impl LabelSets {
     }
 
     /// Returns the number for queries outside all zones of this listener of the configuration.
-    pub fn dropped(&self, listener: usize) -> u32 {
+    pub(crate) fn dropped(&self, listener: usize) -> u32 {
         self.numbers.get(listener).map_or(NOWHERE, |numbers| numbers.0)
     }
 
     /// Returns the number for this zone of the listener.
-    pub fn zone(&self, listener: usize, zone: usize) -> u32 {
+    pub(crate) fn zone(&self, listener: usize, zone: usize) -> u32 {
         self.numbers.get(listener).map_or(NOWHERE, |numbers| numbers.1[zone])
     }
 
@@ -107,37 +107,37 @@ impl LabelSets {
 
 /// Counted properties of a query.
 #[derive(Clone, Copy, Debug)]
-pub struct CountedQuery {
+pub(crate) struct CountedQuery {
     /// Transport of the query.
-    pub transport: Transport,
+    pub(crate) transport: Transport,
     /// True if the client has an IPv6 address.
-    pub is_ipv6: bool,
+    pub(crate) is_ipv6: bool,
     /// QTYPE.
-    pub rtype: u16,
+    pub(crate) rtype: u16,
     /// The DO bit is set.
-    pub dnssec_ok: bool,
+    pub(crate) dnssec_ok: bool,
     /// Length in bytes.
-    pub len: usize,
+    pub(crate) len: usize,
 }
 
 /// Counted properties of a query's outcome.
 #[derive(Clone, Copy, Debug)]
-pub struct CountedReply {
+pub(crate) struct CountedReply {
     /// Transport of the query.
-    pub transport: Transport,
+    pub(crate) transport: Transport,
     /// Time from the query's arrival to its reply.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// Response code of the reply, of 12 bits.
-    pub rcode: u16,
+    pub(crate) rcode: u16,
     /// Length of the reply; zero if there is no reply.
-    pub len: usize,
+    pub(crate) len: usize,
     /// True if the chain answered, false if the reply is an error of our own.
-    pub answered: bool,
+    pub(crate) answered: bool,
 }
 
 impl CountedReply {
     /// Outcome of a query that was dropped on purpose.
-    pub fn unanswered(transport: Transport) -> Self {
+    pub(crate) fn unanswered(transport: Transport) -> Self {
         Self { transport, took: Duration::ZERO, rcode: 0, len: 0, answered: false }
     }
 }
@@ -148,7 +148,7 @@ pub struct Tally {
     /// Queries by transport, address family (IPv4 first) and place in [`RTYPES`].
     pub requests: [[[u64; RTYPES.len() + 1]; 2]; 2],
     /// Queries that want DNSSEC records.
-    pub dnssec_ok: u64,
+    pub(crate) dnssec_ok: u64,
     /// Sizes of queries, by transport.
     pub request_sizes: [Sizes; 2],
     /// Sizes of replies, by transport.
@@ -167,7 +167,7 @@ pub struct Tally {
 
 impl Tally {
     /// Adds the counts of `other`.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         let requests = self.requests.as_flattened_mut().as_flattened_mut();
         let others = other.requests.as_flattened().as_flattened();
         add_each(requests, others);
@@ -185,7 +185,7 @@ impl Tally {
 }
 
 /// Response times of one upstream, by response code.
-pub type Answers = [Coarse; RCODES];
+pub(crate) type Answers = [Coarse; RCODES];
 
 /// A worker's counters of all label sets and upstreams.
 #[derive(Clone, Debug, Default)]
@@ -200,7 +200,7 @@ pub struct Tallies {
 
 /// Places of label sets in [`Tallies::counts`], by their labels.
 #[derive(Debug)]
-pub struct LabelPlaces {
+pub(crate) struct LabelPlaces {
     hasher: RandomState,
     /// Place of each label set, by the hash of its labels.
     places: HashMap<u64, usize, RandomState>,
@@ -208,7 +208,7 @@ pub struct LabelPlaces {
 
 impl LabelPlaces {
     /// Builds the places in `label_sets`. `hasher` is keyed.
-    pub fn new(label_sets: &LabelSets, hasher: &RandomState) -> Self {
+    pub(crate) fn new(label_sets: &LabelSets, hasher: &RandomState) -> Self {
         let hash = |label_set| hash_of(hasher, label_set);
         let mut places = HashMap::with_hasher(hasher.clone());
         places.extend(label_sets.label_sets.iter().map(hash).zip(0..));
@@ -228,7 +228,7 @@ fn hash_of(hasher: &RandomState, label_set: &LabelSet) -> u64 {
 
 impl Tallies {
     /// Empty counters for `config`, whose label sets are `label_sets`.
-    pub fn new(config: &Config, label_sets: &LabelSets) -> Self {
+    pub(crate) fn new(config: &Config, label_sets: &LabelSets) -> Self {
         let upstreams = if config.is_measured() { config.upstreams().count() } else { 0 };
         Self {
             label_sets: label_sets.label_sets.clone(),
@@ -240,7 +240,7 @@ impl Tallies {
     /// Adopts the label sets and upstreams of `new`, keeps the counters of those that stay, and
     /// leaves the old ones in `new`. `places`: places of the label sets of `new`. `stays`: for each
     /// upstream of `new`, its old number, if it had one.
-    pub fn reload(&mut self, new: &mut Self, places: &LabelPlaces, stays: &[Option<usize>]) {
+    pub(crate) fn reload(&mut self, new: &mut Self, places: &LabelPlaces, stays: &[Option<usize>]) {
         for (label_set, counted) in self.label_sets.iter().zip(&mut self.counts) {
             if let Some(place) = places.find(label_set, &new.label_sets) {
                 std::mem::swap(counted, &mut new.counts[place]);
@@ -256,7 +256,7 @@ impl Tallies {
 
     /// Counts a received query.
     #[inline]
-    pub fn ask(&mut self, label_set: u32, asking: &CountedQuery) {
+    pub(crate) fn ask(&mut self, label_set: u32, asking: &CountedQuery) {
         let Some(tally) = self.counts.get_mut(label_set as usize) else { return };
         let way = way(asking.transport);
         tally.requests[way][usize::from(asking.is_ipv6)][place_of(asking.rtype)] += 1;
@@ -266,7 +266,7 @@ impl Tallies {
 
     /// Counts the end of a query.
     #[inline]
-    pub fn end(&mut self, label_set: u32, outcome: &CountedReply) {
+    pub(crate) fn end(&mut self, label_set: u32, outcome: &CountedReply) {
         let Some(tally) = self.counts.get_mut(label_set as usize) else { return };
         let by_code = if outcome.answered { &mut tally.answered } else { &mut tally.failed };
         by_code[place_of_rcode(outcome.rcode)] += 1;
@@ -276,7 +276,7 @@ impl Tallies {
 
     /// Counts the decision of an access list, if its counters changed from `before` to `after`.
     #[inline]
-    pub fn acl(&mut self, label_set: u32, before: &StageCounts, after: &StageCounts) {
+    pub(crate) fn acl(&mut self, label_set: u32, before: &StageCounts, after: &StageCounts) {
         if before != after
             && let Some(tally) = self.counts.get_mut(label_set as usize)
         {
@@ -285,7 +285,7 @@ impl Tallies {
     }
 
     /// Counts a reply if its addresses were synthesised.
-    pub fn translated(&mut self, label_set: u32, synthesised: bool) {
+    pub(crate) fn translated(&mut self, label_set: u32, synthesised: bool) {
         if let Some(tally) = self.counts.get_mut(label_set as usize) {
             tally.translated += u64::from(synthesised);
         }
@@ -293,14 +293,14 @@ impl Tallies {
 
     /// Counts an upstream's response.
     #[inline]
-    pub fn upstream(&mut self, upstream: usize, rcode: u16, took: Duration) {
+    pub(crate) fn upstream(&mut self, upstream: usize, rcode: u16, took: Duration) {
         if let Some(answers) = self.upstreams.get_mut(upstream) {
             answers[place_of_rcode(rcode)].add(took);
         }
     }
 
     /// Adds the counts of `other`, which has the same label sets and upstreams.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         if self.label_sets.is_empty() && self.upstreams.is_empty() {
             *self = other.clone();
             return;
@@ -316,7 +316,7 @@ impl Tallies {
     }
 
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         self.label_sets.capacity() * size_of::<LabelSet>()
             + reserved_boxes(&self.counts)
             + reserved_boxes(&self.upstreams)

@@ -14,12 +14,12 @@ use super::message::name::WireName;
 use super::message::{HEADER_LEN, Question, Record, class, put_u16, rtype, u16_at};
 use super::zones::LowercaseName;
 use crate::config::{TsigAlgorithm, TsigKey};
-pub use keys::{Failure, Keys};
+pub(crate) use keys::{Failure, Keys};
 use mac::{Mac, MacBytes};
 use std::sync::Arc;
 
 /// Fudge of our messages: allowed difference of the clocks in seconds.
-pub const FUDGE: u16 = 300;
+pub(crate) const FUDGE: u16 = 300;
 /// Offset of the number of additional records in a header.
 const ADDITIONALS: usize = 10;
 /// Length of a TSIG record without its names, its MAC and its other data.
@@ -30,7 +30,7 @@ const UNSIGNED_MAX: u32 = 99;
 /// Errors of a transaction (RFC 8945 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-pub enum TsigError {
+pub(crate) enum TsigError {
     /// The MAC is wrong.
     BadSig = 16,
     /// The key is unknown, or not for this algorithm.
@@ -43,30 +43,30 @@ pub enum TsigError {
 
 /// The TSIG of a message.
 #[derive(Clone, Copy)]
-pub struct Signature<'a> {
+pub(crate) struct Signature<'a> {
     /// Offset of the record.
-    pub start: usize,
+    pub(crate) start: usize,
     /// Name of the key, in lower case.
-    pub key: WireName,
+    pub(crate) key: WireName,
     /// Name of the algorithm, in lower case.
-    pub algorithm: WireName,
+    pub(crate) algorithm: WireName,
     /// Calendar time of the signature, in seconds since 1970.
-    pub time: u64,
+    pub(crate) time: u64,
     /// Allowed difference of the clocks in seconds.
-    pub fudge: u16,
+    pub(crate) fudge: u16,
     /// The MAC.
-    pub mac: &'a [u8],
+    pub(crate) mac: &'a [u8],
     /// The ID that was signed.
-    pub original_id: u16,
+    pub(crate) original_id: u16,
     /// Error of the transaction.
-    pub error: u16,
+    pub(crate) error: u16,
     /// Other data: with BADTIME the time of the server.
-    pub other: &'a [u8],
+    pub(crate) other: &'a [u8],
 }
 
 /// The message has a TSIG that is malformed or misplaced (RFC 8945 §5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub(crate) struct Malformed;
 
 impl<'a> Signature<'a> {
     /// Returns the TSIG of a message with one question.
@@ -74,7 +74,7 @@ impl<'a> Signature<'a> {
     /// # Errors
     /// The records are malformed, or a TSIG is not the last one of them, is not the only one or is
     /// malformed.
-    pub fn find(packet: &'a [u8]) -> Result<Option<Self>, Malformed> {
+    pub(crate) fn find(packet: &'a [u8]) -> Result<Option<Self>, Malformed> {
         let place = Question::parse(packet).ok_or(Malformed)?.end();
         let count = |word: usize| u16_at(packet, 2 * word).unwrap_or(0);
         Self::find_behind(packet, place, [count(3), count(4), count(5)])
@@ -84,7 +84,7 @@ impl<'a> Signature<'a> {
     ///
     /// # Errors
     /// As for [`Signature::find`].
-    pub fn find_in_reply(packet: &'a [u8]) -> Result<Option<Self>, Malformed> {
+    pub(crate) fn find_in_reply(packet: &'a [u8]) -> Result<Option<Self>, Malformed> {
         let count = |word: usize| u16_at(packet, 2 * word).unwrap_or(0);
         if count(2) == 0 {
             return Self::find_behind(packet, HEADER_LEN, [count(3), count(4), count(5)]);
@@ -145,7 +145,7 @@ impl<'a> Signature<'a> {
 
     /// Writes the unsigned message into `out`, which is as long as `packet`, with the ID `id`;
     /// returns its length.
-    pub fn strip(&self, packet: &[u8], id: u16, out: &mut [u8]) -> usize {
+    pub(crate) fn strip(&self, packet: &[u8], id: u16, out: &mut [u8]) -> usize {
         out[..self.start].copy_from_slice(&packet[..self.start]);
         let additionals = u16_at(packet, ADDITIONALS).unwrap_or(1);
         put_u16(out, 0, id);
@@ -239,7 +239,7 @@ impl Fields<'_> {
 
 /// One side of a transaction, after the last signed message.
 #[derive(Clone)]
-pub struct Signer {
+pub(crate) struct Signer {
     key: Arc<TsigKey>,
     algorithm: TsigAlgorithm,
     /// MAC of the previous message; empty before a request.
@@ -256,7 +256,7 @@ pub struct Signer {
 
 impl Signer {
     /// Signer for a request of ours.
-    pub fn of_request(key: Arc<TsigKey>) -> Self {
+    pub(crate) fn of_request(key: Arc<TsigKey>) -> Self {
         let algorithm = key.algorithm;
         Self::after(key, algorithm, MacBytes::default())
     }
@@ -267,19 +267,19 @@ impl Signer {
     }
 
     /// Returns the key.
-    pub fn key(&self) -> &Arc<TsigKey> {
+    pub(crate) fn key(&self) -> &Arc<TsigKey> {
         &self.key
     }
 
     /// Returns the length of a signature.
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         let names = self.key.name.as_wire().len() + name_of(self.algorithm).as_bytes().len();
         names + FIXED_LEN + Mac::len_of(self.algorithm)
     }
 
     /// Signs the message of `len` bytes at `now`, in seconds since 1970, and returns its length
     /// with the signature; `None` if there is no room for it.
-    pub fn sign(&mut self, message: &mut [u8], len: usize, now: u64) -> Option<usize> {
+    pub(crate) fn sign(&mut self, message: &mut [u8], len: usize, now: u64) -> Option<usize> {
         self.sign_with(message, len, (now, self.fudge), 0, &[])
     }
 
@@ -320,7 +320,7 @@ impl Signer {
     ///
     /// # Errors
     /// [`Unproven`]: the message is not authentic.
-    pub fn verify(&mut self, packet: &[u8], now: u64) -> Result<(), Unproven> {
+    pub(crate) fn verify(&mut self, packet: &[u8], now: u64) -> Result<(), Unproven> {
         let mut mac = match self.pending.take() {
             Some(mac) => *mac,
             None => self.begin(),
@@ -359,14 +359,14 @@ impl Signer {
     }
 
     /// Returns true if the message verified last was signed.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.pending.is_none() && self.follows
     }
 }
 
 /// Reason why a message is not authentic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unproven {
+pub(crate) enum Unproven {
     /// No signature.
     Unsigned,
     /// Malformed signature.
@@ -399,7 +399,7 @@ impl std::fmt::Display for Unproven {
 
 /// Reduces the reply of `len` bytes to its question and its OPT, with TC set, so that a signature
 /// has room (RFC 8945 §5.3); returns its length.
-pub fn truncate(reply: &mut [u8], len: usize) -> usize {
+pub(crate) fn truncate(reply: &mut [u8], len: usize) -> usize {
     let Some(question) = Question::parse(&reply[..len]) else { return len };
     let count = |word: usize| u16_at(reply, 2 * word).unwrap_or(0);
     let total: u32 = (3..6).map(|word| u32::from(count(word))).sum();

@@ -28,22 +28,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 #[derive(Clone, Copy)]
 pub struct Facts<'a> {
     /// Client that asks.
-    pub client: &'a Client,
+    pub(crate) client: &'a Client,
     /// The query's id, flags and EDNS.
-    pub asked: &'a Asked,
+    pub(crate) asked: &'a Asked,
     /// QNAME in lower case.
-    pub name: &'a LowercaseName,
+    pub(crate) name: &'a LowercaseName,
     /// The type.
-    pub rtype: u16,
+    pub(crate) rtype: u16,
     /// The class.
-    pub class: u16,
+    pub(crate) class: u16,
     /// The query's length.
-    pub size: u16,
+    pub(crate) size: u16,
 }
 
 impl<'a> Facts<'a> {
     /// Facts of a query of `client` for `name`.
-    pub fn of(client: &'a Client, query: &'a Query<'_>, name: &'a LowercaseName) -> Self {
+    pub(crate) fn of(client: &'a Client, query: &'a Query<'_>, name: &'a LowercaseName) -> Self {
         let Query { asked, question, .. } = query;
         let (rtype, class, size) = (question.rtype, question.class, query.size());
         Self { client, asked, name, rtype, class, size }
@@ -53,11 +53,11 @@ impl<'a> Facts<'a> {
 /// A server block that may get the queries of a zone.
 pub(crate) struct Candidate<'a> {
     /// The zone.
-    pub zone: &'a Name,
+    pub(crate) zone: &'a Name,
     /// Queries that it is for; `None`: all.
-    pub view: Option<&'a View>,
+    pub(crate) view: Option<&'a View>,
     /// True if none of its directives answers queries.
-    pub refuses: bool,
+    pub(crate) refuses: bool,
 }
 
 /// The candidates of one listener.

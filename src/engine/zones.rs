@@ -20,7 +20,7 @@ pub struct LowercaseName {
 
 impl LowercaseName {
     /// The root.
-    pub const ROOT: Self = Self { bytes: [0; 255], len: 1, count: 0 };
+    pub(crate) const ROOT: Self = Self { bytes: [0; 255], len: 1, count: 0 };
 
     /// Lower-cases a name that [`super::message::Question::parse`] accepted.
     pub fn new(name: &[u8]) -> Self {
@@ -30,7 +30,7 @@ impl LowercaseName {
     }
 
     /// Replaces the name by `name` in lower case.
-    pub fn fold(&mut self, name: &[u8]) {
+    pub(crate) fn fold(&mut self, name: &[u8]) {
         let bytes = &mut self.bytes[..name.len()];
         bytes.copy_from_slice(name);
         bytes.make_ascii_lowercase();
@@ -38,7 +38,7 @@ impl LowercaseName {
     }
 
     /// Returns the name in lower case.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 
@@ -54,14 +54,14 @@ impl LowercaseName {
     }
 
     /// Returns true if the name is at or below `ancestor`.
-    pub fn is_within(&self, ancestor: &[u8]) -> bool {
+    pub(crate) fn is_within(&self, ancestor: &[u8]) -> bool {
         let labels = label_count(ancestor);
         labels <= usize::from(self.count) && self.ancestor(labels) == ancestor
     }
 }
 
 /// A map from names to values.
-pub struct Zones<T> {
+pub(crate) struct Zones<T> {
     values: HashMap<Box<[u8]>, T, ahash::RandomState>,
     labels_max: usize,
 }
@@ -69,7 +69,7 @@ pub struct Zones<T> {
 impl<T: Copy> Zones<T> {
     /// Builds the map of `entries`; the first of equal names counts. `hasher` is keyed, because
     /// strangers choose the names that are looked up.
-    pub fn new<'a>(
+    pub(crate) fn new<'a>(
         hasher: ahash::RandomState,
         entries: impl IntoIterator<Item = (&'a Name, T)>,
     ) -> Self {
@@ -83,12 +83,15 @@ impl<T: Copy> Zones<T> {
     }
 
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         reserved_map(&self.values) + self.values.keys().map(|name| name.len()).sum::<usize>()
     }
 
     /// The values of the name and its ancestors with their numbers of labels, the longest first.
-    pub fn matches<'a>(&'a self, name: &'a LowercaseName) -> impl Iterator<Item = (usize, T)> {
+    pub(crate) fn matches<'a>(
+        &'a self,
+        name: &'a LowercaseName,
+    ) -> impl Iterator<Item = (usize, T)> {
         let deepest = usize::from(name.count).min(self.labels_max);
         let mut rest = name.ancestor(deepest);
         (0..=deepest).rev().filter_map(move |labels| {
@@ -100,20 +103,20 @@ impl<T: Copy> Zones<T> {
 
     /// Returns the value of the longest name at or above `name`.
     #[inline(always)]
-    pub fn longest(&self, name: &LowercaseName) -> Option<T> {
+    pub(crate) fn longest(&self, name: &LowercaseName) -> Option<T> {
         self.matches(name).next().map(|(_, value)| value)
     }
 
     /// Returns the value of the longest such name; if that is `name` itself, that of
     /// [`Zones::topmost`].
-    pub fn parents(&self, name: &LowercaseName) -> Option<T> {
+    pub(crate) fn parents(&self, name: &LowercaseName) -> Option<T> {
         let (labels, value) = self.matches(name).next()?;
         if labels == usize::from(name.count) { self.topmost(name) } else { Some(value) }
     }
 
     /// Returns the value of the shortest such name except the root, otherwise the root's: the
     /// target of a DS query, which belongs to the parent's side of a zone cut.
-    pub fn topmost(&self, name: &LowercaseName) -> Option<T> {
+    pub(crate) fn topmost(&self, name: &LowercaseName) -> Option<T> {
         let mut found = None;
         for (labels, value) in self.matches(name) {
             if labels > 0 || found.is_none() {

@@ -189,7 +189,7 @@ impl Keeper {
             ToKeeper::Looping { message } => {
                 log.event(&Event::new(Level::Error, "plugin/loop", &message));
             }
-            ToKeeper::Left { .. } => self.present -= 1,
+            ToKeeper::Left => self.present -= 1,
             ToKeeper::Stop => {
                 self.to_drain = (0..self.workers.len()).collect();
                 self.probing.stop();

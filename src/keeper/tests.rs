@@ -108,7 +108,7 @@ impl Scene {
     fn stop(self) {
         self.keeper.send(ToKeeper::Stop).unwrap();
         assert!(matches!(self.mail.recv_timeout(TIMEOUT).unwrap(), ToWorker::Drain));
-        self.keeper.send(ToKeeper::Left { worker: 0 }).unwrap();
+        self.keeper.send(ToKeeper::Left).unwrap();
         self.thread.join().unwrap();
         assert_eq!(self.lines.try_iter().collect::<Vec<_>>(), Vec::<String>::new());
     }
@@ -408,7 +408,7 @@ fn a_sweep_comes_when_it_is_due_and_waits_for_room() {
     scene.keeper.send(ToKeeper::Stop).unwrap();
     assert!(matches!(scene.mail.recv_timeout(TIMEOUT).unwrap(), ToWorker::Sweep(Sweep::Cache(9))));
     assert!(matches!(scene.mail.recv_timeout(TIMEOUT).unwrap(), ToWorker::Drain));
-    scene.keeper.send(ToKeeper::Left { worker: 0 }).unwrap();
+    scene.keeper.send(ToKeeper::Left).unwrap();
     scene.thread.join().unwrap();
 }
 

@@ -28,7 +28,7 @@ pub struct Loaded {
     /// The entries of the file, and of the configuration.
     pub table: Table,
     /// Lines and names that were skipped.
-    pub skipped: Skipped,
+    pub(crate) skipped: Skipped,
     /// Digest of the file.
     pub(super) digest: Digest,
 }
@@ -184,7 +184,7 @@ fn without_file(source: &HostsSource, hasher: &RandomState) -> Table {
 }
 
 /// Returns the log text about skipped lines.
-pub fn skipped_text(label: &str, skipped: &Skipped) -> String {
+pub(crate) fn skipped_text(label: &str, skipped: &Skipped) -> String {
     let Skipped { count, line, reason } = skipped;
     format!("{label}: invalid lines or names skipped: {count}, the first in line {line}: {reason}")
 }

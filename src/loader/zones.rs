@@ -14,7 +14,7 @@ mod history;
 mod reading;
 mod walk;
 
-pub use directory::directory_refusal;
+pub(crate) use directory::directory_refusal;
 pub(crate) use walk::{Walk, walk};
 
 use super::LOOK_INTERVAL_MIN;
@@ -54,7 +54,7 @@ pub struct LoadedZone {
     /// The zone.
     pub zone: Zone,
     /// Oddities of the zone.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Reason why a zone was not read.
@@ -105,7 +105,7 @@ pub(super) struct ZonesReader {
 
 impl Trouble {
     /// Returns the error that refuses the configuration; `None`: the file may still appear.
-    pub fn refusal(&self, file: &FileSource) -> Option<String> {
+    pub(crate) fn refusal(&self, file: &FileSource) -> Option<String> {
         match self {
             Self::Unopened(_) if file.reload.is_some() => None,
             Self::Unopened(text) | Self::Broken(text) => {

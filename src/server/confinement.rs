@@ -17,9 +17,9 @@ use std::thread::{Builder, JoinHandle};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confinement {
     /// The account to switch to.
-    pub user: Option<Account>,
+    pub(crate) user: Option<Account>,
     /// Threads are confined.
-    pub sandbox: bool,
+    pub(crate) sandbox: bool,
 }
 
 impl Confinement {
@@ -27,7 +27,7 @@ impl Confinement {
     ///
     /// # Errors
     /// [`StartError::Account`].
-    pub fn find(name: &str) -> Result<Account, StartError> {
+    pub(crate) fn find(name: &str) -> Result<Account, StartError> {
         let failed = |error| StartError::Account(name.to_owned(), error);
         let none = || io::Error::new(io::ErrorKind::NotFound, "this host has no such user");
         Account::find(name).map_err(failed)?.ok_or_else(none).map_err(failed)

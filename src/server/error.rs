@@ -127,13 +127,13 @@ impl std::error::Error for StartError {}
 
 impl StartError {
     /// Creates the error that `address` could not be bound.
-    pub fn bind(address: SocketAddr, error: io::Error) -> Self {
+    pub(crate) fn bind(address: SocketAddr, error: io::Error) -> Self {
         let tentative = Self::tentative(address.ip(), &error);
         tentative.unwrap_or(Self::Bind(address, error))
     }
 
     /// Creates the error that upstream queries cannot be sent from `source`.
-    pub fn source(source: IpAddr, error: io::Error) -> Self {
+    pub(crate) fn source(source: IpAddr, error: io::Error) -> Self {
         Self::tentative(source, &error).unwrap_or(Self::Source(source, error))
     }
 
@@ -148,7 +148,7 @@ impl StartError {
 
     /// Returns the party that has to change: the host, unless the Corefile has no address to listen
     /// on.
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::NoListener => Cause::Text,
             _ => Cause::Host,

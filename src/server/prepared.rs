@@ -28,9 +28,9 @@ const DETECTION_PERIOD: Duration = Duration::from_millis(100);
 /// A configuration that can take effect at once.
 pub struct Prepared {
     /// The configuration.
-    pub config: Config,
+    pub(crate) config: Config,
     /// Certificates and keys, parsed.
-    pub tls: Arc<Setup>,
+    pub(crate) tls: Arc<Setup>,
     /// Local data sources; `None` at the first start, when the server itself starts the
     /// loaders.
     pub(super) data: Option<Plan>,

@@ -23,7 +23,7 @@ const ACCOUNT_LEN: usize = 16_384;
 
 /// An account of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
+pub(crate) struct Account {
     name: CString,
     user: libc::uid_t,
     group: libc::gid_t,
@@ -42,7 +42,7 @@ impl Account {
     ///
     /// # Errors
     /// The host's accounts cannot be read.
-    pub fn find(name: &str) -> io::Result<Option<Self>> {
+    pub(crate) fn find(name: &str) -> io::Result<Option<Self>> {
         let Ok(name) = CString::new(name) else { return Ok(None) };
         let mut entry = MaybeUninit::<libc::passwd>::uninit();
         let mut text = vec![0; ACCOUNT_LEN];
@@ -74,7 +74,7 @@ impl Account {
     }
 
     /// Returns the name.
-    pub fn name(&self) -> &CStr {
+    pub(crate) fn name(&self) -> &CStr {
         &self.name
     }
 
@@ -83,7 +83,7 @@ impl Account {
     /// # Errors
     /// The kernel refuses, mostly because the process is not root. The switch may then be
     /// incomplete, and the process must end.
-    pub fn enter(&self) -> io::Result<()> {
+    pub(crate) fn enter(&self) -> io::Result<()> {
         if user() == self.user {
             return Ok(());
         }
@@ -130,7 +130,7 @@ fn groups_of(name: &CStr, group: libc::gid_t) -> io::Result<Vec<libc::gid_t>> {
 ///
 /// # Errors
 /// The kernel refuses, for example because of a system call filter.
-pub fn forgo_capabilities() -> io::Result<()> {
+pub(crate) fn forgo_capabilities() -> io::Result<()> {
     set_capabilities(0)
 }
 

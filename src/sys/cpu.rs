@@ -17,7 +17,7 @@ pub fn cores() -> Vec<usize> {
 ///
 /// # Errors
 /// `NotFound`: there is no such node.
-pub fn cores_of_node(node: usize) -> io::Result<Vec<usize>> {
+pub(crate) fn cores_of_node(node: usize) -> io::Result<Vec<usize>> {
     let text = std::fs::read_to_string(format!("/sys/devices/system/node/node{node}/cpulist"))?;
     let mut own = list(&text).ok_or(io::ErrorKind::InvalidData)?;
     let allowed = cores();
@@ -26,7 +26,7 @@ pub fn cores_of_node(node: usize) -> io::Result<Vec<usize>> {
 }
 
 /// Parses a list of cores in the kernel's format, `0-3,8`. `None`: malformed.
-pub fn list(text: &str) -> Option<Vec<usize>> {
+pub(crate) fn list(text: &str) -> Option<Vec<usize>> {
     let mut cores = Vec::new();
     for piece in text.trim().split(',').filter(|piece| !piece.is_empty()) {
         let (first, last) = piece.split_once('-').unwrap_or((piece, piece));
@@ -37,7 +37,7 @@ pub fn list(text: &str) -> Option<Vec<usize>> {
 
 /// Parses the kernel's mask of cores, in words of 32 bits: `00000001,80000000` is 31 and 32.
 /// `None`: malformed.
-pub fn mask(text: &str) -> Option<Vec<usize>> {
+pub(crate) fn mask(text: &str) -> Option<Vec<usize>> {
     let mut cores = Vec::new();
     for (word, digits) in text.trim().rsplit(',').enumerate() {
         let bits = u32::from_str_radix(digits, 16).ok()?;

@@ -17,9 +17,9 @@ const LISTEN_FDS_START: RawFd = 3;
 /// More than any configuration has: a larger number is not meant for us.
 const DESCRIPTORS_MAX: RawFd = 65_536;
 /// Environment variable of a process that takes over: its inherited sockets.
-pub const PASSED: &str = "ONWARD_SOCKETS";
+pub(crate) const PASSED: &str = "ONWARD_SOCKETS";
 /// Environment variable of a process that takes over: the descriptor for its readiness message.
-pub const READY: &str = "ONWARD_READY";
+pub(crate) const READY: &str = "ONWARD_READY";
 
 /// Inherited descriptors have been taken.
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -28,9 +28,9 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 #[derive(Debug, Default)]
 pub struct Inherited {
     /// UDP sockets, by bound address.
-    pub datagrams: Vec<(SocketAddr, UdpSocket)>,
+    pub(crate) datagrams: Vec<(SocketAddr, UdpSocket)>,
     /// TCP listeners, by bound address.
-    pub acceptors: Vec<(SocketAddr, TcpListener)>,
+    pub(crate) acceptors: Vec<(SocketAddr, TcpListener)>,
     /// Descriptions of other descriptors.
     others: Vec<String>,
     /// Socket on which the previous process waits for the readiness message.
@@ -44,7 +44,7 @@ impl Inherited {
     ///
     /// # Errors
     /// The environment names descriptors that are not open.
-    pub fn take() -> io::Result<Self> {
+    pub(crate) fn take() -> io::Result<Self> {
         let mut inherited = Self::default();
         if TAKEN.swap(true, Ordering::Relaxed) {
             return Ok(inherited);
@@ -60,7 +60,7 @@ impl Inherited {
     }
 
     /// Returns descriptions of the sockets that are left: each address once.
-    pub fn unused(self) -> Vec<String> {
+    pub(crate) fn unused(self) -> Vec<String> {
         let datagrams = self.datagrams.iter().map(|(address, _)| format!("udp {address}"));
         let acceptors = self.acceptors.iter().map(|(address, _)| format!("tcp {address}"));
         let mut all: Vec<_> = datagrams.chain(acceptors).chain(self.others).collect();
@@ -70,7 +70,7 @@ impl Inherited {
     }
 
     /// Takes the socket for the readiness message.
-    pub fn take_ready(&mut self) -> Ready {
+    pub(crate) fn take_ready(&mut self) -> Ready {
         Ready(self.waiting.take())
     }
 
@@ -93,11 +93,11 @@ impl Inherited {
 
 /// Socket for the readiness message to the previous process, if there is one.
 #[derive(Debug)]
-pub struct Ready(Option<UnixStream>);
+pub(crate) struct Ready(Option<UnixStream>);
 
 impl Ready {
     /// Sends the readiness message.
-    pub fn tell(self) {
+    pub(crate) fn tell(self) {
         // The previous process may have given up waiting.
         let _ = self.0.map(|mut waiting| waiting.write_all(b"1"));
     }
@@ -153,7 +153,7 @@ impl Passed {
     }
 
     /// Returns the value of [`PASSED`].
-    pub fn list(&self) -> String {
+    pub(crate) fn list(&self) -> String {
         let numbers: Vec<_> = self.0.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
         numbers.join(",")
     }

@@ -14,11 +14,11 @@ use super::cvt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InterfaceAddress {
     /// The interface's name.
-    pub name: String,
+    pub(crate) name: String,
     /// The kernel's number of it.
-    pub index: u32,
+    pub(crate) index: u32,
     /// The address.
-    pub ip: IpAddr,
+    pub(crate) ip: IpAddr,
 }
 
 /// Returns all internet addresses of all interfaces, in the kernel's order.

@@ -13,21 +13,21 @@ const EPHEMERAL_DEFAULT: (u16, u16) = (32_768, 60_999);
 
 /// Returns the number of ports for outgoing sockets (`net.ipv4.ip_local_port_range`, also for
 /// IPv6).
-pub fn ephemeral_ports() -> usize {
+pub(crate) fn ephemeral_ports() -> usize {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let (low, high) = parse_range(&text).unwrap_or(EPHEMERAL_DEFAULT);
     usize::from(high - low) + 1
 }
 
 /// Returns the host name; `localhost` if the kernel has none.
-pub fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Some(name.trim()).filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned()
 }
 
 /// Returns the bytes of memory that the process may use: the host's memory, or the limit of its
 /// control group if that is less. `None`: unknown.
-pub fn memory() -> Option<usize> {
+pub(crate) fn memory() -> Option<usize> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let host = parse_memory(&text)?;
     let group = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -68,7 +68,7 @@ pub fn raise_open_files() -> io::Result<u64> {
 ///
 /// # Errors
 /// The kernel could not report it.
-pub fn open_files() -> io::Result<u64> {
+pub(crate) fn open_files() -> io::Result<u64> {
     open_files_limit().map(|limit| limit.rlim_cur)
 }
 

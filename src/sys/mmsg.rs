@@ -18,7 +18,8 @@ mod segments;
 mod tests;
 
 pub use queries::QueryBatch;
-pub use receive::{Datagram, RecvBatch};
+pub(crate) use receive::Datagram;
+pub use receive::RecvBatch;
 pub use replies::ReplyBatch;
 
 use super::cvt;
@@ -33,13 +34,13 @@ const STAGGER: usize = 64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     /// Datagrams accepted by the kernel.
-    pub sent: usize,
+    pub(crate) sent: usize,
     /// Datagrams given up: the socket's buffer was full (WouldBlock) or the datagram was refused.
-    pub dropped: usize,
+    pub(crate) dropped: usize,
     /// Number of sent datagrams that were part of a GSO batch.
-    pub joined: usize,
+    pub(crate) joined: usize,
     /// The kernel refused a GSO batch; its datagrams were sent one by one.
-    pub refused: bool,
+    pub(crate) refused: bool,
 }
 
 /// Sends the live memory that `headers` point to, and counts it: each header is one send of as many

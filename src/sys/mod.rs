@@ -22,7 +22,7 @@ pub mod limits;
 pub(crate) mod memory;
 pub mod mmsg;
 pub(crate) mod output;
-pub mod pktinfo;
+pub(crate) mod pktinfo;
 pub(crate) mod process;
 pub(crate) mod random;
 pub mod signals;

@@ -12,9 +12,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local {
     /// The address that the query was sent to.
-    pub ip: IpAddr,
+    pub(crate) ip: IpAddr,
     /// The interface it came in on; needed to reply from an IPv6 link-local address.
-    pub interface: u32,
+    pub(crate) interface: u32,
 }
 
 /// Finds the local address among the control messages that came with a datagram.

@@ -10,15 +10,15 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     /// Processor time, in user space and in the kernel, of all threads since the start.
-    pub cpu: Duration,
+    pub(crate) cpu: Duration,
     /// Resident memory in bytes.
-    pub resident_bytes: u64,
+    pub(crate) resident_bytes: u64,
     /// Reserved address space in bytes.
-    pub virtual_bytes: u64,
+    pub(crate) virtual_bytes: u64,
     /// Open descriptors.
-    pub descriptors: u64,
+    pub(crate) descriptors: u64,
     /// Limit of open descriptors.
-    pub descriptors_max: u64,
+    pub(crate) descriptors_max: u64,
 }
 
 /// Returns the current resources of this process.

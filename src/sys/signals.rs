@@ -47,7 +47,7 @@ struct Set {
 
 /// Wakes the thread that waits for signals.
 #[derive(Clone, Debug)]
-pub struct SignalWaker(Arc<OwnedFd>);
+pub(crate) struct SignalWaker(Arc<OwnedFd>);
 
 impl SignalWaker {
     fn new() -> io::Result<Self> {
@@ -60,7 +60,7 @@ impl SignalWaker {
     }
 
     /// Makes [`Signals::wait`] return, now or as soon as it is called.
-    pub fn ring(&self) {
+    pub(crate) fn ring(&self) {
         let one = 1u64;
         // SAFETY: eight bytes of a live integer are read. The call fails only after 2^64 rings,
         // when the waker is ringing anyway.
@@ -93,7 +93,7 @@ impl Signals {
     }
 
     /// Returns a handle with which other threads wake [`Signals::wait`].
-    pub fn waker(&self) -> SignalWaker {
+    pub(crate) fn waker(&self) -> SignalWaker {
         self.waker.clone()
     }
 
@@ -110,7 +110,7 @@ impl Signals {
     ///
     /// # Errors
     /// As [`Signals::wait`].
-    pub fn wait_for_stop(&self, timeout: Option<Duration>) -> io::Result<bool> {
+    pub(crate) fn wait_for_stop(&self, timeout: Option<Duration>) -> io::Result<bool> {
         Ok(self.wait_for(&self.stops, timeout)?.is_some())
     }
 
@@ -119,7 +119,7 @@ impl Signals {
     ///
     /// # Errors
     /// As [`Signals::wait`].
-    pub fn take_stop(&self) -> io::Result<bool> {
+    pub(crate) fn take_stop(&self) -> io::Result<bool> {
         Ok(self.stops.take()?.is_some())
     }
 

@@ -7,9 +7,7 @@
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::io;
-use std::net::{
-    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket,
-};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -51,7 +49,7 @@ pub fn udp_listener(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> 
 ///
 /// # Errors
 /// As [`udp_listener`].
-pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+pub(crate) fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = tcp(address)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -75,7 +73,10 @@ pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener
 ///
 /// # Errors
 /// As [`udp_listener`].
-pub fn tcp_listener_alone(address: SocketAddr, ours: &[&TcpListener]) -> io::Result<TcpListener> {
+pub(crate) fn tcp_listener_alone(
+    address: SocketAddr,
+    ours: &[&TcpListener],
+) -> io::Result<TcpListener> {
     let share = |shared| ours.iter().try_for_each(|own| SockRef::from(own).set_reuse_port(shared));
     share(true)?;
     let outcome = listen_on_both(address, !ours.is_empty());
@@ -117,7 +118,10 @@ fn not_shared(listener: TcpListener) -> io::Result<TcpListener> {
 /// # Errors
 /// No descriptor or no port is left, there is no route to `upstream`, or the host has lost
 /// `source`.
-pub fn tcp_connecting(upstream: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+pub(crate) fn tcp_connecting(
+    upstream: SocketAddr,
+    source: Option<IpAddr>,
+) -> io::Result<TcpStream> {
     let socket = tcp(upstream)?;
     if let Some(source) = source {
         // The port is chosen at connect: only then can it be shared with a connection to another
@@ -151,7 +155,7 @@ pub fn udp_connected(upstream: SocketAddr, source: Option<IpAddr>) -> io::Result
 /// Makes the kernel discard unacknowledged bytes when `stream` is closed, instead of retransmitting
 /// them for minutes to a peer that is silent now and may be back then. Returns whether there are
 /// any.
-pub fn forget_unsent(stream: &(impl AsRawFd + AsFd)) -> bool {
+pub(crate) fn forget_unsent(stream: &(impl AsRawFd + AsFd)) -> bool {
     let mut unsent: libc::c_int = 0;
     let place = &raw mut unsent;
     let told = cvt(|| {
@@ -174,7 +178,7 @@ pub fn can_segment() -> bool {
 
 /// Returns true if the kernel can coalesce datagrams of equal length on receipt (`UDP_GRO`, since
 /// Linux 5.0).
-pub fn can_coalesce() -> bool {
+pub(crate) fn can_coalesce() -> bool {
     knows_of(libc::UDP_GRO, 1)
 }
 
@@ -198,13 +202,13 @@ pub fn widen_receive_buffer(socket: &UdpSocket) -> io::Result<()> {
 /// # Errors
 /// `AddrNotAvailable`: the host does not have the address. `InvalidInput`: it is of the other
 /// family, or link-local and `upstream` is not.
-pub fn check_source(upstream: SocketAddr, source: IpAddr) -> io::Result<()> {
+pub(crate) fn check_source(upstream: SocketAddr, source: IpAddr) -> io::Result<()> {
     bind_source(&udp(upstream)?, upstream, source)
 }
 
 /// Returns true if a program, perhaps this one in another process, listens on `address` now. The
 /// socket used for the test never listens itself.
-pub fn is_taken(address: SocketAddr) -> bool {
+pub(crate) fn is_taken(address: SocketAddr) -> bool {
     let Ok(socket) = tcp(address) else { return false };
     let bound = || -> io::Result<()> {
         if address.is_ipv6() {
@@ -229,7 +233,7 @@ fn bind_source(socket: &Socket, upstream: SocketAddr, source: IpAddr) -> io::Res
 }
 
 /// Returns true if an error of [`udp_listener`] means that the host lacks the address family.
-pub fn is_missing_family(error: &io::Error) -> bool {
+pub(crate) fn is_missing_family(error: &io::Error) -> bool {
     let missing = [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL, libc::EPROTONOSUPPORT];
     error.raw_os_error().is_some_and(|code| missing.contains(&code))
 }
@@ -267,7 +271,10 @@ fn ignore_path_mtu(socket: &Socket, family_of: SocketAddr) -> io::Result<()> {
 ///
 /// # Errors
 /// The socket is of the other family.
-pub fn ask_for_local_address(socket: &impl AsRawFd, family_of: SocketAddr) -> io::Result<()> {
+pub(crate) fn ask_for_local_address(
+    socket: &impl AsRawFd,
+    family_of: SocketAddr,
+) -> io::Result<()> {
     match family_of.ip() {
         IpAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
         IpAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
@@ -276,7 +283,7 @@ pub fn ask_for_local_address(socket: &impl AsRawFd, family_of: SocketAddr) -> io
 
 /// Returns the datagrams that the kernel dropped because `socket`'s buffer was full, since it was
 /// opened and modulo 2^32. `None`: unknown.
-pub fn drops(socket: &impl AsRawFd) -> Option<u64> {
+pub(crate) fn drops(socket: &impl AsRawFd) -> Option<u64> {
     let mut values = [0u32; MEMINFO_VALUES];
     let mut length = size_of_val(&values) as libc::socklen_t;
     let (place, length_place) = (values.as_mut_ptr(), &raw mut length);
@@ -297,17 +304,6 @@ fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: libc::c_int) 
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, place.cast(), length) }
     })
     .map(drop)
-}
-
-/// Returns the loopback address of the same family with the same port, on which a test or a
-/// demonstration reaches a listener on a wildcard.
-pub fn reachable(listener: SocketAddr) -> SocketAddr {
-    let ip = match listener.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listener.port())
 }
 
 #[cfg(test)]

@@ -118,13 +118,14 @@ impl Client {
     ///
     /// # Errors
     /// As for a configuration.
-    pub fn to(address: SocketAddr, tls: &Arc<ClientTls>) -> Result<Self, SetupError> {
+    pub(crate) fn to(address: SocketAddr, tls: &Arc<ClientTls>) -> Result<Self, SetupError> {
         Self::new(address, tls, &mut Verifiers::default())
     }
 
     /// Returns a copy that never resumes a session.
+    #[cfg(feature = "traffic")]
     #[must_use]
-    pub fn forgetful(&self) -> Self {
+    pub(crate) fn forgetful(&self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.resumption = Resumption::disabled();
         Self { config: Arc::new(config), ..self.clone() }
@@ -154,7 +155,7 @@ impl Client {
     }
 
     /// Returns true if both have the same settings in the configuration.
-    pub fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         (self.address, &self.tls) == (other.address, &other.tls)
     }
 }
@@ -167,14 +168,14 @@ impl std::fmt::Debug for Client {
 
 /// One worker's side of sessions with all upstreams.
 #[derive(Default)]
-pub struct Clients {
+pub(crate) struct Clients {
     upstreams: Vec<Option<Client>>,
 }
 
 impl Clients {
     /// Creates the clients of `setup`. Sessions in `before` with upstreams of unchanged settings
     /// are kept.
-    pub fn new(setup: &Setup, before: &Self) -> Self {
+    pub(crate) fn new(setup: &Setup, before: &Self) -> Self {
         let known = before.upstreams.iter().flatten().rev();
         let known: HashMap<_, _> =
             known.map(|known| ((known.address, &*known.tls), known)).collect();
@@ -190,7 +191,7 @@ impl Clients {
     }
 
     /// Creates a session with upstream `number`; `None`: it does not use TLS.
-    pub fn session(&self, upstream: usize) -> Option<Session> {
+    pub(crate) fn session(&self, upstream: usize) -> Option<Session> {
         self.upstreams.get(upstream)?.as_ref().map(Client::session)
     }
 }

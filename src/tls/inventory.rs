@@ -16,7 +16,7 @@ const ENTRIES_MAX: usize = 32;
 
 /// Use of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Use {
+pub(crate) enum Use {
     /// Listeners send it to clients.
     Server,
     /// Sent to upstreams.
@@ -27,7 +27,7 @@ pub enum Use {
 
 impl Use {
     /// Returns the name in the metric's label.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
             Self::Client => "client",
@@ -47,24 +47,24 @@ impl Use {
 
 /// A certificate in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Use of the certificate.
-    pub used: Use,
+    pub(crate) used: Use,
     /// The file, as in the Corefile.
-    pub file: String,
+    pub(crate) file: String,
     /// Position in the file, from 1.
-    pub number: usize,
+    pub(crate) number: usize,
     /// Subject, printable.
-    pub subject: String,
+    pub(crate) subject: String,
     /// Valid from this time since 1970.
-    pub not_before: Duration,
+    pub(crate) not_before: Duration,
     /// Valid up to this time since 1970.
-    pub not_after: Duration,
+    pub(crate) not_after: Duration,
 }
 
 impl Entry {
     /// Returns the problem of the certificate at `now`, as text.
-    pub fn trouble(&self, now: Duration) -> Option<String> {
+    pub(crate) fn trouble(&self, now: Duration) -> Option<String> {
         let Self { file, subject, number, .. } = self;
         let effect = self.used.effect();
         if now > self.not_after {

@@ -24,12 +24,15 @@ mod server;
 mod session;
 mod trust;
 
-pub use client::{Client, Clients};
-pub use error::SetupError;
-pub use inventory::{Entry, Use};
+pub use client::Client;
+pub(crate) use client::Clients;
+pub(crate) use error::SetupError;
+pub(crate) use inventory::Entry;
 pub use pins::pin_of;
+#[cfg(feature = "traffic")]
 pub use server::Server;
-pub use session::{Failure, Received, Session};
+pub(crate) use session::Session;
+pub use session::{Failure, Received};
 
 use crate::config::{ClientTls, Config, ServerTls};
 use crate::engine::errors::TlsFault;
@@ -89,7 +92,7 @@ impl Setup {
     }
 
     /// Returns the certificates in the configuration's files: own ones and trusted ones.
-    pub fn certificates(&self) -> &[Entry] {
+    pub(crate) fn certificates(&self) -> &[Entry] {
         &self.certificates
     }
 
@@ -103,7 +106,7 @@ impl Setup {
 
     /// Creates a session with a client of the configuration's listener `number`; `None`: it does
     /// not use TLS.
-    pub fn accept(&self, listener: usize) -> Option<Result<Session, TlsFault>> {
+    pub(crate) fn accept(&self, listener: usize) -> Option<Result<Session, TlsFault>> {
         let config = self.listeners.get(listener)?.as_ref()?;
         Some(Session::accept(Arc::clone(config)))
     }

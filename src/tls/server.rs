@@ -8,9 +8,8 @@
 use super::client::Verifiers;
 use super::provider::provider;
 use super::trust::ClientVerifier;
-use super::{PROTOCOL, Session, SetupError, VERSIONS, identity};
+use super::{PROTOCOL, SetupError, VERSIONS, identity};
 use crate::config::{ClientAuth, Pem, ServerTls};
-use crate::engine::errors::TlsFault;
 use rustls::crypto::{
     WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
@@ -26,9 +25,11 @@ use std::sync::Arc;
 const TICKETS_EACH: usize = 2;
 
 /// TLS server of one listener, without a configuration.
+#[cfg(feature = "traffic")]
 #[derive(Clone, Debug)]
 pub struct Server(Arc<ServerConfig>);
 
+#[cfg(feature = "traffic")]
 impl Server {
     /// Returns a server with the certificate of `tls`.
     ///
@@ -43,8 +44,8 @@ impl Server {
     ///
     /// # Errors
     /// There is no randomness.
-    pub fn session(&self) -> Result<Session, TlsFault> {
-        Session::accept(Arc::clone(&self.0))
+    pub(crate) fn session(&self) -> Result<super::Session, crate::engine::errors::TlsFault> {
+        super::Session::accept(Arc::clone(&self.0))
     }
 }
 

@@ -78,18 +78,18 @@ impl Session {
 
     /// Returns the maximum of bytes that a session can hold: an incoming record and a decrypted
     /// one, an outgoing record, and the largest handshake message.
-    pub fn bytes_max() -> usize {
+    pub(crate) fn bytes_max() -> usize {
         const RECORD: usize = SEALED_MAX + 256;
         size_of::<Self>() + 3 * RECORD + (1 << 16)
     }
 
     /// Returns true if the handshake is over and the peer is verified.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         !self.connection.is_handshaking()
     }
 
     /// Returns true if an earlier session was resumed, which costs neither side a signature.
-    pub fn is_resumed(&self) -> bool {
+    pub(crate) fn is_resumed(&self) -> bool {
         self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
@@ -163,13 +163,13 @@ impl Session {
     }
 
     /// Returns the text of `fault`, if the session failed with it.
-    pub fn evidence(&self, fault: TlsFault) -> Option<String> {
+    pub(crate) fn evidence(&self, fault: TlsFault) -> Option<String> {
         self.evidence.as_ref()?.of(fault)
     }
 
     /// Takes plaintext to be sent, up to one record; returns the number of bytes. Takes none before
     /// the handshake is over, and none while something is to be written.
-    pub fn seal(&mut self, bytes: &[u8]) -> usize {
+    pub(crate) fn seal(&mut self, bytes: &[u8]) -> usize {
         if !self.is_open() || self.wants_write() {
             return 0;
         }
@@ -187,7 +187,7 @@ impl Session {
     }
 
     /// Sends close_notify to the peer, if that does not block.
-    pub fn end(&mut self, socket: &mut impl Write) {
+    pub(crate) fn end(&mut self, socket: &mut impl Write) {
         if self.is_open() {
             self.connection.send_close_notify();
             let _ = self.connection.write_tls(socket);

@@ -14,7 +14,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// Default port of `status`.
-pub const PORT: u16 = 8053;
+pub(crate) const PORT: u16 = 8053;
 /// Maximum time of a fetch, from the first packet to the last.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of a response: many times that of the largest host.

@@ -28,18 +28,18 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Options of `top`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopOptions {
+pub(crate) struct TopOptions {
     /// Address of `status`.
-    pub address: String,
+    pub(crate) address: String,
     /// Refresh interval.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// Print the status once, as text.
-    pub once: bool,
+    pub(crate) once: bool,
 }
 
 /// Reason why `top` failed.
 #[derive(Debug)]
-pub enum TopError {
+pub(crate) enum TopError {
     /// The fetch from this address failed.
     Fetch(String, FetchError),
     /// Standard output is no terminal.
@@ -68,7 +68,7 @@ impl std::error::Error for TopError {}
 ///
 /// # Errors
 /// See [`TopError`]. Once a status is shown, a server that does not respond is no error.
-pub fn run(options: &TopOptions) -> Result<(), TopError> {
+pub(crate) fn run(options: &TopOptions) -> Result<(), TopError> {
     let clock = Clock::start();
     if options.once {
         let status = fetch(&options.address, &clock, TIMEOUT);

@@ -20,22 +20,22 @@ pub(crate) const FAR: &str = "each packet crosses between NUMA nodes, about 100 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Topology {
     /// The cores of each NUMA node, by its number.
-    pub nodes: BTreeMap<usize, Vec<usize>>,
+    pub(crate) nodes: BTreeMap<usize, Vec<usize>>,
     /// Network cards that are up and are hardware.
-    pub cards: Vec<Card>,
+    pub(crate) cards: Vec<Card>,
 }
 
 /// A network card.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Card {
     /// Interface name.
-    pub name: String,
+    pub(crate) name: String,
     /// The NUMA node that it is plugged into.
-    pub node: Option<usize>,
+    pub(crate) node: Option<usize>,
     /// For each receive queue the cores to which RPS steers packets.
-    pub queues: Vec<Vec<usize>>,
+    pub(crate) queues: Vec<Vec<usize>>,
     /// For each interrupt of a receive queue its number and the cores it may go to.
-    pub interrupts: Vec<(u32, Vec<usize>)>,
+    pub(crate) interrupts: Vec<(u32, Vec<usize>)>,
 }
 
 /// Distance of a card from the workers, on a host of several nodes.

@@ -11,12 +11,10 @@ use super::wire::{
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Room for any response: header, the longest question, SOA and OPT take 315 bytes.
-pub const RESPONSE_LEN_MAX: usize = 320;
 /// NOERROR.
-pub const RCODE_NOERROR: u8 = 0;
+pub(crate) const RCODE_NOERROR: u8 = 0;
 /// REFUSED: the response to a question of another class than IN.
-pub const RCODE_REFUSED: u8 = 5;
+pub(crate) const RCODE_REFUSED: u8 = 5;
 
 /// TTL of answers, in seconds.
 const TTL: [u8; 4] = 60u32.to_be_bytes();
@@ -152,11 +150,14 @@ fn check(query: &[u8], response: &[u8]) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Behaviour, RESPONSE_LEN_MAX, address, is_right, respond};
+    use super::{Behaviour, address, is_right, respond};
     use crate::traffic::wire::{TYPE_A, TYPE_AAAA};
     use domain::base::Message;
     use domain::base::iana::Rcode;
     use proptest::prelude::{any, proptest};
+
+    /// Room for any response: header, the longest question, SOA and OPT take 315 bytes.
+    const RESPONSE_LEN_MAX: usize = 320;
 
     /// A query for a.Example. with RD and an OPT record with the DO bit.
     fn query(rtype: u8, class: u8) -> Vec<u8> {

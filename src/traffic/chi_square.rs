@@ -15,7 +15,7 @@ pub struct ChiSquare {
 
 impl ChiSquare {
     /// Tests these counts; `None` if they are too few for the test: five for each are the rule.
-    pub fn of(counts: &[u64]) -> Option<Self> {
+    pub(crate) fn of(counts: &[u64]) -> Option<Self> {
         let total: u64 = counts.iter().sum();
         let expected = total as f64 / counts.len() as f64;
         if counts.len() < 2 || expected < 5.0 {

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Maximum number of slots of a ledger, which leaves two random bits in an ID.
-pub const SLOTS_MAX: usize = 16_384;
+pub(crate) const SLOTS_MAX: usize = 16_384;
 /// Minimum number of slots of a ledger: the number of later queries before a slot is reused.
 const SLOTS_MIN: usize = 256;
 /// Multiplier that spreads the random bits of an ID over its other bits; odd, so that different
@@ -84,7 +84,7 @@ struct Wait {
 }
 
 /// The outstanding queries of a socket.
-pub struct Ledger {
+pub(crate) struct Ledger {
     slots: Vec<Slot>,
     /// Packets one after the other, each in `stride` bytes.
     packets: Vec<u8>,
@@ -100,7 +100,7 @@ pub struct Ledger {
 impl Ledger {
     /// Creates a ledger for at most `outstanding` queries, up to [`SLOTS_MAX`], of at most
     /// `length_max` bytes, each given up `timeout` after it was sent.
-    pub fn new(outstanding: usize, length_max: usize, timeout: Duration) -> Self {
+    pub(crate) fn new(outstanding: usize, length_max: usize, timeout: Duration) -> Self {
         let capacity = outstanding.clamp(1, SLOTS_MAX);
         let numbers = (2 * capacity).next_power_of_two().clamp(SLOTS_MIN, SLOTS_MAX);
         Self {
@@ -118,18 +118,18 @@ impl Ledger {
     }
 
     /// Returns the number of outstanding queries.
-    pub fn outstanding(&self) -> usize {
+    pub(crate) fn outstanding(&self) -> usize {
         self.outstanding
     }
 
     /// Returns the number of queries that can still be sent.
-    pub fn vacancies(&self) -> usize {
+    pub(crate) fn vacancies(&self) -> usize {
         self.capacity - self.outstanding
     }
 
     /// Takes a slot for a query, to be written into [`Ledger::buffer`] and [`Ledger::launch`]ed;
     /// `None` if the maximum number is outstanding.
-    pub fn reserve(&mut self) -> Option<u16> {
+    pub(crate) fn reserve(&mut self) -> Option<u16> {
         if self.outstanding == self.capacity {
             return None;
         }
@@ -155,14 +155,21 @@ impl Ledger {
 
     /// Returns the buffer for the query of a reserved slot, including its ID, which will be
     /// overwritten.
-    pub fn buffer(&mut self, slot: u16) -> &mut [u8] {
+    pub(crate) fn buffer(&mut self, slot: u16) -> &mut [u8] {
         let start = usize::from(slot) * self.stride;
         &mut self.packets[start..start + self.stride]
     }
 
     /// Launches the query of `length` bytes in `slot`: makes its ID, with `chance` in the bits that
     /// the slot's number leaves free.
-    pub fn launch(&mut self, slot: u16, length: usize, chance: u16, intended: Moment, now: Moment) {
+    pub(crate) fn launch(
+        &mut self,
+        slot: u16,
+        length: usize,
+        chance: u16,
+        intended: Moment,
+        now: Moment,
+    ) {
         let high = chance & !self.mask;
         let id = high | (slot ^ self.masking(high));
         let packet = &mut self.buffer(slot)[..length];
@@ -183,18 +190,18 @@ impl Ledger {
     }
 
     /// Returns the query in `slot`, as launched.
-    pub fn packet(&self, slot: u16) -> &[u8] {
+    pub(crate) fn packet(&self, slot: u16) -> &[u8] {
         let start = usize::from(slot) * self.stride;
         &self.packets[start..start + usize::from(self.slots[usize::from(slot)].length)]
     }
 
     /// Returns the scheduled instant of the query in `slot`.
-    pub fn intended(&self, slot: u16) -> Moment {
+    pub(crate) fn intended(&self, slot: u16) -> Moment {
         self.slots[usize::from(slot)].intended
     }
 
     /// Frees the slot of a query that was never sent.
-    pub fn recall(&mut self, slot: u16) {
+    pub(crate) fn recall(&mut self, slot: u16) {
         self.slots[usize::from(slot)].state = State::Idle;
         self.outstanding -= 1;
         self.free.push_back(slot);
@@ -202,7 +209,7 @@ impl Ledger {
 
     /// Classifies a message. `is_right(query, response)` judges the content of a response that
     /// otherwise matches.
-    pub fn settle(
+    pub(crate) fn settle(
         &mut self,
         message: &[u8],
         is_right: impl FnOnce(&[u8], &[u8]) -> bool,
@@ -235,7 +242,7 @@ impl Ledger {
     }
 
     /// Gives up the queries that have timed out, and reports the scheduled send time of each.
-    pub fn expire(&mut self, now: Moment, mut given_up: impl FnMut(Moment)) {
+    pub(crate) fn expire(&mut self, now: Moment, mut given_up: impl FnMut(Moment)) {
         while let Some(&Wait { slot, serial }) = self.waiting.front() {
             let entry = self.slots[usize::from(slot)];
             let waits = entry.serial == serial && entry.state == State::Outstanding;
@@ -251,7 +258,7 @@ impl Ledger {
     }
 
     /// Gives up all queries after a connection has ended, and reports the scheduled send times.
-    pub fn abandon(&mut self, mut given_up: impl FnMut(Moment)) {
+    pub(crate) fn abandon(&mut self, mut given_up: impl FnMut(Moment)) {
         while let Some(Wait { slot, serial }) = self.waiting.pop_front() {
             let entry = self.slots[usize::from(slot)];
             if entry.serial == serial && entry.state == State::Outstanding {

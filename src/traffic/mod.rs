@@ -25,7 +25,7 @@ pub mod ledger;
 pub mod report;
 pub mod schedule;
 pub mod tally;
-pub mod tcp;
+pub(crate) mod tcp;
 pub mod upstream;
 pub mod verify;
 pub mod wire;

@@ -74,7 +74,7 @@ impl Plan {
     }
 
     /// Returns the highest rate.
-    pub fn rate_max(&self) -> f64 {
+    pub(crate) fn rate_max(&self) -> f64 {
         match &self.shape {
             Shape::Constant(rate) => *rate,
             Shape::Ramp { from, to } => from.max(*to),
@@ -83,12 +83,12 @@ impl Plan {
     }
 
     /// Returns true if its rate never changes.
-    pub fn is_constant(&self) -> bool {
+    pub(crate) fn is_constant(&self) -> bool {
         matches!(self.shape, Shape::Constant(_))
     }
 
     /// Returns a sentence about its error, if there is one.
-    pub fn fault(&self) -> Option<&'static str> {
+    pub(crate) fn fault(&self) -> Option<&'static str> {
         let good = |rate: f64| rate.is_finite() && rate > 0.0 && rate <= RATE_MAX;
         let rates_are_good = match &self.shape {
             Shape::Constant(rate) => good(*rate),
@@ -162,7 +162,7 @@ const RATE_MAX: f64 = 1e8;
 
 /// The send times of one part of a plan.
 #[derive(Clone, Debug)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     plan: Plan,
     random: ChaCha8Rng,
     /// Number of queries of all parts, if the plan ends.
@@ -178,7 +178,7 @@ pub struct Schedule {
 impl Schedule {
     /// Returns every `parts`-th send time of `plan`, beginning with number `part`: all parts with
     /// one seed together are the plan.
-    pub fn new(plan: Plan, seed: u64, part: usize, parts: usize) -> Self {
+    pub(crate) fn new(plan: Plan, seed: u64, part: usize, parts: usize) -> Self {
         Self {
             random: ChaCha8Rng::seed_from_u64(seed),
             total: plan.total(),

@@ -154,7 +154,7 @@ pub struct Series {
 
 impl Series {
     /// Creates an empty series of intervals of `width`, with memory for a run of `length`.
-    pub fn new(width: Duration, length: Duration) -> Self {
+    pub(crate) fn new(width: Duration, length: Duration) -> Self {
         let count = (nanos(length) / nanos(width).max(1)) as usize + 1;
         let stretches = vec![Stretch::new(); count.min(STRETCHES_MAX)];
         Self { width, stretches, last: (0, 0, 0) }
@@ -201,7 +201,7 @@ pub struct Tally {
     /// Time of the first and of the last query.
     pub sending: Option<(Moment, Moment)>,
     /// Time of the last response.
-    pub last_response: Moment,
+    pub(crate) last_response: Moment,
 }
 
 impl Tally {
@@ -272,19 +272,19 @@ impl Tally {
     }
 
     /// Counts a query scheduled for `intended` that was lost with its connection.
-    pub fn note_lost(&mut self, intended: Moment) {
+    pub(crate) fn note_lost(&mut self, intended: Moment) {
         self.counts.lost += 1;
         self.series.at(intended).failed += 1;
     }
 
     /// Counts a query scheduled for `intended` that is given up because the run ends.
-    pub fn note_unfinished(&mut self, intended: Moment) {
+    pub(crate) fn note_unfinished(&mut self, intended: Moment) {
         self.counts.unfinished += 1;
         self.series.at(intended).failed += 1;
     }
 
     /// Adds the counters of another thread of the same run.
-    pub fn absorb(&mut self, other: &Self) {
+    pub(crate) fn absorb(&mut self, other: &Self) {
         self.counts += &other.counts;
         self.latency.add(&other.latency).expect("all have the same bounds");
         self.lag.add(&other.lag).expect("all have the same bounds");

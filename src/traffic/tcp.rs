@@ -20,7 +20,7 @@ const INBOX_LEN: usize = 16 * 1024;
 const BACKLOG_MAX: usize = 64 * 1024;
 
 /// A connected or connecting TCP connection.
-pub struct MessageConnection {
+pub(crate) struct MessageConnection {
     socket: TcpStream,
     session: Option<Box<Session>>,
     inbox: Vec<u8>,
@@ -32,19 +32,12 @@ pub struct MessageConnection {
 }
 
 impl MessageConnection {
-    /// Creates a connection over `socket`, whose events have `token`.
+    /// Creates a connection over `socket`, whose events have `token`, over TLS if there is a
+    /// session.
     ///
     /// # Errors
     /// The kernel cannot watch the socket.
-    pub fn new(socket: TcpStream, registry: &Registry, token: Token) -> io::Result<Self> {
-        Self::through(None, socket, registry, token)
-    }
-
-    /// As [`Self::new`], over TLS if there is a session.
-    ///
-    /// # Errors
-    /// The kernel cannot watch the socket.
-    pub fn through(
+    pub(crate) fn through(
         session: Option<Session>,
         mut socket: TcpStream,
         registry: &Registry,
@@ -59,7 +52,7 @@ impl MessageConnection {
     ///
     /// # Errors
     /// The peer has ended the connection (`UnexpectedEof`), or it has failed.
-    pub fn receive(&mut self) -> io::Result<bool> {
+    pub(crate) fn receive(&mut self) -> io::Result<bool> {
         self.inbox.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
         if self.end == self.inbox.len() {
@@ -98,7 +91,7 @@ impl MessageConnection {
     }
 
     /// Returns the next complete message, if there is one.
-    pub fn message(&mut self) -> Option<&[u8]> {
+    pub(crate) fn message(&mut self) -> Option<&[u8]> {
         let waiting = &self.inbox[self.start..self.end];
         let length = usize::from(u16::from_be_bytes(*waiting.first_chunk::<PREFIX_LEN>()?));
         if waiting.len() < PREFIX_LEN + length {
@@ -110,7 +103,7 @@ impl MessageConnection {
     }
 
     /// Queues `message`, of at most 65,535 bytes.
-    pub fn push(&mut self, message: &[u8]) {
+    pub(crate) fn push(&mut self, message: &[u8]) {
         self.outbox.extend_from_slice(&(message.len() as u16).to_be_bytes());
         self.outbox.extend_from_slice(message);
     }
@@ -119,7 +112,7 @@ impl MessageConnection {
     ///
     /// # Errors
     /// The connection could not be established, or has failed.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         loop {
             let waiting = &self.outbox[self.written..];
             let written = match &mut self.session {
@@ -146,7 +139,7 @@ impl MessageConnection {
     }
 
     /// Returns true if the unwritten bytes have reached their maximum.
-    pub fn is_backed_up(&self) -> bool {
+    pub(crate) fn is_backed_up(&self) -> bool {
         self.outbox.len() > BACKLOG_MAX
     }
 }

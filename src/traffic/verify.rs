@@ -23,7 +23,7 @@ pub enum Verify {
 
 impl Verify {
     /// Returns true if `response` may be the answer to `query`.
-    pub fn accepts(&self, query: &[u8], response: &[u8]) -> bool {
+    pub(crate) fn accepts(&self, query: &[u8], response: &[u8]) -> bool {
         match self {
             Self::No => true,
             Self::Derived => is_derived(query, response),

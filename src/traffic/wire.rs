@@ -9,36 +9,36 @@
 /// The length of a message's header.
 pub const HEADER_LEN: usize = 12;
 /// The UDP payload size that both ends advertise, which fits any path unfragmented (RFC 9715 §3.1).
-pub const PAYLOAD_LEN: u16 = 1232;
+pub(crate) const PAYLOAD_LEN: u16 = 1232;
 
 /// In the third octet of a message: it is a response.
 pub const QR: u8 = 0x80;
 /// In the third octet of a message: the operation code, of which zero is a query.
-pub const OPCODE: u8 = 0x78;
+pub(crate) const OPCODE: u8 = 0x78;
 /// In the third octet of a message: it is truncated.
-pub const TC: u8 = 0x02;
+pub(crate) const TC: u8 = 0x02;
 /// In the third octet of a message: recursion is desired.
-pub const RD: u8 = 0x01;
+pub(crate) const RD: u8 = 0x01;
 /// In the fourth octet of a message: recursion is available.
-pub const RA: u8 = 0x80;
+pub(crate) const RA: u8 = 0x80;
 /// In the fourth octet of a message: checking is disabled.
-pub const CD: u8 = 0x10;
+pub(crate) const CD: u8 = 0x10;
 /// In the fourth octet of a message: the response code.
-pub const RCODE: u8 = 0x0f;
+pub(crate) const RCODE: u8 = 0x0f;
 
 /// Type A.
-pub const TYPE_A: u16 = 1;
+pub(crate) const TYPE_A: u16 = 1;
 /// Type SOA.
-pub const TYPE_SOA: u16 = 6;
+pub(crate) const TYPE_SOA: u16 = 6;
 /// Type AAAA.
-pub const TYPE_AAAA: u16 = 28;
+pub(crate) const TYPE_AAAA: u16 = 28;
 /// Type OPT, the pseudo-record of EDNS (RFC 6891).
-pub const TYPE_OPT: u16 = 41;
+pub(crate) const TYPE_OPT: u16 = 41;
 /// Class IN.
-pub const CLASS_IN: u16 = 1;
+pub(crate) const CLASS_IN: u16 = 1;
 
 /// A compression pointer to the question's name, which always starts after the header.
-pub const POINTER_TO_QUESTION: [u8; 2] = [0xc0, HEADER_LEN as u8];
+pub(crate) const POINTER_TO_QUESTION: [u8; 2] = [0xc0, HEADER_LEN as u8];
 
 /// Maximum length of a name (RFC 1035 §2.3.4).
 const NAME_LEN_MAX: usize = 255;
@@ -47,14 +47,14 @@ const DNSSEC_OK: u8 = 0x80;
 
 /// The question of a message that has exactly one, its name uncompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question<'a> {
+pub(crate) struct Question<'a> {
     /// The whole question section, letter case as sent.
-    pub bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
 }
 
 impl<'a> Question<'a> {
     /// Parses the question of `message`; `None` if it has none or several, or is malformed.
-    pub fn parse(message: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(message: &'a [u8]) -> Option<Self> {
         if u16_at(message, 4)? != 1 {
             return None;
         }
@@ -74,35 +74,35 @@ impl<'a> Question<'a> {
     }
 
     /// Returns the name in wire form, its root label included.
-    pub fn name(&self) -> &'a [u8] {
+    pub(crate) fn name(&self) -> &'a [u8] {
         &self.bytes[..self.bytes.len() - 4]
     }
 
     /// Returns the QTYPE.
-    pub fn rtype(&self) -> u16 {
+    pub(crate) fn rtype(&self) -> u16 {
         u16_at(self.bytes, self.bytes.len() - 4).unwrap_or(0)
     }
 
     /// Returns the QCLASS.
-    pub fn class(&self) -> u16 {
+    pub(crate) fn class(&self) -> u16 {
         u16_at(self.bytes, self.bytes.len() - 2).unwrap_or(0)
     }
 
     /// Returns the end of the question in its message.
-    pub fn end(&self) -> usize {
+    pub(crate) fn end(&self) -> usize {
         HEADER_LEN + self.bytes.len()
     }
 }
 
 /// A resource record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// The owner's name, as written: labels, a pointer, or labels and then a pointer.
     pub owner: &'a [u8],
     /// Type.
     pub rtype: u16,
     /// Class; in an OPT record the sender's payload size.
-    pub class: u16,
+    pub(crate) class: u16,
     /// TTL in seconds, in network order; in an OPT record the flags.
     pub ttl: [u8; 4],
     /// Data.
@@ -111,7 +111,7 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Parses the record at `start` of `message`; returns it and the start of the next one.
-    pub fn parse(message: &'a [u8], start: usize) -> Option<(Self, usize)> {
+    pub(crate) fn parse(message: &'a [u8], start: usize) -> Option<(Self, usize)> {
         let mut at = start;
         loop {
             match *message.get(at)? {
@@ -137,7 +137,7 @@ impl<'a> Record<'a> {
 
 /// EDNS of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Edns {
+pub(crate) enum Edns {
     /// No OPT record.
     Absent,
     /// An OPT record.
@@ -149,7 +149,7 @@ pub enum Edns {
 
 impl Edns {
     /// Returns the EDNS of `message`, whose question ends at `at`; `None` if a record is malformed.
-    pub fn find(message: &[u8], mut at: usize) -> Option<Self> {
+    pub(crate) fn find(message: &[u8], mut at: usize) -> Option<Self> {
         let records: u32 = [6, 8, 10]
             .iter()
             .map(|&field| u16_at(message, field).map(u32::from))
@@ -168,7 +168,7 @@ impl Edns {
     }
 
     /// Appends the OPT record of a response to a query with this EDNS, if any.
-    pub fn write(self, writer: &mut Writer<'_>) -> Option<()> {
+    pub(crate) fn write(self, writer: &mut Writer<'_>) -> Option<()> {
         let Self::Present { dnssec_ok } = self else { return Some(()) };
         writer.put(&[0])?;
         writer.put_u16(TYPE_OPT)?;
@@ -177,25 +177,25 @@ impl Edns {
     }
 
     /// Returns the number of records that [`Edns::write`] appends.
-    pub fn count(self) -> u16 {
+    pub(crate) fn count(self) -> u16 {
         u16::from(self != Self::Absent)
     }
 }
 
 /// Appends to a caller's buffer; `None` when it is full.
-pub struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     buffer: &'a mut [u8],
     length: usize,
 }
 
 impl<'a> Writer<'a> {
     /// Starts at the beginning of `buffer`.
-    pub fn new(buffer: &'a mut [u8]) -> Self {
+    pub(crate) fn new(buffer: &'a mut [u8]) -> Self {
         Self { buffer, length: 0 }
     }
 
     /// Appends `bytes`.
-    pub fn put(&mut self, bytes: &[u8]) -> Option<()> {
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Option<()> {
         let end = self.length + bytes.len();
         self.buffer.get_mut(self.length..end)?.copy_from_slice(bytes);
         self.length = end;
@@ -203,18 +203,13 @@ impl<'a> Writer<'a> {
     }
 
     /// Appends `value` in network order.
-    pub fn put_u16(&mut self, value: u16) -> Option<()> {
+    pub(crate) fn put_u16(&mut self, value: u16) -> Option<()> {
         self.put(&value.to_be_bytes())
     }
 
     /// Returns the number of bytes written.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.length
-    }
-
-    /// Returns true if nothing is written yet.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
     }
 }
 
@@ -281,7 +276,7 @@ mod tests {
     fn a_writer_stops_at_the_end_of_its_buffer() {
         let mut buffer = [0; 3];
         let mut writer = Writer::new(&mut buffer);
-        assert!(writer.is_empty());
+        assert_eq!(writer.len(), 0);
         assert_eq!(
             (writer.put_u16(7), writer.put_u16(8), writer.put(b"x")),
             (Some(()), None, Some(()))

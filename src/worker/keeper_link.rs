@@ -77,6 +77,6 @@ impl KeeperLink {
 
     /// Reports the end of the worker, and waits until there is room for that.
     pub(super) fn left(&self) {
-        let _ = self.mailbox.send(ToKeeper::Left { worker: self.worker });
+        let _ = self.mailbox.send(ToKeeper::Left);
     }
 }

@@ -22,21 +22,21 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// The engine's tables.
-    pub engine: EngineMemory,
+    pub(crate) engine: EngineMemory,
     /// The sockets of connections to upstreams.
-    pub sockets: usize,
+    pub(crate) sockets: usize,
     /// Datagrams of one turn, in and out.
-    pub batches: usize,
+    pub(crate) batches: usize,
     /// Maximum of additional memory of one client connection.
-    pub client_connection_max: usize,
+    pub(crate) client_connection_max: usize,
     /// Maximum of additional memory of one upstream connection.
-    pub upstream_connection_max: usize,
+    pub(crate) upstream_connection_max: usize,
 }
 
 impl Memory {
     /// Returns the memory with full caches and a full table of parked queries, without the
     /// connections of clients and upstreams.
-    pub fn most(&self) -> usize {
+    pub(crate) fn most(&self) -> usize {
         let EngineMemory { caches, caches_max, parked_max, .. } = self.engine;
         self.reserved() - caches + caches_max + parked_max
     }

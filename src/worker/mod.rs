@@ -26,7 +26,8 @@ mod turn;
 mod upstream_side;
 mod writer_link;
 
-pub use memory::{Memory, measure};
+pub(crate) use memory::Memory;
+pub use memory::measure;
 
 use crate::clock::Clock;
 use crate::control::snapshot::LoopStats;
@@ -72,7 +73,7 @@ impl Default for IoOptions {
 }
 
 /// The state of a worker that exists before its event loop and survives a panic.
-pub struct WorkerSlot {
+pub(crate) struct WorkerSlot {
     number: usize,
     assignment: Assignment,
     clock: Clock,
@@ -96,7 +97,7 @@ impl WorkerSlot {
     /// # Errors
     /// The kernel refused an epoll descriptor or a registration, because the limit of open files is
     /// reached.
-    pub fn new(
+    pub(crate) fn new(
         number: usize,
         assignment: Assignment,
         sockets: Vec<Sockets>,
@@ -131,7 +132,7 @@ impl WorkerSlot {
 
     /// Pins the calling thread to `core`, if given, and runs until the worker must stop. Sends the
     /// result of the start to `ready`.
-    pub fn work(
+    pub(crate) fn work(
         mut self,
         core: Option<usize>,
         io_options: IoOptions,
@@ -291,7 +292,7 @@ mod tests {
 
         mailbox.send(ToWorker::Drain).unwrap();
         let report = next_report(&mut poll, &mail);
-        assert!(matches!(report, ToKeeper::Left { worker: 3 }), "{report:?}");
+        assert!(matches!(report, ToKeeper::Left), "{report:?}");
         thread.join().unwrap();
     }
 }

@@ -8,7 +8,7 @@
 //! it, in an order that only the whole can know.
 
 use super::turn::EventLoop;
-use crate::control::{Reload, Remains};
+use crate::control::Reload;
 use crate::engine::data::Contents;
 use crate::moment::Moment;
 
@@ -36,7 +36,7 @@ impl EventLoop<'_> {
             self.settle(now);
         }
         // The server may have stopped waiting.
-        let _ = done.send(Remains { assignment, parts });
+        let _ = done.send((assignment, parts));
     }
 
     /// Takes the data loaded from a source, unless the source belongs to another configuration.

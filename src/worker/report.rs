@@ -75,7 +75,6 @@ impl EventLoop<'_> {
         let listeners = assignment.config.listeners.len();
         Box::new(Snapshot {
             worker: slot.number,
-            at: now,
             config: Arc::clone(&assignment.config),
             tls: Arc::clone(&assignment.tls),
             generation: assignment.generation,

@@ -68,15 +68,15 @@ pub struct Record<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneError {
     /// The file.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// The line, counted from 1.
-    pub line: u32,
+    pub(crate) line: u32,
     /// The byte of the line, counted from 1.
-    pub column: usize,
+    pub(crate) column: usize,
     /// The mistake, or the expected syntax.
-    pub what: String,
+    pub(crate) what: String,
     /// The word at the mistake; empty at the end of a line.
-    pub near: String,
+    pub(crate) near: String,
 }
 
 impl fmt::Display for ZoneError {

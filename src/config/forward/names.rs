@@ -69,7 +69,7 @@ impl Names<'_> {
 
 impl HostName {
     /// `name` as `resolvers` know it now, to be asked from `source`.
-    pub fn new(
+    pub(crate) fn new(
         name: &str,
         resolvers: &[SocketAddr],
         source: Option<IpAddr>,
@@ -85,7 +85,7 @@ impl HostName {
     }
 
     /// Returns true if `other` has the same addresses, in whatever order: resolvers rotate them.
-    pub fn has_addresses_of(&self, other: &Self) -> bool {
+    pub(crate) fn has_addresses_of(&self, other: &Self) -> bool {
         let all_in =
             |one: &Self, two: &Self| one.addresses.iter().all(|ip| two.addresses.contains(ip));
         all_in(self, other) && all_in(other, self)

@@ -122,7 +122,11 @@ fn fields(rtype: u16) -> Option<&'static [Field]> {
 ///
 /// # Errors
 /// The words are no such data, or there are too many of them.
-pub fn data(rtype: u16, words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
+pub(crate) fn data(
+    rtype: u16,
+    words: &mut Words<'_>,
+    out: &mut Data<'_>,
+) -> Result<(), RecordError> {
     let mut ahead = *words;
     let first = ahead.expect("the record ends before its data")?;
     if first.text == b"\\#" && !first.quoted {

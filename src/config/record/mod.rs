@@ -13,23 +13,23 @@ mod svcb;
 mod values;
 mod words;
 
-pub use fields::data as read_data;
-pub use values::{name as read_name, period as read_period};
-pub use words::{Word, Words};
+pub(crate) use fields::data as read_data;
+pub(crate) use values::{name as read_name, period as read_period};
+pub(crate) use words::{Word, Words};
 
 use super::RecordType;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 /// Bytes of a record's owner and data together.
-pub const RECORD_MAX: usize = 8_192;
+pub(crate) const RECORD_MAX: usize = 8_192;
 /// The TTL of a record that names none, in seconds.
 const TTL_DEFAULT: u32 = 3_600;
 /// Bytes of a word that can be a class or type.
 const MNEMONIC_MAX: usize = 16;
 
 /// Output of a record's fields: bytes that may become `max`.
-pub struct Data<'a> {
+pub(crate) struct Data<'a> {
     bytes: &'a mut Vec<u8>,
     max: usize,
     /// Names without a trailing dot end with this name.
@@ -38,7 +38,7 @@ pub struct Data<'a> {
 
 impl<'a> Data<'a> {
     /// Appends to `bytes`. `origin`: a name in wire format.
-    pub fn new(bytes: &'a mut Vec<u8>, max: usize, origin: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a mut Vec<u8>, max: usize, origin: &'a [u8]) -> Self {
         Self { bytes, max, origin }
     }
 }
@@ -59,26 +59,26 @@ impl DerefMut for Data<'_> {
 
 /// The fixed part of a record. Owner and data are where [`read`] wrote them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Record {
+pub(crate) struct Record {
     /// Bytes of the owner, with which the output begins; the data follow.
-    pub owner_len: usize,
+    pub(crate) owner_len: usize,
     /// The type.
     pub rtype: u16,
     /// The class.
-    pub class: u16,
+    pub(crate) class: u16,
     /// The time to live, in seconds.
     pub ttl: u32,
     /// The text goes on behind the record.
-    pub more: bool,
+    pub(crate) more: bool,
 }
 
 /// Reason why a text is not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RecordError {
+pub(crate) struct RecordError {
     /// The byte of the text at which reading stopped, counted from 1.
-    pub column: usize,
+    pub(crate) column: usize,
     /// Error message.
-    pub what: &'static str,
+    pub(crate) what: &'static str,
 }
 
 impl fmt::Display for RecordError {
@@ -104,7 +104,7 @@ pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
 ///
 /// # Errors
 /// The text is no record, its type's data are not known here, or it exceeds [`RECORD_MAX`].
-pub fn read(text: &[u8], out: &mut Vec<u8>) -> Result<Record, RecordError> {
+pub(crate) fn read(text: &[u8], out: &mut Vec<u8>) -> Result<Record, RecordError> {
     out.clear();
     let out = &mut Data::new(out, RECORD_MAX, &[0]);
     let mut words = Words::new(text);
@@ -132,7 +132,7 @@ pub fn read(text: &[u8], out: &mut Vec<u8>) -> Result<Record, RecordError> {
 }
 
 /// The class that a word of any letter case means.
-pub fn class_of(word: &Word<'_>) -> Option<u16> {
+pub(crate) fn class_of(word: &Word<'_>) -> Option<u16> {
     let mut buffer = [0; MNEMONIC_MAX];
     class(upper(word, &mut buffer)?)
 }
@@ -151,7 +151,7 @@ pub(super) fn class(mnemonic: &str) -> Option<u16> {
 }
 
 /// The type that a word of any letter case means.
-pub fn rtype_of(word: &Word<'_>) -> Option<u16> {
+pub(crate) fn rtype_of(word: &Word<'_>) -> Option<u16> {
     let mut buffer = [0; MNEMONIC_MAX];
     Some(RecordType::parse(upper(word, &mut buffer)?)?.0)
 }

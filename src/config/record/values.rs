@@ -31,7 +31,7 @@ pub(super) fn number(word: &Word<'_>, max: u32) -> Result<u32, RecordError> {
 ///
 /// # Errors
 /// The word is anything else.
-pub fn period(word: &Word<'_>) -> Result<u32, RecordError> {
+pub(crate) fn period(word: &Word<'_>) -> Result<u32, RecordError> {
     let wrong = || word.wrong("expected a time such as 300 or 1h30m");
     let (mut sum, mut digits) = (0_u64, 0_u64);
     for byte in word.text {
@@ -67,7 +67,7 @@ pub(super) fn address<T: std::str::FromStr>(
 ///
 /// # Errors
 /// The word is no name, or one that is too long.
-pub fn name(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
+pub(crate) fn name(word: &Word<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     let start = out.len();
     let origin = out.origin;
     if word.text == b"." {

@@ -7,25 +7,25 @@ use super::RecordError;
 
 /// One word.
 #[derive(Clone, Copy, Debug)]
-pub struct Word<'t> {
+pub(crate) struct Word<'t> {
     /// Without the quotes around it.
-    pub text: &'t [u8],
+    pub(crate) text: &'t [u8],
     /// Column in the text, counted from 1.
-    pub column: usize,
+    pub(crate) column: usize,
     /// The word was quoted.
-    pub quoted: bool,
+    pub(crate) quoted: bool,
 }
 
 impl Word<'_> {
     /// The error `what` at this word.
-    pub fn wrong(&self, what: &'static str) -> RecordError {
+    pub(crate) fn wrong(&self, what: &'static str) -> RecordError {
         RecordError { column: self.column, what }
     }
 }
 
 /// The words of a text.
 #[derive(Clone, Copy)]
-pub struct Words<'t> {
+pub(crate) struct Words<'t> {
     text: &'t [u8],
     place: usize,
     /// Parentheses that are open.
@@ -41,17 +41,17 @@ impl<'t> Words<'t> {
     }
 
     /// Words of the first line of a text, and of the lines that parentheses join to it.
-    pub fn of_line(text: &'t [u8]) -> Self {
+    pub(crate) fn of_line(text: &'t [u8]) -> Self {
         Self { begun: true, ..Self::new(text) }
     }
 
     /// Returns the length of the text that was read: up to the line's end where no word was left.
-    pub fn place(&self) -> usize {
+    pub(crate) fn place(&self) -> usize {
         self.place
     }
 
     /// Returns the text from `begin` up to where it was read.
-    pub fn text(&self, begin: usize) -> &'t [u8] {
+    pub(crate) fn text(&self, begin: usize) -> &'t [u8] {
         &self.text[begin..self.place]
     }
 
@@ -60,7 +60,7 @@ impl<'t> Words<'t> {
     /// # Errors
     /// Parentheses do not match, or the text ends within quotes.
     #[expect(clippy::should_implement_trait, reason = "an iterator of results is asked otherwise")]
-    pub fn next(&mut self) -> Result<Option<Word<'t>>, RecordError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Word<'t>>, RecordError> {
         while let Some(&byte) = self.text.get(self.place) {
             match byte {
                 b'\n' if self.depth == 0 && self.begun => return Ok(None),
@@ -90,7 +90,7 @@ impl<'t> Words<'t> {
     ///
     /// # Errors
     /// `what`, if the record ends here.
-    pub fn expect(&mut self, what: &'static str) -> Result<Word<'t>, RecordError> {
+    pub(crate) fn expect(&mut self, what: &'static str) -> Result<Word<'t>, RecordError> {
         self.next()?.ok_or(self.error(what))
     }
 

@@ -16,25 +16,25 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Acl {
     /// Names at or below these are affected. `None`: all that the server block serves.
-    pub zones: Option<Vec<Name>>,
+    pub(crate) zones: Option<Vec<Name>>,
     /// The first that matches counts.
-    pub lines: Vec<AclLine>,
+    pub(crate) lines: Vec<AclLine>,
 }
 
 /// Rule of an access list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AclLine {
+pub(crate) struct AclLine {
     /// Action for matching queries.
-    pub action: AclAction,
+    pub(crate) action: AclAction,
     /// To queries for these types. `None`: all.
-    pub kinds: Option<Vec<RecordType>>,
+    pub(crate) kinds: Option<Vec<RecordType>>,
     /// To queries from these addresses. `None`: all.
-    pub nets: Option<Vec<Net>>,
+    pub(crate) nets: Option<Vec<Net>>,
 }
 
 /// Action of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AclAction {
+pub(crate) enum AclAction {
     /// Continue with the query.
     Allow,
     /// Reply with REFUSED.

@@ -40,26 +40,26 @@ pub enum Auto {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AutoZones {
     /// Names that are answered. `None`: all that the server block serves.
-    pub zones: Option<Vec<Name>>,
+    pub(crate) zones: Option<Vec<Name>>,
     /// The directory.
-    pub directory: ZoneDirectory,
+    pub(crate) directory: ZoneDirectory,
     /// Interval of checks for changed files. `None`: off.
-    pub reload: Option<Duration>,
+    pub(crate) reload: Option<Duration>,
     /// Names at or below these that do not exist go on. `None`: none does.
-    pub fallthrough: Option<Vec<Name>>,
+    pub(crate) fallthrough: Option<Vec<Name>>,
     /// Place of the stanza.
-    pub written: Written,
+    pub(crate) written: Written,
 }
 
 /// A directory with zone files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ZoneDirectory {
     /// The directory, as it is written.
-    pub path: String,
+    pub(crate) path: String,
     /// The directory as errors name it.
     pub label: String,
     /// Path of the directory.
-    pub place: PathBuf,
+    pub(crate) place: PathBuf,
     /// The zones that its files have.
     pub naming: ZoneNaming,
 }
@@ -91,7 +91,7 @@ impl Settings for Auto {
 
 impl Auto {
     /// The zones, if there is a directory.
-    pub fn zones(&self) -> Option<&AutoZones> {
+    pub(crate) fn zones(&self) -> Option<&AutoZones> {
         match self {
             Self::Absent | Self::Bare => None,
             Self::Zones(zones) => Some(zones),
@@ -147,7 +147,7 @@ impl ZoneNaming {
     }
 
     /// Returns true if a file with this base name has no zone here, but one in the reference.
-    pub fn is_only_in_reference(&self, base: &[u8]) -> bool {
+    pub(crate) fn is_only_in_reference(&self, base: &[u8]) -> bool {
         let is_default = self.pattern.source == PATTERN;
         is_default && !base.starts_with(b"db.") && base.windows(3).any(|part| part == b"db.")
     }

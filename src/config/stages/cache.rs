@@ -66,7 +66,7 @@ pub struct CacheClass {
     /// The shortest, unless `ttl_max` is shorter still.
     pub ttl_min: u32,
     /// Names at or below these are not stored.
-    pub disabled: Vec<Name>,
+    pub(crate) disabled: Vec<Name>,
 }
 
 impl CacheClass {
@@ -117,7 +117,7 @@ pub enum StaleMode {
 
 /// Bytes that are reserved for an answer on average: an address behind a chain of aliases takes
 /// 100 to 250, a signed denial about 1,000.
-pub const CACHED_BYTES: usize = 512;
+pub(crate) const CACHED_BYTES: usize = 512;
 
 /// Writes the directive, if the server block has it.
 pub(super) fn write(settings: &Option<Cache>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

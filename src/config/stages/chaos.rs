@@ -16,11 +16,11 @@ const TEXT_MAX: usize = 255;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Chaos {
     /// For `version.bind` and `version.server`.
-    pub version: String,
+    pub(crate) version: String,
     /// For `authors.bind`. Without any, that is refused.
-    pub authors: Vec<String>,
+    pub(crate) authors: Vec<String>,
     /// For `hostname.bind` and `id.server`. Not written: it is the name of the host.
-    pub host: String,
+    pub(crate) host: String,
 }
 
 /// Reads all `chaos` stanzas of one server block.

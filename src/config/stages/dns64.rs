@@ -18,16 +18,16 @@ const PROPERTIES: [&str; 3] = ["prefix", "allow_ipv4", "translate_all"];
 
 /// The prefix of IPv6 addresses that stand for IPv4 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Nat64Prefix {
+pub(crate) struct Nat64Prefix {
     /// First address.
-    pub address: Ipv6Addr,
+    pub(crate) address: Ipv6Addr,
     /// Length in bits: 32 to 96, a multiple of 8.
-    pub length: u8,
+    pub(crate) length: u8,
 }
 
 impl Nat64Prefix {
     /// Returns true for the prefix that stands for every NAT64.
-    pub fn is_well_known(&self) -> bool {
+    pub(crate) fn is_well_known(&self) -> bool {
         *self == WELL_KNOWN
     }
 
@@ -69,11 +69,11 @@ impl fmt::Display for Nat64Prefix {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Dns64 {
     /// The prefixes, each of which every address gets.
-    pub prefixes: Vec<Nat64Prefix>,
+    pub(crate) prefixes: Vec<Nat64Prefix>,
     /// Clients that ask over IPv4 get such addresses as well.
-    pub allow_ipv4: bool,
+    pub(crate) allow_ipv4: bool,
     /// Names that have IPv6 addresses get others.
-    pub translate_all: bool,
+    pub(crate) translate_all: bool,
 }
 
 /// Reads all `dns64` stanzas of one server block.

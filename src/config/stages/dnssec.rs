@@ -27,11 +27,11 @@ const KEYS_MAX: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Dnssec {
     /// The zones. `None`: all that the server block serves.
-    pub zones: Option<Vec<Name>>,
+    pub(crate) zones: Option<Vec<Name>>,
     /// The keys; if there are none, nothing is signed.
     pub keys: Vec<SigningKey>,
     /// Maximum number of signatures that each worker keeps.
-    pub capacity: u32,
+    pub(crate) capacity: u32,
 }
 
 impl Dnssec {
@@ -43,7 +43,7 @@ impl Dnssec {
 
     /// Returns true if keys of both kinds divide the work of an algorithm: key-signing keys sign
     /// the DNSKEY records, the others all else.
-    pub fn is_split(&self, algorithm: Algorithm) -> bool {
+    pub(crate) fn is_split(&self, algorithm: Algorithm) -> bool {
         let mut keys = self.keys.iter().filter(|key| key.public.algorithm == algorithm);
         let Some(first) = keys.next() else { return false };
         keys.any(|key| key.public.is_entry_point() != first.public.is_entry_point())

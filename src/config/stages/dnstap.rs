@@ -24,24 +24,24 @@ const QUEUE: RangeInclusive<i64> = 1..=4096;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tap {
     /// Address of the receiver.
-    pub target: TapTarget,
+    pub(crate) target: TapTarget,
     /// With the messages themselves.
-    pub full: bool,
+    pub(crate) full: bool,
     /// Written, and without effect: each batch is written at once.
-    pub write_buffer_mib: u32,
+    pub(crate) write_buffer_mib: u32,
     /// Length of the queue, in units of 10000 messages.
-    pub queue_x10000: u32,
+    pub(crate) queue_x10000: u32,
     /// Identity of the sender; the host name by default.
-    pub identity: String,
+    pub(crate) identity: String,
     /// Version of the sender; onward's by default.
-    pub version: String,
+    pub(crate) version: String,
     /// Extra text of each message, with the placeholders of `log`.
-    pub extra: Option<String>,
+    pub(crate) extra: Option<String>,
 }
 
 /// Address of a receiver.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum TapTarget {
+pub(crate) enum TapTarget {
     /// At a socket in the file system.
     Unix(PathBuf),
     /// At `HOST:PORT`; a name is looked up each time that a connection is made.

@@ -21,15 +21,15 @@ const PAUSE_MAX: Duration = Duration::from_secs(3600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Erratic {
     /// Every such query gets no reply.
-    pub drop: u32,
+    pub(crate) drop: u32,
     /// The reply to every such query says that it is cut.
-    pub truncate: u32,
+    pub(crate) truncate: u32,
     /// The reply to every such query is late.
-    pub delay: u32,
+    pub(crate) delay: u32,
     /// Length of the delay.
-    pub pause: Duration,
+    pub(crate) pause: Duration,
     /// Answers have thirty records instead of one.
-    pub large: bool,
+    pub(crate) large: bool,
 }
 
 /// Reads all `erratic` stanzas of one server block.

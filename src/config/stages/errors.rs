@@ -23,27 +23,27 @@ const PATTERN_MAX: usize = 10_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Errors {
     /// With a trace of the stack when something panicked. Without effect.
-    pub stacktrace: bool,
+    pub(crate) stacktrace: bool,
     /// Errors that are summed up instead of being logged singly, in the order written.
-    pub consolidate: Vec<Consolidation>,
+    pub(crate) consolidate: Vec<Consolidation>,
 }
 
 /// Errors that are summed up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Consolidation {
+pub(crate) struct Consolidation {
     /// From the first of them to the line that sums them up.
-    pub period: Duration,
+    pub(crate) period: Duration,
     /// A regular expression that matches their texts.
-    pub pattern: String,
+    pub(crate) pattern: String,
     /// At which level: one of `warning`, `error`, `info` and `debug`.
-    pub level: &'static str,
+    pub(crate) level: &'static str,
     /// The first of them is logged at once.
-    pub show_first: bool,
+    pub(crate) show_first: bool,
 }
 
 impl Consolidation {
     /// Returns the period as a Corefile writes it.
-    pub fn period_text(&self) -> String {
+    pub(crate) fn period_text(&self) -> String {
         show_duration(self.period)
     }
 }

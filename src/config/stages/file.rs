@@ -23,19 +23,19 @@ const OPTIONS: [&str; 4] = ["reload", "reload_by_mtime", "fallthrough", "upstrea
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ZoneFile {
     /// The file, as it is written.
-    pub path: String,
+    pub(crate) path: String,
     /// The zones, each read from the file for itself. `None`: all that the server block serves.
-    pub zones: Option<Vec<Name>>,
+    pub(crate) zones: Option<Vec<Name>>,
     /// Interval of checks for a changed file. `None`: off.
-    pub reload: Option<Duration>,
+    pub(crate) reload: Option<Duration>,
     /// Names at or below these that do not exist go on. `None`: none does.
-    pub fallthrough: Option<Vec<Name>>,
+    pub(crate) fallthrough: Option<Vec<Name>>,
     /// The file as errors name it.
-    pub label: String,
+    pub(crate) label: String,
     /// Path of the file.
-    pub place: PathBuf,
+    pub(crate) place: PathBuf,
     /// Place of the stanza.
-    pub written: Written,
+    pub(crate) written: Written,
 }
 
 /// Place of a stanza in the Corefile, for messages. It is no part of the configuration: two that

@@ -12,7 +12,7 @@ use std::fmt;
 
 /// A flag of a message's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HeaderFlag {
+pub(crate) enum HeaderFlag {
     /// Authoritative answer.
     Aa,
     /// Recursion available.
@@ -25,11 +25,11 @@ pub enum HeaderFlag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HeaderRule {
     /// In answers; otherwise in queries.
-    pub response: bool,
+    pub(crate) response: bool,
     /// Value of the flag.
-    pub set: bool,
+    pub(crate) set: bool,
     /// The flag.
-    pub flag: HeaderFlag,
+    pub(crate) flag: HeaderFlag,
 }
 
 const FLAGS: [(&str, HeaderFlag); 3] =

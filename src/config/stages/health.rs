@@ -19,9 +19,9 @@ const PORT: u16 = 8080;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Health {
     /// At `/health` there.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Time for which queries are served after a stop signal.
-    pub lameduck: Duration,
+    pub(crate) lameduck: Duration,
 }
 
 /// Reads all `health` stanzas of one server block.

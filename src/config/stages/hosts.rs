@@ -34,17 +34,17 @@ const OPTIONS: [&str; 5] =
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hosts {
     /// The file, as it is written.
-    pub path: String,
+    pub(crate) path: String,
     /// Names at or below these are affected. `None`: all that the server block serves.
-    pub zones: Option<Vec<Name>>,
+    pub(crate) zones: Option<Vec<Name>>,
     /// Seconds for which answers hold.
-    pub ttl: u32,
+    pub(crate) ttl: u32,
     /// Unknown names at or below these go on. `None`: none does.
-    pub fallthrough: Option<Vec<Name>>,
+    pub(crate) fallthrough: Option<Vec<Name>>,
     /// So do known names that are asked for other types than addresses.
-    pub fallthrough_unsupported: bool,
+    pub(crate) fallthrough_unsupported: bool,
     /// Source of names and addresses.
-    pub source: Arc<HostsSource>,
+    pub(crate) source: Arc<HostsSource>,
     /// The number of that source among all of the configuration.
     pub slot: usize,
 }
@@ -68,9 +68,9 @@ pub struct HostsSource {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostsLine {
     /// The address; one of IPv4 that is mapped into IPv6 is one of IPv4.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// The names.
-    pub names: Vec<Name>,
+    pub(crate) names: Vec<Name>,
 }
 
 /// Reads the `hosts` stanza of one server block.

@@ -15,7 +15,7 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LoadBalance {
     /// Addresses in the first of these come first, and so on.
-    pub prefer: Vec<Net>,
+    pub(crate) prefer: Vec<Net>,
 }
 
 /// Reads all `loadbalance` stanzas of one server block.

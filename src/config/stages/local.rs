@@ -11,7 +11,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Local {
     /// Names that begin with the label localhost are answered, too.
-    pub localhost_prefix: bool,
+    pub(crate) localhost_prefix: bool,
 }
 
 /// Reads all `local` stanzas of one server block.

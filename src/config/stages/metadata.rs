@@ -21,7 +21,7 @@ pub(in super::super) const LABELS: [&str; 4] =
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Metadata {
     /// Names at or below these. `None`: those of the block.
-    pub zones: Option<Vec<Name>>,
+    pub(crate) zones: Option<Vec<Name>>,
 }
 
 /// Reads the `metadata` stanza of one server block.

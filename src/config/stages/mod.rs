@@ -43,7 +43,7 @@ mod timeouts;
 mod tls;
 mod transfer;
 mod tsig;
-pub mod view;
+pub(crate) mod view;
 mod whoami;
 
 /// The table of the small directives, in the order in which a query meets them. `then` is a macro
@@ -138,38 +138,42 @@ macro_rules! order {
 }
 pub(crate) use order;
 
-pub use acl::{Acl, AclAction, AclLine};
-pub use auto::{Auto, AutoZones, ZoneDirectory, ZoneNaming};
-pub use cache::{CACHED_BYTES, Cache, CacheClass, Prefetch, ServeStale, StaleMode};
-pub use chaos::Chaos;
-pub use dns64::{Dns64, Nat64Prefix};
-pub use dnssec::Dnssec;
-pub use dnstap::{Tap, TapTarget};
-pub use erratic::Erratic;
-pub use errors::{Consolidation, Errors};
-pub use file::{Written, ZoneFile};
-pub use header::{HeaderFlag, HeaderRule};
-pub use health::Health;
-pub use hosts::{Hosts, HostsLine, HostsSource};
-pub use loadbalance::LoadBalance;
-pub use local::Local;
+pub(crate) use acl::{Acl, AclAction, AclLine};
+pub(crate) use auto::{Auto, ZoneDirectory};
+pub(crate) use cache::CacheClass;
+pub use cache::{Cache, Prefetch, ServeStale, StaleMode};
+pub(crate) use chaos::Chaos;
+pub(crate) use dns64::{Dns64, Nat64Prefix};
+pub(crate) use dnssec::Dnssec;
+pub(crate) use dnstap::{Tap, TapTarget};
+pub(crate) use erratic::Erratic;
+pub(crate) use errors::Consolidation;
+pub use errors::Errors;
+pub use file::Written;
+pub(crate) use file::ZoneFile;
+pub(crate) use header::{HeaderFlag, HeaderRule};
+pub(crate) use health::Health;
+pub use hosts::HostsSource;
+pub(crate) use hosts::{Hosts, HostsLine};
+pub(crate) use loadbalance::LoadBalance;
+pub(crate) use local::Local;
 pub use log::LogRule;
-pub use metadata::Metadata;
+pub(crate) use metadata::Metadata;
 pub use prometheus::Prometheus;
-pub use ready::Ready;
-pub use rewrite::{
+pub(crate) use ready::Ready;
+pub(crate) use rewrite::{
     AnswerPart, AnswerRule, EDNS_OPTIONS_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule,
     MatchType, NameMatch, NameRule, Rewrite, RewriteRule,
 };
-pub use secondary::{PrimaryTarget, SecondaryZones, StateDirectory};
-pub use template::{
+pub(crate) use secondary::{PrimaryTarget, SecondaryZones};
+pub(crate) use template::{
     ERROR_TEXT_MAX, FixedRecord, Part, Pattern, TEXT_MAX, Template, TemplateRecord, Text, Value,
     class_mnemonic,
 };
-pub use timeouts::Timeouts;
-pub use transfer::{Transfer, TransferClients, TransferTarget};
-pub use tsig::{Opcode, Required, Tsig, TsigAlgorithm, TsigKey};
-pub use view::View;
+pub(crate) use timeouts::Timeouts;
+pub(crate) use transfer::{Transfer, TransferClients, TransferTarget};
+pub(crate) use tsig::{Opcode, Required, Tsig, TsigAlgorithm, TsigKey};
+pub(crate) use view::View;
 
 use super::context::{Context, Notes};
 use super::error::DirectiveError;
@@ -196,7 +200,7 @@ macro_rules! directives {
         /// [`ServerBlock::plugins`](super::ServerBlock::plugins).
         #[allow(non_camel_case_types, reason = "variants are called like fields of the table")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Plugin {
+        pub(crate) enum Plugin {
             $($(#[$doc])* $field,)*
             /// Queries are forwarded to upstreams.
             forward,
@@ -204,7 +208,7 @@ macro_rules! directives {
 
         impl Plugin {
             /// Returns the name of the directive.
-            pub fn name(self) -> &'static str {
+            pub(crate) fn name(self) -> &'static str {
                 match self {
                     $(Self::$field => $name,)*
                     Self::forward => super::forward::NAME,
@@ -222,13 +226,13 @@ macro_rules! directives {
         impl Stages {
             /// Returns true if one of them makes its block answer: without any the block refuses
             /// every query.
-            pub fn can_answer(&self) -> bool {
+            pub(crate) fn can_answer(&self) -> bool {
                 false $($(|| self.$field.$answers())?)*
             }
 
             /// Returns the plugins of the table that handle queries of the block, in its order.
             pub(super) fn plugins(&self) -> impl Iterator<Item = Plugin> {
-                let rows = [$($((Plugin::$field, self.$field.$answers()),)?)*];
+                let rows = [$((Plugin::$field, false $(|| self.$field.$answers())?)),*];
                 rows.into_iter().filter(|(_, answers)| *answers).map(|(plugin, _)| plugin)
             }
         }

@@ -19,9 +19,9 @@ const MONITORS: [&str; 2] = ["until-ready", "continuously"];
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ready {
     /// At `/ready` there.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// A stanza that was ready can become unready.
-    pub continuously: bool,
+    pub(crate) continuously: bool,
 }
 
 /// Reads the `ready` stanza of one server block.

@@ -9,9 +9,9 @@ mod matching;
 mod name;
 mod records;
 
-pub use edns::{EDNS_OPTIONS_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule};
-pub use matching::{MatchType, NameMatch};
-pub use name::{AnswerPart, AnswerRule, NameRule};
+pub(crate) use edns::{EDNS_OPTIONS_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule};
+pub(crate) use matching::{MatchType, NameMatch};
+pub(crate) use name::{AnswerPart, AnswerRule, NameRule};
 
 use super::super::RecordType;
 use super::super::context::Context;
@@ -26,14 +26,14 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rewrite {
     /// No later rule is tried once this one has matched.
-    pub stop: bool,
+    pub(crate) stop: bool,
     /// Part that the rule changes.
-    pub rule: RewriteRule,
+    pub(crate) rule: RewriteRule,
 }
 
 /// Change of one rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum RewriteRule {
+pub(crate) enum RewriteRule {
     /// The QNAME, and the names in the reply.
     Name(NameRule),
     /// The QTYPE.

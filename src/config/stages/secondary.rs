@@ -32,42 +32,42 @@ const OPTIONS: [&str; 6] =
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SecondaryZones {
     /// The zones. `None`: all that the server block serves.
-    pub zones: Option<Vec<Name>>,
+    pub(crate) zones: Option<Vec<Name>>,
     /// The primaries; at least one.
-    pub primaries: Vec<PrimaryTarget>,
+    pub(crate) primaries: Vec<PrimaryTarget>,
     /// Directory in which the zones are kept. `None`: they are not.
-    pub directory: Option<StateDirectory>,
+    pub(crate) directory: Option<StateDirectory>,
     /// Names at or below these that do not exist go on. `None`: none does.
-    pub fallthrough: Option<Vec<Name>>,
+    pub(crate) fallthrough: Option<Vec<Name>>,
     /// Place of the stanza.
-    pub written: Written,
+    pub(crate) written: Written,
 }
 
 impl SecondaryZones {
     /// Names of the keys of its primaries.
-    pub fn keys(&self) -> impl Iterator<Item = &Name> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Name> {
         self.primaries.iter().filter_map(|primary| primary.key.as_ref())
     }
 }
 
 /// A server that zones are transferred from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PrimaryTarget {
+pub(crate) struct PrimaryTarget {
     /// The address.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Settings of TLS. `None`: plain TCP.
-    pub tls: Option<Arc<ClientTls>>,
+    pub(crate) tls: Option<Arc<ClientTls>>,
     /// Name of the key of queries and of NOTIFY, one of the block's `tsig`.
-    pub key: Option<Name>,
+    pub(crate) key: Option<Name>,
 }
 
 /// A directory for the state of zones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct StateDirectory {
+pub(crate) struct StateDirectory {
     /// The directory, as it is written.
-    pub path: String,
+    pub(crate) path: String,
     /// Path of the directory.
-    pub place: PathBuf,
+    pub(crate) place: PathBuf,
 }
 
 /// Reads all `secondary` stanzas of one server block.

@@ -21,13 +21,13 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Timeouts {
     /// Until the first query of a connection, and each query that has begun, has come in.
-    pub read: Option<Duration>,
+    pub(crate) read: Option<Duration>,
     /// For which no byte of a reply goes out that waits.
-    pub write: Option<Duration>,
+    pub(crate) write: Option<Duration>,
     /// Between queries.
-    pub idle: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
     /// Queries that a connection may ask before it is closed.
-    pub queries_max: Option<u32>,
+    pub(crate) queries_max: Option<u32>,
 }
 
 /// Reads all `timeouts` stanzas of one server block.

@@ -21,32 +21,32 @@ const OPTIONS: [&str; 2] = ["to", "source"];
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Transfer {
     /// Zones at or below these are meant. `None`: all that the server block serves.
-    pub zones: Option<Vec<Name>>,
+    pub(crate) zones: Option<Vec<Name>>,
     /// The clients; at least one.
-    pub to: Vec<TransferTarget>,
+    pub(crate) to: Vec<TransferTarget>,
     /// Source address of NOTIFY. `None`: the kernel chooses.
-    pub source: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
 }
 
 impl Transfer {
     /// Names of the keys that its clients have to sign with.
-    pub fn keys(&self) -> impl Iterator<Item = &Name> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Name> {
         self.to.iter().filter_map(|target| target.key.as_ref())
     }
 }
 
 /// One client, or many.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TransferTarget {
+pub(crate) struct TransferTarget {
     /// Addresses of the clients.
-    pub clients: TransferClients,
+    pub(crate) clients: TransferClients,
     /// Name of the key that queries have to be signed with, one of the block's `tsig`.
-    pub key: Option<Name>,
+    pub(crate) key: Option<Name>,
 }
 
 /// Addresses of clients.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum TransferClients {
+pub(crate) enum TransferClients {
     /// All.
     Any,
     /// Addresses of a network.
@@ -57,7 +57,7 @@ pub enum TransferClients {
 
 impl TransferClients {
     /// Returns true if `address` is one of them.
-    pub fn contain(&self, address: IpAddr) -> bool {
+    pub(crate) fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         match self {
             Self::Any => true,

@@ -22,39 +22,39 @@ const OPTIONS: [&str; 4] = ["secret", "secrets", "require", "require_opcode"];
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tsig {
     /// Names at or below these are affected. `None`: all that the server block serves.
-    pub zones: Option<Vec<Name>>,
+    pub(crate) zones: Option<Vec<Name>>,
     /// Keys of the stanza.
-    pub secrets: Vec<TsigKey>,
+    pub(crate) secrets: Vec<TsigKey>,
     /// Files of keys.
-    pub files: Vec<Pem>,
+    pub(crate) files: Vec<Pem>,
     /// Keys of the files.
-    pub file_keys: Vec<TsigKey>,
+    pub(crate) file_keys: Vec<TsigKey>,
     /// Types of queries that have to be signed.
-    pub require: Required<RecordType>,
+    pub(crate) require: Required<RecordType>,
     /// Opcodes of messages that have to be signed.
-    pub require_opcode: Required<Opcode>,
+    pub(crate) require_opcode: Required<Opcode>,
 }
 
 impl Tsig {
     /// All keys.
-    pub fn keys(&self) -> impl Iterator<Item = &TsigKey> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &TsigKey> {
         self.secrets.iter().chain(&self.file_keys)
     }
 }
 
 /// A key.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct TsigKey {
+pub(crate) struct TsigKey {
     /// The name.
-    pub name: Name,
+    pub(crate) name: Name,
     /// The secret.
-    pub secret: Box<[u8]>,
+    pub(crate) secret: Box<[u8]>,
     /// The secret as it is written.
-    pub text: String,
+    pub(crate) text: String,
     /// The algorithm of our own messages.
-    pub algorithm: TsigAlgorithm,
+    pub(crate) algorithm: TsigAlgorithm,
     /// Messages of others have to have the same.
-    pub pinned: bool,
+    pub(crate) pinned: bool,
 }
 
 impl fmt::Debug for TsigKey {
@@ -65,7 +65,7 @@ impl fmt::Debug for TsigKey {
 
 /// Algorithms of keys (RFC 8945 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TsigAlgorithm {
+pub(crate) enum TsigAlgorithm {
     /// For clients that know no other.
     Sha1,
     /// Rarely in use.
@@ -80,10 +80,11 @@ pub enum TsigAlgorithm {
 
 impl TsigAlgorithm {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Sha1, Self::Sha224, Self::Sha256, Self::Sha384, Self::Sha512];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Sha1, Self::Sha224, Self::Sha256, Self::Sha384, Self::Sha512];
 
     /// The name on the wire and in files.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sha1 => "hmac-sha1",
             Self::Sha224 => "hmac-sha224",
@@ -101,7 +102,7 @@ impl TsigAlgorithm {
 
 /// Messages that have to be signed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Required<T> {
+pub(crate) enum Required<T> {
     /// None.
     #[default]
     None,
@@ -113,7 +114,7 @@ pub enum Required<T> {
 
 impl<T: PartialEq> Required<T> {
     /// Returns true if messages of this kind have to be signed.
-    pub fn contains(&self, kind: &T) -> bool {
+    pub(crate) fn contains(&self, kind: &T) -> bool {
         match self {
             Self::None => false,
             Self::All => true,
@@ -124,7 +125,7 @@ impl<T: PartialEq> Required<T> {
 
 /// An opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Opcode(pub u8);
+pub(crate) struct Opcode(pub(crate) u8);
 
 const OPCODES: [(u8, &str); 5] =
     [(0, "QUERY"), (1, "IQUERY"), (2, "STATUS"), (4, "NOTIFY"), (5, "UPDATE")];

@@ -33,7 +33,7 @@ const BESIDE_CNAME: [u16; 5] = [24, 25, 30, rtype::RRSIG, rtype::NSEC];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// File and line of the record; `None`: the error concerns the whole zone.
-    pub place: Option<(u16, u32)>,
+    pub(crate) place: Option<(u16, u32)>,
     /// Text of the error.
     pub what: String,
 }
@@ -43,7 +43,7 @@ pub struct Built {
     /// The zone.
     pub zone: Zone,
     /// Warnings about it.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One record while the zone is built.
@@ -103,7 +103,7 @@ impl Builder {
 
     /// Reserves memory for this number of further records, so that the list is not moved as it
     /// grows.
-    pub fn reserve(&mut self, records: usize) {
+    pub(crate) fn reserve(&mut self, records: usize) {
         // If memory is short, the first record that has no room is refused.
         let _ = self.entries.try_reserve_exact(records);
     }

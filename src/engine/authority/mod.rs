@@ -13,10 +13,11 @@ pub mod difference;
 mod proof;
 mod records;
 pub mod table;
-pub mod train;
+pub(crate) mod train;
 mod walk;
 
-pub use build::{Builder, Built, Refused};
+pub use build::Builder;
+pub(crate) use build::{Built, Refused};
 
 use super::message::{rtype, u16_at, u32_at};
 use ahash::RandomState;
@@ -57,7 +58,7 @@ pub struct Zone {
 
 impl Zone {
     /// The apex in wire format, in lower case.
-    pub fn apex(&self) -> &[u8] {
+    pub(crate) fn apex(&self) -> &[u8] {
         &self.apex
     }
 
@@ -67,26 +68,26 @@ impl Zone {
     }
 
     /// The serial number.
-    pub fn serial(&self) -> u32 {
+    pub(crate) fn serial(&self) -> u32 {
         self.serial
     }
 
     /// Time at which the last signature over its SOA record expires, in the 32 bits of RFC 4034
     /// §3.1.5. `None`: there is no signature.
-    pub fn expiration(&self) -> Option<u32> {
+    pub(crate) fn expiration(&self) -> Option<u32> {
         let expirations = self.top().signatures(rtype::SOA).filter_map(|data| u32_at(data, 8));
         expirations
             .reduce(|one, other| if one.wrapping_sub(other) as i32 > 0 { one } else { other })
     }
 
     /// TTL and data of the SOA.
-    pub fn soa(&self) -> Option<(u32, &[u8])> {
+    pub(crate) fn soa(&self) -> Option<(u32, &[u8])> {
         let set = self.top().set(rtype::SOA)?;
         Some((set.ttl, set.data().next()?))
     }
 
     /// Returns true if both were built from the same records.
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         (self.digest, self.serial, self.records, self.arena.len())
             == (other.digest, other.serial, other.records, other.arena.len())
     }
@@ -94,7 +95,7 @@ impl Zone {
     /// Passes the types at `name`, which is at or below the apex and in lower case, to `add`: at a
     /// zone cut those of the cut itself, and for a name that does not exist those of its wildcard.
     /// Returns false if there is neither the name nor a wildcard for it.
-    pub fn types_at(&self, name: &[u8], add: &mut dyn FnMut(u16)) -> bool {
+    pub(crate) fn types_at(&self, name: &[u8], add: &mut dyn FnMut(u16)) -> bool {
         let Some(name) = below(name, &self.apex) else { return false };
         let node = self.node_of(name).or_else(|| self.wildcard_for(name));
         let Some(node) = node else { return false };

@@ -10,7 +10,7 @@ use crate::engine::message::NAME_LEN_MAX;
 impl Zone {
     /// Calls `take` with owner, type, TTL and data of each record, in canonical order of the
     /// owners, until it returns false.
-    pub fn each_record(&self, mut take: impl FnMut(&[u8], u16, u32, &[u8]) -> bool) {
+    pub(crate) fn each_record(&self, mut take: impl FnMut(&[u8], u16, u32, &[u8]) -> bool) {
         let mut place = 0;
         while place < self.arena.len() {
             let node = self.node_at(place);
@@ -28,7 +28,7 @@ impl Zone {
     }
 
     /// Returns true if the zone has the record. `owner` is in lower case.
-    pub fn has_record(&self, owner: &[u8], rtype: u16, data: &[u8]) -> bool {
+    pub(crate) fn has_record(&self, owner: &[u8], rtype: u16, data: &[u8]) -> bool {
         let node = below(owner, &self.apex).and_then(|name| self.node_of(name));
         let set = node.and_then(|node| node.set(rtype));
         set.is_some_and(|set| set.data().any(|own| own == data))

@@ -57,12 +57,12 @@ impl ZoneTable {
     }
 
     /// All zones.
-    pub fn entries(&self) -> &[ZoneEntry] {
+    pub(crate) fn entries(&self) -> &[ZoneEntry] {
         &self.entries
     }
 
     /// Returns the longest zone at or above `name`.
-    pub fn longest(&self, name: &LowercaseName) -> Option<&ZoneEntry> {
+    pub(crate) fn longest(&self, name: &LowercaseName) -> Option<&ZoneEntry> {
         self.apexes.longest(name).map(|number| &self.entries[number as usize])
     }
 

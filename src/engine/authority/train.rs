@@ -15,7 +15,7 @@ use crate::engine::message::{NAME_LEN_MAX, Rcode, class, flags, rtype};
 use std::sync::Arc;
 
 /// Bytes of a message at most, if its records allow it.
-pub const MESSAGE_LEN: usize = 16_384;
+pub(crate) const MESSAGE_LEN: usize = 16_384;
 /// Bytes of the longest message, which one record can take.
 const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
 
@@ -48,7 +48,7 @@ enum Next {
 impl Train {
     /// All records of `zone`, or of the `chain` of its differences, for a client that asked
     /// `question`.
-    pub fn new(zone: Arc<Zone>, chain: Option<Chain>, asked: Asked, question: &[u8]) -> Self {
+    pub(crate) fn new(zone: Arc<Zone>, chain: Option<Chain>, asked: Asked, question: &[u8]) -> Self {
         Self { zone, chain, asked, question: question.into(), next: Next::Start, records: 0 }
     }
 

@@ -79,14 +79,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// Returns true if a client is better served with an expired answer.
-    pub fn is_no_answer(self) -> bool {
+    pub(crate) fn is_no_answer(self) -> bool {
         use Refusal::{Failure, NoSoa, Outranked, Rcode, Signature};
         matches!(self, Failure | NoSoa | Outranked | Rcode | Signature)
     }
 }
-
-/// Number of reasons.
-pub const REFUSALS: usize = Refusal::Outranked as usize + 1;
 
 /// A validated response and its query's parameters.
 #[derive(Clone, Copy, Debug)]
@@ -105,13 +102,13 @@ pub struct Received<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits<'a> {
     /// Class settings of answers.
-    pub success: &'a CacheClass,
+    pub(crate) success: &'a CacheClass,
     /// Class settings of denials.
-    pub denial: &'a CacheClass,
+    pub(crate) denial: &'a CacheClass,
     /// Lifetime of failures.
-    pub servfail: Duration,
+    pub(crate) servfail: Duration,
     /// Only answers are cached, for the maximum time whatever their TTLs.
-    pub simple: bool,
+    pub(crate) simple: bool,
 }
 
 impl Limits<'_> {
@@ -255,7 +252,7 @@ fn signature_holds_for(data: &[u8], unix: u32) -> Option<u32> {
 
 /// Bounds the TTLs of a reply that was not taken from the cache as if it was. `answer_class`: the
 /// class by [`judge`], or `None` if it refused; then only the upper bound of answers applies.
-pub fn bound_ttls(reply: &mut [u8], limits: &Limits<'_>, answer_class: Option<AnswerClass>) {
+pub(crate) fn bound_ttls(reply: &mut [u8], limits: &Limits<'_>, answer_class: Option<AnswerClass>) {
     let bounds =
         answer_class.map_or((limits.success.ttl_max, 0), |answer_class| limits.ttls(answer_class));
     let Some(question) = Question::parse(reply) else { return };

@@ -13,7 +13,7 @@ use crate::engine::list::NONE;
 use crate::engine::memory::{grow, prefetch, reserved};
 
 /// The size of a block.
-pub const BLOCK_LEN: usize = 128;
+pub(crate) const BLOCK_LEN: usize = 128;
 
 /// Aligned to two cache lines.
 #[derive(Clone, Copy)]
@@ -21,7 +21,7 @@ pub const BLOCK_LEN: usize = 128;
 struct Block([u8; BLOCK_LEN]);
 
 /// All blocks.
-pub struct Blocks {
+pub(crate) struct Blocks {
     bytes: Vec<Block>,
     /// For each block: the next one in its chain or on the free list.
     next: Vec<u32>,
@@ -32,27 +32,27 @@ pub struct Blocks {
 
 impl Blocks {
     /// Storage for up to `max` blocks.
-    pub fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self { bytes: Vec::new(), next: Vec::new(), free: NONE, used: 0, max }
     }
 
     /// Returns the number of blocks that these bytes take; at least one.
-    pub fn needed(len: usize) -> usize {
+    pub(crate) fn needed(len: usize) -> usize {
         len.div_ceil(BLOCK_LEN).max(1)
     }
 
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         reserved(&self.bytes) + reserved(&self.next)
     }
 
     /// Returns the maximum of reserved memory in bytes.
-    pub fn reserved_max(&self) -> usize {
+    pub(crate) fn reserved_max(&self) -> usize {
         self.max * (size_of::<Block>() + size_of::<u32>())
     }
 
     /// Number of blocks in use.
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.used
     }
 
@@ -60,7 +60,7 @@ impl Blocks {
     ///
     /// # Panics
     /// If there is no room: the caller makes room first.
-    pub fn store(&mut self, bytes: &[u8]) -> u32 {
+    pub(crate) fn store(&mut self, bytes: &[u8]) -> u32 {
         let mut chunks = bytes.chunks(BLOCK_LEN);
         let first = self.take(chunks.next().unwrap_or_default());
         let mut last = first;
@@ -73,7 +73,7 @@ impl Blocks {
     }
 
     /// Frees a chain.
-    pub fn release(&mut self, first: u32) {
+    pub(crate) fn release(&mut self, first: u32) {
         let mut last = first;
         self.used -= 1;
         while self.next[last as usize] != NONE {
@@ -84,14 +84,14 @@ impl Blocks {
     }
 
     /// Prefetches the first block of a chain.
-    pub fn prefetch(&self, first: u32) {
+    pub(crate) fn prefetch(&self, first: u32) {
         if let Some(block) = self.bytes.get(first as usize) {
             prefetch(block);
         }
     }
 
     /// Returns the first `len` bytes of a chain; copied into `scratch` if they span several blocks.
-    pub fn read<'a>(&'a self, first: u32, len: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    pub(crate) fn read<'a>(&'a self, first: u32, len: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         if len <= BLOCK_LEN {
             return &self.bytes[first as usize].0[..len];
         }
@@ -101,7 +101,7 @@ impl Blocks {
     }
 
     /// Returns true if a chain begins with `expected`.
-    pub fn begins_with(&self, first: u32, expected: &[u8]) -> bool {
+    pub(crate) fn begins_with(&self, first: u32, expected: &[u8]) -> bool {
         let mut rest = expected;
         self.pieces(first, expected.len()).all(|piece| {
             let (head, behind) = rest.split_at(piece.len());

@@ -40,7 +40,7 @@ pub struct Key<'a> {
 }
 
 /// Room for a name and options.
-pub type KeyRoom = [u8; NAME_LEN_MAX + OPTIONS_LEN_MAX];
+pub(crate) type KeyRoom = [u8; NAME_LEN_MAX + OPTIONS_LEN_MAX];
 
 /// The part of a key beside the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,12 @@ impl<'a> Key<'a> {
 
     /// The same key for a query with these options.
     #[cold]
-    pub fn with_options(self, hasher: &RandomState, options: &[u8], room: &'a mut KeyRoom) -> Self {
+    pub(crate) fn with_options(
+        self,
+        hasher: &RandomState,
+        options: &[u8],
+        room: &'a mut KeyRoom,
+    ) -> Self {
         let (start, end) = (self.name.len(), self.name.len() + options.len());
         room[..start].copy_from_slice(self.name);
         room[start..end].copy_from_slice(options);
@@ -89,7 +94,7 @@ impl<'a> Key<'a> {
     /// Key of an upstream query, as [`Query::write_upstream`](crate::engine::message::query::Query)
     /// writes it: the same as that of the clients' queries. `name` is its name. Its options are
     /// [`Key::options_of_sent`].
-    pub fn of_sent(hasher: &RandomState, name: &'a LowercaseName, query: &[u8]) -> Self {
+    pub(crate) fn of_sent(hasher: &RandomState, name: &'a LowercaseName, query: &[u8]) -> Self {
         let behind = HEADER_LEN + name.as_bytes().len();
         let word = |place: usize| u16_at(query, place).unwrap_or(0);
         // The flags of EDNS lie in the TTL of the OPT, which stands behind the question.
@@ -105,12 +110,12 @@ impl<'a> Key<'a> {
 
     /// Returns the options of an upstream query for `name`.
     #[inline]
-    pub fn options_of_sent<'q>(name: &LowercaseName, query: &'q [u8]) -> &'q [u8] {
+    pub(crate) fn options_of_sent<'q>(name: &LowercaseName, query: &'q [u8]) -> &'q [u8] {
         query.get(HEADER_LEN + name.as_bytes().len() + 4 + OPT_LEN..).unwrap_or_default()
     }
 
     /// Hash under which the entry is found.
-    pub fn hash(&self) -> u32 {
+    pub(crate) fn hash(&self) -> u32 {
         self.hash
     }
 

@@ -70,17 +70,17 @@ impl Eviction {
     }
 
     /// Number of entries.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.small.len() + self.main.len()
     }
 
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         reserved(&self.marks) + size_of_val(&*self.ghosts)
     }
 
     /// Returns the maximum of reserved memory in bytes.
-    pub fn reserved_max(&self) -> usize {
+    pub(crate) fn reserved_max(&self) -> usize {
         let ghosts = if self.order == Order::Exact { 1 } else { self.ghosts_max() };
         self.slots_max * size_of::<Mark>() + ghosts * size_of::<Ghost>()
     }
@@ -89,13 +89,8 @@ impl Eviction {
         self.slots_max.next_power_of_two()
     }
 
-    /// Returns true if there is no entry.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Prefetches the memory that [`Eviction::hit`] changes.
-    pub fn prefetch(&self, slot: u32) {
+    pub(crate) fn prefetch(&self, slot: u32) {
         if let Some(mark) = self.marks.get(slot as usize) {
             prefetch(mark);
         }
@@ -134,7 +129,7 @@ impl Eviction {
     }
 
     /// Removes the entry in `slot` without eviction.
-    pub fn remove(&mut self, slot: u32) {
+    pub(crate) fn remove(&mut self, slot: u32) {
         let queue =
             if self.marks[slot as usize].in_main { &mut self.main } else { &mut self.small };
         queue.remove(&mut self.marks, slot, |mark| &mut mark.link);
@@ -278,7 +273,7 @@ mod tests {
         eviction.remove(0);
         assert_eq!(eviction.victim(ALIVE), Some(1));
         assert_eq!(eviction.victim(ALIVE), None);
-        assert!(eviction.is_empty());
+        assert_eq!(eviction.len(), 0);
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Refresh state of one entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refresh {
+pub(crate) struct Refresh {
     /// Hits in a row, without a longer gap than the configuration allows.
     hits: u32,
     last_hit: Moment,
@@ -22,7 +22,7 @@ pub struct Refresh {
 
 /// Action for an expired answer that is usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Course {
+pub(crate) enum Course {
     /// The client gets it.
     Reply,
     /// The client gets it, and it is fetched again.
@@ -34,7 +34,13 @@ pub enum Course {
 impl Refresh {
     /// Counts a hit on a fresh answer, `age` seconds after it was stored for `lifetime` seconds.
     /// Returns true if a refresh begins.
-    pub fn hit(&mut self, now: Moment, prefetch: &Prefetch, lifetime: u64, age: u64) -> bool {
+    pub(crate) fn hit(
+        &mut self,
+        now: Moment,
+        prefetch: &Prefetch,
+        lifetime: u64,
+        age: u64,
+    ) -> bool {
         let together = now.since(self.last_hit) <= prefetch.duration;
         self.hits = if together { self.hits.saturating_add(1) } else { 1 };
         self.last_hit = now;
@@ -43,7 +49,7 @@ impl Refresh {
     }
 
     /// Decides about a hit on a usable expired answer.
-    pub fn stale(&mut self, now: Moment, settings: &ServeStale) -> Course {
+    pub(crate) fn stale(&mut self, now: Moment, settings: &ServeStale) -> Course {
         match settings.mode {
             StaleMode::Immediate if self.begin(now) => Course::ReplyAndRefresh,
             StaleMode::Verify(within) if now >= self.not_before => Course::Verify(within),
@@ -52,12 +58,12 @@ impl Refresh {
     }
 
     /// Records a failed refresh: no other begins for `wait`.
-    pub fn failed(&mut self, now: Moment, wait: Duration) {
+    pub(crate) fn failed(&mut self, now: Moment, wait: Duration) {
         self.not_before = now.plus(wait);
     }
 
     /// Returns the state for the answer that replaces this one.
-    pub fn of_successor(self) -> Self {
+    pub(crate) fn of_successor(self) -> Self {
         Self { not_before: Moment::ZERO, ..self }
     }
 

@@ -49,7 +49,7 @@ impl Sweeps {
 
 impl Cache {
     /// Returns the time to wake the worker for [`Cache::sweep`]; `None` if that is armed already.
-    pub fn next_sweep(&mut self) -> Option<Moment> {
+    pub(crate) fn next_sweep(&mut self) -> Option<Moment> {
         let Sweeps { due, asked, .. } = &mut self.sweeps;
         (*due < *asked).then(|| {
             *asked = *due;
@@ -58,7 +58,7 @@ impl Cache {
     }
 
     /// Repeats the request for a wake-up, because it was not delivered or was lost.
-    pub fn sweep_not_asked(&mut self) {
+    pub(crate) fn sweep_not_asked(&mut self) {
         self.sweeps.asked = Moment::FOREVER;
     }
 

@@ -490,10 +490,3 @@ fn nothing_else_in_a_response_becomes_an_answer() {
         assert_eq!(bed.get_as(other, rtype::NS, &plain), Found::Miss);
     }
 }
-
-#[test]
-fn a_cache_serves_on_under_the_settings_that_it_was_made_by() {
-    let bed = Bed::plain();
-    assert!(bed.cache.is_of(&config::Cache::default()));
-    assert!(!bed.cache.is_of(&stale(StaleMode::Immediate)));
-}

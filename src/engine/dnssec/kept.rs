@@ -30,7 +30,7 @@ pub struct DnssecStats {
 
 impl DnssecStats {
     /// Adds another's counters.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.entries += other.entries;
         self.hits += other.hits;
         self.misses += other.misses;
@@ -51,17 +51,17 @@ struct Slot {
 }
 
 /// The signatures of a server block.
-pub struct Table {
+pub(crate) struct Table {
     slots: Box<[Slot]>,
     signatures: Box<[u8]>,
     signature_len: usize,
     /// The counters.
-    pub stats: DnssecStats,
+    pub(crate) stats: DnssecStats,
 }
 
 impl Table {
     /// Creates a table for about `capacity` signatures of at most `signature_len` octets.
-    pub fn new(capacity: usize, signature_len: usize) -> Self {
+    pub(crate) fn new(capacity: usize, signature_len: usize) -> Self {
         let slots = capacity.div_ceil(WAYS).max(1) * WAYS;
         Self {
             slots: vec![Slot::default(); slots].into(),
@@ -78,7 +78,7 @@ impl Table {
 
     /// Returns the times of the signature for this hash, if it can still be used at `now`, in
     /// seconds since 1970: inception, and expiration.
-    pub fn find(&mut self, hash: u64, now: u32) -> Option<(u32, u32)> {
+    pub(crate) fn find(&mut self, hash: u64, now: u32) -> Option<(u32, u32)> {
         let is_good = |slot: &Slot| {
             slot.hash == hash
                 && now.wrapping_sub(slot.inception) as i32 >= 0
@@ -93,7 +93,7 @@ impl Table {
     }
 
     /// Returns the signature for this hash.
-    pub fn signature(&self, hash: u64, len: usize) -> Option<&[u8]> {
+    pub(crate) fn signature(&self, hash: u64, len: usize) -> Option<&[u8]> {
         if len > self.signature_len {
             return None;
         }
@@ -104,7 +104,12 @@ impl Table {
 
     /// Returns the room for a new signature with this hash; [`Table::find`] finds it once it is
     /// written. `None`: it is longer than those of the table, which a reload has replaced.
-    pub fn make_room(&mut self, hash: u64, len: usize, times: (u32, u32)) -> Option<&mut [u8]> {
+    pub(crate) fn make_room(
+        &mut self,
+        hash: u64,
+        len: usize,
+        times: (u32, u32),
+    ) -> Option<&mut [u8]> {
         if len > self.signature_len {
             return None;
         }
@@ -128,7 +133,7 @@ impl Table {
     }
 
     /// Removes the signature with this hash, which could not be made.
-    pub fn forget(&mut self, hash: u64) {
+    pub(crate) fn forget(&mut self, hash: u64) {
         for place in self.places(hash) {
             if self.slots[place].hash == hash {
                 self.slots[place] = Slot::default();
@@ -144,7 +149,7 @@ impl Table {
 
 /// Tables of all server blocks; `None` for those that sign nothing.
 #[derive(Default)]
-pub struct Signatures {
+pub(crate) struct Signatures {
     tables: Vec<Option<Box<Table>>>,
     /// Fingerprints of their settings.
     prints: Vec<u64>,
@@ -153,7 +158,7 @@ pub struct Signatures {
 impl Signatures {
     /// Creates empty tables. `signature_lens`: length of the longest signature of each block; 0: it
     /// signs nothing.
-    pub fn new(config: &Config, signature_lens: impl Iterator<Item = usize>) -> Self {
+    pub(crate) fn new(config: &Config, signature_lens: impl Iterator<Item = usize>) -> Self {
         let settings = config.blocks.iter().map(|block| block.stages.dnssec.as_ref());
         let tables = settings.clone().zip(signature_lens).map(|(settings, len)| {
             let capacity = settings.filter(|_| len > 0)?.capacity as usize;
@@ -171,7 +176,7 @@ impl Signatures {
 
     /// Takes over the tables of `new`, except for blocks whose settings are those of an earlier
     /// block, which keep their signatures. Leaves the discarded tables in `new`. `hasher` is keyed.
-    pub fn reload(&mut self, new: &mut Self, hasher: &RandomState) {
+    pub(crate) fn reload(&mut self, new: &mut Self, hasher: &RandomState) {
         let mut by_print = HashMap::with_hasher(hasher.clone());
         for (number, table) in
             self.tables.iter_mut().enumerate().filter(|(_, table)| table.is_some())
@@ -190,17 +195,17 @@ impl Signatures {
     }
 
     /// Returns the table of a server block.
-    pub fn of(&mut self, block: usize) -> Option<&mut Table> {
+    pub(crate) fn of(&mut self, block: usize) -> Option<&mut Table> {
         self.tables.get_mut(block)?.as_deref_mut()
     }
 
     /// Returns the counters of the blocks that sign.
-    pub fn stats(&self) -> impl Iterator<Item = DnssecStats> {
+    pub(crate) fn stats(&self) -> impl Iterator<Item = DnssecStats> {
         self.tables.iter().flatten().map(|table| table.stats)
     }
 
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         self.tables.iter().flatten().map(|table| table.reserved()).sum()
     }
 }

@@ -10,11 +10,11 @@
 //! at most a quarter of its time on them ([`Budget`]); a reply that would need more is SERVFAIL.
 
 mod bitmap;
-pub mod kept;
+pub(crate) mod kept;
 mod signing;
 
 use kept::Signatures;
-pub use signing::{Job, OwnNames, Signed, Workroom};
+pub(crate) use signing::{Job, OwnNames, Signed, Workroom};
 
 use super::key::Transport;
 use super::message::Rcode;
@@ -50,7 +50,7 @@ struct Key {
 }
 
 /// Keys of a server block, and the zones that are signed with them.
-pub struct OnlineSigner {
+pub(crate) struct OnlineSigner {
     names: Box<[Name]>,
     /// Numbers of `names`.
     zones: Zones<u32>,
@@ -59,7 +59,7 @@ pub struct OnlineSigner {
 
 impl OnlineSigner {
     /// Creates the signer of `block`; `None` if it signs nothing. `hasher` is keyed.
-    pub fn new(block: &ServerBlock, hasher: &RandomState) -> Option<Self> {
+    pub(crate) fn new(block: &ServerBlock, hasher: &RandomState) -> Option<Self> {
         let settings = block.stages.dnssec.as_ref()?;
         let keys = settings.keys.iter().filter_map(|key| {
             let (public, tag) = (key.public.clone(), key.public.tag());
@@ -77,7 +77,7 @@ impl OnlineSigner {
     }
 
     /// Returns true if the reply to this query is signed, or given here.
-    pub fn covers(&self, name: &LowercaseName, query: &Query<'_>) -> bool {
+    pub(crate) fn covers(&self, name: &LowercaseName, query: &Query<'_>) -> bool {
         let question = &query.question;
         let is_transfer = matches!(question.rtype, rtype::AXFR | rtype::IXFR);
         if question.class != class::IN || is_transfer {
@@ -88,12 +88,12 @@ impl OnlineSigner {
     }
 
     /// Returns true for a query for the DNSKEY records of a zone, which are answered from here.
-    pub fn has_keys_at(&self, name: &LowercaseName, asked: u16) -> bool {
+    pub(crate) fn has_keys_at(&self, name: &LowercaseName, asked: u16) -> bool {
         asked == DNSKEY && self.zone_of(name).is_some_and(|zone| zone == name.as_bytes())
     }
 
     /// Writes the unsigned reply to a query for the DNSKEY records of a zone.
-    pub fn write_keys(
+    pub(crate) fn write_keys(
         &self,
         query: &Query<'_>,
         transport: Transport,
@@ -141,29 +141,29 @@ impl OnlineSigner {
     }
 
     /// Maximum length of its signatures.
-    pub fn signature_len(&self) -> usize {
+    pub(crate) fn signature_len(&self) -> usize {
         self.keys.iter().map(|key| key.pair.signature_len()).max().unwrap_or(0)
     }
 }
 
 /// A worker's signatures, and its buffers for new ones.
-pub struct Online {
+pub(crate) struct Online {
     /// Kept signatures.
-    pub signatures: Signatures,
+    pub(crate) signatures: Signatures,
     /// Buffers.
-    pub workroom: Workroom,
+    pub(crate) workroom: Workroom,
 }
 
 impl Online {
     /// Begins with these tables.
-    pub fn new(signatures: Signatures) -> Self {
+    pub(crate) fn new(signatures: Signatures) -> Self {
         Self { signatures, workroom: Workroom::default() }
     }
 }
 
 /// Time of a worker that may still be spent on signatures.
 #[derive(Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     /// Nanoseconds; below zero after a reply that needed more than there was.
     left: i64,
     since: Moment,

@@ -49,20 +49,20 @@ const LIKELY: [u16; 12] = [1, 13, 16, 28, 29, 33, 37, 44, 52, 55, 61, 99];
 const LIKELY_APEX: [u16; 4] = [rtype::NS, rtype::SOA, rtype::MX, DNSKEY];
 
 /// A reply to be signed.
-pub struct Job<'a> {
+pub(crate) struct Job<'a> {
     /// The reply.
-    pub reply: &'a [u8],
+    pub(crate) reply: &'a [u8],
     /// Its question in wire format: name, type and class.
-    pub question: &'a [u8],
+    pub(crate) question: &'a [u8],
     /// The wall-clock time in seconds since 1970.
-    pub unix: u32,
+    pub(crate) unix: u32,
     /// The time of the turn.
-    pub now: Moment,
+    pub(crate) now: Moment,
 }
 
 /// Result of [`OnlineSigner::sign`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signed {
+pub(crate) enum Signed {
     /// There is nothing to sign in the reply, which is final.
     Unchanged,
     /// The signed message has this length.
@@ -73,7 +73,7 @@ pub enum Signed {
 
 /// The worker's buffers for signing, and its time for it.
 #[derive(Default)]
-pub struct Workroom {
+pub(crate) struct Workroom {
     draft: Draft,
     sets: Vec<SetOf>,
     /// Number of the set of each record; [`NO_SET`]: it is not signed.
@@ -96,7 +96,7 @@ struct SetOf {
 }
 
 /// Own zones, which know the types of their names and the TTLs of their RRsets.
-pub trait OwnNames {
+pub(crate) trait OwnNames {
     /// Passes the types at a name of an own zone to `add`; of a name that does not exist, those of
     /// the wildcard. Returns false if no own zone has the name: the zones below may come from an
     /// upstream. `asked`: the type of the query; DS records at an apex belong to the zone above.
@@ -125,7 +125,7 @@ struct NotNow;
 
 impl OnlineSigner {
     /// Writes the signed message into `out`. `hasher` is keyed; `table` keeps the signatures.
-    pub fn sign(
+    pub(crate) fn sign(
         &self,
         job: &Job<'_>,
         own: &impl OwnNames,

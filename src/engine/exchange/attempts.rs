@@ -13,49 +13,49 @@ use std::time::Duration;
 impl Exchanges {
     /// Returns the upstream and transport of the last attempt of the exchange that is or was just
     /// in `slot`.
-    pub fn last_asked(&self, slot: u32) -> (usize, Transport) {
+    pub(crate) fn last_asked(&self, slot: u32) -> (usize, Transport) {
         let exchange = &self.slots[slot as usize];
         (exchange.upstream as usize, exchange.asked_over)
     }
 
     /// Returns the query as written, without options added on the way upstream.
-    pub fn written(&self, slot: u32) -> &[u8] {
+    pub(crate) fn written(&self, slot: u32) -> &[u8] {
         let length = usize::from(self.slots[slot as usize].query_len);
         &self.queries[slot as usize][..length]
     }
 
     /// Returns true if the current or last attempt of the exchange in `slot` had an OPT.
-    pub fn has_sent_edns(&self, slot: u32) -> bool {
+    pub(crate) fn has_sent_edns(&self, slot: u32) -> bool {
         usize::from(self.slots[slot as usize].sent_len) > HEADER_LEN + self.name_len(slot) + 4
     }
 
     /// Returns true if the query of the exchange in `slot` wants DNSSEC records.
-    pub fn wants_dnssec(&self, slot: u32) -> bool {
+    pub(crate) fn wants_dnssec(&self, slot: u32) -> bool {
         // The flags of EDNS lie in the second half of the OPT's TTL.
         self.queries[slot as usize][HEADER_LEN + self.name_len(slot) + 4 + 7] & 0x80 != 0
     }
 
     /// Returns true if the query of the exchange in `slot` has options of the client or of rules.
-    pub fn has_options(&self, slot: u32) -> bool {
+    pub(crate) fn has_options(&self, slot: u32) -> bool {
         let opt = HEADER_LEN + self.name_len(slot) + 4;
         usize::from(self.slots[slot as usize].query_len) > opt + OPT_LEN
     }
 
     /// Returns the start of the current attempt of the exchange in `slot`.
-    pub fn attempt_began(&self, slot: u32) -> Moment {
+    pub(crate) fn attempt_began(&self, slot: u32) -> Moment {
         let exchange = &self.slots[slot as usize];
         let timeout = self.timeouts[exchange.timeout_class as usize].0;
         exchange.attempt_until.minus(timeout)
     }
 
     /// Returns the time-out of the current attempt of the exchange in `slot`.
-    pub fn attempt_timeout(&self, slot: u32) -> Duration {
+    pub(crate) fn attempt_timeout(&self, slot: u32) -> Duration {
         self.timeouts[self.slots[slot as usize].timeout_class as usize].0
     }
 
     /// Returns true if the oldest query on `connection` has waited for longer than `head_wait`, or
     /// for more than half of its time-out.
-    pub fn waits(&self, connection: ConnectionId, now: Moment, head_wait: Duration) -> bool {
+    pub(crate) fn waits(&self, connection: ConnectionId, now: Moment, head_wait: Duration) -> bool {
         self.first_on(connection).is_some_and(|slot| {
             let exchange = &self.slots[slot as usize];
             let timeout = self.timeouts[exchange.timeout_class as usize].0;
@@ -65,17 +65,17 @@ impl Exchanges {
 
     /// Returns the number of older queries on the connection of the one in `slot`; at most `most`
     /// are counted.
-    pub fn ahead_of(&self, slot: u32, connection: ConnectionId, most: usize) -> usize {
+    pub(crate) fn ahead_of(&self, slot: u32, connection: ConnectionId, most: usize) -> usize {
         self.all_on(connection).take(most).take_while(|other| *other != slot).count()
     }
 
     /// Returns the query on `connection` that was sent behind `count` others.
-    pub fn behind(&self, connection: ConnectionId, count: usize) -> Option<u32> {
+    pub(crate) fn behind(&self, connection: ConnectionId, count: usize) -> Option<u32> {
         self.all_on(connection).nth(count)
     }
 
     /// Returns the query that was sent next after the one in `slot` on its connection.
-    pub fn next_on(&self, connection: ConnectionId, slot: u32) -> Option<u32> {
+    pub(crate) fn next_on(&self, connection: ConnectionId, slot: u32) -> Option<u32> {
         let list = &self.on_connection[connection.index()];
         list.after(&self.slots, slot, |exchange| &exchange.on_connection)
     }

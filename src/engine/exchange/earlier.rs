@@ -12,7 +12,7 @@ use crate::engine::key::{ConnectionId, ExchangeKey};
 use crate::engine::memory::reserved;
 
 /// Maximum number of earlier attempts kept by one worker.
-pub const EARLIER_MAX: usize = 1_024;
+pub(crate) const EARLIER_MAX: usize = 1_024;
 
 /// One earlier attempt.
 #[derive(Clone, Copy, Debug)]
@@ -32,11 +32,11 @@ pub(super) struct Earlier {
 
 /// Attempt that was left behind, and the connection whose oldest one was forgotten for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeftBehind {
+pub(crate) struct LeftBehind {
     /// Connection on which a late answer may arrive.
-    pub connection: ConnectionId,
+    pub(crate) connection: ConnectionId,
     /// Connection whose late answer is no longer recognised.
-    pub forgotten: Option<ConnectionId>,
+    pub(crate) forgotten: Option<ConnectionId>,
 }
 
 impl Earlier {
@@ -91,7 +91,7 @@ impl Earlier {
 impl Exchanges {
     /// Ends the current attempt but keeps it as an earlier one, whose answer is accepted if it
     /// comes first. `None`: there is no attempt.
-    pub fn leave_attempt(&mut self, slot: u32) -> Option<LeftBehind> {
+    pub(crate) fn leave_attempt(&mut self, slot: u32) -> Option<LeftBehind> {
         let (connection, id) = self.slots[slot as usize].attempt?;
         let exchange = self.key(slot);
         self.end_attempt(slot);
@@ -101,7 +101,11 @@ impl Exchanges {
 
     /// Returns the exchange whose earlier attempt waits on `connection` for a response with `id`,
     /// or an error if that exchange has ended or waits no more. `None`: no such attempt is known.
-    pub fn find_earlier(&self, connection: ConnectionId, id: u16) -> Option<Result<u32, ()>> {
+    pub(crate) fn find_earlier(
+        &self,
+        connection: ConnectionId,
+        id: u16,
+    ) -> Option<Result<u32, ()>> {
         if self.earlier.len == 0 {
             return None;
         }
@@ -112,14 +116,14 @@ impl Exchanges {
     }
 
     /// Removes the earlier attempt, because its answer has come.
-    pub fn end_earlier(&mut self, connection: ConnectionId, id: u16) {
+    pub(crate) fn end_earlier(&mut self, connection: ConnectionId, id: u16) {
         if let Some(place) = self.earlier.place(connection, id) {
             self.earlier.remove(place);
         }
     }
 
     /// Removes all earlier attempts on `connection`.
-    pub fn end_all_earlier(&mut self, connection: ConnectionId) {
+    pub(crate) fn end_all_earlier(&mut self, connection: ConnectionId) {
         if self.earlier.len == 0 {
             return;
         }

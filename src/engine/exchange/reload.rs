@@ -9,18 +9,18 @@ use std::time::Duration;
 
 impl Exchanges {
     /// Returns the query as written, under which other clients find it.
-    pub fn text(&self, slot: u32) -> &[u8] {
+    pub(crate) fn text(&self, slot: u32) -> &[u8] {
         let length = usize::from(self.slots[slot as usize].query_len);
         &self.queries[slot as usize][..length]
     }
 
     /// All outstanding exchanges.
-    pub fn open_slots(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn open_slots(&self) -> impl Iterator<Item = u32> {
         (0..self.slots.len() as u32).filter(|slot| self.slots[*slot as usize].open)
     }
 
     /// All waiters of the exchange in `slot`.
-    pub fn waiters(&self, slot: u32) -> impl Iterator<Item = &Waiter> {
+    pub(crate) fn waiters(&self, slot: u32) -> impl Iterator<Item = &Waiter> {
         let place = |place: u32| (place != NONE).then_some(place);
         let first = place(self.slots[slot as usize].first_waiter);
         let places = std::iter::successors(first, move |at| place(self.waiters[*at as usize].1));
@@ -29,7 +29,7 @@ impl Exchanges {
 
     /// Sets the metrics labels of all waiters of the exchange in `slot` to those that `label_set`
     /// returns.
-    pub fn count_waiters_at(&mut self, slot: u32, label_set: impl Fn(&Waiter) -> u32) {
+    pub(crate) fn count_waiters_at(&mut self, slot: u32, label_set: impl Fn(&Waiter) -> u32) {
         let mut place = self.slots[slot as usize].first_waiter;
         while place != NONE {
             let (waiter, next) = &mut self.waiters[place as usize];
@@ -40,7 +40,7 @@ impl Exchanges {
 
     /// Adopts other time-outs and a larger maximum of `connections`. Outstanding attempts keep
     /// their deadlines.
-    pub fn reload(&mut self, timeouts: &[Duration], connections: usize) {
+    pub(crate) fn reload(&mut self, timeouts: &[Duration], connections: usize) {
         if connections > self.on_connection.len() {
             self.on_connection.resize(connections, List::default());
         }
@@ -69,7 +69,7 @@ impl Exchanges {
 
     /// Moves the exchange in `slot` to `stanza`, as if it had begun there, so that clients with the
     /// same query and this `hash` join it.
-    pub fn move_to(&mut self, slot: u32, stanza: u32, hash: u32) {
+    pub(crate) fn move_to(&mut self, slot: u32, stanza: u32, hash: u32) {
         let exchange = &mut self.slots[slot as usize];
         let before = std::mem::replace(&mut exchange.hash, hash);
         (exchange.stanza, exchange.began.0) = (stanza, stanza);

@@ -11,7 +11,7 @@ use crate::moment::Moment;
 
 /// One forwarded query.
 #[derive(Clone, Copy, Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     pub(super) generation: u32,
     pub(super) open: bool,
     /// Hash of its text, under which other clients find it.
@@ -22,34 +22,34 @@ pub struct Exchange {
     pub(super) sent_len: u16,
     pub(super) name_len: u16,
     /// Number of the current stanza.
-    pub stanza: u32,
+    pub(crate) stanza: u32,
     /// Number of the upstream of the current or last attempt.
-    pub upstream: u32,
+    pub(crate) upstream: u32,
     /// Transport of the next attempt, unless the upstream supports only one; earlier attempts may
     /// have used another.
-    pub transport: Transport,
+    pub(crate) transport: Transport,
     /// Transport of the current or last attempt.
     pub(super) asked_over: Transport,
     /// First stanza and transport, under which other clients find it.
     pub(super) began: (u32, Transport),
     /// Order in which the stanza's upstreams are tried.
-    pub tour: Tour,
+    pub(crate) tour: Tour,
     /// Number of attempts that ended in an error.
-    pub failures: u32,
+    pub(crate) failures: u32,
     /// Number of responses that were held back for a better one.
-    pub failovers: u32,
+    pub(crate) failovers: u32,
     /// Number of free retries: attempts that ended with a connection that had worked before.
-    pub excused: u32,
+    pub(crate) excused: u32,
     /// Response code for which the current or last attempt was made without EDNS; otherwise zero.
-    pub refusal: u16,
+    pub(crate) refusal: u16,
     /// Number of moves to another connection because it was stuck behind other queries.
-    pub moves: u32,
+    pub(crate) moves: u32,
     /// Connection and id of the current attempt.
     pub(super) attempt: Option<(ConnectionId, u16)>,
     pub(super) attempt_until: Moment,
     pub(super) until: Moment,
     /// Index of the attempts' time-out in those given to [`super::Exchanges::new`].
-    pub timeout_class: u32,
+    pub(crate) timeout_class: u32,
     /// Index of its queue in `by_age`.
     pub(super) age_class: u32,
     pub(super) joinable: bool,

@@ -13,24 +13,24 @@ use std::time::Duration;
 
 /// A client that waits for an exchange.
 #[derive(Clone, Copy, Debug)]
-pub struct Waiter {
+pub(crate) struct Waiter {
     /// The client.
-    pub client: Client,
+    pub(crate) client: Client,
     /// Time of the query.
-    pub since: Moment,
+    pub(crate) since: Moment,
     /// Number under which the query is counted.
-    pub label_set: u32,
+    pub(crate) label_set: u32,
     /// Facts about the query that the reply needs.
-    pub asked: Asked,
+    pub(crate) asked: Asked,
     /// Length of the query.
-    pub size: u16,
+    pub(crate) size: u16,
     /// Question section of its reply.
-    pub shown: Shown,
+    pub(crate) shown: Shown,
 }
 
 /// Question section of a client's reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
+pub(crate) enum Shown {
     /// The question of the query that was sent.
     Same,
     /// The question of the query that was sent, in other letter case.
@@ -41,19 +41,19 @@ pub enum Shown {
 
 /// Key of the stored question of a client whose query was rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AskedKey(pub u32);
+pub(crate) struct AskedKey(pub(crate) u32);
 
 /// Place of a waiter that was removed.
 #[derive(Clone, Copy, Debug)]
-pub struct Dismissed(u32);
+pub(crate) struct Dismissed(u32);
 
 /// Capital letters of a name: one bit for each of at most 255 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spelling([u64; 4]);
+pub(crate) struct Spelling([u64; 4]);
 
 impl Spelling {
     /// Returns the capital letters of `name`.
-    pub fn of(name: &[u8]) -> Self {
+    pub(crate) fn of(name: &[u8]) -> Self {
         let mut bits = [0; 4];
         for (place, byte) in name.iter().enumerate() {
             bits[place / 64] |= u64::from(byte.is_ascii_uppercase()) << (place % 64);
@@ -62,7 +62,7 @@ impl Spelling {
     }
 
     /// Spells `name` this way.
-    pub fn apply(&self, name: &mut [u8]) {
+    pub(crate) fn apply(&self, name: &mut [u8]) {
         for (place, byte) in name.iter_mut().enumerate() {
             let capital = self.0[place / 64] >> (place % 64) & 1 == 1;
             *byte = if capital { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
@@ -72,7 +72,7 @@ impl Spelling {
 
 impl Exchanges {
     /// Returns true if no other client can wait.
-    pub fn waiters_are_full(&self) -> bool {
+    pub(crate) fn waiters_are_full(&self) -> bool {
         self.waiters_free.is_empty() && self.waiters.len() == WAITERS_MAX
     }
 
@@ -80,7 +80,7 @@ impl Exchanges {
     ///
     /// # Panics
     /// If [`Exchanges::waiters_are_full`].
-    pub fn join(&mut self, slot: u32, waiter: Waiter) {
+    pub(crate) fn join(&mut self, slot: u32, waiter: Waiter) {
         assert!(!self.waiters_are_full(), "the caller asks first");
         let place = match self.waiters_free.pop() {
             Some(place) => {
@@ -102,7 +102,7 @@ impl Exchanges {
 
     /// Limits the wait of the clients of the exchange in `slot` to `within`, unless a limit is set
     /// already. Returns the end of the wait.
-    pub fn limit_timeout(&mut self, slot: u32, now: Moment, within: Duration) -> Moment {
+    pub(crate) fn limit_timeout(&mut self, slot: u32, now: Moment, within: Duration) -> Moment {
         let exchange = &mut self.slots[slot as usize];
         if exchange.response_timer_until == Moment::FOREVER {
             exchange.response_timer_until = now.plus(within);
@@ -116,7 +116,7 @@ impl Exchanges {
     }
 
     /// Ends the wait of the clients of the exchange in `slot`.
-    pub fn end_timeout(&mut self, slot: u32) {
+    pub(crate) fn end_timeout(&mut self, slot: u32) {
         let exchange = &self.slots[slot as usize];
         if exchange.by_patience.is_on_list() {
             let queue = &mut self.response_timer[exchange.response_timer_class as usize].1;
@@ -126,13 +126,13 @@ impl Exchanges {
     }
 
     /// Returns the next waiter of a settled exchange without removing it.
-    pub fn first_waiter(&self, slot: u32) -> Option<&Waiter> {
+    pub(crate) fn first_waiter(&self, slot: u32) -> Option<&Waiter> {
         let place = self.slots[slot as usize].first_waiter;
         (place != NONE).then(|| &self.waiters[place as usize].0)
     }
 
     /// Removes the next waiter of an exchange that continues; [`Exchanges::dismissed`] returns it.
-    pub fn dismiss_waiter(&mut self, slot: u32) -> Option<Dismissed> {
+    pub(crate) fn dismiss_waiter(&mut self, slot: u32) -> Option<Dismissed> {
         let exchange = &mut self.slots[slot as usize];
         let place = exchange.first_waiter;
         if place == NONE {
@@ -149,7 +149,7 @@ impl Exchanges {
     }
 
     /// Removes the clients of the exchange in `slot` that are `wanted`, in their order.
-    pub fn take_waiters(
+    pub(crate) fn take_waiters(
         &mut self,
         slot: u32,
         mut wanted: impl FnMut(&Waiter) -> bool,
@@ -179,13 +179,13 @@ impl Exchanges {
     }
 
     /// Returns the removed waiter; valid until the next one joins.
-    pub fn dismissed(&self, waiter: Dismissed) -> &Waiter {
+    pub(crate) fn dismissed(&self, waiter: Dismissed) -> &Waiter {
         &self.waiters[waiter.0 as usize].0
     }
 
     /// Restores this waiter's spelling of the name in the question of `reply`, the answer to the
     /// exchange that is or was just in `slot`.
-    pub fn spell(&self, slot: u32, waiter: Dismissed, reply: &mut [u8]) {
+    pub(crate) fn spell(&self, slot: u32, waiter: Dismissed, reply: &mut [u8]) {
         if let Shown::Case(spelling) = &self.dismissed(waiter).shown {
             spelling.apply(&mut reply[HEADER_LEN..HEADER_LEN + self.name_len(slot)]);
         }
@@ -194,7 +194,7 @@ impl Exchanges {
     /// Removes the next waiter of a settled exchange; with the last one the exchange ends and its
     /// slot is vacant, though [`Exchanges::query`] stays valid until the next one opens.
     #[inline(always)]
-    pub fn next_waiter(&mut self, slot: u32) -> Option<Dismissed> {
+    pub(crate) fn next_waiter(&mut self, slot: u32) -> Option<Dismissed> {
         debug_assert!(!self.slots[slot as usize].joinable, "not settled");
         let waiter = self.dismiss_waiter(slot);
         let exchange = &mut self.slots[slot as usize];

@@ -201,7 +201,7 @@ impl Forwarder {
     }
 
     /// Prefetches the exchanges of the responses in `packets` on `connection`.
-    pub fn prefetch_exchanges<'a>(
+    pub(crate) fn prefetch_exchanges<'a>(
         &self,
         connection: ConnectionId,
         packets: impl Iterator<Item = &'a [u8]>,

@@ -24,7 +24,7 @@ const EXCUSES_MAX: u32 = 16;
 
 impl Forwarder {
     /// Returns the number of queries that wait for a response on `connection`.
-    pub fn outstanding_on(&self, connection: ConnectionId) -> usize {
+    pub(crate) fn outstanding_on(&self, connection: ConnectionId) -> usize {
         self.pools.outstanding(connection)
     }
 
@@ -82,7 +82,7 @@ impl Forwarder {
     }
 
     /// Handles the end of a TLS handshake. `resumed`: it resumed an earlier session.
-    pub fn on_secured(&mut self, now: Moment, connection: ConnectionId, resumed: bool) {
+    pub(crate) fn on_secured(&mut self, now: Moment, connection: ConnectionId, resumed: bool) {
         let took = self.pools.age(connection, now);
         if let Some(upstream) = self.upstream_at(connection) {
             self.upstreams.stats(upstream).handshakes.count(resumed, took);

@@ -38,7 +38,7 @@ impl Forwarder {
     }
 
     /// Drops the records on the journal's page, because no reader is left.
-    pub fn lose_page(&mut self) {
+    pub(crate) fn lose_page(&mut self) {
         let mut page = Page::default();
         self.journal.swap(&mut page);
         let lines = page.records.iter().filter(|record| matches!(record.event, Event::Ended(_)));

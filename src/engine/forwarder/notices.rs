@@ -115,7 +115,7 @@ impl Forwarder {
 
     /// Takes back a notice that could not be delivered. An error record is lost and counted; the
     /// other notices, or their causes, recur.
-    pub fn put_back(&mut self, notice: Notice) {
+    pub(crate) fn put_back(&mut self, notice: Notice) {
         match notice {
             Notice::Error(_) => self.counters.stats.errors_lost += 1,
             // The page stays due.

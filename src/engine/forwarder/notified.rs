@@ -25,13 +25,13 @@ const SOA_NUMBERS: usize = 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notified {
     /// Slot of the zones of the server block.
-    pub slot: usize,
+    pub(crate) slot: usize,
     /// The zone.
-    pub zone: Name,
+    pub(crate) zone: Name,
     /// Serial of the zone at the primary, if the primary has told it.
     pub serial: Option<u32>,
     /// The primary.
-    pub primary: IpAddr,
+    pub(crate) primary: IpAddr,
 }
 
 impl Forwarder {

@@ -147,9 +147,8 @@ impl Forwarder {
         if let Some((asked, _)) = local {
             server.set_ip(asked);
         }
-        let as_sent = *query;
         let transport = scope.client.transport();
-        let sender = Sender { peer, server, transport, query: &as_sent };
+        let sender = Sender { peer, server, transport };
         let mut options = rules.options_of(query);
         let edited = Some((&sender, &mut options));
         self.serve_renamed(now, query, name, (scope, rules), edited, out)
@@ -162,7 +161,7 @@ impl Forwarder {
         query: &mut Query<'_>,
         name: &LowercaseName,
         (scope, rules): (Scope<'_>, &Arc<Rules>),
-        options: Option<(&Sender<'_>, &mut Options)>,
+        options: Option<(&Sender, &mut Options)>,
         out: &mut [u8],
     ) -> Course {
         let Question { rtype, class, .. } = query.question;

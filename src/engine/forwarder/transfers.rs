@@ -34,15 +34,15 @@ pub struct Transfer {
     /// The connection.
     pub connection: ConnectionKey,
     /// The zone.
-    pub zone: Arc<Zone>,
+    pub(crate) zone: Arc<Zone>,
     /// Differences that the client gets instead of the whole zone.
-    pub chain: Option<Chain>,
+    pub(crate) chain: Option<Chain>,
     /// Facts about the query.
-    pub asked: Asked,
+    pub(crate) asked: Asked,
     /// Name, type and class as the client spelt them.
-    pub question: Box<[u8]>,
+    pub(crate) question: Box<[u8]>,
     /// Signs the messages.
-    pub signer: Option<Box<Signer>>,
+    pub(crate) signer: Option<Box<Signer>>,
 }
 
 impl Transfer {
@@ -52,7 +52,7 @@ impl Transfer {
     }
 
     /// Returns the reply REFUSED, signed like the query at `unix_seconds`.
-    pub fn refusal(&self, unix_seconds: u64) -> Vec<u8> {
+    pub(crate) fn refusal(&self, unix_seconds: u64) -> Vec<u8> {
         let room = self.signer.as_ref().map_or(0, |signer| signer.room());
         let mut out = vec![0; ERROR_LEN_MAX + room];
         let (asked, question) = (&self.asked, &self.question);

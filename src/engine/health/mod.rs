@@ -96,20 +96,20 @@ impl HealthStates {
     /// keeper, false if that was done or is unnecessary, so a dead upstream costs one message, not
     /// one per query.
     #[must_use]
-    pub fn report(&self, upstream: usize) -> bool {
+    pub(crate) fn report(&self, upstream: usize) -> bool {
         let known = DOWN | PROBING | REPORTED | UNCHECKED;
         self.load(upstream) & known == 0
             && self.upstreams[upstream].fetch_or(REPORTED, Ordering::Relaxed) & known == 0
     }
 
     /// Withdraws a report that could not be delivered, so that the next failed exchange repeats it.
-    pub fn take_back(&self, upstream: usize) {
+    pub(crate) fn take_back(&self, upstream: usize) {
         self.upstreams[upstream].fetch_and(!REPORTED, Ordering::Relaxed);
     }
 
     /// Withdraws all reports, because a worker that has panicked may have lost some. Called by the
     /// keeper.
-    pub fn forget_reports(&self) {
+    pub(crate) fn forget_reports(&self) {
         (0..self.upstreams.len()).for_each(|upstream| self.take_back(upstream));
     }
 
@@ -120,31 +120,31 @@ impl HealthStates {
     }
 
     /// Sets the number of failed probes of `upstream`. Called by the keeper, which counts them.
-    pub fn set_failures(&self, upstream: usize, failures: u64) {
+    pub(crate) fn set_failures(&self, upstream: usize, failures: u64) {
         self.failures[upstream].store(failures, Ordering::Relaxed);
     }
 
     /// Returns the number of failed probes of `upstream`.
-    pub fn failures(&self, upstream: usize) -> u64 {
+    pub(crate) fn failures(&self, upstream: usize) -> u64 {
         self.failures[upstream].load(Ordering::Relaxed)
     }
 
     /// Returns true if `upstream` is asked without EDNS, because it refused that recently.
     #[inline]
-    pub fn is_asked_plainly(&self, upstream: usize, now: Moment) -> bool {
+    pub(crate) fn is_asked_plainly(&self, upstream: usize, now: Moment) -> bool {
         self.plain_until[upstream].load(Ordering::Relaxed) > now.as_nanos()
     }
 
     /// Records that `upstream` answered without EDNS a query that it had refused with it: for
     /// [`PLAIN_FOR`] it is asked without. Returns true if that is new.
     #[must_use]
-    pub fn note_no_edns(&self, upstream: usize, now: Moment) -> bool {
+    pub(crate) fn note_no_edns(&self, upstream: usize, now: Moment) -> bool {
         extend(&self.plain_until[upstream], now)
     }
 
     /// Copies from `old`, where this upstream has the number `before`, the state of its EDNS and of
     /// its errors without a question.
-    pub fn take_over(&self, upstream: usize, old: &Self, before: usize) {
+    pub(crate) fn take_over(&self, upstream: usize, old: &Self, before: usize) {
         let pairs = [
             (&self.plain_until[upstream], &old.plain_until[before]),
             (&self.told_until[upstream], &old.told_until[before]),
@@ -156,14 +156,14 @@ impl HealthStates {
 
     /// Records that `upstream` sent an error without a question. Returns true if that is new.
     #[must_use]
-    pub fn note_bare_error(&self, upstream: usize, now: Moment) -> bool {
+    pub(crate) fn note_bare_error(&self, upstream: usize, now: Moment) -> bool {
         self.told_until[upstream].load(Ordering::Relaxed) <= now.as_nanos()
             && extend(&self.told_until[upstream], now)
     }
 
     /// Returns the number in the names of loop probes, which is the first that any worker proposes,
     /// and true if it is `proposed`, so that this worker sends the probes.
-    pub fn agree_on(&self, proposed: u64) -> (u64, bool) {
+    pub(crate) fn agree_on(&self, proposed: u64) -> (u64, bool) {
         let proposed = proposed.max(1);
         let any = Ordering::Relaxed;
         match self.nonce.compare_exchange(0, proposed, any, any) {
@@ -174,12 +174,12 @@ impl HealthStates {
 
     /// Records a forwarding loop of `block`. Returns true if that is new.
     #[must_use]
-    pub fn note_loop(&self, block: usize) -> bool {
+    pub(crate) fn note_loop(&self, block: usize) -> bool {
         !self.loops[block].swap(true, Ordering::Relaxed)
     }
 
     /// Returns true if `block` has a forwarding loop.
-    pub fn is_looping(&self, block: usize) -> bool {
+    pub(crate) fn is_looping(&self, block: usize) -> bool {
         self.loops[block].load(Ordering::Relaxed)
     }
 

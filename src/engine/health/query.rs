@@ -34,7 +34,7 @@ impl ProbeQuery {
     }
 
     /// Sets the use of EDNS in the next probe.
-    pub fn set_edns(&mut self, edns: bool) {
+    pub(crate) fn set_edns(&mut self, edns: bool) {
         self.bytes.truncate(self.question_end);
         put_u16(&mut self.bytes, 10, edns.into());
         if edns {

@@ -46,7 +46,7 @@ pub struct Failed {
     /// Time to call [`Schedule::on_due`].
     pub next: Moment,
     /// Set if the upstream went down.
-    pub change: Option<Change>,
+    pub(crate) change: Option<Change>,
 }
 
 /// The state of one upstream.

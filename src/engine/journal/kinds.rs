@@ -8,13 +8,13 @@ use crate::engine::message::query::Asked;
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, Record, rtype, u16_at, u32_at};
 
 /// A success.
-pub const SUCCESS: u8 = 1;
+pub(crate) const SUCCESS: u8 = 1;
 /// A denial.
-pub const DENIAL: u8 = 2;
+pub(crate) const DENIAL: u8 = 2;
 /// An error, or no reply at all.
-pub const ERROR: u8 = 4;
+pub(crate) const ERROR: u8 = 4;
 /// All kinds.
-pub const ALL: u8 = SUCCESS | DENIAL | ERROR;
+pub(crate) const ALL: u8 = SUCCESS | DENIAL | ERROR;
 
 /// Returns the numbers of answer, authority and additional records.
 fn counts(reply: &[u8]) -> [u16; 3] {
@@ -53,7 +53,7 @@ pub enum ResponseType {
 
 impl ResponseType {
     /// Returns the kind of the reply.
-    pub fn rtype(self) -> u8 {
+    pub(crate) fn rtype(self) -> u8 {
         match self {
             Self::Answer | Self::Referral => SUCCESS,
             Self::NoData | Self::NoName => DENIAL,
@@ -62,7 +62,7 @@ impl ResponseType {
     }
 
     /// Returns the name of its kind.
-    pub fn class_name(self) -> &'static str {
+    pub(crate) fn class_name(self) -> &'static str {
         match self.rtype() {
             SUCCESS => "success",
             DENIAL => "denial",
@@ -71,7 +71,7 @@ impl ResponseType {
     }
 
     /// Returns the name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Answer => "NOERROR",
             Self::Referral => "DELEGATION",
@@ -90,7 +90,7 @@ fn rtype_of(reply: &[u8], question_len: usize, asked: &Asked, rcode: u16, unix: 
 }
 
 /// Returns the outcome of a reply with this code. `unix`: calendar time, for signatures.
-pub fn outcome_of(
+pub(crate) fn outcome_of(
     reply: &[u8],
     question_len: usize,
     asked: &Asked,

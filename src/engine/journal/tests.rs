@@ -50,7 +50,7 @@ fn a_page_has_a_maximum_of_records_and_counts_lost_ones() {
         assert_eq!(page.bytes(record.message), [number as u8; 3]);
     }
     page.clear();
-    assert!(page.is_empty());
+    assert_eq!(page, Page::default());
 }
 
 #[test]

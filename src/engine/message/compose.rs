@@ -13,12 +13,12 @@ use super::reply::{ExtendedError, Finish, opt_len, write_opt};
 use super::{HEADER_LEN, Rcode, flags, option, put_u16, u16_at, write_head};
 
 /// Maximum number of bytes of its text that are sent.
-pub const EDE_TEXT_MAX: usize = crate::config::ERROR_TEXT_MAX;
+pub(crate) const EDE_TEXT_MAX: usize = crate::config::ERROR_TEXT_MAX;
 
 /// Sections of a message, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub enum Section {
+pub(crate) enum Section {
     /// Answer section.
     Answer = 0,
     /// Authority section.
@@ -29,35 +29,35 @@ pub enum Section {
 
 /// One record to be written.
 #[derive(Clone, Copy, Debug)]
-pub struct NewRecord<'a> {
+pub(crate) struct NewRecord<'a> {
     /// The owner in wire format.
-    pub owner: &'a [u8],
+    pub(crate) owner: &'a [u8],
     /// The type.
-    pub rtype: u16,
+    pub(crate) rtype: u16,
     /// The class.
-    pub class: u16,
+    pub(crate) class: u16,
     /// The time to live, in seconds.
-    pub ttl: u32,
+    pub(crate) ttl: u32,
     /// The data, in any number of parts.
-    pub data: &'a [&'a [u8]],
+    pub(crate) data: &'a [&'a [u8]],
 }
 
 /// Common fields of the records of an RRset to be written.
 #[derive(Clone, Copy, Debug)]
-pub struct NewSet<'a> {
+pub(crate) struct NewSet<'a> {
     /// The owner in wire format, uncompressed.
-    pub owner: &'a [u8],
+    pub(crate) owner: &'a [u8],
     /// The type.
-    pub rtype: u16,
+    pub(crate) rtype: u16,
     /// The class.
-    pub class: u16,
+    pub(crate) class: u16,
     /// The time to live, in seconds.
-    pub ttl: u32,
+    pub(crate) ttl: u32,
 }
 
 /// State of a reply to return to.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark {
+pub(crate) struct Mark {
     counts: [u16; 3],
     len: usize,
     full: bool,
@@ -107,7 +107,7 @@ impl<'a> Composer<'a> {
 
     /// Appends a record, sections in their order. If it does not fit, it and all further ones are
     /// omitted.
-    pub fn record(&mut self, section: Section, record: &NewRecord<'_>) {
+    pub(crate) fn record(&mut self, section: Section, record: &NewRecord<'_>) {
         let data_len: usize = record.data.iter().map(|part| part.len()).sum();
         let fixed = self.len + record.owner.len();
         if self.full || fixed + 10 + data_len > self.room {
@@ -128,19 +128,19 @@ impl<'a> Composer<'a> {
     }
 
     /// Returns the current state.
-    pub fn mark(&self) -> Mark {
+    pub(crate) fn mark(&self) -> Mark {
         let Self { counts, len, full, truncated, .. } = *self;
         Mark { counts, len, full, truncated }
     }
 
     /// Removes everything written since `mark`.
-    pub fn back_to(&mut self, mark: &Mark) {
+    pub(crate) fn back_to(&mut self, mark: &Mark) {
         let Mark { counts, len, full, truncated } = *mark;
         (self.counts, self.len, self.full, self.truncated) = (counts, len, full, truncated);
     }
 
     /// Returns the names of the question, as the initial state for [`Composer::set`].
-    pub fn names(&mut self) -> Names {
+    pub(crate) fn names(&mut self) -> Names {
         let mut writer = Writer { out: self.out, end: HEADER_LEN, names: Names::NONE };
         let mut name = [0; super::NAME_LEN_MAX];
         let len = self.len.saturating_sub(HEADER_LEN + 4).min(name.len());
@@ -152,7 +152,7 @@ impl<'a> Composer<'a> {
 
     /// Appends a whole RRset, sections in their order, with its names compressed. Returns false and
     /// writes nothing if it does not fit. `names` are those of the message so far.
-    pub fn set<'d>(
+    pub(crate) fn set<'d>(
         &mut self,
         section: Section,
         set: &NewSet<'_>,
@@ -181,13 +181,13 @@ impl<'a> Composer<'a> {
     }
 
     /// Sets TC, because a required record did not fit.
-    pub fn lacks(&mut self) {
+    pub(crate) fn lacks(&mut self) {
         self.truncated = true;
     }
 
     /// Removes everything written since `mark` if not all of it fit: for optional records, so that
     /// TC does not make the client retry over TCP (RFC 2181 §9).
-    pub fn keep_whole(&mut self, mark: &Mark) {
+    pub(crate) fn keep_whole(&mut self, mark: &Mark) {
         if self.full && !mark.full {
             (self.counts, self.len) = (mark.counts, mark.len);
             (self.full, self.truncated) = (false, mark.truncated);
@@ -196,7 +196,7 @@ impl<'a> Composer<'a> {
 
     /// Adds an extended error of any code, if the client uses EDNS. `text` is cut to the room that
     /// there is and to [`EDE_TEXT_MAX`] bytes. To be called before any record.
-    pub fn explain(&mut self, code: u16, text: &'a [u8]) {
+    pub(crate) fn explain(&mut self, code: u16, text: &'a [u8]) {
         if self.asked.edns.is_none() || self.why.is_some() {
             return;
         }
@@ -207,18 +207,18 @@ impl<'a> Composer<'a> {
     }
 
     /// Returns true if a record did not fit, so that further ones are useless.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.full
     }
 
     /// Completes the reply and returns its length. Opcode, RD and CD are the client's; `bits` are
     /// set in addition.
-    pub fn end(self, bits: u16, rcode: Rcode) -> usize {
+    pub(crate) fn end(self, bits: u16, rcode: Rcode) -> usize {
         self.end_as(bits, rcode as u16)
     }
 
     /// The same with any response code; one that needs EDNS becomes SERVFAIL for a client without.
-    pub fn end_as(self, bits: u16, code: u16) -> usize {
+    pub(crate) fn end_as(self, bits: u16, code: u16) -> usize {
         let fits = code <= flags::RCODE || self.asked.edns.is_some();
         let code = if fits { code } else { Rcode::ServFail as u16 };
         let carried = self.asked.flags & (flags::OPCODE | flags::RD | flags::CD);
@@ -273,7 +273,7 @@ fn write_of(
 }
 
 /// Option of an extended error, code and length included.
-pub fn extended_error(why: ExtendedError) -> [u8; EDE_LEN] {
+pub(crate) fn extended_error(why: ExtendedError) -> [u8; EDE_LEN] {
     error_option(why as u16, 0)
 }
 
@@ -305,8 +305,9 @@ pub fn write_error(
 mod tests {
     use super::{Composer, NewRecord, Section};
     use crate::engine::message::QNAME;
+    use crate::engine::message::UDP_PAYLOAD_MAX;
     use crate::engine::message::query::{Asked, Edns};
-    use crate::engine::message::reply::{Finish, OWN_LEN_MAX};
+    use crate::engine::message::reply::Finish;
     use crate::engine::message::response::Response;
     use crate::engine::message::{Rcode, flags};
 
@@ -320,7 +321,7 @@ mod tests {
 
     #[test]
     fn records_go_to_their_sections_and_our_opt_comes_last() {
-        let (asked, mut out) = (asked(), [0; OWN_LEN_MAX]);
+        let (asked, mut out) = (asked(), [0; UDP_PAYLOAD_MAX]);
         let finish = Finish { nsid: Some(b"me"), ..Finish::PLAIN };
         let mut composer = Composer::new(&mut out, 512, &asked, QUESTION, finish, None);
         let record =
@@ -337,7 +338,7 @@ mod tests {
 
     #[test]
     fn records_that_do_not_fit_are_omitted_with_tc() {
-        let (asked, mut out) = (asked(), [0; OWN_LEN_MAX]);
+        let (asked, mut out) = (asked(), [0; UDP_PAYLOAD_MAX]);
         let finish = Finish { nsid: Some(&[b'n'; 64]), ..Finish::PLAIN };
         let mut composer = Composer::new(&mut out, 512, &asked, QUESTION, finish, None);
         for _ in 0..3 {
@@ -353,7 +354,7 @@ mod tests {
 
     #[test]
     fn an_additional_record_that_does_not_fit_sets_no_tc() {
-        let (asked, mut out) = (asked(), [0; OWN_LEN_MAX]);
+        let (asked, mut out) = (asked(), [0; UDP_PAYLOAD_MAX]);
         let mut composer = Composer::new(&mut out, 512, &asked, QUESTION, Finish::PLAIN, None);
         for section in [Section::Answer, Section::Additional, Section::Additional] {
             let data: &[&[u8]] = &[&[1; 250]];

@@ -30,7 +30,7 @@ pub(super) fn sound_record(packet: &[u8], start: usize) -> Option<Record> {
 
 /// Reads the record at `start` like [`sound_record`], and writes its data into `out`, with names
 /// that are not compressed.
-pub fn expanded_record(packet: &[u8], start: usize, out: &mut Vec<u8>) -> Option<Record> {
+pub(crate) fn expanded_record(packet: &[u8], start: usize, out: &mut Vec<u8>) -> Option<Record> {
     let record = sound_record(packet, start)?;
     out.clear();
     let mut place = record.data;

@@ -41,7 +41,7 @@ impl Renaming for Unchanged {
 }
 
 /// A message that is composed of records of other messages.
-pub struct Joiner<'a> {
+pub(crate) struct Joiner<'a> {
     writer: Writer<'a>,
     counts: [u16; 3],
     full: bool,
@@ -50,18 +50,18 @@ pub struct Joiner<'a> {
 impl<'a> Joiner<'a> {
     /// Begins a message with this question in wire format: name, type and class. Returns `None` if
     /// `out` has no room for it.
-    pub fn new(out: &'a mut [u8], question: &[u8]) -> Option<Self> {
+    pub(crate) fn new(out: &'a mut [u8], question: &[u8]) -> Option<Self> {
         Some(Self { writer: Writer::new(out, question)?, counts: [0; 3], full: false })
     }
 
     /// Appends `record` of `packet` to this section (0: answer, 1: authority, 2: additional);
     /// sections come in their order. Returns `None` if a name in it is malformed.
-    pub fn copy(&mut self, section: usize, packet: &[u8], record: &Record) -> Option<()> {
+    pub(crate) fn copy(&mut self, section: usize, packet: &[u8], record: &Record) -> Option<()> {
         self.copy_capped(section, packet, record, u32::MAX)
     }
 
     /// The same with a TTL of at most `ttl_max`.
-    pub fn copy_capped(
+    pub(crate) fn copy_capped(
         &mut self,
         section: usize,
         packet: &[u8],
@@ -85,7 +85,7 @@ impl<'a> Joiner<'a> {
 
     /// Appends all records of a section of `response`, found in `packet`, that are `wanted`.
     /// Returns `None` if a name in one is malformed.
-    pub fn copy_all(
+    pub(crate) fn copy_all(
         &mut self,
         section: usize,
         packet: &[u8],
@@ -100,13 +100,13 @@ impl<'a> Joiner<'a> {
     }
 
     /// Appends a record of class IN with data without names to the answer section.
-    pub fn answer(&mut self, owner: &WireName, rtype: u16, ttl: u32, data: &[u8]) {
+    pub(crate) fn answer(&mut self, owner: &WireName, rtype: u16, ttl: u32, data: &[u8]) {
         self.append(0, owner, rtype, ttl, &[data]);
     }
 
     /// Appends a record of class IN to this section; in `data`, given in parts, no name is
     /// compressed.
-    pub fn append(
+    pub(crate) fn append(
         &mut self,
         section: usize,
         owner: &WireName,
@@ -120,7 +120,7 @@ impl<'a> Joiner<'a> {
     }
 
     /// Appends a CNAME record of class IN to the answer section.
-    pub fn alias(&mut self, owner: &WireName, ttl: u32, target: &WireName) {
+    pub(crate) fn alias(&mut self, owner: &WireName, ttl: u32, target: &WireName) {
         self.own(0, owner, rtype::CNAME, ttl, |writer| writer.name(target.as_bytes(), true));
     }
 
@@ -158,7 +158,7 @@ impl<'a> Joiner<'a> {
 
     /// Completes the message, with these flags, a response code of 12 bits and an extended error,
     /// code and length included. Returns its length. TC is set if a record did not fit.
-    pub fn end(mut self, bits: u16, rcode: u16, error: &[u8]) -> usize {
+    pub(crate) fn end(mut self, bits: u16, rcode: u16, error: &[u8]) -> usize {
         let has_opt = self.writer.opt(rcode, error).is_some();
         let cut = if self.full { flags::TC } else { 0 };
         let word = flags::QR | bits & !flags::RCODE | cut | rcode & flags::RCODE;
@@ -170,7 +170,7 @@ impl<'a> Joiner<'a> {
 }
 
 /// The records of `response`, found in `packet`, each with the number of its section.
-pub fn records(packet: &[u8], response: &Response) -> impl Iterator<Item = (usize, Record)> {
+pub(crate) fn records(packet: &[u8], response: &Response) -> impl Iterator<Item = (usize, Record)> {
     let [answers, authorities, additionals] = response.counts.map(usize::from);
     let mut place = response.start;
     (0..answers + authorities + additionals).map_while(move |number| {
@@ -183,20 +183,20 @@ pub fn records(packet: &[u8], response: &Response) -> impl Iterator<Item = (usiz
 }
 
 /// An alias in an answer section.
-pub struct Alias {
+pub(crate) struct Alias {
     /// Index of its record in the section.
-    pub place: usize,
+    pub(crate) place: usize,
     /// Target of the alias.
-    pub target: WireName,
+    pub(crate) target: WireName,
 }
 
 /// The owner name of a record.
-pub fn owner(packet: &[u8], record: &Record) -> Option<WireName> {
+pub(crate) fn owner(packet: &[u8], record: &Record) -> Option<WireName> {
     Some(WireName::read(packet, record.start)?.0)
 }
 
 /// Returns the chain of aliases from the QNAME on, at most `ALIASES_MAX`.
-pub fn aliases(packet: &[u8], response: &Response) -> Vec<Alias> {
+pub(crate) fn aliases(packet: &[u8], response: &Response) -> Vec<Alias> {
     let mut found: Vec<Alias> = Vec::new();
     let Some(question) = Question::parse(packet) else { return found };
     let mut name = WireName::new(question.name(packet));
@@ -217,14 +217,14 @@ pub fn aliases(packet: &[u8], response: &Response) -> Vec<Alias> {
 }
 
 /// Returns true if the name at `place` is `name`, regardless of letter case.
-pub fn is_at(packet: &[u8], place: usize, name: &WireName) -> bool {
+pub(crate) fn is_at(packet: &[u8], place: usize, name: &WireName) -> bool {
     WireName::read(packet, place)
         .is_some_and(|(found, _)| found.as_bytes().eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// Returns the target of the last alias of a positive reply that has no record of the target. A
 /// truncated reply has none, because its client asks again.
-pub fn open_alias(packet: &[u8]) -> Option<WireName> {
+pub(crate) fn open_alias(packet: &[u8]) -> Option<WireName> {
     let response = Response::parse(packet)?;
     if response.rcode() != Rcode::NoError as u16 || response.flags & flags::TC != 0 {
         return None;
@@ -237,7 +237,7 @@ pub fn open_alias(packet: &[u8]) -> Option<WireName> {
 
 /// Writes the reply `head` into `out` up to its alias number `place`, which gets `target`. The
 /// other sections stay. Returns `None` if a name is malformed.
-pub fn retarget(
+pub(crate) fn retarget(
     head: &[u8],
     place: usize,
     target: &WireName,
@@ -266,7 +266,7 @@ pub fn retarget(
 /// target into `out`. The response code is the target's (RFC 6604 §3). If the target is refused,
 /// the client gets the alias alone; if it fails, so does the reply, with the aliases of our own
 /// zones. Returns `None` if a name is malformed.
-pub fn join(head: &[u8], tail: &[u8], question: &[u8], out: &mut [u8]) -> Option<usize> {
+pub(crate) fn join(head: &[u8], tail: &[u8], question: &[u8], out: &mut [u8]) -> Option<usize> {
     let (first, second) = (Response::parse(head)?, Response::parse(tail)?);
     let found = second.rcode();
     let mut joiner = Joiner::new(out, question)?;
@@ -328,7 +328,7 @@ fn denies(packet: &[u8], response: &Response) -> bool {
 }
 
 /// Restores the spelling of the QNAME in `reply` to `name`, which differs in letter case at most.
-pub fn spell(reply: &mut [u8], name: &WireName) {
+pub(crate) fn spell(reply: &mut [u8], name: &WireName) {
     let name = name.as_bytes();
     if let Some(written) = reply.get_mut(HEADER_LEN..HEADER_LEN + name.len())
         && written.eq_ignore_ascii_case(name)

@@ -8,7 +8,7 @@ use super::rtype;
 
 /// A part of RDATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// Bytes that are not a name.
     Bytes(usize),
     /// A character string: a length byte and that many bytes (RFC 1035 §3.3).
@@ -21,7 +21,7 @@ pub enum Part {
 
 /// The parts of `rtype`'s RDATA up to its last name; the rest has no names. `None`: RDATA is copied
 /// unchanged.
-pub fn parts(rtype: u16) -> Option<&'static [Part]> {
+pub(crate) fn parts(rtype: u16) -> Option<&'static [Part]> {
     use Part::{Bytes, Name, PlainName, Text};
     Some(match rtype {
         rtype::NS | rtype::CNAME | rtype::PTR | rtype::MD | rtype::MF => &[Name],

@@ -8,14 +8,14 @@
 
 pub mod compose;
 mod cut;
-pub mod data;
-pub mod join;
-pub mod layout;
-pub mod name;
-pub mod opt;
+pub(crate) mod data;
+pub(crate) mod join;
+pub(crate) mod layout;
+pub(crate) mod name;
+pub(crate) mod opt;
 pub mod query;
-pub mod rcode;
-pub mod rename;
+pub(crate) mod rcode;
+pub(crate) mod rename;
 pub mod reply;
 pub mod response;
 
@@ -24,142 +24,142 @@ pub use rcode::Rcode;
 /// The header's length in bytes.
 pub const HEADER_LEN: usize = 12;
 /// A pointer to the question's name, which begins right behind the header.
-pub const QNAME: [u8; 2] = [0xc0, HEADER_LEN as u8];
+pub(crate) const QNAME: [u8; 2] = [0xc0, HEADER_LEN as u8];
 /// Maximum length of a name in bytes, the root's zero included (RFC 1035 §3.1).
-pub const NAME_LEN_MAX: usize = 255;
+pub(crate) const NAME_LEN_MAX: usize = 255;
 /// Maximum UDP payload that we advertise and send, to avoid fragments (RFC 9715 §3.1).
-pub const UDP_PAYLOAD_MAX: usize = 1232;
+pub(crate) const UDP_PAYLOAD_MAX: usize = 1232;
 /// Maximum UDP payload of a client without EDNS (RFC 1035 §4.2.1).
-pub const UDP_PAYLOAD_PLAIN: usize = 512;
+pub(crate) const UDP_PAYLOAD_PLAIN: usize = 512;
 
 /// Bits of the header's second word.
-pub mod flags {
+pub(crate) mod flags {
     /// Response.
-    pub const QR: u16 = 0x8000;
+    pub(crate) const QR: u16 = 0x8000;
     /// Opcode; zero is QUERY.
-    pub const OPCODE: u16 = 0x7800;
+    pub(crate) const OPCODE: u16 = 0x7800;
     /// The opcode NOTIFY (RFC 1996).
-    pub const NOTIFY: u16 = 0x2000;
+    pub(crate) const NOTIFY: u16 = 0x2000;
     /// Authoritative answer.
-    pub const AA: u16 = 0x0400;
+    pub(crate) const AA: u16 = 0x0400;
     /// Truncated.
-    pub const TC: u16 = 0x0200;
+    pub(crate) const TC: u16 = 0x0200;
     /// Recursion desired.
-    pub const RD: u16 = 0x0100;
+    pub(crate) const RD: u16 = 0x0100;
     /// Recursion available.
-    pub const RA: u16 = 0x0080;
+    pub(crate) const RA: u16 = 0x0080;
     /// Authentic data (RFC 6840 §5.7).
-    pub const AD: u16 = 0x0020;
+    pub(crate) const AD: u16 = 0x0020;
     /// Checking disabled.
-    pub const CD: u16 = 0x0010;
+    pub(crate) const CD: u16 = 0x0010;
     /// Lower four bits of the response code.
-    pub const RCODE: u16 = 0x000f;
+    pub(crate) const RCODE: u16 = 0x000f;
 }
 
 /// Record types used by the engine.
-pub mod rtype {
+pub(crate) mod rtype {
     /// An IPv4 address.
-    pub const A: u16 = 1;
+    pub(crate) const A: u16 = 1;
     /// A name server.
-    pub const NS: u16 = 2;
+    pub(crate) const NS: u16 = 2;
     /// A mail destination (obsolete).
-    pub const MD: u16 = 3;
+    pub(crate) const MD: u16 = 3;
     /// A mail forwarder (obsolete).
-    pub const MF: u16 = 4;
+    pub(crate) const MF: u16 = 4;
     /// Alias of a name.
-    pub const CNAME: u16 = 5;
+    pub(crate) const CNAME: u16 = 5;
     /// The start of a zone; in a denial, its lifetime (RFC 2308).
-    pub const SOA: u16 = 6;
+    pub(crate) const SOA: u16 = 6;
     /// A mailbox's host (experimental).
-    pub const MB: u16 = 7;
+    pub(crate) const MB: u16 = 7;
     /// A member of a mail group (experimental).
-    pub const MG: u16 = 8;
+    pub(crate) const MG: u16 = 8;
     /// A mailbox's new name (experimental).
-    pub const MR: u16 = 9;
+    pub(crate) const MR: u16 = 9;
     /// The name of an address.
-    pub const PTR: u16 = 12;
+    pub(crate) const PTR: u16 = 12;
     /// A host's processor and system; now the answer to ANY (RFC 8482).
-    pub const HINFO: u16 = 13;
+    pub(crate) const HINFO: u16 = 13;
     /// Mailbox information (experimental).
-    pub const MINFO: u16 = 14;
+    pub(crate) const MINFO: u16 = 14;
     /// A mail exchange.
-    pub const MX: u16 = 15;
+    pub(crate) const MX: u16 = 15;
     /// Text.
-    pub const TXT: u16 = 16;
+    pub(crate) const TXT: u16 = 16;
     /// The responsible person (RFC 1183).
-    pub const RP: u16 = 17;
+    pub(crate) const RP: u16 = 17;
     /// A host of an AFS cell (RFC 1183).
-    pub const AFSDB: u16 = 18;
+    pub(crate) const AFSDB: u16 = 18;
     /// A host that relays (RFC 1183).
-    pub const RT: u16 = 21;
+    pub(crate) const RT: u16 = 21;
     /// A mapping to X.400 mail (RFC 2163).
-    pub const PX: u16 = 26;
+    pub(crate) const PX: u16 = 26;
     /// An IPv6 address.
-    pub const AAAA: u16 = 28;
+    pub(crate) const AAAA: u16 = 28;
     /// Location of a service.
-    pub const SRV: u16 = 33;
+    pub(crate) const SRV: u16 = 33;
     /// A rule that rewrites a string (RFC 3403).
-    pub const NAPTR: u16 = 35;
+    pub(crate) const NAPTR: u16 = 35;
     /// A key exchanger (RFC 2230).
-    pub const KX: u16 = 36;
+    pub(crate) const KX: u16 = 36;
     /// Another name for all that is below (RFC 6672).
-    pub const DNAME: u16 = 39;
+    pub(crate) const DNAME: u16 = 39;
     /// EDNS (RFC 6891).
-    pub const OPT: u16 = 41;
+    pub(crate) const OPT: u16 = 41;
     /// Delegation signer: belongs to the parent's side of a zone cut (RFC 4035 §3.1.4.1).
-    pub const DS: u16 = 43;
+    pub(crate) const DS: u16 = 43;
     /// Signature over records (RFC 4034 §3).
-    pub const RRSIG: u16 = 46;
+    pub(crate) const RRSIG: u16 = 46;
     /// The next name of a zone and the types of a name: proof of non-existence (RFC 4034 §4).
-    pub const NSEC: u16 = 47;
+    pub(crate) const NSEC: u16 = 47;
     /// The same with hashed names (RFC 5155).
-    pub const NSEC3: u16 = 50;
+    pub(crate) const NSEC3: u16 = 50;
     /// Service binding (RFC 9460).
-    pub const SVCB: u16 = 64;
+    pub(crate) const SVCB: u16 = 64;
     /// Service binding of HTTPS (RFC 9460).
-    pub const HTTPS: u16 = 65;
+    pub(crate) const HTTPS: u16 = 65;
     /// Transaction signature (RFC 8945).
-    pub const TSIG: u16 = 250;
+    pub(crate) const TSIG: u16 = 250;
     /// Incremental zone transfer (RFC 1995).
-    pub const IXFR: u16 = 251;
+    pub(crate) const IXFR: u16 = 251;
     /// A whole zone (RFC 5936).
-    pub const AXFR: u16 = 252;
+    pub(crate) const AXFR: u16 = 252;
     /// In a question: every type.
-    pub const ANY: u16 = 255;
+    pub(crate) const ANY: u16 = 255;
 }
 
 /// Classes used by the engine.
-pub mod class {
+pub(crate) mod class {
     /// The Internet.
-    pub const IN: u16 = 1;
+    pub(crate) const IN: u16 = 1;
     /// Chaosnet: used for data about the name server itself.
-    pub const CH: u16 = 3;
+    pub(crate) const CH: u16 = 3;
     /// Any class: used in records without data.
-    pub const ANY: u16 = 255;
+    pub(crate) const ANY: u16 = 255;
 }
 
 /// EDNS option codes used by the engine.
-pub mod option {
+pub(crate) mod option {
     /// Name server identifier (RFC 5001).
-    pub const NSID: u16 = 3;
+    pub(crate) const NSID: u16 = 3;
     /// Client subnet (RFC 7871).
-    pub const ECS: u16 = 8;
+    pub(crate) const ECS: u16 = 8;
     /// Time for which an idle connection stays open (RFC 7828).
-    pub const KEEPALIVE: u16 = 11;
+    pub(crate) const KEEPALIVE: u16 = 11;
     /// Padding (RFC 7830).
-    pub const PADDING: u16 = 12;
+    pub(crate) const PADDING: u16 = 12;
     /// Extended DNS error (RFC 8914).
-    pub const EDE: u16 = 15;
+    pub(crate) const EDE: u16 = 15;
 }
 
 /// The big-endian 16 bits at `offset`.
-pub fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+pub(crate) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
     let pair = bytes.get(offset..)?.first_chunk::<2>()?;
     Some(u16::from_be_bytes(*pair))
 }
 
 /// Overwrites the 16 bits at `offset`, which must lie within `bytes`.
-pub fn put_u16(bytes: &mut [u8], offset: usize, value: u16) {
+pub(crate) fn put_u16(bytes: &mut [u8], offset: usize, value: u16) {
     bytes[offset..offset + 2].copy_from_slice(&value.to_be_bytes());
 }
 
@@ -172,13 +172,13 @@ pub(crate) fn write_head(out: &mut [u8], header: [u16; 6]) {
 }
 
 /// The big-endian 32 bits at `offset`.
-pub fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     let four = bytes.get(offset..)?.first_chunk::<4>()?;
     Some(u32::from_be_bytes(*four))
 }
 
 /// Overwrites the 32 bits at `offset`, which must lie within `bytes`.
-pub fn put_u32(bytes: &mut [u8], offset: usize, value: u32) {
+pub(crate) fn put_u32(bytes: &mut [u8], offset: usize, value: u32) {
     bytes[offset..offset + 4].copy_from_slice(&value.to_be_bytes());
 }
 
@@ -191,7 +191,7 @@ pub fn id(packet: &[u8]) -> Option<u16> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Length of the name in wire format, which lies uncompressed at [`HEADER_LEN`].
-    pub name_len: usize,
+    pub(crate) name_len: usize,
     /// The type asked for.
     pub rtype: u16,
     /// The class.
@@ -233,25 +233,25 @@ impl Question {
 
 /// Positions of a record's parts.
 #[derive(Clone, Copy, Debug)]
-pub struct Record {
+pub(crate) struct Record {
     /// Offset of the owner name.
-    pub start: usize,
+    pub(crate) start: usize,
     /// End of the owner name: type, class, TTL and length follow.
-    pub fixed: usize,
+    pub(crate) fixed: usize,
     /// The type.
     pub rtype: u16,
     /// The class; an OPT's UDP payload size.
-    pub class: u16,
+    pub(crate) class: u16,
     /// Offset of the data.
     pub data: usize,
     /// End of the data.
-    pub end: usize,
+    pub(crate) end: usize,
 }
 
 impl Record {
     /// Reads the record at `start`; returns `None` if it does not lie within the message or its
     /// owner's pointer does not point backwards.
-    pub fn parse(packet: &[u8], start: usize) -> Option<Self> {
+    pub(crate) fn parse(packet: &[u8], start: usize) -> Option<Self> {
         Self::with_owner(packet, start, skip_name(packet, start)?)
     }
 
@@ -267,7 +267,7 @@ impl Record {
     }
 
     /// Returns true if both belong to one RRset: owner, type and class are equal.
-    pub fn is_of_set(&self, other: &Self, packet: &[u8]) -> bool {
+    pub(crate) fn is_of_set(&self, other: &Self, packet: &[u8]) -> bool {
         (self.rtype, self.class) == (other.rtype, other.class)
             && names_equal(packet, self.start, other.start)
     }
@@ -307,7 +307,11 @@ pub fn names_equal(packet: &[u8], a: usize, b: usize) -> bool {
 
 /// Writes the name at `start` into `out`, uncompressed and in lower case, and returns its length.
 /// Returns `None` if it is too long or has no end.
-pub fn expand_name(packet: &[u8], start: usize, out: &mut [u8; NAME_LEN_MAX]) -> Option<usize> {
+pub(crate) fn expand_name(
+    packet: &[u8],
+    start: usize,
+    out: &mut [u8; NAME_LEN_MAX],
+) -> Option<usize> {
     let (mut place, mut len) = (start, 0);
     // A name has at most 127 labels, and needs no more pointers than labels.
     for _ in 0..NAME_LEN_MAX {

@@ -7,36 +7,36 @@ use super::{NAME_LEN_MAX, put_u16, u16_at};
 
 /// A name in wire format, uncompressed, in its original letter case.
 #[derive(Clone, Copy)]
-pub struct WireName {
+pub(crate) struct WireName {
     bytes: [u8; NAME_LEN_MAX],
     pub(super) len: usize,
 }
 
 impl WireName {
     /// The root.
-    pub const ROOT: Self = Self { bytes: [0; NAME_LEN_MAX], len: 1 };
+    pub(crate) const ROOT: Self = Self { bytes: [0; NAME_LEN_MAX], len: 1 };
 
     /// The name spelt by `bytes`: 1 to 255 bytes that end with the root's zero.
-    pub fn new(bytes: &[u8]) -> Self {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
         let mut name = Self::ROOT;
         name.set(bytes);
         name
     }
 
     /// Replaces the name by the one spelt by `bytes`: 1 to 255 bytes that end with the root's zero.
-    pub fn set(&mut self, bytes: &[u8]) {
+    pub(crate) fn set(&mut self, bytes: &[u8]) {
         self.bytes[..bytes.len()].copy_from_slice(bytes);
         self.len = bytes.len();
     }
 
     /// The name in wire format.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
     /// Reads the possibly compressed name at `start`. Returns it and its end. `None` if it is too
     /// long, has no end, or a pointer does not point backwards.
-    pub fn read(packet: &[u8], start: usize) -> Option<(Self, usize)> {
+    pub(crate) fn read(packet: &[u8], start: usize) -> Option<(Self, usize)> {
         let mut name = Self { bytes: [0; NAME_LEN_MAX], len: 0 };
         let (mut place, mut behind) = (start, None);
         loop {
@@ -71,18 +71,18 @@ impl WireName {
 
 /// A question.
 #[derive(Clone, Copy)]
-pub struct WireQuestion {
+pub(crate) struct WireQuestion {
     /// QNAME.
-    pub name: WireName,
+    pub(crate) name: WireName,
     /// QTYPE.
-    pub rtype: u16,
+    pub(crate) rtype: u16,
     /// QCLASS.
-    pub class: u16,
+    pub(crate) class: u16,
 }
 
 impl WireQuestion {
     /// Writes name, type and class in wire format into `out`; returns them.
-    pub fn write<'a>(&self, out: &'a mut [u8; NAME_LEN_MAX + 4]) -> &'a [u8] {
+    pub(crate) fn write<'a>(&self, out: &'a mut [u8; NAME_LEN_MAX + 4]) -> &'a [u8] {
         let name = self.name.as_bytes();
         out[..name.len()].copy_from_slice(name);
         put_u16(out, name.len(), self.rtype);

@@ -6,11 +6,11 @@
 use super::{option, put_u16, rtype};
 
 /// An OPT record without options.
-pub const OPT_LEN: usize = 11;
+pub(crate) const OPT_LEN: usize = 11;
 /// The code and length of an option.
 pub(super) const OPTION_HEAD: usize = 4;
 /// Length of an extended error: its option's code, length and info code (RFC 8914 §2).
-pub const EDE_LEN: usize = 6;
+pub(crate) const EDE_LEN: usize = 6;
 
 /// Writes a padding option (RFC 7830) at `place`, the end of a message whose OPT is its last
 /// record. The message becomes a multiple of `block` bytes, or as long as `message` if that is

@@ -14,7 +14,7 @@ use super::{
 use crate::engine::key::Way;
 
 /// The longest client-subnet option: code, length, family, two prefixes and an IPv6 address.
-pub const SUBNET_LEN_MAX: usize = 4 + 4 + 16;
+pub(crate) const SUBNET_LEN_MAX: usize = 4 + 4 + 16;
 /// Option that requests the idle time of a connection: code and an empty value.
 const ASK_KEEPALIVE: [u8; 4] = [0, option::KEEPALIVE as u8, 0, 0];
 /// Block length of queries over TLS (RFC 8467 §4.1).
@@ -25,7 +25,7 @@ const PADDED_QUERY: usize = 128;
 pub const UPSTREAM_LEN_MAX: usize = 5 * PADDED_QUERY;
 /// Maximum length of the options that pass to an upstream, codes and lengths included: the room
 /// left by the longest question, keepalive and an empty padding.
-pub const OPTIONS_LEN_MAX: usize = UPSTREAM_LEN_MAX
+pub(crate) const OPTIONS_LEN_MAX: usize = UPSTREAM_LEN_MAX
     - (HEADER_LEN + NAME_LEN_MAX + 4 + OPT_LEN + ASK_KEEPALIVE.len() + OPTION_HEAD);
 const _: () = assert!(OPTIONS_LEN_MAX >= SUBNET_LEN_MAX, "a client's subnet always fits");
 
@@ -58,7 +58,7 @@ pub struct Asked {
 impl Asked {
     /// Returns the parameters of a query over UDP, where keepalive has no meaning (RFC 7828
     /// §3.2.1).
-    pub fn in_a_datagram(mut self) -> Self {
+    pub(crate) fn in_a_datagram(mut self) -> Self {
         if let Some(edns) = &mut self.edns {
             edns.keepalive = false;
         }
@@ -67,7 +67,7 @@ impl Asked {
 
     /// Returns the parameters of a query without encryption, where replies are not padded (RFC 7830
     /// §6).
-    pub fn in_the_clear(mut self) -> Self {
+    pub(crate) fn in_the_clear(mut self) -> Self {
         if let Some(edns) = &mut self.edns {
             edns.padding = false;
         }
@@ -83,7 +83,7 @@ impl Asked {
 }
 
 /// A header and a question.
-pub type QueryHead = [u8; HEADER_LEN + NAME_LEN_MAX + 4];
+pub(crate) type QueryHead = [u8; HEADER_LEN + NAME_LEN_MAX + 4];
 
 /// A query that can be forwarded.
 #[derive(Clone, Copy, Debug)]
@@ -103,12 +103,12 @@ pub struct Query<'a> {
     /// False for a client-subnet option of the client's.
     is_keyed: bool,
     /// Signer of the query, whose signature was verified and removed.
-    pub signed_by: SignedBy,
+    pub(crate) signed_by: SignedBy,
 }
 
 /// Signer of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignedBy {
+pub(crate) enum SignedBy {
     /// There was no signature.
     Nobody,
     /// The holder of the key with this number among those of the server block.
@@ -151,7 +151,7 @@ impl<'a> Query<'a> {
     ///
     /// # Errors
     /// As [`Query::parse`], except for AXFR and IXFR.
-    pub fn parse_transfer(packet: &'a [u8], truncated: bool) -> Result<Self, Rejection> {
+    pub(crate) fn parse_transfer(packet: &'a [u8], truncated: bool) -> Result<Self, Rejection> {
         Self::parse_as::<true>(packet, truncated)
     }
 
@@ -211,17 +211,21 @@ impl<'a> Query<'a> {
     }
 
     /// Header and question, and the client's other records if the packet was not changed.
-    pub fn packet(&self) -> &'a [u8] {
+    pub(crate) fn packet(&self) -> &'a [u8] {
         self.packet
     }
 
     /// Length of the client's packet.
-    pub fn size(&self) -> u16 {
+    pub(crate) fn size(&self) -> u16 {
         self.size
     }
 
     /// The same query for another question, which is written into `head`.
-    pub fn with_question<'b>(&self, asking: &WireQuestion, head: &'b mut QueryHead) -> Query<'b>
+    pub(crate) fn with_question<'b>(
+        &self,
+        asking: &WireQuestion,
+        head: &'b mut QueryHead,
+    ) -> Query<'b>
     where
         'a: 'b,
     {
@@ -232,7 +236,7 @@ impl<'a> Query<'a> {
 
     /// A query of our own in a client's form, with this client-subnet option in its OPT unless it
     /// is empty. The question is written into `head`.
-    pub fn of(
+    pub(crate) fn of(
         asking: &WireQuestion,
         asked: Asked,
         subnet: &'a [u8],
@@ -256,7 +260,7 @@ impl<'a> Query<'a> {
 
     /// The same query with other options for the upstream, at most [`OPTIONS_LEN_MAX`] bytes.
     /// `is_keyed`: none of them is the client's own subnet.
-    pub fn with_options<'b>(&self, options: &'b [u8], is_keyed: bool) -> Query<'b>
+    pub(crate) fn with_options<'b>(&self, options: &'b [u8], is_keyed: bool) -> Query<'b>
     where
         'a: 'b,
     {
@@ -265,13 +269,13 @@ impl<'a> Query<'a> {
     }
 
     /// The options that pass to the upstream, codes and lengths included.
-    pub fn options(&self) -> &'a [u8] {
+    pub(crate) fn options(&self) -> &'a [u8] {
         self.options
     }
 
     /// Returns the client-subnet option that passes to the upstream; empty if there is none, or if
     /// a rule has added one that is too long for a subnet.
-    pub fn subnet(&self) -> &'a [u8] {
+    pub(crate) fn subnet(&self) -> &'a [u8] {
         let mut found = options(self.options).filter(|(code, _)| *code == option::ECS);
         let found = found.next().map_or(&[][..], |(_, whole)| whole);
         if found.len() <= SUBNET_LEN_MAX { found } else { &[] }
@@ -279,7 +283,7 @@ impl<'a> Query<'a> {
 
     /// The options in the client's OPT, if the packet was not changed: the code of each, and the
     /// whole option.
-    pub fn client_options(&self) -> impl Iterator<Item = (u16, &'a [u8])> {
+    pub(crate) fn client_options(&self) -> impl Iterator<Item = (u16, &'a [u8])> {
         options(self.client_opt().unwrap_or_default())
     }
 
@@ -312,13 +316,13 @@ impl<'a> Query<'a> {
 
     /// Returns true if options pass to the upstream, on which its answer may depend.
     #[inline]
-    pub fn has_options(&self) -> bool {
+    pub(crate) fn has_options(&self) -> bool {
         !self.options.is_empty()
     }
 
     /// Returns true if an answer may be cached for queries with the same options. Not with a
     /// client's own subnet (RFC 7871).
-    pub fn is_keyed(&self) -> bool {
+    pub(crate) fn is_keyed(&self) -> bool {
         self.is_keyed
     }
 

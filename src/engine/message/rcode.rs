@@ -30,13 +30,13 @@ pub enum Rcode {
 
 /// Number of counters: the sixteen codes of a header, the extended ones and all others, in this
 /// order.
-pub const RCODES: usize = 16 + EXTENDED.len() + 1;
+pub(crate) const RCODES: usize = 16 + EXTENDED.len() + 1;
 /// Codes of more than four bits (RFC 6891 §6.1.3) with a counter each.
 const EXTENDED: [u16; 2] = [Rcode::BadVers as u16, Rcode::BadCookie as u16];
 
 /// Index of the counter of a code of 12 bits.
 #[inline]
-pub fn place_of_rcode(rcode: u16) -> usize {
+pub(crate) fn place_of_rcode(rcode: u16) -> usize {
     if rcode < 16 {
         return rcode.into();
     }
@@ -45,7 +45,7 @@ pub fn place_of_rcode(rcode: u16) -> usize {
 }
 
 /// Response code of this counter; `None`: the counter of all others.
-pub fn rcode_at(place: usize) -> Option<u16> {
+pub(crate) fn rcode_at(place: usize) -> Option<u16> {
     if place < 16 { Some(place as u16) } else { EXTENDED.get(place - 16).copied() }
 }
 

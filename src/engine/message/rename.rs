@@ -10,7 +10,7 @@ use super::response::Response;
 use super::{HEADER_LEN, Record, flags, put_u16, put_u32, u16_at, u32_at, write_head};
 
 /// Maximum length of a message.
-pub const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
+pub(crate) const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
 /// Maximum number of targets for compression pointers; further names add none.
 const TARGETS_MAX: usize = 64;
 /// Maximum of equal labels in failed comparisons of names; after that, names are not compressed.
@@ -19,7 +19,7 @@ const STEPS_MAX: u32 = 4_096;
 const POINTER_MAX: usize = 0x3fff;
 
 /// The changes that one response undergoes.
-pub trait Renaming {
+pub(crate) trait Renaming {
     /// Changes an owner name.
     fn owner(&mut self, name: &mut WireName);
 
@@ -44,7 +44,7 @@ pub trait Renaming {
 /// `question`: name, type and class as the client asked. From the first record on that does not
 /// fit, all are omitted, with TC set. Returns the message's length, or `None` if a name is
 /// malformed or `out` has no room for the question.
-pub fn rewrite(
+pub(crate) fn rewrite(
     packet: &[u8],
     response: &Response,
     question: &[u8],
@@ -107,7 +107,7 @@ pub(super) struct Writer<'a> {
 }
 
 /// Offsets of names in a message that a pointer can point to.
-pub struct Names {
+pub(crate) struct Names {
     targets: [u16; TARGETS_MAX],
     /// Lengths of these names, uncompressed: only names of equal length are compared.
     lens: [u8; TARGETS_MAX],
@@ -118,16 +118,16 @@ pub struct Names {
 
 impl Names {
     /// The names of an empty message.
-    pub const NONE: Self =
+    pub(crate) const NONE: Self =
         Self { targets: [0; TARGETS_MAX], lens: [0; TARGETS_MAX], count: 0, steps: 0 };
 
     /// Number of names.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.count
     }
 
     /// Removes all but the first `count` names.
-    pub fn keep(&mut self, count: usize) {
+    pub(crate) fn keep(&mut self, count: usize) {
         self.count = count;
     }
 }

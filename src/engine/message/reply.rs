@@ -13,21 +13,19 @@ use super::response::Response;
 use super::{HEADER_LEN, Rcode, UDP_PAYLOAD_MAX, flags, option, put_u16, u16_at, write_head};
 
 /// Maximum length of an upstream's extended error that is passed on.
-pub const EDE_LEN_MAX: usize = 128;
+pub(crate) const EDE_LEN_MAX: usize = 128;
 /// Time for which an idle connection of a client stays open, in units of 100 ms.
-pub const TCP_IDLE_UNITS: u16 = 100;
+pub(crate) const TCP_IDLE_UNITS: u16 = 100;
 /// Block length of padded replies (RFC 8467 §4.1).
 const PADDED_REPLY: usize = 468;
 /// A keepalive option with a time-out (RFC 7828 §3.1).
 const KEEPALIVE_LEN: usize = 6;
 /// Maximum length of a server's identifier (RFC 5001); with the longest question and all other
 /// options of ours it fits into 512 bytes.
-pub const NSID_LEN_MAX: usize = 64;
+pub(crate) const NSID_LEN_MAX: usize = 64;
 /// Maximum length of an error: header, question, OPT, extended error, keepalive and NSID.
 pub const ERROR_LEN_MAX: usize =
     HEADER_LEN + super::NAME_LEN_MAX + 4 + OPT_LEN + EDE_LEN + KEEPALIVE_LEN + 4 + NSID_LEN_MAX;
-/// Maximum length of a reply of our own, records included.
-pub const OWN_LEN_MAX: usize = UDP_PAYLOAD_MAX;
 
 /// Extended errors of our own (RFC 8914 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,15 +53,15 @@ pub enum ExtendedError {
 #[derive(Clone, Copy, Debug)]
 pub struct Finish<'a> {
     /// The UDP payload that our OPT advertises.
-    pub udp_size: u16,
+    pub(crate) udp_size: u16,
     /// Time for which an idle connection stays open, in units of 100 ms.
-    pub keepalive: u16,
+    pub(crate) keepalive: u16,
     /// The server's identifier, for clients that ask for it. At most [`NSID_LEN_MAX`] bytes.
-    pub nsid: Option<&'a [u8]>,
+    pub(crate) nsid: Option<&'a [u8]>,
     /// Changes of the header's second word. Not applied to errors of our own.
-    pub header: Masks,
+    pub(crate) header: Masks,
     /// Positive answers are reduced to their answer section.
-    pub minimal: bool,
+    pub(crate) minimal: bool,
 }
 
 impl Finish<'_> {
@@ -79,16 +77,16 @@ impl Finish<'_> {
 
 /// Bits that are set, and bits that are cleared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Masks {
+pub(crate) struct Masks {
     /// Bits that are set.
-    pub set: u16,
+    pub(crate) set: u16,
     /// Bits that are cleared.
-    pub clear: u16,
+    pub(crate) clear: u16,
 }
 
 impl Masks {
     /// `word` with the bits set and cleared.
-    pub fn apply(self, word: u16) -> u16 {
+    pub(crate) fn apply(self, word: u16) -> u16 {
         word & !self.clear | self.set
     }
 }
@@ -125,7 +123,7 @@ pub fn write_answer(out: &mut [u8], packet: &[u8], response: &Response, to: &Rep
 /// `response.start` to `response.end`, behind the question. `error`: extended errors, codes and
 /// lengths included. Returns `None` and writes nothing if the reply exceeds the client's limit.
 #[inline(always)]
-pub fn write_whole(
+pub(crate) fn write_whole(
     out: &mut [u8],
     response: &Response,
     error: &[u8],
@@ -145,7 +143,7 @@ pub fn write_whole(
 
 /// The same for a response that exceeds the client's limit: as many whole RRsets as fit, and TC if
 /// a required one is missing.
-pub fn write_cut(
+pub(crate) fn write_cut(
     out: &mut [u8],
     packet: &[u8],
     response: &Response,
@@ -165,7 +163,7 @@ pub fn write_cut(
 
 /// Returns a positive answer without its authority and additional sections. `None` for any other
 /// response, which needs those sections.
-pub fn minimal(response: &Response) -> Option<Response> {
+pub(crate) fn minimal(response: &Response) -> Option<Response> {
     let positive = response.rcode() == Rcode::NoError as u16
         && (response.counts[0] > 0 || response.counts[1] == 0);
     let counts = [response.counts[0], 0, 0];
@@ -241,7 +239,7 @@ pub fn rcode(reply: &[u8]) -> u16 {
 
 /// Returns the response code of 12 bits for the client: without EDNS an extended one becomes
 /// SERVFAIL, because its lower bits alone would mean another code.
-pub fn rcode_for(response: &Response, asked: &Asked) -> u16 {
+pub(crate) fn rcode_for(response: &Response, asked: &Asked) -> u16 {
     match response.rcode() {
         16.. if asked.edns.is_none() => Rcode::ServFail as u16,
         rcode => rcode,

@@ -19,7 +19,7 @@ pub fn is_response(packet: &[u8]) -> bool {
 /// Returns true if the header is that of a response to a QUERY with an error code (FORMERR,
 /// SERVFAIL, NOTIMP or REFUSED) and without question, answer and authority records, as some servers
 /// send.
-pub fn is_bare_error(packet: &[u8]) -> bool {
+pub(crate) fn is_bare_error(packet: &[u8]) -> bool {
     let word = |index: usize| u16_at(packet, 2 * index);
     let right = |flags: u16| {
         flags & (flags::QR | flags::OPCODE) == flags::QR
@@ -52,9 +52,9 @@ pub struct UpstreamOpt {
     /// The response code's upper eight bits.
     pub rcode_high: u8,
     /// Time for which the server keeps an idle connection, in units of 100 ms (RFC 7828 §3.1).
-    pub keepalive: Option<u16>,
+    pub(crate) keepalive: Option<u16>,
     /// Begin and end of the first extended error, code and length included (RFC 8914).
-    pub extended_error: Option<(usize, usize)>,
+    pub(crate) extended_error: Option<(usize, usize)>,
 }
 
 impl UpstreamOpt {
@@ -85,13 +85,13 @@ impl UpstreamOpt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The header's second word.
-    pub flags: u16,
+    pub(crate) flags: u16,
     /// Records in the answer, authority and additional sections, the OPT not counted.
     pub counts: [u16; 3],
     /// Offset of the first record, after the question.
     pub start: usize,
     /// End of the answer section.
-    pub answers_end: usize,
+    pub(crate) answers_end: usize,
     /// End of the records; the OPT and anything after it follow.
     pub end: usize,
     /// The upstream's OPT, if it sent one.
@@ -113,7 +113,7 @@ impl Response {
     }
 
     /// The same for a response whose question is known to end at `start`.
-    pub fn behind(packet: &[u8], start: usize) -> Option<Self> {
+    pub(crate) fn behind(packet: &[u8], start: usize) -> Option<Self> {
         let header: &[u8; HEADER_LEN] = packet.first_chunk()?;
         let word = |index: usize| u16::from_be_bytes([header[2 * index], header[2 * index + 1]]);
         let (flags, mut counts) = (word(1), [word(3), word(4), word(5)]);

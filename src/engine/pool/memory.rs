@@ -7,7 +7,7 @@ use crate::engine::memory::{reserved, reserved_boxes};
 
 impl Pools {
     /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         let ages: usize = self.pools.iter().map(|pool| pool.ages.reserved()).sum();
         reserved(&self.connections)
             + reserved(&self.free)

@@ -14,11 +14,11 @@ use std::time::Duration;
 /// Pools without connections, for [`Pools::reload`].
 #[derive(Debug)]
 #[expect(clippy::vec_box, reason = "pools change places with those of before, at 2 kB each")]
-pub struct NewPools(Vec<Box<Pool>>);
+pub(crate) struct NewPools(Vec<Box<Pool>>);
 
 impl NewPools {
     /// One pool for each of `settings`.
-    pub fn new(settings: impl IntoIterator<Item = PoolSettings>) -> Self {
+    pub(crate) fn new(settings: impl IntoIterator<Item = PoolSettings>) -> Self {
         Self(settings.into_iter().map(|settings| Box::new(Pool::new(settings))).collect())
     }
 
@@ -30,7 +30,7 @@ impl NewPools {
 
 impl Pools {
     /// Every connection, busy or idle, with its pool.
-    pub fn members(&self) -> impl Iterator<Item = (ConnectionId, usize)> {
+    pub(crate) fn members(&self) -> impl Iterator<Item = (ConnectionId, usize)> {
         self.open_slots().map(|slot| (self.id(slot), self.connections[slot as usize].pool as usize))
     }
 
@@ -40,7 +40,7 @@ impl Pools {
     ///
     /// # Panics
     /// If two pools take over the same one, or none takes over one that has connections.
-    pub fn reload(
+    pub(crate) fn reload(
         &mut self,
         now: Moment,
         new: &mut NewPools,

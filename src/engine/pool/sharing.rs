@@ -24,15 +24,15 @@ const CLOSING: Duration = Duration::from_secs(1);
 
 /// A TCP connection on which queries may be stuck behind others.
 #[derive(Clone, Copy, Debug)]
-pub struct Stall {
+pub(crate) struct Stall {
     /// The connection.
-    pub connection: ConnectionId,
+    pub(crate) connection: ConnectionId,
     /// Number of the oldest queries that are not stuck, because the upstream is working on them.
-    pub at_work: usize,
+    pub(crate) at_work: usize,
     /// Time of the connect: no query on the connection was sent earlier.
-    pub since: Moment,
+    pub(crate) since: Moment,
     /// Time after which a query behind those counts as stuck.
-    pub head_wait: Duration,
+    pub(crate) head_wait: Duration,
 }
 
 impl Pools {
@@ -70,7 +70,7 @@ impl Pools {
     ///
     /// # Errors
     /// [`TakeError`]; the query stays where it is.
-    pub fn take_apart(
+    pub(crate) fn take_apart(
         &mut self,
         stuck: ConnectionId,
         now: Moment,
@@ -95,7 +95,7 @@ impl Pools {
     }
 
     /// Returns the next TCP connection on which queries may be stuck.
-    pub fn overdue_stall(&mut self, now: Moment) -> Option<Stall> {
+    pub(crate) fn overdue_stall(&mut self, now: Moment) -> Option<Stall> {
         loop {
             let slot = self.stalls.overdue(now)?;
             let member = &self.connections[slot as usize];
@@ -113,13 +113,19 @@ impl Pools {
     }
 
     /// Returns the time at which [`Pools::overdue_stall`] returns the next one.
-    pub fn next_stall(&self) -> Option<Moment> {
+    pub(crate) fn next_stall(&self) -> Option<Moment> {
         self.stalls.next()
     }
 
     /// Records the result of a check of `stall`; `stuck`: a query was stuck. `again`: time of the
     /// next check, unless an answer comes before.
-    pub fn note_stall(&mut self, now: Moment, stall: &Stall, stuck: bool, again: Option<Moment>) {
+    pub(crate) fn note_stall(
+        &mut self,
+        now: Moment,
+        stall: &Stall,
+        stuck: bool,
+        again: Option<Moment>,
+    ) {
         let Some(slot) = self.slot(stall.connection) else { return };
         let member = &self.connections[slot as usize];
         if stuck {
@@ -131,14 +137,14 @@ impl Pools {
     }
 
     /// Counts a query that is stuck and cannot be moved.
-    pub fn count_unmoved(&mut self, connection: ConnectionId) {
+    pub(crate) fn count_unmoved(&mut self, connection: ConnectionId) {
         if let Some(pool) = self.pool_of(connection) {
             self.pools[pool].stats.unmoved += 1;
         }
     }
 
     /// Counts a query that is asked again because the TCP connection was closed behind an answer.
-    pub fn count_asked_again(&mut self, connection: ConnectionId) {
+    pub(crate) fn count_asked_again(&mut self, connection: ConnectionId) {
         if let Some(pool) = self.pool_of(connection) {
             self.pools[pool].stats.asked_again += 1;
         }
@@ -146,7 +152,7 @@ impl Pools {
 
     /// Counts one more (`more`) or one less answer to a moved query that may still arrive on the
     /// TCP connection.
-    pub fn count_left(&mut self, connection: ConnectionId, more: bool) {
+    pub(crate) fn count_left(&mut self, connection: ConnectionId, more: bool) {
         if let Some(slot) = self.slot(connection) {
             let member = &mut self.connections[slot as usize];
             debug_assert!(more || member.left > 0, "nothing has left {member:?}");
@@ -156,7 +162,7 @@ impl Pools {
 
     /// Records an answer on the TCP connection to a query that was sent at `began`. `ahead` counts
     /// the older queries on it, up to the given number.
-    pub fn answered(
+    pub(crate) fn answered(
         &mut self,
         connection: ConnectionId,
         now: Moment,

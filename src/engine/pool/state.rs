@@ -27,9 +27,9 @@ pub struct PoolState {
     pub limit: u64,
     /// Maximum number of queries on a connection: for TCP as learnt from the upstream, for UDP the
     /// size of a batch.
-    pub in_flight: u64,
+    pub(crate) in_flight: u64,
     /// `max_age`.
-    pub max_age: Option<Duration>,
+    pub(crate) max_age: Option<Duration>,
     /// Age of the oldest connection.
     pub oldest: Duration,
     /// Number of connections in each step of age; the last step has all older ones, too.
@@ -40,7 +40,7 @@ pub struct PoolState {
 
 impl PoolState {
     /// Adds the connections of another worker to the same upstream.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.idle += other.idle;
         self.in_use += other.in_use;
         self.retiring += other.retiring;
@@ -63,7 +63,7 @@ impl Pool {
 
 impl Pools {
     /// Returns the state of each pool.
-    pub fn states(&self, now: Moment) -> Vec<PoolState> {
+    pub(crate) fn states(&self, now: Moment) -> Vec<PoolState> {
         let states = self.pools.iter().map(|pool| {
             let max_age = pool.settings.max_age;
             PoolState {

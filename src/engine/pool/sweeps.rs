@@ -35,7 +35,7 @@ impl Pools {
     }
 
     /// Repeats the request for `pool`, because it could not be delivered.
-    pub fn disarm(&mut self, pool: usize) {
+    pub(crate) fn disarm(&mut self, pool: usize) {
         self.pools[pool].armed = None;
         self.arm(pool);
     }

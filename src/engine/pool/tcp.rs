@@ -110,7 +110,7 @@ impl Pools {
     }
 
     /// Records that the TCP connection is connected.
-    pub fn connected(&mut self, connection: ConnectionId, now: Moment) {
+    pub(crate) fn connected(&mut self, connection: ConnectionId, now: Moment) {
         let Some(slot) = self.slot(connection) else { return };
         let member = &self.connections[slot as usize];
         let (pool, elapsed) = (member.pool as usize, now.since(member.dialled_at));
@@ -134,20 +134,20 @@ impl Pools {
     }
 
     /// Pauses the dials of a pool for a moment, because the peer of `connection` cannot be trusted.
-    pub fn pause_dials(&mut self, connection: ConnectionId, now: Moment) {
+    pub(crate) fn pause_dials(&mut self, connection: ConnectionId, now: Moment) {
         if let Some(pool) = self.pool_of(connection) {
             self.pools[pool].dials.paused_until = now.plus(HANDSHAKE_PAUSE);
         }
     }
 
     /// Returns the time since the connection was dialled.
-    pub fn age(&self, connection: ConnectionId, now: Moment) -> Duration {
+    pub(crate) fn age(&self, connection: ConnectionId, now: Moment) -> Duration {
         let slot = self.slot(connection);
         slot.map_or(Duration::ZERO, |slot| now.since(self.connections[slot as usize].dialled_at))
     }
 
     /// Returns true if it is a TCP connection that is not connected yet.
-    pub fn is_dialling(&self, connection: ConnectionId) -> bool {
+    pub(crate) fn is_dialling(&self, connection: ConnectionId) -> bool {
         let slot = self.slot(connection);
         slot.is_some_and(|slot| self.connections[slot as usize].dial_until.is_some())
     }
@@ -156,7 +156,7 @@ impl Pools {
     /// broken off. Returns true if it had carried an answer: its queries are then repeated at no
     /// cost (RFC 7766 §6.2.4). If it has not answered since it was idle, older idle TCP connections
     /// are assumed dead as well and closed.
-    pub fn ended(&mut self, connection: ConnectionId, now: Moment) -> bool {
+    pub(crate) fn ended(&mut self, connection: ConnectionId, now: Moment) -> bool {
         let Some(slot) = self.slot(connection) else { return false };
         let member = &self.connections[slot as usize];
         let (pool, answers, dialled_at) = (member.pool as usize, member.answers, member.dialled_at);
@@ -175,7 +175,7 @@ impl Pools {
 
     /// Applies the idle `limit` that the upstream announced (RFC 7828 §3.4), so that we close
     /// first. Zero: the upstream wants this connection closed.
-    pub fn announce(&mut self, connection: ConnectionId, limit: Duration) {
+    pub(crate) fn announce(&mut self, connection: ConnectionId, limit: Duration) {
         let Some(slot) = self.slot(connection) else { return };
         if limit.is_zero() {
             return self.put_out(slot, Reason::Expired);
@@ -187,18 +187,18 @@ impl Pools {
     }
 
     /// Returns the next TCP connection to dial although no query waits for it.
-    pub fn next_dial(&mut self) -> Option<ConnectionId> {
+    pub(crate) fn next_dial(&mut self) -> Option<ConnectionId> {
         self.to_dial.pop()
     }
 
     /// Returns a TCP connection whose dial has taken too long.
-    pub fn overdue_dial(&self, now: Moment) -> Option<ConnectionId> {
+    pub(crate) fn overdue_dial(&self, now: Moment) -> Option<ConnectionId> {
         let late = |(slot, until): (u32, Moment)| (until <= now).then(|| self.id(slot));
         self.first_dials().find_map(late)
     }
 
     /// Returns the time at which [`Pools::overdue_dial`] returns the next connection.
-    pub fn next_dial_deadline(&self) -> Option<Moment> {
+    pub(crate) fn next_dial_deadline(&self) -> Option<Moment> {
         self.first_dials().map(|(_, until)| until).min()
     }
 

@@ -70,9 +70,9 @@ const BALANCE_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrustSettings {
     /// Time that a query waits for its answer; `None`: distrust is off.
-    pub distrust: Option<Duration>,
+    pub(crate) distrust: Option<Duration>,
     /// Old connections are renewed as traffic pays for it, troubles or not.
-    pub rebalance: bool,
+    pub(crate) rebalance: bool,
 }
 
 /// Numbers of outcomes by kind.

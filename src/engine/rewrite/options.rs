@@ -45,19 +45,17 @@ struct Label {
 
 /// Sender of a query, as input of the rules.
 #[derive(Clone, Copy)]
-pub struct Sender<'a> {
+pub(crate) struct Sender {
     /// The client's address.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// Destination address of the query.
-    pub server: SocketAddr,
+    pub(crate) server: SocketAddr,
     /// Transport of the query.
-    pub transport: Transport,
-    /// The query, as the client sent it.
-    pub query: &'a Query<'a>,
+    pub(crate) transport: Transport,
 }
 
 /// The options of a query, codes and lengths included.
-pub struct Options {
+pub(crate) struct Options {
     bytes: [u8; OPTIONS_LEN_MAX],
     len: usize,
     /// An option did not fit.
@@ -91,12 +89,12 @@ impl Options {
     }
 
     /// The options in the order in which they are sent.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
     /// Returns true if an answer depends on these options alone, not on the client's own subnet.
-    pub fn is_keyed(&self) -> bool {
+    pub(crate) fn is_keyed(&self) -> bool {
         !self.has_own_subnet
     }
 
@@ -160,7 +158,7 @@ impl Editing {
     }
 
     /// Changes the options of a query on its `way` if the rule matches. Returns true if it does.
-    pub(super) fn apply(&self, way: &Way, sender: &Sender<'_>, list: &mut Options) -> bool {
+    pub(super) fn apply(&self, way: &Way, sender: &Sender, list: &mut Options) -> bool {
         let is_there = list.has(self.code);
         match self.action {
             EdnsAction::Unset => {
@@ -191,7 +189,7 @@ impl Value {
     fn bytes<'a>(
         &'a self,
         way: &Way,
-        sender: &Sender<'_>,
+        sender: &Sender,
         room: &'a mut [u8; TEXT_LEN_MAX],
     ) -> Option<&'a [u8]> {
         let Sender { peer, server, transport, .. } = sender;

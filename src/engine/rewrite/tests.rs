@@ -152,7 +152,7 @@ fn an_invalid_name_is_an_error_with_its_text() {
         let mut way = Way::default();
         let asked = WireQuestion { name: wire(name), rtype: rtype::A, class: class::IN };
         assert_eq!(rules.apply(asked, &mut way, None), Err(Invalid::Name), "{directives}");
-        assert!(way.text().contains(expected), "{}", way.text());
+        assert!(way.text.contains(expected), "{}", way.text);
     }
     let rules = rules(&format!("rewrite name suffix .cl .{long}.{long}.{long}"));
     let mut way = Way::default();

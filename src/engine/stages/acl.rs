@@ -14,7 +14,7 @@ use ahash::RandomState;
 use std::net::IpAddr;
 
 /// All lists of a server block.
-pub struct Lists(Vec<List>);
+pub(crate) struct Lists(Vec<List>);
 
 struct List {
     /// `None`: all names.

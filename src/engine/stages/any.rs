@@ -14,7 +14,7 @@ use ahash::RandomState;
 const TTL: u32 = 8482;
 
 /// The stage `any`, which has no state.
-pub struct Any;
+pub(crate) struct Any;
 
 impl Stage for Any {
     fn new(block: &ServerBlock, _: &RandomState, _: &mut Settings) -> Option<Self> {

@@ -7,7 +7,7 @@ use crate::config::ServerBlock;
 use ahash::RandomState;
 
 /// The size is in the settings, because upstream queries advertise it as well.
-pub struct Bufsize;
+pub(crate) struct Bufsize;
 
 impl Stage for Bufsize {
     fn new(block: &ServerBlock, _: &RandomState, settings: &mut Settings) -> Option<Self> {

@@ -7,7 +7,7 @@ use crate::config::ServerBlock;
 use ahash::RandomState;
 
 /// A stage without queries: only its settings are used.
-pub enum Cancel {}
+pub(crate) enum Cancel {}
 
 impl Stage for Cancel {
     fn new(block: &ServerBlock, _: &RandomState, settings: &mut Settings) -> Option<Self> {

@@ -19,7 +19,7 @@ const AUTHORS: &[u8] = b"\x07authors\x04bind\0";
 const HOST: [&[u8]; 2] = [b"\x08hostname\x04bind\0", b"\x02id\x06server\0"];
 
 /// Texts about the server.
-pub struct Chaos(config::Chaos);
+pub(crate) struct Chaos(config::Chaos);
 
 impl Stage for Chaos {
     fn new(block: &ServerBlock, _: &RandomState, _: &mut Settings) -> Option<Self> {
@@ -74,9 +74,10 @@ mod tests {
     use super::{answer, knows, wants};
     use crate::config::Chaos;
     use crate::engine::message::Question;
+    use crate::engine::message::UDP_PAYLOAD_MAX;
     use crate::engine::message::compose::Composer;
     use crate::engine::message::query::Asked;
-    use crate::engine::message::reply::{Finish, OWN_LEN_MAX};
+    use crate::engine::message::reply::Finish;
 
     fn chaos() -> Chaos {
         let authors = vec!["Ann".into(), "Bob".into(), "Cid".into()];
@@ -103,7 +104,7 @@ mod tests {
     fn every_author_is_listed_and_any_may_be_the_first() {
         let (chaos, asked) = (chaos(), Asked { id: 1, flags: 0, edns: None });
         for (random, order) in [(0, "AnnBobCid"), (4, "BobCidAnn"), (u32::MAX, "AnnBobCid")] {
-            let mut out = [0; OWN_LEN_MAX];
+            let mut out = [0; UDP_PAYLOAD_MAX];
             let name = b"\x07authors\x04bind\0";
             let question = [&name[..], &[0, 16, 0, 3]].concat();
             let reply = Composer::new(&mut out, 512, &asked, &question, Finish::PLAIN, None);

@@ -8,7 +8,7 @@
 
 mod synthesis;
 
-pub use synthesis::{Judgement, Synthesis};
+pub(crate) use synthesis::{Judgement, Synthesis};
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::ServerBlock;
@@ -33,7 +33,7 @@ const DIGITS: usize = 32;
 const REVERSE_LEN_MAX: usize = b"\x03255\x03255\x03255\x03255\x07in-addr\x04arpa\x00".len();
 
 /// The stage: its clients and prefixes.
-pub struct Dns64(Arc<Synthesis>);
+pub(crate) struct Dns64(Arc<Synthesis>);
 
 impl Stage for Dns64 {
     fn new(block: &ServerBlock, _: &RandomState, settings: &mut Settings) -> Option<Self> {

@@ -11,7 +11,7 @@ use ahash::RandomState;
 use std::sync::Arc;
 
 /// The keys of a server block.
-pub struct Signing;
+pub(crate) struct Signing;
 
 impl Stage for Signing {
     fn new(block: &ServerBlock, hasher: &RandomState, settings: &mut Settings) -> Option<Self> {

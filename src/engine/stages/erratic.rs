@@ -25,7 +25,7 @@ const TIMES: [u8; 20] =
     [0, 0, 0, 1, 0, 0, 0x1c, 0x20, 0, 0, 0x0e, 0x10, 0, 0x12, 0x75, 0, 0, 0, 0x0e, 0x10];
 
 /// Settings, and the number of queries seen.
-pub struct Erratic {
+pub(crate) struct Erratic {
     told: config::Erratic,
     seen: Cell<u64>,
 }

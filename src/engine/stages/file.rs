@@ -16,7 +16,7 @@ use crate::engine::zones::Zones;
 use ahash::RandomState;
 
 /// The zones of a server block.
-pub struct OwnZones {
+pub(crate) struct OwnZones {
     /// Slot of the table.
     slot: usize,
     /// For each stanza: names that fall through if they do not exist.

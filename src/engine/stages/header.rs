@@ -10,7 +10,7 @@ use crate::engine::message::reply::Masks;
 use ahash::RandomState;
 
 /// The masks are in the settings, because they also apply to upstream queries.
-pub struct Header;
+pub(crate) struct Header;
 
 impl Stage for Header {
     fn new(block: &ServerBlock, _: &RandomState, settings: &mut Settings) -> Option<Self> {

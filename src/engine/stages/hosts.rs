@@ -17,7 +17,7 @@ use ahash::RandomState;
 use std::net::IpAddr;
 
 /// Names that the stage looks up, and its action for others.
-pub struct Hosts {
+pub(crate) struct Hosts {
     slot: usize,
     ttl: u32,
     /// `None`: every name of the server block.

@@ -16,10 +16,10 @@ use ahash::RandomState;
 use std::net::IpAddr;
 
 /// Maximum number of addresses of one set that are shuffled.
-pub const SET_MAX: usize = 256;
+pub(crate) const SET_MAX: usize = 256;
 
 /// Preferred networks, whose addresses come first in this order.
-pub struct LoadBalance(Vec<Net>);
+pub(crate) struct LoadBalance(Vec<Net>);
 
 impl Stage for LoadBalance {
     fn new(block: &ServerBlock, _: &RandomState, _: &mut Settings) -> Option<Self> {

@@ -29,7 +29,7 @@ const SOA: &[&[u8]] =
     &[LOCALHOST, b"\x04root\x09localhost\0", &1_u32.to_be_bytes(), &[0; 12], &TTL.to_be_bytes()];
 
 /// Names of this host.
-pub struct Local(config::Local);
+pub(crate) struct Local(config::Local);
 
 impl Stage for Local {
     fn new(block: &ServerBlock, _: &RandomState, _: &mut Settings) -> Option<Self> {

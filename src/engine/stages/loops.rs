@@ -12,7 +12,7 @@ use ahash::RandomState;
 use std::time::Duration;
 
 /// A stage without queries: only its settings are used.
-pub enum Loops {}
+pub(crate) enum Loops {}
 
 impl Stage for Loops {
     fn new(block: &ServerBlock, _: &RandomState, settings: &mut Settings) -> Option<Self> {
@@ -25,10 +25,10 @@ impl Stage for Loops {
 /// Maximum age of a probe, with all its attempts and those of later hops.
 const YOUNG: Duration = Duration::from_secs(10);
 /// Maximum length of a probe.
-pub const PROBE_LEN_MAX: usize = HEADER_LEN + NAME_LEN_MAX + 4;
+pub(crate) const PROBE_LEN_MAX: usize = HEADER_LEN + NAME_LEN_MAX + 4;
 
 /// Probe of one server block, which must not come back.
-pub struct Probe {
+pub(crate) struct Probe {
     /// QNAME in wire format and lower case.
     name: Box<[u8]>,
     until: Moment,
@@ -37,7 +37,7 @@ pub struct Probe {
 impl Probe {
     /// A probe below `zone`. `nonce`: an unpredictable number; `block`: the block's number, so that
     /// names differ. Returns `None` if the zone leaves no room for a label.
-    pub fn new(zone: &Name, nonce: u64, block: usize, now: Moment) -> Option<Self> {
+    pub(crate) fn new(zone: &Name, nonce: u64, block: usize, now: Moment) -> Option<Self> {
         let label = format!("loop-{nonce:016x}-{block}");
         let name = [&[label.len() as u8], label.as_bytes(), zone.as_wire()].concat();
         let fits = name.len() <= NAME_LEN_MAX;
@@ -45,7 +45,7 @@ impl Probe {
     }
 
     /// Writes the query as a client would ask it and returns its length.
-    pub fn write(&self, out: &mut [u8; PROBE_LEN_MAX]) -> usize {
+    pub(crate) fn write(&self, out: &mut [u8; PROBE_LEN_MAX]) -> usize {
         for (index, word) in [0, flags::RD, 1, 0, 0, 0].into_iter().enumerate() {
             put_u16(out, 2 * index, word);
         }
@@ -57,7 +57,7 @@ impl Probe {
     }
 
     /// Returns true if a received question is this probe; `name` is lower-cased.
-    pub fn is_back(&self, now: Moment, name: &[u8], question: &Question) -> bool {
+    pub(crate) fn is_back(&self, now: Moment, name: &[u8], question: &Question) -> bool {
         question.rtype == rtype::HINFO && now < self.until && *name == *self.name
     }
 }

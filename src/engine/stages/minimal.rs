@@ -8,7 +8,7 @@ use crate::config::ServerBlock;
 use ahash::RandomState;
 
 /// A stage without queries: only its settings are used.
-pub enum Minimal {}
+pub(crate) enum Minimal {}
 
 impl Stage for Minimal {
     fn new(block: &ServerBlock, _: &RandomState, settings: &mut Settings) -> Option<Self> {

@@ -54,26 +54,26 @@
 //! [`Stats`](crate::engine::stats::Stats) and a file of `admin/metrics`. Further modules of the
 //! engine that a stage uses are listed in `tests/tidy.rs`.
 
-pub mod acl;
-pub mod any;
-pub mod bufsize;
-pub mod cancel;
-pub mod chaos;
-pub mod dns64;
-pub mod dnssec;
-pub mod erratic;
-pub mod file;
-pub mod header;
-pub mod hosts;
-pub mod loadbalance;
-pub mod local;
-pub mod loops;
-pub mod minimal;
-pub mod nsid;
-pub mod template;
-pub mod transfer;
-pub mod tsig;
-pub mod whoami;
+pub(crate) mod acl;
+pub(crate) mod any;
+pub(crate) mod bufsize;
+pub(crate) mod cancel;
+pub(crate) mod chaos;
+pub(crate) mod dns64;
+pub(crate) mod dnssec;
+pub(crate) mod erratic;
+pub(crate) mod file;
+pub(crate) mod header;
+pub(crate) mod hosts;
+pub(crate) mod loadbalance;
+pub(crate) mod local;
+pub(crate) mod loops;
+pub(crate) mod minimal;
+pub(crate) mod nsid;
+pub(crate) mod template;
+pub(crate) mod transfer;
+pub(crate) mod tsig;
+pub(crate) mod whoami;
 
 use super::data::Data;
 use super::dnssec::OnlineSigner;
@@ -93,7 +93,7 @@ use std::time::Duration;
 
 /// Interface of a stage of a server block. All methods except [`Stage::new`] are called for the
 /// stages that the block has, in the order of the table; by default they do nothing.
-pub trait Stage: Sized {
+pub(crate) trait Stage: Sized {
     /// True if its replies are reordered like upstreams' answers.
     const REARRANGED: bool = false;
 
@@ -119,7 +119,7 @@ pub trait Stage: Sized {
 
 /// Result of a stage for a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// The query continues to the next stage.
     Continue,
     /// A reply of this length is written.
@@ -140,43 +140,43 @@ pub enum Step {
 }
 
 /// Settings that apply to all queries of a server block; its stages change them once.
-pub struct Settings {
+pub(crate) struct Settings {
     /// The server's identifier for clients that ask for NSID.
-    pub nsid: Option<Box<[u8]>>,
+    pub(crate) nsid: Option<Box<[u8]>>,
     /// The advertised UDP payload size.
-    pub udp_size: u16,
+    pub(crate) udp_size: u16,
     /// Time for which an idle connection stays open, in units of 100 ms.
-    pub keepalive: u16,
+    pub(crate) keepalive: u16,
     /// Maximum time of a query.
-    pub budget: Duration,
+    pub(crate) budget: Duration,
     /// Changes to the flags of upstream queries.
-    pub query_flags: Masks,
+    pub(crate) query_flags: Masks,
     /// Changes to the flags of upstreams' answers.
-    pub answer_flags: Masks,
+    pub(crate) answer_flags: Masks,
     /// Positive answers lose the authority and additional sections.
-    pub minimal: bool,
+    pub(crate) minimal: bool,
     /// Synthesis of AAAA records from A records.
-    pub dns64: Option<Arc<dns64::Synthesis>>,
+    pub(crate) dns64: Option<Arc<dns64::Synthesis>>,
     /// Zone of the probe queries that detect forwarding loops.
-    pub find_loops: Option<Name>,
+    pub(crate) find_loops: Option<Name>,
     /// Zone transfers are passed to the stages, unless they would be forwarded.
-    pub transfers: bool,
+    pub(crate) transfers: bool,
     /// A stage grants or refuses transfers of own zones.
-    pub zone_transfers: bool,
+    pub(crate) zone_transfers: bool,
     /// Slot of the block's hosts table.
-    pub hosts: Option<usize>,
+    pub(crate) hosts: Option<usize>,
     /// Slot of the zones that this block serves.
-    pub own_zones: Option<usize>,
+    pub(crate) own_zones: Option<usize>,
     /// Keys that sign replies.
-    pub dnssec: Option<Arc<OnlineSigner>>,
+    pub(crate) dnssec: Option<Arc<OnlineSigner>>,
     /// Keys of signed messages.
-    pub tsig: Option<Arc<Keys>>,
+    pub(crate) tsig: Option<Arc<Keys>>,
 }
 
 impl Settings {
     /// Returns the defaults, before any stage has changed them. `idle`: time-out of clients' idle
     /// connections.
-    pub fn new(idle: Duration) -> Self {
+    pub(crate) fn new(idle: Duration) -> Self {
         Self {
             nsid: None,
             udp_size: UDP_PAYLOAD_MAX as u16,
@@ -197,7 +197,7 @@ impl Settings {
     }
 
     /// Returns the finish of replies of our own.
-    pub fn finish_own(&self) -> Finish<'_> {
+    pub(crate) fn finish_own(&self) -> Finish<'_> {
         let nsid = self.nsid.as_deref();
         let (udp_size, keepalive) = (self.udp_size, self.keepalive);
         Finish { udp_size, keepalive, nsid, ..Finish::PLAIN }
@@ -205,48 +205,48 @@ impl Settings {
 }
 
 /// A query at a stage, with the means to answer it.
-pub struct QueryContext<'a, 'q> {
+pub(crate) struct QueryContext<'a, 'q> {
     /// Address of the client.
-    pub peer: &'a SocketAddr,
+    pub(crate) peer: &'a SocketAddr,
     /// Transport of the client.
-    pub transport: Transport,
+    pub(crate) transport: Transport,
     /// The query.
-    pub query: &'a mut Query<'q>,
+    pub(crate) query: &'a mut Query<'q>,
     /// The QNAME.
-    pub name: &'a LowercaseName,
+    pub(crate) name: &'a LowercaseName,
     /// The settings of its server block.
-    pub settings: &'a Settings,
+    pub(crate) settings: &'a Settings,
     /// Data that loaders have loaded.
-    pub data: &'a Data,
+    pub(crate) data: &'a Data,
     /// Source of random numbers.
-    pub random: &'a mut ChaCha12Rng,
+    pub(crate) random: &'a mut ChaCha12Rng,
     /// Buffer for a reply.
-    pub out: &'a mut [u8],
+    pub(crate) out: &'a mut [u8],
 }
 
 impl<'q> QueryContext<'_, 'q> {
     /// Returns a context for one more stage. Built only for stages that a block has, so that others
     /// cost no more than a test.
     #[inline]
-    pub fn again(&mut self) -> QueryContext<'_, 'q> {
+    pub(crate) fn again(&mut self) -> QueryContext<'_, 'q> {
         let Self { peer, transport, query, name, settings, data, random, out } = self;
         let (peer, transport) = (*peer, *transport);
         QueryContext { peer, transport, query, name, settings, data, random, out }
     }
 
     /// Begins a reply of our own.
-    pub fn reply(&mut self) -> Composer<'_> {
+    pub(crate) fn reply(&mut self) -> Composer<'_> {
         self.reply_with(None)
     }
 
     /// Begins a reply to which `header` applies, for stages behind it in the chain.
-    pub fn answer(&mut self) -> Composer<'_> {
+    pub(crate) fn answer(&mut self) -> Composer<'_> {
         let header = self.settings.answer_flags;
         self.compose(Finish { header, ..self.settings.finish_own() }, None)
     }
 
     /// Begins a reply of our own with an extended error.
-    pub fn reply_with(&mut self, why: Option<ExtendedError>) -> Composer<'_> {
+    pub(crate) fn reply_with(&mut self, why: Option<ExtendedError>) -> Composer<'_> {
         self.compose(self.settings.finish_own(), why)
     }
 

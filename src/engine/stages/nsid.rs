@@ -8,7 +8,7 @@ use crate::config::ServerBlock;
 use ahash::RandomState;
 
 /// A stage without queries: only its settings are used.
-pub enum Nsid {}
+pub(crate) enum Nsid {}
 
 impl Stage for Nsid {
     fn new(block: &ServerBlock, _: &RandomState, settings: &mut Settings) -> Option<Self> {

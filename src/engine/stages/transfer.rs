@@ -18,7 +18,7 @@ use crate::engine::zones::Zones;
 use ahash::RandomState;
 
 /// Clients of transfers.
-pub struct Transfers {
+pub(crate) struct Transfers {
     /// Slot of the block's zones.
     slot: usize,
     /// By zone, the number of its stanza.

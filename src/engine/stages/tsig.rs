@@ -16,7 +16,7 @@ use std::sync::Arc;
 const QUERY: Opcode = Opcode(0);
 
 /// Queries of a server block that have to be signed.
-pub struct Signed {
+pub(crate) struct Signed {
     keys: Arc<Keys>,
     required: Required<RecordType>,
 }

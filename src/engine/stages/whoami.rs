@@ -13,7 +13,7 @@ use ahash::RandomState;
 use std::net::{IpAddr, SocketAddr};
 
 /// The stage `whoami`, which has no state.
-pub struct Whoami;
+pub(crate) struct Whoami;
 
 impl Stage for Whoami {
     fn new(block: &ServerBlock, _: &RandomState, _: &mut Settings) -> Option<Self> {

@@ -17,9 +17,9 @@ use std::sync::Arc;
 const MAC_LEN_MIN: usize = 10;
 
 /// A request that failed verification, with the data for its reply.
-pub struct Failure {
+pub(crate) struct Failure {
     /// The error.
-    pub error: TsigError,
+    pub(crate) error: TsigError,
     /// Signer of the reply; `None` after an error of key or MAC: such a reply is not signed (RFC
     /// 8945 §5.3.2).
     signer: Option<Signer>,
@@ -32,7 +32,7 @@ pub struct Failure {
 impl Failure {
     /// Appends the TSIG to the reply of `len` bytes and returns the new length. `now`: in seconds
     /// since 1970.
-    pub fn append(&mut self, message: &mut [u8], len: usize, now: u64) -> Option<usize> {
+    pub(crate) fn append(&mut self, message: &mut [u8], len: usize, now: u64) -> Option<usize> {
         let error = self.error as u16;
         let clock = now.to_be_bytes();
         // Only after an error of time does the client get its own time back (RFC 8945 §5.2.3).
@@ -51,7 +51,7 @@ impl Failure {
 }
 
 /// The keys of a server block.
-pub struct Keys {
+pub(crate) struct Keys {
     zones: Zones<()>,
     /// By name, each with its number.
     keys: HashMap<Box<[u8]>, (u32, Arc<TsigKey>)>,
@@ -60,7 +60,7 @@ pub struct Keys {
 
 impl Keys {
     /// The keys of `block`, if it has `tsig`. `hasher` is keyed.
-    pub fn new(block: &ServerBlock, hasher: &RandomState) -> Option<Self> {
+    pub(crate) fn new(block: &ServerBlock, hasher: &RandomState) -> Option<Self> {
         let tsig = block.stages.tsig.as_ref()?;
         let keys = tsig.keys().zip(0..).map(|(key, number)| {
             let name = lower(key.name.as_wire());
@@ -75,17 +75,17 @@ impl Keys {
     }
 
     /// Returns true if signatures of queries for `name` are verified.
-    pub fn covers(&self, name: &LowercaseName) -> bool {
+    pub(crate) fn covers(&self, name: &LowercaseName) -> bool {
         self.zones.longest(name).is_some()
     }
 
     /// Returns true if messages of this opcode have to be signed.
-    pub fn require(&self, opcode: u16) -> bool {
+    pub(crate) fn require(&self, opcode: u16) -> bool {
         self.require_opcode.contains(&Opcode(opcode as u8))
     }
 
     /// Returns the key with this name, which is in lower case, and its number.
-    pub fn key(&self, name: &[u8]) -> Option<(u32, &Arc<TsigKey>)> {
+    pub(crate) fn key(&self, name: &[u8]) -> Option<(u32, &Arc<TsigKey>)> {
         self.keys.get(name).map(|(number, key)| (*number, key))
     }
 
@@ -94,7 +94,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`Failure`], or `None` if the MAC has an invalid length (RFC 8945 §5.2.2.1).
-    pub fn verify(
+    pub(crate) fn verify(
         &self,
         packet: &[u8],
         signature: &Signature<'_>,

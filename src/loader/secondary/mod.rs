@@ -46,7 +46,7 @@ static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// Zones of all loaders, for those of the next configuration.
 #[derive(Clone, Default)]
-pub struct Handover(Arc<Mutex<Vec<Held>>>);
+pub(crate) struct Handover(Arc<Mutex<Vec<Held>>>);
 
 /// A zone that a loader serves.
 struct Held {

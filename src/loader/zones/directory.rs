@@ -43,7 +43,7 @@ pub(super) struct Directory {
 }
 
 /// Returns the error of a directory that refuses the configuration; `None`: it may still appear.
-pub fn directory_refusal(source: &DirectorySource, error: &io::Error) -> Option<String> {
+pub(crate) fn directory_refusal(source: &DirectorySource, error: &io::Error) -> Option<String> {
     if error.kind() == io::ErrorKind::NotFound && source.reload.is_some() {
         return None;
     }

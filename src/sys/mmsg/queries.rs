@@ -31,7 +31,7 @@ impl QueryBatch {
     }
 
     /// Returns the bytes that it has reserved.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         size_of_val(&*self.headers) + size_of_val(&*self.iovecs) + size_of_val(&*self.controls)
     }
 

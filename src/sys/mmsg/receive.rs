@@ -18,7 +18,7 @@ pub struct Datagram<'a> {
     /// Payload, as far as it fits into the buffer.
     pub bytes: &'a [u8],
     /// The payload was longer than the buffer.
-    pub truncated: bool,
+    pub(crate) truncated: bool,
     /// Sender; `None` when the batch was made without addresses (connected sockets).
     pub peer: Option<SocketAddr>,
     /// The destination address, if the socket requests it from the kernel.
@@ -68,19 +68,19 @@ impl RecvBatch {
     }
 
     /// Returns the bytes that it has reserved.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         let wires = size_of_val(&*self.headers) + size_of_val(&*self._iovecs);
         let addresses = size_of_val(&*self._names) + size_of_val(&*self._controls);
         wires + addresses + self._buffers.len()
     }
 
     /// Returns the maximum of datagrams per call; after fewer, the socket is drained.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.headers.len()
     }
 
     /// Returns the number of datagrams of the last call.
-    pub fn received(&self) -> usize {
+    pub(crate) fn received(&self) -> usize {
         self.received
     }
 
@@ -99,7 +99,7 @@ impl RecvBatch {
     ///
     /// # Errors
     /// The errors of [`RecvBatch::recv`].
-    pub fn recv_up_to(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+    pub(crate) fn recv_up_to(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
         self.reset();
         let count = most.clamp(1, self.headers.len());
         if count == 1 && !self.with_addresses {

@@ -98,7 +98,7 @@ impl ReplyBatch {
     }
 
     /// Returns the bytes that it has reserved.
-    pub fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         let iovecs = size_of_val(&*self.iovecs) + size_of_val(&*self.ordered);
         let addresses = size_of_val(&*self.names) + size_of_val(&*self.controls);
         let filled = self.filled.capacity() * size_of::<Filled>();
@@ -111,7 +111,7 @@ impl ReplyBatch {
     }
 
     /// Returns true if nothing waits to be sent.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.filled.is_empty()
     }
 

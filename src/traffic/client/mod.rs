@@ -114,7 +114,7 @@ pub struct Options {
     /// Length of the intervals of the report; `None`: chosen to fit a page.
     pub stretch: Option<Duration>,
     /// Maximum length of a UDP response.
-    pub response_length_max: usize,
+    pub(crate) response_length_max: usize,
 }
 
 impl Options {
@@ -163,7 +163,7 @@ impl Options {
     }
 
     /// Returns the time during which queries are sent, if it is known beforehand.
-    pub fn length(&self) -> Option<Duration> {
+    pub(crate) fn length(&self) -> Option<Duration> {
         let by_count =
             |rate: f64| self.limit.map(|limit| Duration::from_secs_f64(limit as f64 / rate));
         match (&self.load, &self.source) {

@@ -37,9 +37,9 @@ pub struct SoFar {
     /// Responses handed to the kernel.
     pub responses: u64,
     /// Connections accepted.
-    pub connections: u64,
+    pub(crate) connections: u64,
     /// Source ports of datagrams; a port seen by several threads counts for each.
-    pub ports: u64,
+    pub(crate) ports: u64,
     /// New flows: source ports that are new or were silent for long, and connections.
     pub flows: u64,
 }

@@ -27,7 +27,7 @@ pub enum Delay {
 
 impl Delay {
     /// Draws a delay.
-    pub fn draw(self, random: &mut ChaCha8Rng) -> Duration {
+    pub(crate) fn draw(self, random: &mut ChaCha8Rng) -> Duration {
         match self {
             Self::None => Duration::ZERO,
             Self::Fixed(delay) => delay,
@@ -76,12 +76,12 @@ pub struct Conduct {
 
 impl Conduct {
     /// Returns true if every query is answered at once and without randomness.
-    pub fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         *self == Self::default()
     }
 
     /// Returns the action for the next query.
-    pub fn decide(&self, random: &mut ChaCha8Rng) -> Act {
+    pub(crate) fn decide(&self, random: &mut ChaCha8Rng) -> Act {
         let drawn = |&&(_, probability): &&(Act, f64)| unit(random) <= probability;
         self.faults.iter().find(drawn).map_or(Act::Answer, |(act, _)| *act)
     }
@@ -98,7 +98,7 @@ pub enum Pattern {
 
 impl Pattern {
     /// Returns true if it matches `name`, in wire form.
-    pub fn fits(&self, name: &[u8]) -> bool {
+    pub(crate) fn fits(&self, name: &[u8]) -> bool {
         match self {
             Self::Exactly(own) => name.eq_ignore_ascii_case(own),
             Self::Below(zone) => {
@@ -144,20 +144,20 @@ impl From<Behaviour> for Script {
 
 impl Script {
     /// Returns the conduct for queries for `name`.
-    pub fn conduct(&self, name: &[u8]) -> &Conduct {
+    pub(crate) fn conduct(&self, name: &[u8]) -> &Conduct {
         let rule = self.rules.iter().find(|(pattern, _)| pattern.fits(name));
         rule.map_or(&self.default, |(_, conduct)| conduct)
     }
 
     /// Returns true if all queries are treated alike and answered at once.
-    pub fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         let untimed = self.stall.is_none() && self.zones.is_none();
         self.rules.is_empty() && self.default.is_plain() && untimed
     }
 
     /// Returns the time at which a response that is ready `at` may be sent; `first` is the time of
     /// the first query.
-    pub fn release(&self, at: Moment, first: Moment) -> Moment {
+    pub(crate) fn release(&self, at: Moment, first: Moment) -> Moment {
         let Some((after, length)) = self.stall else { return at };
         let begin = first.plus(after);
         let end = begin.plus(length);

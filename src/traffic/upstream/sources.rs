@@ -96,7 +96,7 @@ impl Sources {
     }
 
     /// Adds the sources of another thread.
-    pub fn absorb(&mut self, other: &Self) {
+    pub(crate) fn absorb(&mut self, other: &Self) {
         for (mine, theirs) in self.ports.iter_mut().zip(&other.ports) {
             *mine = match (mine.queries, theirs.queries) {
                 (_, 0) => *mine,
@@ -115,7 +115,7 @@ impl Sources {
     }
 
     /// Returns the number of ports in use.
-    pub fn port_count(&self) -> u64 {
+    pub(crate) fn port_count(&self) -> u64 {
         self.port_count
     }
 

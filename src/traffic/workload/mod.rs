@@ -108,7 +108,7 @@ impl Source {
     }
 
     /// Returns the length of its longest query.
-    pub fn length_max(&self) -> usize {
+    pub(crate) fn length_max(&self) -> usize {
         match self {
             Self::Made { zone, style, .. } => names::ROOM + zone.len() + style.room(),
             Self::File(recorded) => {
@@ -156,30 +156,30 @@ impl Workload {
     }
 
     /// Returns true if all queries have been made.
-    pub fn is_exhausted(&self) -> bool {
+    pub(crate) fn is_exhausted(&self) -> bool {
         self.next >= self.limit
     }
 
     /// Returns the client of the next query in the capture, if it is from one.
-    pub fn next_client(&self) -> Option<u32> {
+    pub(crate) fn next_client(&self) -> Option<u32> {
         let Source::File(recorded) = &self.source else { return None };
         let index = (self.next % recorded.len() as u64) as usize;
         (recorded.clients > 1).then(|| recorded.origin(index).0)
     }
 
     /// Returns the instant of the next query in the capture, since its first one.
-    pub fn next_instant(&self) -> Duration {
+    pub(crate) fn next_instant(&self) -> Duration {
         let Source::File(recorded) = &self.source else { return Duration::ZERO };
         recorded.origin((self.next % recorded.len() as u64) as usize).1
     }
 
     /// Skips the next query.
-    pub fn skip(&mut self) {
+    pub(crate) fn skip(&mut self) {
         self.next += self.parts;
     }
 
     /// Draws randomness for IDs.
-    pub fn draw(&mut self) -> u64 {
+    pub(crate) fn draw(&mut self) -> u64 {
         self.random.next_u64()
     }
 

@@ -17,7 +17,7 @@ const DIGITS_MAX: usize = 13;
 /// Length of the label: two runs have the same one once in 2⁴⁰.
 const LABEL_LEN: usize = 8;
 /// Maximum length of a name without its zone.
-pub const ROOM: usize = 1 + 1 + DIGITS_MAX + 1 + LABEL_LEN;
+pub(crate) const ROOM: usize = 1 + 1 + DIGITS_MAX + 1 + LABEL_LEN;
 /// Maximum length of the zone: the name as a whole must not exceed 255 bytes.
 pub const ZONE_LEN_MAX: usize = 255 - ROOM;
 
@@ -44,7 +44,7 @@ impl Names {
 }
 
 /// Generates one part's names.
-pub struct NameMaker {
+pub(crate) struct NameMaker {
     names: Names,
     /// The share of repeats as a threshold for 64-bit draws.
     repeats_below: Option<u64>,
@@ -60,7 +60,7 @@ pub struct NameMaker {
 
 impl NameMaker {
     /// Creates the names of part `part` of `parts`, which share a seed.
-    pub fn new(
+    pub(crate) fn new(
         names: Names,
         hit_ratio: Option<f64>,
         zone: &[u8],
@@ -77,7 +77,7 @@ impl NameMaker {
     }
 
     /// Returns the next name, in wire form.
-    pub fn next(&mut self, random: &mut ChaCha8Rng) -> &[u8] {
+    pub(crate) fn next(&mut self, random: &mut ChaCha8Rng) -> &[u8] {
         let number = match self.repeats_below {
             Some(threshold) if self.made > 0 && random.next_u64() < threshold => {
                 self.repeated(random)

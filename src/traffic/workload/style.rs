@@ -48,7 +48,7 @@ impl Default for Style {
 
 impl Style {
     /// Returns the length of a query without its name.
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         HEADER_LEN + 4 + 11 + 4 + 4 + 16
     }
 
@@ -100,7 +100,7 @@ impl Style {
 }
 
 /// Sets the case of each letter of the query's name at random.
-pub fn mix_case(query: &mut [u8], random: &mut ChaCha8Rng) {
+pub(crate) fn mix_case(query: &mut [u8], random: &mut ChaCha8Rng) {
     let (mut at, mut bits, mut left) = (HEADER_LEN, 0u64, 0);
     while let Some(&label @ 1..=63) = query.get(at) {
         let end = (at + 1 + usize::from(label)).min(query.len());
@@ -144,7 +144,7 @@ impl TypeShares {
     }
 
     /// Returns the type for this draw.
-    pub fn pick(&self, draw: u32) -> u16 {
+    pub(crate) fn pick(&self, draw: u32) -> u16 {
         let &(sum, last) = self.steps.last().expect("there is a type");
         if self.steps.len() == 1 {
             return last;

@@ -38,7 +38,7 @@ impl Zipf {
     }
 
     /// Draws a rank below [`Zipf::count`].
-    pub fn draw(&self, random: &mut ChaCha8Rng) -> u64 {
+    pub(crate) fn draw(&self, random: &mut ChaCha8Rng) -> u64 {
         loop {
             let unit = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
             let level = self.high + unit * (self.low - self.high);

@@ -12,7 +12,7 @@ use crate::corefile::{Token, did_you_mean};
 use std::fmt;
 
 /// Bytes of all options of a query that go to an upstream, codes and lengths included.
-pub const EDNS_OPTIONS_MAX: usize = 350;
+pub(crate) const EDNS_OPTIONS_MAX: usize = 350;
 /// Bytes of a text or of hexadecimal data.
 const DATA_MAX: usize = EDNS_OPTIONS_MAX - 4;
 /// Options that belong to one connection, which this server negotiates itself.
@@ -20,18 +20,18 @@ const OF_CONNECTIONS: [(u16, &str); 2] = [(11, "keepalive"), (12, "padding")];
 
 /// A rule that changes an option.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct EdnsRule {
+pub(crate) struct EdnsRule {
     /// Change of the option.
-    pub action: EdnsAction,
+    pub(crate) action: EdnsAction,
     /// Option that is changed.
-    pub option: EdnsOption,
+    pub(crate) option: EdnsOption,
     /// The option is not to be seen in replies; it never is.
-    pub revert: bool,
+    pub(crate) revert: bool,
 }
 
 /// Change of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EdnsAction {
+pub(crate) enum EdnsAction {
     /// The option is added, or replaces the one that the client sent.
     Set,
     /// The option is added.
@@ -51,7 +51,7 @@ const ACTIONS: [(&str, EdnsAction); 4] = [
 
 /// An option and its value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum EdnsOption {
+pub(crate) enum EdnsOption {
     /// The option with this code.
     Local {
         /// The option's code.
@@ -72,7 +72,7 @@ pub enum EdnsOption {
 
 /// Value of a local option.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum EdnsData {
+pub(crate) enum EdnsData {
     /// These bytes.
     Fixed(Vec<u8>),
     /// QNAME in presentation format, as the query goes on.

@@ -14,7 +14,7 @@ const PATTERN_MAX: usize = 10_000;
 
 /// Comparison of the text of a [`NameMatch`] with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MatchType {
+pub(crate) enum MatchType {
     /// The name is the text.
     Exact,
     /// The name begins with the text.
@@ -51,12 +51,12 @@ impl fmt::Display for MatchType {
 
 /// A set of names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct NameMatch {
+pub(crate) struct NameMatch {
     /// Comparison of the text.
-    pub match_type: MatchType,
+    pub(crate) match_type: MatchType,
     /// Text to compare with: in presentation format, lower-cased, unless it is a regular
     /// expression.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl NameMatch {

@@ -11,20 +11,20 @@ use std::fmt;
 
 /// A rule that changes the QNAME, and how names in the reply are put back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct NameRule {
+pub(crate) struct NameRule {
     /// The QNAMEs that the rule matches.
-    pub from: NameMatch,
+    pub(crate) from: NameMatch,
     /// Replacement of the match; `{1}` stands for the first group of a regular expression.
-    pub to: String,
+    pub(crate) to: String,
     /// True if names in the reply are mapped back by the rule's own inverse.
-    pub auto: bool,
+    pub(crate) auto: bool,
     /// Explicit rules for names in the reply, tried before the inverse.
-    pub answers: Vec<AnswerRule>,
+    pub(crate) answers: Vec<AnswerRule>,
 }
 
 /// Names of a reply that an [`AnswerRule`] changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AnswerPart {
+pub(crate) enum AnswerPart {
     /// Owner names.
     Name,
     /// Names in RDATA.
@@ -33,13 +33,13 @@ pub enum AnswerPart {
 
 /// A rule that replaces names in a reply.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AnswerRule {
+pub(crate) struct AnswerRule {
     /// The names that are looked at.
-    pub part: AnswerPart,
+    pub(crate) part: AnswerPart,
     /// A regular expression that is found in the name.
-    pub pattern: String,
+    pub(crate) pattern: String,
     /// Replacement of the whole name; `{1}` stands for the expression's first group.
-    pub to: String,
+    pub(crate) to: String,
 }
 
 /// Reads the words behind `name`.

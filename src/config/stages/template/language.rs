@@ -7,22 +7,22 @@
 use std::fmt;
 
 /// Bytes of a template's text.
-pub const TEXT_MAX: usize = 8_192;
+pub(crate) const TEXT_MAX: usize = 8_192;
 /// Values nested in each other.
 const DEPTH_MAX: usize = 8;
 
 /// A template that can be rendered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Text {
+pub(crate) struct Text {
     /// As it was written.
-    pub source: String,
+    pub(crate) source: String,
     /// Parts of the text.
-    pub parts: Vec<Part>,
+    pub(crate) parts: Vec<Part>,
 }
 
 /// A part of a template.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
+pub(crate) enum Part {
     /// Copied as it is.
     Text(String),
     /// Differs from query to query.
@@ -31,7 +31,7 @@ pub enum Part {
 
 /// A value that a query gives a template.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Value {
+pub(crate) enum Value {
     /// The name asked for, in lower case.
     Name,
     /// The mnemonic of the type asked for.
@@ -63,13 +63,13 @@ pub enum Value {
 
 /// Reason why a text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TextError {
+pub(crate) struct TextError {
     /// The line of the text, counted from 0.
-    pub line: usize,
+    pub(crate) line: usize,
     /// The character of that line, counted from 1.
-    pub column: usize,
+    pub(crate) column: usize,
     /// Error message.
-    pub what: String,
+    pub(crate) what: String,
 }
 
 impl fmt::Display for TextError {
@@ -83,7 +83,7 @@ impl Text {
     ///
     /// # Errors
     /// Text that is not part of the language, with its place.
-    pub fn parse(source: &str) -> Result<Self, TextError> {
+    pub(crate) fn parse(source: &str) -> Result<Self, TextError> {
         let error = |place: usize, what: String| {
             let before = &source[..place];
             let line = before.matches('\n').count();
@@ -127,7 +127,7 @@ impl Text {
     }
 
     /// All values, those within others included.
-    pub fn values(&self) -> impl Iterator<Item = &Value> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Value> {
         self.parts.iter().filter_map(|part| match part {
             Part::Value(value) => Some(value.innermost()),
             Part::Text(_) => None,
@@ -137,7 +137,7 @@ impl Text {
 
 impl Value {
     /// The value that this one is made of.
-    pub fn innermost(&self) -> &Self {
+    pub(crate) fn innermost(&self) -> &Self {
         let mut value = self;
         while let Self::ParseInt { digits, .. } = value {
             value = digits;

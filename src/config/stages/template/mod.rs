@@ -9,8 +9,8 @@ mod language;
 mod pattern;
 mod reader;
 
-pub use language::{Part, TEXT_MAX, Text, Value};
-pub use pattern::Pattern;
+pub(crate) use language::{Part, TEXT_MAX, Text, Value};
+pub(crate) use pattern::Pattern;
 pub(super) use reader::read;
 
 use super::super::word::{Word, names};
@@ -18,55 +18,55 @@ use super::super::{Name, RecordType, rcodes};
 use std::fmt;
 
 /// Bytes of the text of an extended error.
-pub const ERROR_TEXT_MAX: usize = 128;
+pub(crate) const ERROR_TEXT_MAX: usize = 128;
 
 /// Answers for some queries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Template {
     /// Names at or below these are affected. `None`: all that the server block serves.
-    pub zones: Option<Vec<Name>>,
+    pub(crate) zones: Option<Vec<Name>>,
     /// Queries of this class. `None`: of any.
-    pub class: Option<u16>,
+    pub(crate) class: Option<u16>,
     /// Queries for this type. `None`: for any.
-    pub rtype: Option<RecordType>,
+    pub(crate) rtype: Option<RecordType>,
     /// One of these must match the name. Empty: all names do.
-    pub patterns: Vec<Pattern>,
+    pub(crate) patterns: Vec<Pattern>,
     /// Records of the answer section.
-    pub answers: Vec<TemplateRecord>,
+    pub(crate) answers: Vec<TemplateRecord>,
     /// Records of the authority section.
-    pub authorities: Vec<TemplateRecord>,
+    pub(crate) authorities: Vec<TemplateRecord>,
     /// Records of the additional section.
-    pub additionals: Vec<TemplateRecord>,
+    pub(crate) additionals: Vec<TemplateRecord>,
     /// The response code.
-    pub rcode: u16,
+    pub(crate) rcode: u16,
     /// An extended error and its text.
-    pub error: Option<(u16, String)>,
+    pub(crate) error: Option<(u16, String)>,
     /// A name at or below these that no pattern matches goes on; any other fails.
-    pub fallthrough: Vec<Name>,
+    pub(crate) fallthrough: Vec<Name>,
 }
 
 /// A record of a template.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TemplateRecord {
+pub(crate) struct TemplateRecord {
     /// The text that is rendered.
-    pub text: Text,
+    pub(crate) text: Text,
     /// The record, if no query changes more of it than its owner and class.
-    pub fixed: Option<FixedRecord>,
+    pub(crate) fixed: Option<FixedRecord>,
 }
 
 /// A record that is the same for all queries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct FixedRecord {
+pub(crate) struct FixedRecord {
     /// The owner in wire format. `None`: the name asked for.
-    pub owner: Option<Box<[u8]>>,
+    pub(crate) owner: Option<Box<[u8]>>,
     /// The class. `None`: that of the question.
-    pub class: Option<u16>,
+    pub(crate) class: Option<u16>,
     /// The type.
-    pub rtype: u16,
+    pub(crate) rtype: u16,
     /// The time to live, in seconds.
-    pub ttl: u32,
+    pub(crate) ttl: u32,
     /// The data in wire format.
-    pub data: Box<[u8]>,
+    pub(crate) data: Box<[u8]>,
 }
 
 /// The classes that have a mnemonic.
@@ -74,7 +74,7 @@ pub(super) const CLASSES: [(u16, &str); 6] =
     [(1, "IN"), (2, "CS"), (3, "CH"), (4, "HS"), (254, "NONE"), (255, "ANY")];
 
 /// The mnemonic of a class, if it has one.
-pub fn class_mnemonic(class: u16) -> Option<&'static str> {
+pub(crate) fn class_mnemonic(class: u16) -> Option<&'static str> {
     CLASSES.iter().find(|(known, _)| *known == class).map(|(_, mnemonic)| *mnemonic)
 }
 

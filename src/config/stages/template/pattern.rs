@@ -19,13 +19,13 @@ const KEPT_MAX: usize = 1 << 18;
 
 /// A pattern of names.
 #[derive(Clone)]
-pub struct Pattern {
+pub(crate) struct Pattern {
     /// As it was written.
-    pub source: String,
+    pub(crate) source: String,
     /// The compiled form, all groups without names.
-    pub regex: Regex,
+    pub(crate) regex: Regex,
     /// The groups that have a name, and their numbers.
-    pub groups: Vec<(String, usize)>,
+    pub(crate) groups: Vec<(String, usize)>,
 }
 
 impl Pattern {
@@ -57,7 +57,7 @@ impl Pattern {
     }
 
     /// The number of the group with this name, or with this number in digits.
-    pub fn group(&self, name: &str) -> Option<usize> {
+    pub(crate) fn group(&self, name: &str) -> Option<usize> {
         let named = self.groups.iter().rfind(|(known, _)| known == name);
         let number = || name.parse().ok().filter(|number| *number < self.regex.captures_len());
         named.map(|(_, number)| *number).or_else(number)

@@ -16,9 +16,8 @@ mod typing;
 mod values;
 mod words;
 
-pub use program::{
-    Arithmetic, Closure, ELEMENTS_MAX, Fraction, Function, Loop, Number, Order, Place, Real,
-    RealArithmetic, Term, Test, Text,
+pub(crate) use program::{
+    Closure, ELEMENTS_MAX, Function, Loop, Number, Order, Place, Real, Term, Test, Text,
 };
 
 use super::super::context::Context;
@@ -39,18 +38,18 @@ const SHOWN_MAX: usize = 80;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     /// Name in metrics and logs.
-    pub name: String,
+    pub(crate) name: String,
     /// All of them must hold.
-    pub conditions: Vec<Condition>,
+    pub(crate) conditions: Vec<Condition>,
 }
 
 /// One expression.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Condition {
+pub(crate) struct Condition {
     /// As it was written.
-    pub text: String,
+    pub(crate) text: String,
     /// Compiled form.
-    pub test: Test,
+    pub(crate) test: Test,
 }
 
 /// Reads the `view` stanza of one server block.

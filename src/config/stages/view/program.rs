@@ -10,11 +10,11 @@ use super::super::super::net::Nets;
 use super::super::template::Pattern;
 
 /// Elements of all lists and maps of one view, at a time.
-pub const ELEMENTS_MAX: usize = 4_096;
+pub(crate) const ELEMENTS_MAX: usize = 4_096;
 
 /// A condition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Test {
+pub(crate) enum Test {
     /// The same for every query.
     Always(bool),
     /// The opposite.
@@ -65,7 +65,7 @@ pub enum Test {
 
 /// Order of two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Order {
+pub(crate) enum Order {
     /// `==`
     Equal,
     /// `!=`
@@ -82,7 +82,7 @@ pub enum Order {
 
 /// Place of a text within another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub(crate) enum Place {
     /// Anywhere.
     Within,
     /// The beginning.
@@ -93,7 +93,7 @@ pub enum Place {
 
 /// A number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Number {
+pub(crate) enum Number {
     /// The same for every query.
     Fixed(i64),
     /// Bytes of the query.
@@ -120,23 +120,23 @@ pub enum Number {
 
 /// A number with a fraction, of 64 bits: its bits, so that it can be compared and hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fraction(u64);
+pub(crate) struct Fraction(u64);
 
 impl Fraction {
     /// The number as it is compared.
-    pub fn new(number: f64) -> Self {
+    pub(crate) fn new(number: f64) -> Self {
         Self(number.to_bits())
     }
 
     /// Returns the number.
-    pub fn get(self) -> f64 {
+    pub(crate) fn get(self) -> f64 {
         f64::from_bits(self.0)
     }
 }
 
 /// A number that may have a fraction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Real {
+pub(crate) enum Real {
     /// The same for every query.
     Fixed(Fraction),
     /// A whole number.
@@ -151,7 +151,7 @@ pub enum Real {
 
 /// Arithmetic operation whose result may have a fraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RealArithmetic {
+pub(crate) enum RealArithmetic {
     /// `+`
     Plus,
     /// `-`
@@ -178,7 +178,7 @@ impl RealArithmetic {
     }
 
     /// Returns the result, which is infinite or no number where there is none.
-    pub fn of(self, one: f64, other: f64) -> f64 {
+    pub(crate) fn of(self, one: f64, other: f64) -> f64 {
         match self {
             Self::Plus => one + other,
             Self::Minus => one - other,
@@ -191,7 +191,7 @@ impl RealArithmetic {
 
 /// Arithmetic operation on two numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Arithmetic {
+pub(crate) enum Arithmetic {
     /// `+`
     Plus,
     /// `-`
@@ -204,7 +204,7 @@ pub enum Arithmetic {
 
 /// A text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Text {
+pub(crate) enum Text {
     /// The same for every query.
     Fixed(String),
     /// The name asked for, in lower case, with its last dot.
@@ -244,7 +244,7 @@ pub enum Text {
 
 /// A value of any type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Term {
+pub(crate) enum Term {
     /// No value.
     Nil,
     /// A truth value.
@@ -281,25 +281,25 @@ pub enum Term {
 
 /// A function that looks at each element of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Closure {
+pub(crate) struct Closure {
     /// The function.
-    pub what: Loop,
+    pub(crate) what: Loop,
     /// Number of the variable that is the element; the next one is its place in the list, and the
     /// one behind that the result of [`Loop::Reduce`] up to here.
-    pub variable: usize,
+    pub(crate) variable: usize,
     /// The list.
-    pub list: Term,
+    pub(crate) list: Term,
     /// Expression that is evaluated for each element.
-    pub body: Term,
+    pub(crate) body: Term,
     /// Steps of work that each element costs, by the size of `body`.
-    pub steps: usize,
+    pub(crate) steps: usize,
     /// The first result of [`Loop::Reduce`], if it is not the first element.
-    pub first: Option<Term>,
+    pub(crate) first: Option<Term>,
 }
 
 /// Result of a closure, computed from its results for the elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Loop {
+pub(crate) enum Loop {
     /// Each is true.
     All,
     /// One is true.
@@ -339,7 +339,7 @@ pub enum Loop {
 
 /// A function of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Function {
+pub(crate) enum Function {
     /// Number of elements, keys or bytes.
     Len,
     /// First element, or no value.
@@ -429,7 +429,7 @@ pub enum Function {
 
 impl Order {
     /// Returns true if it holds for two values that compare so.
-    pub fn holds(self, found: std::cmp::Ordering) -> bool {
+    pub(crate) fn holds(self, found: std::cmp::Ordering) -> bool {
         match self {
             Self::Equal => found.is_eq(),
             Self::Unequal => found.is_ne(),
@@ -456,7 +456,7 @@ impl Order {
     }
 
     /// Returns true if it holds for two fractions; one that is no number differs from all.
-    pub fn holds_of(self, one: f64, other: f64) -> bool {
+    pub(crate) fn holds_of(self, one: f64, other: f64) -> bool {
         match one.partial_cmp(&other) {
             Some(found) => self.holds(found),
             None => self == Self::Unequal,
@@ -489,7 +489,7 @@ impl Arithmetic {
     }
 
     /// Returns the result; `None`: there is none.
-    pub fn of(self, one: i64, other: i64) -> Option<i64> {
+    pub(crate) fn of(self, one: i64, other: i64) -> Option<i64> {
         match self {
             Self::Plus => Some(one.wrapping_add(other)),
             Self::Minus => Some(one.wrapping_sub(other)),

@@ -17,16 +17,16 @@ const TTL_MAX: u32 = 600;
 const ZERO_OCTET: usize = 8;
 
 /// Parameters of the synthesis.
-pub struct Synthesis {
+pub(crate) struct Synthesis {
     prefixes: Box<[Nat64Prefix]>,
     /// Clients over IPv4 are served as well.
-    pub allow_ipv4: bool,
+    pub(crate) allow_ipv4: bool,
     translate_all: bool,
 }
 
 /// Decision on a reply for AAAA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub(crate) enum Judgement {
     /// The client gets the reply.
     Passes,
     /// The client gets the reply without its IPv4-mapped addresses.
@@ -37,19 +37,19 @@ pub enum Judgement {
 
 impl Synthesis {
     /// Builds the synthesis from the directive's settings.
-    pub fn new(told: &config::Dns64) -> Self {
+    pub(crate) fn new(told: &config::Dns64) -> Self {
         let config::Dns64 { prefixes, allow_ipv4, translate_all } = told;
         let (allow_ipv4, translate_all) = (*allow_ipv4, *translate_all);
         Self { prefixes: prefixes.as_slice().into(), allow_ipv4, translate_all }
     }
 
     /// Returns the synthesised addresses for `address`.
-    pub fn addresses(&self, address: Ipv4Addr) -> impl Iterator<Item = Ipv6Addr> {
+    pub(crate) fn addresses(&self, address: Ipv4Addr) -> impl Iterator<Item = Ipv6Addr> {
         self.prefixes.iter().map(move |prefix| embed(prefix, address))
     }
 
     /// Returns the IPv4 address in `address`, if that is a synthesised one.
-    pub fn ipv4_in(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
+    pub(crate) fn ipv4_in(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         self.prefixes.iter().find_map(|prefix| {
             let octets = address.octets();
             let found = places(prefix).map(|place| octets[place]);
@@ -60,7 +60,7 @@ impl Synthesis {
 
     /// Decides on `reply`, the reply to the query for AAAA. A name that does not exist has no IPv4
     /// addresses either, and the client asks again after a truncated reply.
-    pub fn judge(&self, reply: &[u8]) -> Judgement {
+    pub(crate) fn judge(&self, reply: &[u8]) -> Judgement {
         let Some(response) = Response::parse(reply) else { return Judgement::Passes };
         if response.flags & flags::TC != 0 || response.rcode() == Rcode::NxDomain as u16 {
             return Judgement::Passes;
@@ -81,7 +81,7 @@ impl Synthesis {
 
     /// Writes `reply` without IPv4-mapped addresses into `out`. Returns `None` if a name is
     /// malformed.
-    pub fn thin(&self, reply: &[u8], question: &[u8], out: &mut [u8]) -> Option<usize> {
+    pub(crate) fn thin(&self, reply: &[u8], question: &[u8], out: &mut [u8]) -> Option<usize> {
         let response = Response::parse(reply)?;
         let mut joiner = Joiner::new(out, question)?;
         for section in 0..3 {
@@ -96,7 +96,7 @@ impl Synthesis {
 
     /// Writes a reply for AAAA into `out`, synthesised from `found`, the reply to the query for A,
     /// because `lacking` has no address. Returns `None` if `lacking` has to be the reply.
-    pub fn make(
+    pub(crate) fn make(
         &self,
         lacking: &[u8],
         found: &[u8],

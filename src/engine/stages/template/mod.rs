@@ -25,7 +25,7 @@ use regex::bytes::CaptureLocations;
 use std::cell::{Cell, RefCell};
 
 /// Types with separate counters of matches; all others share one at the end.
-pub const COUNTED_RTYPES: [u16; 12] = [
+pub(crate) const COUNTED_RTYPES: [u16; 12] = [
     rtype::A,
     rtype::NS,
     rtype::CNAME,
@@ -40,12 +40,12 @@ pub const COUNTED_RTYPES: [u16; 12] = [
     rtype::ANY,
 ];
 /// Maximum number of zones of one template with separate counters; all further ones share the last.
-pub const COUNTED_ZONES_MAX: usize = 64;
+pub(crate) const COUNTED_ZONES_MAX: usize = 64;
 /// Maximum length of a name in presentation format: each byte may be an escape of four.
 const NAME_TEXT_MAX: usize = 4 * 255;
 
 /// Matches of one zone, by type.
-pub type Matches = [u64; COUNTED_RTYPES.len() + 1];
+pub(crate) type Matches = [u64; COUNTED_RTYPES.len() + 1];
 
 /// Counters of one template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct TemplateStats {
 
 impl TemplateStats {
     /// Adds the counters of an identical template.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         let own = self.matches.as_flattened_mut().iter_mut();
         own.zip(other.matches.as_flattened()).for_each(|(own, other)| *own += other);
         let own = self.failures.as_flattened_mut().iter_mut();
@@ -68,7 +68,7 @@ impl TemplateStats {
 }
 
 /// The templates of a server block, in their order.
-pub struct Templates {
+pub(crate) struct Templates {
     all: Box<[One]>,
     view: ViewLabel,
     scratch: RefCell<Scratch>,
@@ -190,7 +190,7 @@ impl Stage for Templates {
 
 impl Templates {
     /// Returns true if an answer may have an alias that is followed.
-    pub fn may_leave_aliases(&self) -> bool {
+    pub(crate) fn may_leave_aliases(&self) -> bool {
         self.all.iter().flat_map(|one| &one.sections[0]).any(|record| match &record.shape {
             Shape::Fixed(fixed) => fixed.rtype == rtype::CNAME,
             Shape::Varies(_) => true,
@@ -198,7 +198,7 @@ impl Templates {
     }
 
     /// Returns the counters of each template.
-    pub fn stats(&self) -> impl Iterator<Item = TemplateStats> {
+    pub(crate) fn stats(&self) -> impl Iterator<Item = TemplateStats> {
         self.all.iter().map(|template| TemplateStats {
             matches: template.matches.iter().map(|zone| zone.each_ref().map(Cell::get)).collect(),
             failures: template
