@@ -30,6 +30,7 @@ const UNSIGNED_MAX: u32 = 99;
 /// Errors of a transaction (RFC 8945 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
+#[expect(clippy::enum_variant_names, reason = "the names of RFC 8945 §3")]
 pub(crate) enum TsigError {
     /// The MAC is wrong.
     BadSig = 16,

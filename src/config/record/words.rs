@@ -59,7 +59,6 @@ impl<'t> Words<'t> {
     ///
     /// # Errors
     /// Parentheses do not match, or the text ends within quotes.
-    #[expect(clippy::should_implement_trait, reason = "an iterator of results is asked otherwise")]
     pub(crate) fn next(&mut self) -> Result<Option<Word<'t>>, RecordError> {
         while let Some(&byte) = self.text.get(self.place) {
             match byte {
