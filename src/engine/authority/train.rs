@@ -48,7 +48,12 @@ enum Next {
 impl Train {
     /// All records of `zone`, or of the `chain` of its differences, for a client that asked
     /// `question`.
-    pub(crate) fn new(zone: Arc<Zone>, chain: Option<Chain>, asked: Asked, question: &[u8]) -> Self {
+    pub(crate) fn new(
+        zone: Arc<Zone>,
+        chain: Option<Chain>,
+        asked: Asked,
+        question: &[u8],
+    ) -> Self {
         Self { zone, chain, asked, question: question.into(), next: Next::Start, records: 0 }
     }
 

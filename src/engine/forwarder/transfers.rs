@@ -38,7 +38,7 @@ pub struct Transfer {
     /// Differences that the client gets instead of the whole zone.
     pub(crate) chain: Option<Chain>,
     /// Facts about the query.
-    pub(crate) asked: Asked,
+    pub asked: Asked,
     /// Name, type and class as the client spelt them.
     pub(crate) question: Box<[u8]>,
     /// Signs the messages.
