@@ -2,8 +2,9 @@
 //!
 //! Zones and questions are generated from a seed. Every difference between an answer of onward and
 //! of another server must match a row of the table [`known`]. Signed zones are signed by
-//! `dnssec-signzone`. Skipped, with a message, where a program is not installed (Debian: nsd,
-//! bind9, bind9-utils).
+//! `dnssec-signzone` and `ldns-signzone`; most questions about them ask for signatures and proofs.
+//! Skipped, with a message, where a program is not installed (Debian: nsd, bind9, bind9-utils,
+//! ldnsutils).
 
 mod ask;
 mod known;
@@ -26,20 +27,27 @@ const SEED: u64 = 20_261_130;
 /// Maximum number of printed differences.
 const SHOWN_MAX: usize = 12;
 
-/// Writes the zone files, and signs them where possible.
+/// Writes the zone files, and signs them where possible, with BIND's tools and those of ldns in
+/// turn.
 fn write(directory: &Path, zones: &[Zone]) {
-    let signs = is_installed("dnssec-signzone") && is_installed("dnssec-keygen");
+    let of_bind = "dnssec-keygen -q -a ECDSAP256SHA256 -f KSK ZONE > ZONE.key && \
+                   dnssec-signzone -q -S -z -P -f ZONE.signed -o ZONE ZONE";
+    let of_ldns = "key=$(ldns-keygen -a ED25519 -k ZONE) && \
+                   ldns-signzone -f ZONE.signed -o ZONE ZONE $key";
+    let mut signers = Vec::new();
+    if is_installed("dnssec-signzone") && is_installed("dnssec-keygen") {
+        signers.push(of_bind);
+    }
+    if is_installed("ldns-signzone") && is_installed("ldns-keygen") {
+        signers.push(of_ldns);
+    }
+    let mut turns = signers.iter().cycle();
     let mut signing = Vec::new();
     for zone in zones {
         let file = directory.join(&zone.name);
         fs::write(&file, &zone.text).unwrap();
-        if signs && zone.is_signed {
-            let script = format!(
-                "dnssec-keygen -q -a ECDSAP256SHA256 -f KSK {zone} > {zone}.key && \
-                 dnssec-signzone -q -S -z -P -f {zone}.signed -o {zone} {zone} && \
-                 mv {zone}.signed {zone}",
-                zone = zone.name
-            );
+        if let Some(signer) = zone.is_signed.then(|| turns.next()).flatten() {
+            let script = format!("{signer} && mv ZONE.signed ZONE").replace("ZONE", &zone.name);
             let mut command = Command::new("sh");
             command.args(["-c", &script]).current_dir(directory);
             signing.push(command.stdout(Stdio::null()).spawn().unwrap());

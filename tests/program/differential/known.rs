@@ -4,10 +4,8 @@
 //! explanation.
 
 use super::ask::{Answer, Record};
-use super::zones::{A, AAAA, ANY, CNAME, DNAME, NS, Question};
+use super::zones::{A, AAAA, ANY, CNAME, DNAME, NS, NSEC, Question, RRSIG};
 
-const RRSIG: u16 = 46;
-const NSEC: u16 = 47;
 const SERVFAIL: u8 = 2;
 const NOERROR: u8 = 0;
 
@@ -46,7 +44,7 @@ pub(super) struct Known {
 
 use Aspect::{Additional, Answer as Answers, Authoritative, Authority, Code};
 
-pub(super) const TABLE: [Known; 7] = [
+pub(super) const TABLE: [Known; 8] = [
     Known {
         aspects: &[Code, Answers, Authority, Authoritative, Additional],
         what: "aliases in a circle are SERVFAIL here, and NOERROR at nsd",
@@ -114,6 +112,16 @@ pub(super) const TABLE: [Known; 7] = [
             matches!(case.question.rtype, CNAME | ANY)
                 && case.ours.sections[0].iter().any(|record| record.rtype == DNAME)
                 && is_beginning(&case.ours.sections[0], &case.theirs.sections[0])
+        },
+    },
+    Known {
+        aspects: &[Answers, Authority, Authoritative, Additional],
+        what: "named answers NSEC of a zone cut itself, and from the zone of the parent",
+        why: "RFC 4035 3.1.4.1: only DS is asked of the parent, others get a referral; as nsd does",
+        explains: |case| {
+            let is_asked = case.maker == Maker::Named && case.question.rtype == NSEC;
+            let at_cut = |record: &Record| is_at(record, &case.question.name);
+            is_asked && is_referral(case.ours) && case.theirs.sections[0].iter().all(at_cut)
         },
     },
     Known {

@@ -14,6 +14,8 @@ use std::fmt::Write;
 pub(super) const ZONES: usize = 12;
 /// Types of the questions.
 const RTYPES: [u16; 10] = [A, AAAA, TXT, MX, NS, SOA, CNAME, DNAME, DS, ANY];
+/// Further types of the questions about signed zones.
+const OF_SIGNED: [u16; 3] = [RRSIG, NSEC, DNSKEY];
 pub(super) const A: u16 = 1;
 pub(super) const NS: u16 = 2;
 pub(super) const CNAME: u16 = 5;
@@ -23,6 +25,9 @@ pub(super) const TXT: u16 = 16;
 pub(super) const AAAA: u16 = 28;
 pub(super) const DNAME: u16 = 39;
 pub(super) const DS: u16 = 43;
+pub(super) const RRSIG: u16 = 46;
+pub(super) const NSEC: u16 = 47;
+const DNSKEY: u16 = 48;
 pub(super) const ANY: u16 = 255;
 
 pub(super) struct Dice(ChaCha8Rng);
@@ -251,8 +256,9 @@ pub(super) fn questions(dice: &mut Dice, zones: &[Zone]) -> Vec<Question> {
     let mut questions = BTreeSet::new();
     for (name, is_signed) in names {
         for _ in 0..5 {
-            let rtype = *dice.pick(&RTYPES);
-            let dnssec_ok = is_signed && dice.below(2) == 0;
+            let is_odd = is_signed && dice.below(8) == 0;
+            let rtype = *dice.pick(if is_odd { &OF_SIGNED[..] } else { &RTYPES });
+            let dnssec_ok = is_signed && dice.below(3) > 0;
             questions.insert(Question { name: name.clone(), rtype, dnssec_ok });
         }
     }
