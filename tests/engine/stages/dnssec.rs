@@ -3,6 +3,7 @@
 //! Each signature is verified, over the canonical form that the `domain` crate writes.
 
 use super::file::world_of;
+use super::over_tls;
 use crate::common::wire::{Ask, Writer, question_of, word_at};
 use crate::world::{Got, World};
 use domain::base::iana::{Class, Rtype};
@@ -44,10 +45,16 @@ astray CNAME x.deleg
 ";
 
 fn config(directives: &str) -> Config {
+    load(&format!("example.org other.test {{\n bind 127.0.0.1\n {directives}\n}}\n"))
+}
+
+fn load(text: &str) -> Config {
     let mut host = Host::plain();
     host.sources.working_directory = KEYS.into();
-    host.sources.read = Box::new(|path: &Path| fs::read(path));
-    let text = format!("example.org other.test {{\n bind 127.0.0.1\n {directives}\n}}\n");
+    // The engine needs no certificate.
+    let is_pem = |path: &Path| path.extension().is_some_and(|end| end == "pem");
+    host.sources.read =
+        Box::new(move |path| if is_pem(path) { Ok(Vec::new()) } else { fs::read(path) });
     let loaded = Config::load(text.as_bytes(), "Corefile", &host);
     loaded.unwrap_or_else(|error| panic!("{error}")).0
 }
@@ -149,17 +156,39 @@ fn told(got: &Got, keys: &[PublicKey]) -> String {
 }
 
 fn ask(world: &mut World, question: &str) -> Got {
+    ask_over(world, false, question)
+}
+
+/// The reply over UDP or on a connection.
+fn ask_over(world: &mut World, is_tcp: bool, question: &str) -> Got {
     let (name, rtype) = question.split_once(' ').unwrap();
     let rtype = rtype.parse::<Rtype>().expect("a type").to_int();
     let mut ask = Ask { rtype, ..Ask::new(7, name) };
     ask.edns = Some((1_232, 0, true, Vec::new()));
-    world.ask(1, &ask);
+    if is_tcp {
+        let connection = world.ask_over_tcp(1, &ask);
+        world.engine.clients.close(connection);
+    } else {
+        world.ask(1, &ask);
+    }
     world.got.pop().expect("a reply")
+}
+
+/// Directives of a zone that is signed with the key-signing key.
+const SIGNED: &str = "file db example.org\n dnssec example.org {\n key file \
+                      Kexample.org.+013+54570\n }";
+
+/// A world with such a zone behind a TLS listener.
+fn secure_zone() -> World {
+    let text = format!("example.org other.test {{\n bind 127.0.0.1\n {SIGNED}\n}}\n");
+    let mut world = world_of(&load(&over_tls(&text)), &HashMap::from([("db", ZONE)]));
+    world.engine.on_calendar(NOW);
+    world
 }
 
 /// A world with the zone, signed with the key-signing key.
 fn signed_zone() -> World {
-    world(&format!("file db example.org\n dnssec example.org {{\n key file {KSK}\n }}"))
+    world(SIGNED)
 }
 
 /// The tags of the keys that signed, of each section.
@@ -181,15 +210,17 @@ fn expiration(got: &Got) -> u32 {
 
 #[test]
 fn every_row_holds() {
-    let mut world = signed_zone();
+    let mut worlds = [signed_zone(), signed_zone(), secure_zone()];
     let keys = keys();
     let rows = include_str!("dnssec.txt").split("\n\n").skip(1);
     let mut count = 0;
     for row in rows {
         let (question, reply) = row.trim_end().split_once(": ").unwrap();
-        // Twice: the second time the signatures are those that were kept.
-        for _ in 0..2 {
-            let told = told(&ask(&mut world, question), &keys);
+        // Over UDP, TCP and TLS, each twice: the second time the signatures are those that were
+        // kept.
+        for number in [0, 0, 1, 1, 2, 2] {
+            let got = ask_over(&mut worlds[number], number > 0, question);
+            let told = told(&got, &keys);
             let told = told.replace(&"0".repeat(64), "00");
             let told = told.lines().map(|line| match line.split_once("DNSKEY 257 ") {
                 Some((before, _)) => format!("{before}DNSKEY 257"),
@@ -200,8 +231,10 @@ fn every_row_holds() {
         count += 1;
     }
     assert_eq!(count, 23);
-    let stats = world.engine.stats().dnssec[0];
-    assert!(stats.hits > stats.misses && stats.entries == stats.misses && stats.refused == 0);
+    for world in &worlds {
+        let stats = world.engine.stats().dnssec[0];
+        assert!(stats.hits > stats.misses && stats.entries == stats.misses && stats.refused == 0);
+    }
 }
 
 #[test]

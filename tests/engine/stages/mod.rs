@@ -79,21 +79,34 @@ fn ask_from(world: &mut World, address: &str, ask: &Ask) {
 /// Asks over UDP and then over TCP, each time without anything left of the time before. Returns the
 /// reply in the notation of `told` for both, or `upstream` where the query was sent on.
 fn over_udp_and_tcp(world: &mut World, ask: &Ask, told: impl Fn(&Got) -> String) -> [String; 2] {
-    [false, true].map(|is_tcp| {
-        let connection = is_tcp.then(|| world.ask_over_tcp(1, ask));
-        if connection.is_none() {
-            world.ask(1, ask);
-        }
-        let found = match (world.take_sent().len(), world.take_got().as_slice()) {
-            (1, []) => "upstream".to_owned(),
-            (0, [got]) => told(got),
-            other => panic!("{}: {other:?}", ask.name),
-        };
-        // The upstream query times out.
-        world.pass(6.0);
-        world.take_got();
-        world.take_sent();
-        connection.inspect(|connection| world.engine.clients.close(*connection));
-        found
-    })
+    [false, true].map(|is_tcp| over(world, is_tcp, ask, &told))
+}
+
+/// The reply over UDP or on a connection, which is over TLS if the world's listener is.
+fn over(world: &mut World, is_tcp: bool, ask: &Ask, told: impl Fn(&Got) -> String) -> String {
+    let connection = is_tcp.then(|| world.ask_over_tcp(1, ask));
+    if connection.is_none() {
+        world.ask(1, ask);
+    }
+    let found = match (world.take_sent().len(), world.take_got().as_slice()) {
+        (1, []) => "upstream".to_owned(),
+        (0, [got]) => told(got),
+        other => panic!("{}: {other:?}", ask.name),
+    };
+    // The upstream query times out.
+    world.pass(6.0);
+    world.take_got();
+    world.take_sent();
+    connection.inspect(|connection| world.engine.clients.close(*connection));
+    found
+}
+
+/// The Corefile with TLS listeners instead of those for UDP and TCP, at the same ports.
+fn over_tls(corefile: &str) -> String {
+    let line = |line: &str| {
+        let is_head = line.ends_with('{') && !line.starts_with(' ');
+        let head = format!("tls://{line}\n tls cert.pem key.pem");
+        if is_head { head } else { line.to_owned() }
+    };
+    corefile.lines().map(|text| line(text) + "\n").collect()
 }
