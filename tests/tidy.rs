@@ -14,6 +14,8 @@ mod circles;
 mod dependencies;
 #[path = "tidy/log.rs"]
 mod log;
+#[path = "tidy/public.rs"]
+mod public;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/wording.rs"]

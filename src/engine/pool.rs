@@ -11,7 +11,6 @@
 
 mod connection;
 mod doubts;
-mod memory;
 mod pace;
 mod reload;
 mod sharing;

@@ -1,9 +1,11 @@
-//! Snapshot of a pool's state.
+//! Snapshot of a pool's state, and the memory of the tables of connections.
 //!
-//! Counted on demand over all connections, so the data path maintains no counters.
+//! Connections are counted on demand, so the data path maintains no counters. All memory is
+//! reserved at the start and none later; see [`crate::engine::memory`].
 
 use super::{Pool, Pools};
 use crate::engine::histogram::add_each;
+use crate::engine::memory::{reserved, reserved_boxes};
 use crate::moment::Moment;
 use std::time::Duration;
 
@@ -62,6 +64,21 @@ impl Pool {
 }
 
 impl Pools {
+    /// Returns the reserved memory in bytes.
+    pub(crate) fn reserved(&self) -> usize {
+        let ages: usize = self.pools.iter().map(|pool| pool.ages.reserved()).sum();
+        reserved(&self.connections)
+            + reserved(&self.free)
+            + reserved_boxes(&self.pools)
+            + ages
+            + reserved(&self.batches)
+            + reserved(&self.closed)
+            + reserved(&self.rearm)
+            + reserved(&self.to_dial)
+            + reserved(&self.dialling)
+            + self.stalls.reserved()
+    }
+
     /// Returns the state of each pool.
     pub(crate) fn states(&self, now: Moment) -> Vec<PoolState> {
         let states = self.pools.iter().map(|pool| {
