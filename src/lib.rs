@@ -22,9 +22,11 @@
 //! * [`check`]: the meaning and the limits of a configuration, without serving.
 //! * [`doctor`]: host settings that cost performance or safety, with commands to fix them.
 //!   [`topology`]: NUMA nodes of the network cards and of the workers' cores.
-//! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers.
+//! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers. [`http`]: pure;
+//!   connections of HTTP as bytes, with DoH and gRPC in them.
 //! * [`tls`]: certificates, keys and sessions, between a socket and its connection.
-//! * [`sys`]: the kernel, and the only `unsafe`. [`clock`] reads the time, [`moment`] is its type.
+//! * [`sys`]: the kernel, the library of HTTP/2, and the only `unsafe`. [`clock`] reads the time,
+//!   [`moment`] is its type.
 //! * [`worker`]: the event loop of one core. [`keeper`]: the thread of timers and probes.
 //!   [`loader`]: the thread of one data source. [`transfers`]: the threads of zone transfers.
 //!   [`writer`]: the thread that writes logs. [`admin`]: the thread of the HTTP endpoints.
@@ -59,6 +61,7 @@ pub(crate) mod doctor;
 pub mod engine;
 pub(crate) mod figures;
 pub(crate) mod host;
+pub mod http;
 pub(crate) mod keeper;
 pub mod loader;
 pub mod log;

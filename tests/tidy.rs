@@ -31,7 +31,7 @@ const TREES: [&str; 6] =
     ["src", "loadgen/benches", "loadgen/src", "loadgen/tests", "tests", "benches"];
 
 /// For each room, the rooms or modules of rooms that it may name.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 26] = [
     (
         "admin",
         &["clock", "config", "control", "engine", "figures", "log", "moment", "status", "sys"],
@@ -44,6 +44,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("dnssec", &[]),
     ("engine", &["config", "dnssec", "moment", "sys::memory"]),
     ("figures", &[]),
+    ("http", &["sys::nghttp2"]),
     (
         "keeper",
         &[
@@ -86,7 +87,8 @@ const ROOMS: [(&str, &[&str]); 25] = [
 /// The rooms that put the others together, and may name any.
 const TOP: [&str; 8] = ["check", "cli", "demo", "doctor", "host", "options", "server", "service"];
 /// The dependencies that `sys` may name.
-const SYS_CRATES: [&str; 5] = ["core_affinity", "libc", "mio", "seccompiler", "socket2"];
+const SYS_CRATES: [&str; 6] =
+    ["core_affinity", "libc", "libnghttp2_sys", "mio", "seccompiler", "socket2"];
 
 /// The engine's files that combine its leaves.
 const COMBINERS: [&str; 3] = ["chain", "forwarder", "shell"];
@@ -140,7 +142,7 @@ const LEAF_EDGES: [(&str, &str); 42] = [
 ];
 
 /// Rooms without I/O, time, threads and printing.
-const PURE: [&str; 4] = ["dnssec", "engine", "wheel", "zonefile"];
+const PURE: [&str; 5] = ["dnssec", "engine", "http", "wheel", "zonefile"];
 /// Names that are forbidden in a pure room.
 const IMPURE: [&str; 10] = [
     "Instant",

@@ -1,15 +1,16 @@
-//! The kernel: the only module with `unsafe`.
+//! The kernel and the library of HTTP/2: the only module with `unsafe`.
 //!
 //! Each submodule is a thin, safe layer over one kernel facility: datagram batches ([`mmsg`]),
 //! their socket addresses and control messages ([`address`], [`control`], [`pktinfo`]), sockets
 //! ([`socket`]), the distribution of datagrams in a group of sockets ([`steer`]), inherited sockets
 //! ([`inherit`]), accounts ([`account`]), the sandbox of threads ([`confine`]), network interfaces
 //! ([`interfaces`]), cores ([`cpu`]), limits of the process and host ([`limits`]), signals
-//! ([`signals`]), outputs ([`output`]), timers ([`timer`]), pages ([`memory`]) and the kernel's
-//! randomness ([`random`]). It knows nothing of DNS and uses no other module of the crate. `cvt` is
-//! the one place that turns −1 into an [`std::io::Error`] and retries EINTR.
+//! ([`signals`]), outputs ([`output`]), timers ([`timer`]), pages ([`memory`]), the kernel's
+//! randomness ([`random`]), and sessions of HTTP/2 ([`nghttp2`]). It knows nothing of DNS and uses
+//! no other module of the crate. `cvt` is the one place that turns −1 into an [`std::io::Error`]
+//! and retries EINTR.
 
-#![allow(unsafe_code, reason = "this room is where the kernel is called")]
+#![allow(unsafe_code, reason = "this room is where the kernel and C are called")]
 
 pub mod account;
 pub(crate) mod address;
@@ -21,6 +22,7 @@ pub(crate) mod interfaces;
 pub mod limits;
 pub(crate) mod memory;
 pub mod mmsg;
+pub(crate) mod nghttp2;
 pub(crate) mod output;
 pub(crate) mod pktinfo;
 pub(crate) mod process;

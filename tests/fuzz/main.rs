@@ -1,4 +1,4 @@
-//! Fuzz tests of messages and Corefiles: no panic and no unbounded work.
+//! Fuzz tests of messages, HTTP and Corefiles: no panic and no unbounded work.
 //!
 //! No extra tool or compiler is needed: each target first replays the committed corpus
 //! (`tests/fuzz/TARGET/*`), then runs a number of mutations of it, each made from its own seed, so
@@ -12,6 +12,7 @@
 //! An input that found a bug is added to the corpus under a descriptive name.
 
 mod corefile;
+mod http;
 mod message;
 mod mutate;
 

@@ -1,0 +1,25 @@
+//! HTTP: messages and connections as bytes. PURE: no sockets, no time.
+//!
+//! [`Server`] is a client's connection in any version of the protocol: received bytes in, requests
+//! out; responses in, bytes to send out. [`doh`] and [`grpc`] are the two ways to carry DNS in it,
+//! and [`forwarded`] reads the addresses that proxies pass on. The room knows no DNS beyond a
+//! message's length. Everything that a peer can make it hold has a bound ([`Limits`]).
+
+mod chunked;
+pub mod doh;
+pub mod forwarded;
+pub mod grpc;
+mod http1;
+mod http2;
+mod limits;
+mod request;
+mod response;
+mod server;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+pub use limits::{Full, KEPT_BYTES_MAX, Limits, POINTS_BACK, Version};
+pub use request::{Excess, Fault, Method, Request};
+pub use response::Response;
+pub use server::Server;
