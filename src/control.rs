@@ -90,13 +90,11 @@ impl Assignment {
         std::mem::swap(self, new);
     }
 
-    /// Passes the notification of a primary to the loader of the zone.
-    pub(crate) fn pass_notified(&self, notified: Notified) {
+    /// Passes the notification of a primary to the loader of the zone. Returns false if the loader
+    /// has no room for it now.
+    pub(crate) fn pass_notified(&self, notified: &Notified) -> bool {
         let slot = self.config.hosts_sources().len() + notified.slot;
-        if let Some(supply) = self.data.get(slot) {
-            // A loader that has that many is about to check its zones.
-            let _ = supply.notified.try_send(notified);
-        }
+        self.data.get(slot).is_none_or(|supply| supply.notify(notified))
     }
 
     /// Puts the loaded snapshots into their slots.
@@ -116,6 +114,15 @@ pub(crate) struct Supply {
     pub(crate) contents: Option<Contents>,
     /// The loader, for notifications of primaries.
     pub(crate) notified: Sender<Notified>,
+}
+
+impl Supply {
+    /// Passes a notification to the loader. Returns false if it has no room.
+    fn notify(&self, notified: &Notified) -> bool {
+        let sent = self.notified.try_send(notified.clone());
+        // A loader that has ended has no zone any more.
+        !matches!(sent, Err(TrySendError::Full(_)))
+    }
 }
 
 /// A worker's sockets for the listener with this number; a TLS listener has no UDP socket.
@@ -455,7 +462,9 @@ impl Drop for KeeperWaker {
 
 #[cfg(test)]
 mod tests {
-    use super::{KeeperMailbox, ToKeeper};
+    use super::{KeeperMailbox, Supply, ToKeeper};
+    use crate::config::Name;
+    use crate::engine::forwarder::Notified;
     use crossbeam_channel::{TryRecvError, TrySendError};
     use mio::{Events, Poll, Token, Waker};
     use std::time::Duration;
@@ -464,6 +473,19 @@ mod tests {
         let mut events = Events::with_capacity(4);
         poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
         !events.is_empty()
+    }
+
+    #[test]
+    fn a_notification_without_room_is_not_passed_and_one_without_a_loader_is_gone() {
+        let (notified, loader) = crossbeam_channel::bounded(1);
+        let supply = Supply { source: 1, contents: None, notified };
+        let (zone, primary) = (Name::parse("z").unwrap(), [192, 0, 2, 1].into());
+        let notified = Notified { slot: 0, zone, serial: None, primary };
+        assert_eq!([(); 2].map(|()| supply.notify(&notified)), [true, false]);
+        assert_eq!(loader.recv().unwrap(), notified);
+        assert!(supply.notify(&notified));
+        drop(loader);
+        assert!(supply.notify(&notified));
     }
 
     #[test]

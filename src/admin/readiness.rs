@@ -2,7 +2,8 @@
 //!
 //! A `forward` block of a server block with `ready` is ready when one of its upstreams is not down.
 //! Without `monitor continuously` it stays ready once a request has found it so, until the next
-//! configuration. The zones of such a server block are ready when each has been loaded once.
+//! configuration. The zones of such a server block are ready when each has been loaded once and
+//! none has expired.
 //! Workers are always checked, and nothing is ready after an order to stop.
 
 use crate::config::{Config, OwnZones};
@@ -25,8 +26,8 @@ struct Stanza {
 #[derive(Default)]
 pub(super) struct Readiness {
     stanzas: Vec<Stanza>,
-    /// Zones that have not all been loaded.
-    zones: Vec<OwnZones>,
+    /// Zones; true if all have been loaded once.
+    zones: Vec<(OwnZones, bool)>,
     /// List of the parts that were not ready at the last request.
     told: String,
 }
@@ -39,7 +40,7 @@ impl Readiness {
         let mut first = 0;
         for block in &config.blocks {
             if block.stages.ready.is_some() {
-                self.zones.extend(block.own_zones.clone());
+                self.zones.extend(block.own_zones.clone().map(|zones| (zones, false)));
             }
             for forward in &block.forwards {
                 let upstreams = first..first + forward.upstreams.len();
@@ -71,12 +72,16 @@ impl Readiness {
                 missing.insert(format!("forward {}", stanza.zone));
             }
         }
-        self.zones.retain(|zones| {
-            let unloaded = unloaded(zones, loads);
-            let is_unready = !unloaded.is_empty();
-            missing.extend(unloaded);
-            is_unready
-        });
+        for (zones, seen) in &mut self.zones {
+            if !*seen {
+                let unloaded = unloaded(zones, loads);
+                *seen = unloaded.is_empty();
+                missing.extend(unloaded);
+            }
+            if !zones.source.transferred.is_empty() {
+                missing.extend(expired(zones, loads));
+            }
+        }
         if stopping {
             missing.insert("stopping".to_owned());
         }
@@ -101,6 +106,13 @@ fn unloaded(zones: &OwnZones, loads: &Loads) -> Vec<String> {
     let searched = directory.is_some_and(|directory| directory.done > 0);
     let directory = source.filter(|_| !searched);
     missing.chain(directory.map(|found| format!("auto {}", found.directory.label))).collect()
+}
+
+/// Returns the zones that have expired.
+fn expired(zones: &OwnZones, loads: &Loads) -> impl Iterator<Item = String> {
+    let (states, _) = loads.of_zones(zones.slot);
+    let expired = states.into_iter().filter(|state| state.is_expired);
+    expired.map(|state| format!("zone {}", state.zone))
 }
 
 #[cfg(test)]
@@ -195,6 +207,29 @@ mod tests {
         assert_eq!(missing(&loads), "");
         own[1].set(Vec::new(), None);
         assert_eq!(missing(&loads), "", "once is enough");
+    }
+
+    #[test]
+    fn a_zone_that_has_expired_is_not_ready_until_it_is_served_again() {
+        let text = "a {\n ready\n secondary {\n transfer from ::1\n directory d\n}\n}\n";
+        let (config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
+        let mut readiness = Readiness::default();
+        readiness.reload(&config);
+        let (health_states, loads) = (HealthStates::new(&config), Loads::default());
+        let own = Arc::<ZoneLoads>::default();
+        loads.reload(Vec::new(), vec![Arc::clone(&own)]);
+        for (serial, is_expired, expected) in [
+            (None, false, "zone a."),
+            (Some(1), true, "zone a."),
+            (Some(1), false, ""),
+            (Some(1), true, "zone a."),
+            (Some(2), false, ""),
+        ] {
+            let state = ZoneState { zone: "a.".into(), serial, is_expired, ..ZoneState::default() };
+            own.set(vec![state], None);
+            let missing = readiness.missing(&health_states, &loads, empty(), false).0;
+            assert_eq!(missing, expected, "{serial:?} {is_expired}");
+        }
     }
 
     #[test]

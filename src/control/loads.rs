@@ -120,6 +120,8 @@ pub(crate) struct ZoneState {
     pub(crate) failed: u64,
     /// Time of expiry since 1970, of a zone that is transferred from primaries.
     pub(crate) expires: Option<Duration>,
+    /// It has expired: no primary has confirmed it.
+    pub(crate) is_expired: bool,
 }
 
 impl ZoneLoads {

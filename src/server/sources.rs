@@ -27,7 +27,7 @@ const FIRST_LOAD_MAX: Duration = Duration::from_secs(10);
 /// the time after which a reload is given up.
 const FIRST_ZONES_MAX: Duration = Duration::from_secs(25);
 
-/// Notifications of primaries that wait for a loader at most; further ones are lost.
+/// Notifications of primaries that wait for a loader at most; workers keep further ones.
 const NOTIFICATIONS_MAX: usize = 64;
 
 /// A source with its loader.

@@ -67,9 +67,12 @@ impl Shell for EventLoop<'_> {
                 slot.transfers.order_next(now, seconds.into(), engine, connections)
             }
             Notice::Notified => {
-                let notified = engine.next_notified();
-                notified.into_iter().for_each(|notified| slot.assignment.pass_notified(notified));
-                true
+                let first = engine.first_notified();
+                let is_passed = first.is_none_or(|first| slot.assignment.pass_notified(first));
+                if is_passed {
+                    engine.next_notified();
+                }
+                is_passed
             }
             Notice::Wake { sweep, at } => slot.keeper.wake(sweep, at),
             Notice::Failing(upstream) => slot.keeper.report(ToKeeper::Failed { upstream }),

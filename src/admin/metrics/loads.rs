@@ -136,6 +136,7 @@ mod tests {
             done: 2,
             failed: 1,
             expires: Some(Duration::from_secs(1_800_000_000)),
+            is_expired: false,
         };
         let missing = ZoneState { zone: "b.".into(), failed: 1, ..ZoneState::default() };
         let mut zones = vec![state.clone(), missing];

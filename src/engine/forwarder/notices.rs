@@ -60,6 +60,7 @@ pub(super) struct Skipped {
     wakes: bool,
     page: bool,
     transfers: bool,
+    notified: bool,
 }
 
 impl Forwarder {
@@ -95,7 +96,7 @@ impl Forwarder {
         if !self.skipped.transfers && !self.transfers.is_empty() {
             return Some(Notice::Transfer);
         }
-        if !self.notified.is_empty() {
+        if !self.skipped.notified && !self.notified.is_empty() {
             return Some(Notice::Notified);
         }
         if !self.skipped.looping
@@ -129,8 +130,8 @@ impl Forwarder {
                 self.upstreams.remark(remark);
             }
             Notice::Transfer => self.skipped.transfers = true,
-            // The primary's next notification or the zone's refresh shows the change.
-            Notice::Notified => drop(self.next_notified()),
+            // It was acknowledged, so it is not lost; further ones get SERVFAIL.
+            Notice::Notified => self.skipped.notified = true,
             Notice::Looping { block, peer } => {
                 self.skipped.looping = true;
                 self.loops.put_back(block, peer);

@@ -79,6 +79,11 @@ impl Forwarder {
         Rcode::NoError
     }
 
+    /// The notification that [`Forwarder::next_notified`] returns.
+    pub(crate) fn first_notified(&self) -> Option<&Notified> {
+        self.notified.first()
+    }
+
     /// Returns the next notification, which the shell passes to the loader of the zones.
     pub fn next_notified(&mut self) -> Option<Notified> {
         (!self.notified.is_empty()).then(|| self.notified.remove(0))

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Beginning of a file, with the version of its format.
 const MAGIC: [u8; 8] = *b"onwardz1";
+/// Beginning of the extension of a temporary file; the process and a number follow.
+const TEMPORARY: &str = "new-";
 /// Length of the head: the beginning, the time of confirmation, its check value.
 const HEAD_LEN: usize = 24;
 /// Length of the hash at the end.
@@ -45,7 +47,8 @@ pub(super) fn path(directory: &Path, apex: &[u8]) -> PathBuf {
             _ => file.push_str(&format!("%{byte:02x}")),
         }
     }
-    directory.join(if file.is_empty() { "root.zone".into() } else { file + ".zone" })
+    // The dot of the root: no label has one that is not escaped.
+    directory.join(if file.is_empty() { "%2e.zone".into() } else { file + ".zone" })
 }
 
 fn head(confirmed: u64) -> [u8; HEAD_LEN] {
@@ -66,7 +69,7 @@ pub(super) fn write(directory: &Path, zone: &Zone, now: u64) -> Result<(), Strin
     let path = path(directory, zone.apex());
     check_kind(&path)?;
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let temporary = path.with_extension(format!("new-{}-{number}", std::process::id()));
+    let temporary = path.with_extension(format!("{TEMPORARY}{}-{number}", std::process::id()));
     let written = fs::create_dir_all(directory)
         .and_then(|()| write_file(&temporary, zone, now))
         .and_then(|()| fs::rename(&temporary, &path))
@@ -75,6 +78,48 @@ pub(super) fn write(directory: &Path, zone: &Zone, now: u64) -> Result<(), Strin
         let _ = fs::remove_file(&temporary);
         format!("{}: {error}", path.display())
     })
+}
+
+/// Removes temporary files that processes left which have ended in the middle of a write. An error
+/// only means that such a file stays.
+pub(super) fn remove_leftovers(directory: &Path) {
+    let files = fs::read_dir(directory).into_iter().flatten().flatten();
+    for path in files.map(|file| file.path()) {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let Some(rest) = extension.and_then(|text| text.strip_prefix(TEMPORARY)) else { continue };
+        let mut numbers = rest.split('-').map(|number| number.parse::<u32>().ok());
+        let (Some(Some(process)), Some(Some(_)), None) =
+            (numbers.next(), numbers.next(), numbers.next())
+        else {
+            continue;
+        };
+        // The process before an upgrade may still write.
+        let is_alive = Path::new("/proc").join(process.to_string()).exists();
+        let is_own = || {
+            let mut start = [0; MAGIC.len()];
+            let read = read_start(&path, &mut start);
+            read.is_ok_and(|len| MAGIC.starts_with(&start[..len]))
+        };
+        if !is_alive && is_own() {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Reads the first bytes of a file.
+fn read_start(path: &Path, start: &mut [u8]) -> io::Result<usize> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let mut len = 0;
+    while len < start.len() {
+        match (&file).read(&mut start[len..])? {
+            0 => break,
+            count => len += count,
+        }
+    }
+    Ok(len)
 }
 
 /// Refuses a place whose contents must not be overwritten: a text, such as a zone file that an
@@ -230,7 +275,7 @@ impl<'b> Reader<'b> {
 
 #[cfg(test)]
 mod tests {
-    use super::{confirm, path, read, write};
+    use super::{confirm, path, read, remove_leftovers, write};
     use crate::config::Name;
     use crate::engine::authority::{Builder, Zone};
     use ahash::RandomState;
@@ -262,11 +307,41 @@ mod tests {
         let at = |name: &str| path("/d".as_ref(), Name::parse(name).unwrap().as_wire());
         for (name, file) in [
             ("a.test", "/d/a.test.zone"),
-            (".", "/d/root.zone"),
+            (".", "/d/%2e.zone"),
+            ("root", "/d/root.zone"),
             ("a/b.test", "/d/a%2fb.test.zone"),
         ] {
             assert_eq!(at(name), PathBuf::from(file));
         }
+    }
+
+    #[test]
+    fn temporary_files_of_ended_processes_are_removed_and_no_others() {
+        let directory = directory("leftovers");
+        write(&directory, &zone(), 5).unwrap();
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        let (ended, own) = (ended.id(), std::process::id());
+        let files = [
+            (format!("a.new-{ended}-0"), "onwardz1 and more", false),
+            (format!("b.new-{ended}-17"), "", false),
+            (format!("c.new-{own}-0"), "onwardz1", true),
+            (format!("d.new-{ended}-0"), "of an operator", true),
+            (format!("e.new-{ended}"), "onwardz1", true),
+            (format!("f.new-{ended}-0-0"), "onwardz1", true),
+            (format!("g.old-{ended}-0"), "onwardz1", true),
+        ];
+        for (name, text, _) in &files {
+            fs::write(directory.join(name), text).unwrap();
+        }
+        remove_leftovers(&directory);
+        for (name, _, stays) in files {
+            assert_eq!(directory.join(&name).exists(), stays, "{name}");
+        }
+        let name = Name::parse("z").unwrap();
+        assert!(read(&directory, &name, &hasher()).unwrap().is_some());
+        fs::remove_dir_all(&directory).unwrap();
+        remove_leftovers(&directory);
     }
 
     #[test]

@@ -8,12 +8,13 @@
 
 mod disk;
 mod fetch;
+mod handover;
 mod incoming;
 mod schedule;
 mod wire;
 
 use crate::clock::Clock;
-use crate::config::{Name, TransferredSource, ZonesSource, show_duration};
+use crate::config::{TransferredSource, ZonesSource, show_duration};
 use crate::control::{ZoneCounters, ZoneState};
 use crate::engine::authority::Zone;
 use crate::engine::authority::table::ZoneEntry;
@@ -24,12 +25,14 @@ use crate::tls;
 use ahash::RandomState;
 use crossbeam_channel::{Receiver, Sender};
 use fetch::{Done, Fresh, Job, Outcome};
+pub(crate) use handover::Handover;
+use handover::{Held, Taken};
 pub(super) use incoming::is_newer;
 use schedule::{Schedule, Timers};
+use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -43,52 +46,6 @@ const PLUGIN: &str = "plugin/secondary";
 
 /// Running checks.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
-
-/// Zones of all loaders, for those of the next configuration.
-#[derive(Clone, Default)]
-pub(crate) struct Handover(Arc<Mutex<Vec<Held>>>);
-
-/// A zone that a loader serves.
-struct Held {
-    zone: Weak<Zone>,
-    name: Name,
-    primaries: Vec<SocketAddr>,
-    /// Time of the last confirmation by the calendar.
-    confirmed: Duration,
-    is_kept: bool,
-}
-
-/// A zone with the time of its last confirmation by the calendar; true if it is on disk.
-type Taken = (Arc<Zone>, Duration, bool);
-
-impl Handover {
-    /// Notes the zone that a loader serves now.
-    fn hold(&self, held: Held) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|other| {
-            let is_same = other.name == held.name && other.primaries == held.primaries;
-            other.zone.strong_count() > 0 && !is_same
-        });
-        all.push(held);
-    }
-
-    /// Returns the zone of the same primaries, or the only one with this name.
-    fn take(&self, source: &TransferredSource) -> Option<Taken> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let alive = all.iter().filter(|held| held.name == source.zone);
-        let mut alive = alive.filter_map(|held| Some((held, held.zone.upgrade()?)));
-        let primaries = addresses(source);
-        let found: Vec<_> = alive.by_ref().collect();
-        let same = found.iter().find(|(held, _)| held.primaries == primaries);
-        let only = (found.len() == 1).then(|| found.first()).flatten();
-        let (held, zone) = same.or(only)?;
-        Some((Arc::clone(zone), held.confirmed, held.is_kept))
-    }
-}
-
-fn addresses(source: &TransferredSource) -> Vec<SocketAddr> {
-    source.primaries.iter().map(|primary| primary.address).collect()
-}
 
 /// Result of the check of a zone.
 pub(super) struct Checked {
@@ -159,6 +116,9 @@ impl Secondaries {
     /// Takes the zones of the loader before, or from disk.
     pub(super) fn load(&mut self) {
         let (now, calendar) = (self.clock.now(), Clock::calendar());
+        let directories: BTreeSet<_> =
+            self.zones.iter().filter_map(|own| own.source.directory.as_deref()).collect();
+        directories.into_iter().for_each(disk::remove_leftovers);
         for own in &mut self.zones {
             own.load(&self.handover, &self.hasher, self.log, (now, calendar));
         }
@@ -182,7 +142,10 @@ impl Secondaries {
 
     /// Returns the states of the zones.
     pub(super) fn states(&self) -> impl Iterator<Item = ZoneState> {
-        self.zones.iter().map(|own| own.state.clone())
+        self.zones.iter().map(|own| {
+            let is_expired = own.zone.is_some() && !own.is_served;
+            ZoneState { is_expired, ..own.state.clone() }
+        })
     }
 
     /// Returns true once after zones have changed.
@@ -447,7 +410,7 @@ impl Transferred {
         handover.hold(Held {
             zone: Arc::downgrade(zone),
             name: self.source.zone.clone(),
-            primaries: addresses(&self.source),
+            primaries: Arc::clone(&self.source.primaries),
             confirmed: expires.saturating_sub(timers.expire),
             is_kept: self.is_kept && self.source.directory.is_some(),
         });

@@ -2,7 +2,7 @@
 //!
 //! A check that finds the zone current, or a transfer, counts as confirmation: the next check is
 //! due after REFRESH, and the zone expires EXPIRE after the last confirmation. After a failed check
-//! the next one is due after RETRY, or, while there is no zone, after times that double. A
+//! the next one is due after RETRY, or, while no zone is served, after times that double. A
 //! notification makes a check due at once; one during a check causes one more behind it.
 
 use crate::moment::Moment;
@@ -119,11 +119,12 @@ impl Schedule {
     /// The check has failed. Returns the time until the next one.
     pub(super) fn fail(&mut self, now: Moment, jitter: u8) -> Duration {
         self.failures = self.failures.saturating_add(1);
+        let first = FIRST_RETRY.saturating_mul(1 << (self.failures - 1).min(10));
+        let first = first.min(FIRST_RETRY_MAX);
         let wait = match &self.timers {
+            Some(timers) if self.is_expired(now) => first.min(timers.retry),
             Some(timers) => shortened(timers.retry, jitter),
-            None => {
-                FIRST_RETRY.saturating_mul(1 << (self.failures - 1).min(10)).min(FIRST_RETRY_MAX)
-            }
+            None => first,
         };
         self.end(now, wait)
     }
@@ -218,6 +219,25 @@ mod tests {
         assert_eq!(schedule.next_turn(true), Some(at(3_614)));
         schedule.notify(at(14));
         assert!(!schedule.is_due(at(14)) && schedule.is_due(at(15)), "a second behind the last");
+    }
+
+    #[test]
+    fn a_zone_that_has_expired_is_checked_as_often_as_one_that_never_came() {
+        let mut schedule = Schedule::new(at(0));
+        schedule.adopt(at(50), TIMERS, Duration::from_secs(20_000));
+        let waits = [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000];
+        for wait in waits.map(Duration::from_millis) {
+            schedule.begin();
+            assert_eq!(schedule.fail(at(50), 0), wait);
+        }
+        schedule.begin();
+        schedule.confirm(at(60), TIMERS, 0);
+        schedule.begin();
+        assert_eq!(schedule.fail(at(61), 0), TIMERS.retry);
+        let short = Timers { retry: Duration::from_secs(1), ..TIMERS };
+        schedule.adopt(at(70), short, Duration::from_secs(20_000));
+        let waits: Vec<_> = (0..9).map(|_| schedule.fail(at(70), 0)).collect();
+        assert_eq!(waits[8], short.retry, "never less often than its own interval");
     }
 
     #[test]

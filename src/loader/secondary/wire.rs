@@ -15,10 +15,19 @@ use std::time::Duration;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Maximum time between two bytes.
 const STALL_MAX: Duration = Duration::from_secs(10);
+/// Minimum pace of a transfer: 4 KiB a second. Checks have few places, which a primary must not
+/// hold with a byte now and then.
+const PACE: Pace = Pace { time: Duration::from_secs(10), bytes: 40 << 10 };
 /// Maximum length of a message.
 pub(super) const MESSAGE_LEN_MAX: usize = u16::MAX as usize;
 /// Error of a primary that is too slow.
 const TIMED_OUT: &str = "timed out";
+
+/// Bytes that have to come in each span of a time.
+struct Pace {
+    time: Duration,
+    bytes: u64,
+}
 
 /// A connection.
 pub(super) struct Wire {
@@ -28,6 +37,9 @@ pub(super) struct Wire {
     clock: Clock,
     until: Moment,
     received: u64,
+    pace: Pace,
+    /// Begin of the current span, and the bytes received before it.
+    span: (Moment, u64),
 }
 
 impl Wire {
@@ -46,8 +58,8 @@ impl Wire {
         let socket = TcpStream::connect_timeout(&address, left).map_err(|error| text(&error))?;
         let _ = socket.set_nodelay(true);
         let session = client.map(tls::Client::session);
-        let (inbox, received) = (Inbox::default(), 0);
-        let mut wire = Self { socket, session, inbox, clock, until, received };
+        let (inbox, received, span) = (Inbox::default(), 0, (clock.now(), 0));
+        let mut wire = Self { socket, session, inbox, clock, until, received, pace: PACE, span };
         wire.shake_hands()?;
         Ok(wire)
     }
@@ -113,9 +125,26 @@ impl Wire {
             } else if now.since(last) >= STALL_MAX {
                 return Err(TIMED_OUT.into());
             }
+            if self.received == 0 {
+                self.span = (now, 0);
+            }
             self.inbox.filled(count);
             self.received += count as u64;
+            self.check_pace(now)?;
         }
+    }
+
+    /// Ends a transfer that is too slow.
+    fn check_pace(&mut self, now: Moment) -> Result<(), String> {
+        let (begin, before) = self.span;
+        if now.since(begin) < self.pace.time {
+            return Ok(());
+        }
+        if self.received - before < self.pace.bytes {
+            return Err("the primary sends too slowly".into());
+        }
+        self.span = (now, self.received);
+        Ok(())
     }
 
     fn shake_hands(&mut self) -> Result<(), String> {
@@ -176,7 +205,7 @@ fn tls_text(failure: tls::Failure, session: &Session) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Wire;
+    use super::{Pace, Wire};
     use crate::clock::Clock;
     use std::io::Write;
     use std::net::TcpListener;
@@ -202,6 +231,35 @@ mod tests {
             let error = wire.receive(&mut Vec::new()).unwrap_err();
             assert!(error == "timed out" && clock.now() >= until, "{is_silent}: {error}");
             stop.send(()).unwrap();
+            sending.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_primary_that_sends_byte_by_byte_is_given_up_and_a_fast_one_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, clock) = (listener.local_addr().unwrap(), Clock::start());
+        for (len, is_slow) in [(1, true), (1_000, false)] {
+            let until = clock.now().plus(Duration::from_secs(20));
+            let mut wire = Wire::connect(address, None, clock, until).unwrap();
+            wire.pace = Pace { time: Duration::from_millis(50), bytes: 1_000 };
+            let (mut primary, _) = listener.accept().unwrap();
+            let sending = std::thread::spawn(move || {
+                // Messages of 998 bytes: several spans, until the other side closes.
+                let message = [&998_u16.to_be_bytes()[..], &[0; 998]].concat();
+                let (_pause, paused) = crossbeam_channel::bounded::<()>(0);
+                for piece in message.repeat(60).chunks(len) {
+                    if primary.write_all(piece).is_err() {
+                        return;
+                    }
+                    let _ = paused.recv_timeout(Duration::from_millis(5));
+                }
+            });
+            let mut message = Vec::new();
+            let ended = (0..60).find_map(|_| wire.receive(&mut message).err());
+            let expected = is_slow.then(|| "the primary sends too slowly".to_owned());
+            assert_eq!(ended, expected, "pieces of {len}");
+            drop(wire);
             sending.join().unwrap();
         }
     }

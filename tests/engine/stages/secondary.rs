@@ -71,3 +71,22 @@ fn a_zone_that_was_never_transferred_is_servfail_also_for_transfers() {
     let got = world.take_got();
     assert!(shown(&got[0]).starts_with("SERVFAIL"), "{}", shown(&got[0]));
 }
+
+#[test]
+fn notifications_that_the_loader_cannot_take_yet_are_kept_and_further_ones_not_acknowledged() {
+    let mut world = world();
+    for serial in 0..64 {
+        world.packet(client(1), &notify("z", SOA, serial));
+        // The loader is busy: the world takes no notification.
+        world.settle();
+        assert!(shown(&world.take_got()[0]).starts_with("NOERROR aa"), "{serial}");
+    }
+    world.packet(client(1), &notify("z", SOA, 64));
+    assert!(shown(&world.take_got()[0]).starts_with("SERVFAIL"));
+    // One that waits already is acknowledged once more.
+    world.packet(client(1), &notify("z", SOA, 7));
+    assert!(shown(&world.take_got()[0]).starts_with("NOERROR aa"));
+    let waiting = std::iter::from_fn(|| world.engine.next_notified());
+    let serials: Vec<_> = waiting.map(|notified| notified.serial).collect();
+    assert_eq!(serials, (0..64).map(Some).collect::<Vec<_>>());
+}
