@@ -9,7 +9,7 @@ use super::response::Response;
 use super::server::Server;
 
 /// Type of a message, in both directions.
-pub const CONTENT_TYPE: &[u8] = b"application/dns-message";
+pub(crate) const CONTENT_TYPE: &[u8] = b"application/dns-message";
 /// Maximum length of a query.
 pub const QUERY_LEN_MAX: usize = 4_096;
 /// Length of a message without question and records.
@@ -23,9 +23,9 @@ const METHODS: &[u8] = b"GET, HEAD, POST";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The status code.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The body of the response.
-    pub text: &'static str,
+    pub(crate) text: &'static str,
 }
 
 impl Refusal {
@@ -189,7 +189,7 @@ pub fn respond(
 #[cfg(test)]
 mod tests {
     use super::{QUERY_LEN_MAX, decode, query};
-    use crate::http::{Excess, Fault, Method, Request};
+    use crate::http::request::{Excess, Fault, Method, Request};
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

@@ -70,7 +70,7 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::client;
-    use crate::http::{Method, Request};
+    use crate::http::request::{Method, Request};
     use std::net::IpAddr;
 
     fn found(forwarded: &str, forwarded_for: &str) -> Option<String> {

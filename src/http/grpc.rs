@@ -10,7 +10,7 @@ use super::response::Response;
 use super::server::Server;
 
 /// Path of the method.
-pub const PATH: &[u8] = b"/coredns.dns.DnsService/Query";
+const PATH: &[u8] = b"/coredns.dns.DnsService/Query";
 const CONTENT_TYPE: &[u8] = b"application/grpc";
 /// Bytes before the protobuf.
 const PREFIX_LEN: usize = 5;
@@ -172,7 +172,7 @@ pub fn refuse(server: &mut Server, id: u32, status: Status) -> Result<(), Full> 
 #[cfg(test)]
 mod tests {
     use super::{PATH, Status, frame, query};
-    use crate::http::{Excess, Fault, Method, Request};
+    use crate::http::request::{Excess, Fault, Method, Request};
     use prost::Message as _;
 
     /// The message as the protocol's definition has it.

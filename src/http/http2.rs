@@ -156,7 +156,7 @@ impl Http2 {
     }
 
     pub(super) fn is_within_request(&self) -> bool {
-        !self.is_broken && self.streams().is_some_and(Streams::is_receiving)
+        !self.is_over() && self.streams().is_some_and(Streams::is_receiving)
     }
 
     pub(super) fn is_answering(&self) -> bool {

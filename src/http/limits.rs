@@ -27,14 +27,14 @@ impl Version {
 pub struct Limits {
     /// Maximum size of a request's fields, each with 32 bytes beside its name and value in HTTP/2
     /// (RFC 9113 §6.5.2), and of a request's head in HTTP/1.1.
-    pub header_bytes_max: usize,
+    pub(crate) header_bytes_max: usize,
     /// Maximum length of a request's body.
-    pub body_bytes_max: usize,
+    pub(crate) body_bytes_max: usize,
     /// Maximum number of requests that wait for their responses.
-    pub outstanding_max: u32,
+    pub(crate) outstanding_max: u32,
     /// Number of frames without use that a client of HTTP/2 may send before its connection ends.
-    /// Each answered query gives [`POINTS_BACK`] back.
-    pub points_max: u32,
+    /// Each answered query gives some back.
+    pub(crate) points_max: u32,
 }
 
 impl Limits {
@@ -48,10 +48,10 @@ impl Limits {
 }
 
 /// Points that an answered query gives back.
-pub const POINTS_BACK: u32 = 4;
+pub(super) const POINTS_BACK: u32 = 4;
 /// Bytes of answers that wait for a slow reader: two of maximum length. With more, the connection
 /// is to be closed.
-pub const KEPT_BYTES_MAX: usize = 2 * 65_537;
+pub(crate) const KEPT_BYTES_MAX: usize = 2 * 65_537;
 /// Bytes of a body beyond its maximum that are read, so that the client reads the refusal.
 pub(super) const DISCARDED_BYTES_MAX: usize = 64 << 10;
 

@@ -19,7 +19,6 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-pub use limits::{Full, KEPT_BYTES_MAX, Limits, POINTS_BACK, Version};
-pub use request::{Excess, Fault, Method, Request};
-pub use response::Response;
+pub use limits::{Full, Limits, Version};
+pub use request::Request;
 pub use server::Server;

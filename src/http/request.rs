@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// Method of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Method {
+pub(crate) enum Method {
     /// GET.
     Get,
     /// HEAD: the response has no body.
@@ -23,7 +23,7 @@ pub enum Method {
 
 impl Method {
     /// Returns the method with this name, which is case-sensitive.
-    pub fn of(name: &[u8]) -> Self {
+    pub(crate) fn of(name: &[u8]) -> Self {
         match name {
             b"GET" => Self::Get,
             b"HEAD" => Self::Head,
@@ -35,7 +35,7 @@ impl Method {
 
 /// Part of a request that is longer than its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Excess {
+pub(crate) enum Excess {
     /// The target.
     Target,
     /// The fields.
@@ -46,7 +46,7 @@ pub enum Excess {
 
 /// Reason why a request must be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It is not HTTP, or ambiguous.
     Malformed,
     /// The version is neither 1.0 nor 1.1.
@@ -63,21 +63,21 @@ pub struct Request<'a> {
     /// Number of the request on its connection: the stream in HTTP/2.
     pub id: u32,
     /// The method.
-    pub method: Method,
+    pub(crate) method: Method,
     /// Path and query.
-    pub target: &'a [u8],
+    pub(crate) target: &'a [u8],
     /// Name and port of the server as the client knows it (`Host` or `:authority`).
-    pub host: Option<&'a [u8]>,
+    pub(crate) host: Option<&'a [u8]>,
     /// `Content-Type`.
-    pub content_type: Option<&'a [u8]>,
+    pub(crate) content_type: Option<&'a [u8]>,
     /// `Forwarded` (RFC 7239), all lines joined by `, `.
-    pub forwarded: &'a [u8],
+    pub(crate) forwarded: &'a [u8],
     /// `X-Forwarded-For`, all lines joined by `, `.
-    pub forwarded_for: &'a [u8],
+    pub(crate) forwarded_for: &'a [u8],
     /// The body.
-    pub body: &'a [u8],
+    pub(crate) body: &'a [u8],
     /// The request must be refused.
-    pub fault: Option<Fault>,
+    pub(crate) fault: Option<Fault>,
 }
 
 /// A request that is being received.

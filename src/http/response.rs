@@ -4,20 +4,24 @@
 
 /// A response.
 #[derive(Clone, Copy, Debug)]
-pub struct Response<'a> {
+pub(crate) struct Response<'a> {
     /// The status code.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Fields, with names in lower case. The length of the body is added to them.
-    pub headers: &'a [(&'static str, &'a [u8])],
+    pub(crate) headers: &'a [(&'static str, &'a [u8])],
     /// The body, in two parts. The response to HEAD has its length, but not its bytes.
-    pub body: [&'a [u8]; 2],
+    pub(crate) body: [&'a [u8]; 2],
     /// Field behind the body. HTTP/1.1 does without it.
-    pub trailer: Option<(&'static str, &'static str)>,
+    pub(crate) trailer: Option<(&'static str, &'static str)>,
 }
 
 impl<'a> Response<'a> {
     /// Creates a response without a trailer.
-    pub fn new(status: u16, headers: &'a [(&'static str, &'a [u8])], body: &'a [u8]) -> Self {
+    pub(crate) fn new(
+        status: u16,
+        headers: &'a [(&'static str, &'a [u8])],
+        body: &'a [u8],
+    ) -> Self {
         Self { status, headers, body: [&[], body], trailer: None }
     }
 

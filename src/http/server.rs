@@ -104,7 +104,7 @@ impl Server {
     ///
     /// # Errors
     /// The client reads too slowly; the connection should be closed.
-    pub fn respond(&mut self, id: u32, response: &Response<'_>) -> Result<(), Full> {
+    pub(crate) fn respond(&mut self, id: u32, response: &Response<'_>) -> Result<(), Full> {
         match &mut self.connection {
             Connection::Undecided(_) => Ok(()),
             Connection::Http1(connection) => connection.respond(id, response),

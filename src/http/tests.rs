@@ -6,7 +6,8 @@ mod floods;
 mod http1;
 mod http2;
 
-use super::{Limits, Response, Server, Version};
+use super::response::Response;
+use super::{Limits, Server, Version};
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -97,7 +97,8 @@ fn requests(bytes: &[u8], piece: usize) -> Vec<String> {
                 let answered = match (asked, called) {
                     (Ok(len), _) => doh::respond(&mut server, id, &message[..len], 7, None),
                     (Err(_), Ok(len)) => grpc::respond(&mut server, id, &message[..len]),
-                    (Err(refusal), Err(_)) => refusal.respond(&mut server, id),
+                    (Err(refusal), Err(_)) if id % 4 < 2 => refusal.respond(&mut server, id),
+                    (Err(_), Err(status)) => grpc::refuse(&mut server, id, status),
                 };
                 answered.expect("answers are sent at once");
                 if all.len() == ANSWERS_MAX {
@@ -108,12 +109,15 @@ fn requests(bytes: &[u8], piece: usize) -> Vec<String> {
             let mut out = Vec::new();
             server.transmit(&mut out, 1 << 20);
             assert!(out.len() <= (1 << 20) + 16_393, "{} bytes are sent at once", out.len());
+            assert_eq!(server.outstanding(), 0);
+            assert!(!server.is_over() || !server.is_within_request());
             assert!(rest.is_empty() || taken > 0 || all.len() > before, "a full buffer");
             if rest.is_empty() {
                 break;
             }
         }
     }
+    assert!(server.version().is_some() || bytes.len() < PREFACE.len());
     let (held, peak) = server.memory();
     assert!(peak <= Server::bytes_max(&Limits::DNS), "{held} bytes, {peak} at most");
     all.truncate(ANSWERS_MAX);

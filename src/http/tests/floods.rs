@@ -9,6 +9,7 @@ use super::{
     RST_STREAM, SETTINGS, WINDOW_UPDATE, answer, block, fields, frame, frames, get, greeted, post,
     requests, reset, sent,
 };
+use crate::http::response::Response;
 use crate::http::{Limits, Server};
 
 /// Bound of the library's memory, for connections with these limits.
@@ -193,7 +194,7 @@ fn fields_beyond_the_limit() {
             number += 1;
             let stream = 2 * number - 1;
             flood.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &head));
-            let refused = crate::http::Response::new(431, &[], b"no\n");
+            let refused = Response::new(431, &[], b"no\n");
             flood.server.respond(stream, &refused).unwrap();
             flood.got.extend(sent(&mut flood.server));
             assert!(number < 512, "the flood goes on");
@@ -237,7 +238,7 @@ fn answers_that_are_never_read() {
     for number in 0..128 {
         let stream = 2 * number + 1;
         flood.send(&get(stream, "/"));
-        let response = crate::http::Response::new(200, &[], &[7; 2_000]);
+        let response = Response::new(200, &[], &[7; 2_000]);
         refused += u32::from(flood.server.respond(stream, &response).is_err());
     }
     assert_eq!(flood.asked, 128);

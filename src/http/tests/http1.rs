@@ -3,7 +3,9 @@
 //! A refusal for which a server could lose its place in the bytes must close the connection.
 
 use super::{ROOM, answer, receive, requests, sent};
-use crate::http::{Excess, Fault, Full, Limits, Method, Response, Server, Version};
+use crate::http::request::{Excess, Fault, Method};
+use crate::http::response::Response;
+use crate::http::{Full, Limits, Server, Version};
 
 const GET: &str = "GET /dns-query?dns=AAAA HTTP/1.1\r\nHost: m\r\n\r\n";
 const TARGET: &[u8] = b"/dns-query?dns=AAAA";

@@ -7,7 +7,9 @@ use super::{
     REFUSED_STREAM, ROOM, RST_STREAM, SETTINGS, STREAM_CLOSED, WINDOW_UPDATE, answer, block,
     fields, frame, frames, get, greeted, hello, post, receive, requests, reset, sent, sent_frames,
 };
-use crate::http::{Excess, Fault, Full, Limits, Method, Response, Server, Version, doh, grpc};
+use crate::http::request::{Excess, Fault, Method};
+use crate::http::response::Response;
+use crate::http::{Full, Limits, Server, Version, doh, grpc};
 
 use std::collections::BTreeMap;
 
