@@ -6,12 +6,14 @@
 //! The loader keeps an old snapshot until the last worker has released it, so that the memory is
 //! freed here too. `file` opens files and detects changes, `hosts` reads hosts files, `zones` the
 //! zone files of a server block, `secondary` transfers zones from primaries. `notify` tells
-//! secondaries of changed zones. The thread that starts loaders numbers the sources.
+//! secondaries of changed zones. `sign` has a thread of its own, which writes signed zone files.
+//! The thread that starts loaders numbers the sources.
 
 mod file;
 mod hosts;
 mod notify;
 mod secondary;
+mod sign;
 mod zones;
 
 pub(crate) use file::Failure;
@@ -19,8 +21,9 @@ pub use file::hasher;
 pub use hosts::read;
 pub(crate) use hosts::{Loaded, skipped_text};
 pub(crate) use secondary::Handover;
+pub(crate) use sign::{Readers, Signer};
 pub use zones::read_zone;
-pub(crate) use zones::{LoadedZone, directory_refusal};
+pub(crate) use zones::{LoadedZone, directory_refusal, read_unsigned};
 pub(crate) use zones::{Walk, walk};
 
 use crate::clock::Clock;
@@ -35,6 +38,7 @@ use hosts::HostsReader;
 use notify::Notifier;
 use secondary::Checked;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use zones::ZonesReader;
@@ -78,6 +82,16 @@ pub(crate) struct Loader {
     notified: Receiver<Notified>,
     /// Results of checks at primaries.
     checked: Receiver<Checked>,
+    /// Zone files that this server has written.
+    written: Receiver<PathBuf>,
+}
+
+/// Messages for a loader of zones.
+pub(crate) struct Hearing {
+    /// Notifications of primaries.
+    pub(crate) notified: Receiver<Notified>,
+    /// Zone files that this server has written.
+    pub(crate) written: Receiver<PathBuf>,
 }
 
 /// End of a wait.
@@ -174,21 +188,34 @@ impl Loader {
         source: Arc<ZonesSource>,
         loads: Arc<ZoneLoads>,
         shared: (ZoneCounters, Handover),
-        (notified, log): (Receiver<Notified>, Log),
+        hearing: Hearing,
+        log: Log,
     ) -> io::Result<Self> {
         let notifier = Notifier::new(&source, shared.0.notifies.clone(), log);
         let reader = ZonesReader::new(source, loads, shared, log)?;
         let checked = reader.results().unwrap_or_else(never);
         let current = Contents::Zones(reader.table());
         let own = Self::new(number, Reader::Zones(Box::new(reader)), current);
-        Ok(Self { notifier, notified, checked, ..own })
+        let Hearing { notified, written } = hearing;
+        Ok(Self { notifier, notified, checked, written, ..own })
     }
 
     fn new(number: u64, reader: Reader, current: Contents) -> Self {
         let (workers, retired) = (Vec::new(), Vec::new());
         let (clock, notifier) = (Clock::start(), None);
-        let (notified, checked) = (never(), never());
-        Self { number, clock, reader, workers, current, retired, notifier, notified, checked }
+        let (notified, checked, written) = (never(), never(), never());
+        Self {
+            number,
+            clock,
+            reader,
+            workers,
+            current,
+            retired,
+            notifier,
+            notified,
+            checked,
+            written,
+        }
     }
 
     /// Loads the source, sends the snapshot to `first`, and continues with the workers named by
@@ -252,6 +279,16 @@ impl Loader {
                     (Ok(notified), Reader::Zones(reader)) => reader.take_notified(&notified),
                     // Workers have other sources now; the order to end follows.
                     _ => self.notified = never(),
+                }
+                Event::Time
+            }
+            recv(self.written) -> written => {
+                match (written, &mut self.reader) {
+                    (Ok(path), Reader::Zones(reader)) => {
+                        reader.take_written(&path, self.clock.now());
+                    }
+                    // No configuration has the source any more; the order to end follows.
+                    _ => self.written = never(),
                 }
                 Event::Time
             }

@@ -6,6 +6,7 @@
 //! formatted by the writer, which knows both formats, and arrive here as whole lines.
 
 use crate::clock::Clock;
+use crate::moment::date;
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
@@ -243,27 +244,9 @@ pub(crate) fn push_time(lines: &mut String, time: Duration) {
     lines.push_str(std::str::from_utf8(&text).unwrap_or_default());
 }
 
-/// Year, month and day, from the days after 1 January 1970.
-pub fn date(days: u64) -> (u64, u64, u64) {
-    // Years are counted from 1 March, so that leap days are the last of their years; each 400 years
-    // are alike.
-    const DAYS_TO_1970: u64 = 719_468;
-    const ERA: u64 = 146_097;
-    let days = days + DAYS_TO_1970;
-    let (era, rest) = (days / ERA, days % ERA);
-    let year = (rest - rest / 1_460 + rest / 36_524 - rest / (ERA - 1)) / 365;
-    let day = rest - (365 * year + year / 4 - year / 100);
-    // Any five consecutive months from March on have 153 days.
-    let month = (5 * day + 2) / 153;
-    let of_month = day - (153 * month + 2) / 5 + 1;
-    let is_next_year = month >= 10;
-    let month = if is_next_year { month - 9 } else { month + 3 };
-    (400 * era + year + u64::from(is_next_year), month, of_month)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Event, Format, Level, Log, Value, date, push_time};
+    use super::{Event, Format, Level, Log, Value, push_time};
     use std::time::Duration;
 
     fn rendered(format: Format, event: &Event<'_>) -> String {
@@ -292,32 +275,6 @@ mod tests {
         let text = rendered(Format::Text, &event);
         assert_eq!(text, "[ERROR] plugin/forward: gone upstream=192.0.2.1:53 probes=2\n");
         assert_eq!(rendered(Format::Text, &event.alone()), "[ERROR] gone\n");
-    }
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (days, expected) in [
-            (0, (1970, 1, 1)),
-            (58, (1970, 2, 28)),
-            (59, (1970, 3, 1)),
-            (11_016, (2000, 2, 29)),
-            (11_017, (2000, 3, 1)),
-            (20_454, (2026, 1, 1)),
-            (47_540, (2100, 2, 28)),
-            (47_541, (2100, 3, 1)),
-        ] {
-            assert_eq!(date(days), expected, "{days}");
-        }
-        // Each day follows the one before.
-        let mut before = date(0);
-        for days in 1..200_000 {
-            let (year, month, day) = date(days);
-            let next = (year, month, day - 1) == before
-                || (day == 1 && (year, month - 1) == (before.0, before.1) && before.2 >= 28)
-                || ((month, day) == (1, 1) && before == (year - 1, 12, 31));
-            assert!(next, "{before:?} before {:?}", (year, month, day));
-            before = (year, month, day);
-        }
     }
 
     #[test]

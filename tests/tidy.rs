@@ -64,9 +64,12 @@ const ROOMS: [(&str, &[&str]); 26] = [
     ),
     (
         "loader",
-        &["clock", "config", "control", "engine", "log", "moment", "sys", "tls", "zonefile"],
+        &[
+            "clock", "config", "control", "dnssec", "engine", "log", "moment", "sys", "tls",
+            "zonefile",
+        ],
     ),
-    ("log", &["clock"]),
+    ("log", &["clock", "moment"]),
     ("moment", &[]),
     ("resolve", &["clock", "config", "moment", "sys"]),
     ("status", &[]),

@@ -16,13 +16,14 @@ pub(crate) use report::{HostsTable, Report, ZoneTable};
 
 use crate::blocking::{Jobs, STEP_MAX, Steps};
 use crate::clock::Clock;
-use crate::config::{Cause, Config, ConfigError, Endpoint, HttpListener};
+use crate::config::{Cause, Config, ConfigError, Endpoint, FileSource, HttpListener};
 use crate::loader::{self, Failure, Loaded, LoadedZone, Walk};
 use crate::options::{Check, CheckFormat, CliError, Exit, Serve};
 use crate::server::{Prepared, StartError};
 use crate::sys::{cpu, limits, socket};
 use crate::topology::Topology;
 use crate::{host, worker};
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -135,6 +136,7 @@ fn examine_here(serve: &Serve, steps: &Steps) -> Result<Report, Refusal> {
     report.notes.extend(taken(&report.config));
     load_hosts(&mut report, steps).map_err(Refusal::Host)?;
     load_zones(&mut report, steps)?;
+    load_unsigned(&mut report, steps).map_err(Refusal::Host)?;
     let now = Clock::calendar();
     report.notes.extend(tls.certificates().iter().filter_map(|entry| entry.trouble(now)));
     Ok(report)
@@ -174,6 +176,8 @@ fn load_zones(report: &mut Report, steps: &Steps) -> Result<(), Refusal> {
     let sources = report.config.zone_sources();
     let mut files = Vec::new();
     let mut notes = Vec::new();
+    let signed = report.config.signed_zones();
+    let signed: HashSet<_> = signed.iter().map(|source| &*source.output).collect();
     for source in sources {
         files.extend(source.files.iter().map(|file| (file.clone(), false)));
         let Some(directory) = &source.directory else { continue };
@@ -211,11 +215,34 @@ fn load_zones(report: &mut Report, steps: &Steps) -> Result<(), Refusal> {
             )),
             Err(trouble) => match trouble.refusal(&file) {
                 Some(refusal) => return Err(Refusal::Start(StartError::Zone(refusal))),
+                None if signed.contains(&*file.place) => {}
                 None => report.notes.push(format!(
                     "plugin/file: {trouble}: names of zone {zone} are answered with SERVFAIL until \
                      the file appears"
                 )),
             },
+        }
+    }
+    Ok(())
+}
+
+/// Loads all zones that will be signed, and adds warnings about them.
+///
+/// # Errors
+/// The kernel has no randomness.
+fn load_unsigned(report: &mut Report, steps: &Steps) -> io::Result<()> {
+    let hasher = loader::hasher()?;
+    for source in report.config.signed_zones() {
+        let FileSource { zone, label, .. } = &source.file;
+        steps.begin(format!("reading the zone {zone} from {label}"));
+        match loader::read_unsigned(&source.file, &hasher) {
+            Ok(LoadedZone { warnings, .. }) => {
+                let text = |warning| format!("{label}: zone {zone}: {warning}");
+                report.notes.extend(warnings.into_iter().map(text));
+            }
+            Err(trouble) => report.notes.push(format!(
+                "plugin/sign: {trouble}: zone {zone} is not signed until the file is correct"
+            )),
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! The whole output can be read as a Corefile again, because the table is in comments.
 
 use super::{HostsTable, Report, ZoneTable};
-use crate::config::HttpListener;
+use crate::config::{HttpListener, SigningKey};
 use crate::engine::memory::EngineMemory;
 use std::fmt;
 
@@ -38,6 +38,8 @@ impl fmt::Display for Report {
         self.write_memory(f)?;
         self.write_hosts(f)?;
         self.write_zones(f)?;
+        self.write_signed(f)?;
+        self.write_signed(f)?;
         self.write_keys(f)?;
         self.write_transferred(f)?;
         let gso = |wanted: bool| match (self.gso, wanted) {
@@ -122,12 +124,32 @@ impl Report {
         Ok(())
     }
 
-    /// Writes the keys that sign replies, each with the DS record for the parent zone.
+    /// Writes the zones that are signed, with their files.
+    fn write_signed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, signed) in self.config.signed_zones().iter().enumerate() {
+            if number == 0 {
+                writeln!(f, "# zones that are signed, with their files")?;
+            }
+            let (zone, file, output) = (&signed.file.zone, &signed.file.label, &signed.label);
+            writeln!(f, "#   {:<45} {file} into {output}", zone.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Writes the keys that sign replies or zones, each with the DS record for the parent zone.
     fn write_keys(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let signing = self.config.blocks.iter().filter_map(|block| block.stages.dnssec.as_ref());
-        let keys: Vec<_> = signing.flat_map(|dnssec| &dnssec.keys).collect();
+        let signed = self.config.blocks.iter().flat_map(|block| &block.stages.sign);
+        let all = signing.flat_map(|dnssec| &dnssec.keys).chain(signed.flat_map(|sign| &sign.keys));
+        let mut keys: Vec<&SigningKey> = Vec::new();
+        for key in all {
+            if !keys.iter().any(|other| (&other.owner, &other.public) == (&key.owner, &key.public))
+            {
+                keys.push(key);
+            }
+        }
         if !keys.is_empty() {
-            writeln!(f, "# keys that sign replies, with their DS records")?;
+            writeln!(f, "# keys that sign replies or zones, with their DS records")?;
         }
         for key in keys {
             let ds = key.public.ds(key.owner.as_wire());

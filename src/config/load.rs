@@ -15,7 +15,7 @@ use super::served::{self, Key};
 use super::stages::Places;
 use super::{
     Config, ConfigError, HOSTS_SOURCES_MAX, Host, Name, OwnZones, Plugin, Reload, Served,
-    ServerBlock, Stages, ZonesSource, bind, endpoints, forward, lints, listeners, reload,
+    ServerBlock, Stages, ZonesSource, bind, endpoints, forward, lints, listeners, reload, signed,
 };
 use crate::corefile::{self, Block, Corefile, Cursor, DIRECTIVES, Directive, Place, Warning};
 use std::collections::HashMap;
@@ -74,10 +74,12 @@ impl Config {
         #[expect(clippy::mutable_key_type, reason = "a pattern is compared and hashed as text")]
         let mut zone_slots = HashMap::new();
         let states: Vec<_> = drafts.iter().map(|draft| draft.places.secondary.clone()).collect();
+        let signs: Vec<_> = drafts.iter().filter_map(|draft| draft.places.sign.clone()).collect();
         let blocks = drafts.into_iter().map(|draft| finish(draft, share, &mut zone_slots));
         let blocks = blocks.collect::<Result<_, _>>()?;
         let config = Self { listeners, blocks, client_connections_max, reload };
         check_states(&config, &states)?;
+        signed::check(&config.signed_zones(), signs.first())?;
         Ok((config, lints::bounded(notes.warnings)))
     }
 }
@@ -259,6 +261,17 @@ fn check_keys(stages: &Stages, served: &[Name], place: Option<&Place>) -> Result
     Err(ConfigError::Value { directive: "dnssec", place: place.clone(), message })
 }
 
+/// Checks that the keys of `sign` fit its zones, in a block that serves `served`.
+fn check_signed(
+    stages: &Stages,
+    served: &[Name],
+    place: Option<&Place>,
+) -> Result<(), ConfigError> {
+    let mut wrong = stages.sign.iter().filter_map(|sign| sign.sources(served).err());
+    let (Some(message), Some(place)) = (wrong.next(), place) else { return Ok(()) };
+    Err(ConfigError::Value { directive: Plugin::sign.name(), place: place.clone(), message })
+}
+
 /// The server block that `draft` has become. `zone_slots`: the different sources of zones so far;
 /// blocks with the same share one.
 #[expect(clippy::mutable_key_type, reason = "a pattern is compared and hashed as text")]
@@ -277,6 +290,7 @@ fn finish(
     let forwards = forwards.into_iter().map(|stanza| stanza.finish(share)).collect();
     let zones = served_zones(&keys);
     check_keys(&stages, &zones, places.dnssec.as_ref())?;
+    check_signed(&stages, &zones, places.sign.as_ref())?;
     let source = ZonesSource::new(&stages, &zones);
     let own_zones = (!source.is_empty()).then(|| {
         let (source, next) = (Arc::new(source), zone_slots.len());

@@ -31,6 +31,7 @@ pub(crate) mod record;
 mod reload;
 mod rtypes;
 mod served;
+mod signed;
 mod stages;
 mod tls;
 mod word;
@@ -46,7 +47,7 @@ pub(crate) use error::ConfigError;
 pub use host::{Host, Resolved};
 pub(crate) use host::{HostName, Interface, Lookup};
 pub use name::Name;
-pub(crate) use name::{PRESENTATION, TEXT_LEN_MAX, spell, spell_as_asked, wire_of};
+pub(crate) use name::{MASTER_FILE, PRESENTATION, TEXT_LEN_MAX, spell, spell_as_asked, wire_of};
 pub(crate) use net::{Net, Nets};
 pub use rcodes::Rcodes;
 pub(crate) use rcodes::rcode_mnemonic;
@@ -54,13 +55,15 @@ pub(crate) use record::{RECORD_MAX, RecordError, read as read_record};
 pub(crate) use reload::Reload;
 pub use rtypes::RecordType;
 pub use served::{Protocol, Served};
+pub(crate) use signed::SignedSource;
 pub(crate) use stages::{
     Acl, AclAction, AclLine, AnswerPart, AnswerRule, CacheClass, Chaos, Consolidation, Dns64,
     Dnssec, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule, Erratic,
     FixedRecord, HeaderFlag, HeaderRule, HostsLine, Local, MatchType, NameMatch, NameRule,
     Nat64Prefix, Opcode, Part, Pattern, Plugin, PrimaryTarget, Required, Rewrite, RewriteRule,
-    TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, TransferClients, TransferTarget,
-    TsigAlgorithm, TsigKey, Value, View, ZoneDirectory, class_mnemonic, order, view,
+    Sign, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, TransferClients,
+    TransferTarget, TsigAlgorithm, TsigKey, Value, View, ZoneDirectory, class_mnemonic, order,
+    view,
 };
 pub use stages::{
     Cache, Errors, HostsSource, LogRule, Prefetch, Prometheus, ServeStale, Stages, StaleMode,
@@ -133,6 +136,11 @@ impl Config {
         sources
     }
 
+    /// The different zones that are signed into files.
+    pub(crate) fn signed_zones(&self) -> Vec<SignedSource> {
+        signed::distinct(self.blocks.iter().flat_map(signed::of_block))
+    }
+
     /// The files of certificates and keys that it was made of, some perhaps several times.
     pub(crate) fn key_files(&self) -> impl Iterator<Item = &Pem> {
         let shown = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
@@ -140,7 +148,9 @@ impl Config {
         let signing = self.blocks.iter().filter_map(|block| block.stages.tsig.as_ref());
         let secrets = signing.flat_map(|tsig| &tsig.files);
         let zones = self.blocks.iter().filter_map(|block| block.stages.dnssec.as_ref());
-        let keys = zones.flat_map(|dnssec| &dnssec.keys).flat_map(|key| &key.files);
+        let keys = zones.flat_map(|dnssec| &dnssec.keys);
+        let signed = self.blocks.iter().flat_map(|block| &block.stages.sign);
+        let keys = keys.chain(signed.flat_map(|sign| &sign.keys)).flat_map(|key| &key.files);
         let secrets = secrets.chain(keys);
         let stanzas = self.blocks.iter().flat_map(|block| &block.stages.secondary);
         let primaries = stanzas.flat_map(|stanza| &stanza.primaries);

@@ -44,6 +44,13 @@ pub(crate) const PRESENTATION: Spellings = {
     Spellings(spellings)
 };
 
+/// Spelling in zone files, where a name that begins with a dollar sign is no directive.
+pub(crate) const MASTER_FILE: Spellings = {
+    let mut spellings = PRESENTATION;
+    spellings.0[b'$' as usize] = Spelling::Quoted;
+    spellings
+};
+
 /// Spelling without special characters of a Corefile.
 const COREFILE: Spellings = {
     let mut spellings = [Spelling::Number; 256];

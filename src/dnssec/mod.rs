@@ -2,15 +2,18 @@
 //! the library that signs.
 //!
 //! A [`KeyPair`] signs with what the files of a key contain; [`Draft`] is the signature of an RRset
-//! before it is made: the fields of its RRSIG record and the RRset in canonical form. What is
+//! before it is made: the fields of its RRSIG record and the RRset in canonical form; [`Types`] are
+//! those of an NSEC record. What is
 //! signed, when, and where signatures are kept is for the callers: the engine, which signs replies,
 //! and the loader. ECDSA needs a random number for each signature, RSA for its protection against
 //! timing; `ring` fetches them from the kernel, which is the only system call here.
 
+mod bitmap;
 mod draft;
 mod pair;
 
-pub(crate) use draft::{Draft, Owner};
+pub(crate) use bitmap::Types;
+pub(crate) use draft::{Draft, Owner, RRSIG_HEAD, label_count};
 pub(crate) use pair::KeyPair;
 pub use pair::verify;
 
@@ -124,6 +127,17 @@ impl PublicKey {
         data.extend(context.finish().as_ref());
         data
     }
+}
+
+/// Returns true if keys of both kinds divide the work of an algorithm: key-signing keys sign the
+/// DNSKEY records, the others all else.
+pub(crate) fn is_split<'a>(
+    keys: impl Iterator<Item = &'a PublicKey>,
+    algorithm: Algorithm,
+) -> bool {
+    let mut keys = keys.filter(|key| key.algorithm == algorithm);
+    let Some(first) = keys.next() else { return false };
+    keys.any(|key| key.is_entry_point() != first.is_entry_point())
 }
 
 /// A private key, in the fields of its file.

@@ -1,8 +1,6 @@
 //! Reads the zone files of a server block.
 //!
-//! A file is read again when it, or a file that it includes, has changed: when two checks at least
-//! [`SETTLE`] apart find the same new modification time, size and inode, so that a half-written
-//! file is left alone. The result counts only if nothing changed during the read. A zone takes
+//! A file is read again when it, or a file that it includes, has changed ([`files`]). A zone takes
 //! effect if its records differ. A file that is broken or removed leaves its zone as it is, which
 //! is logged once for each change. The first load is different: a broken file refuses the
 //! configuration, and a missing one leaves its zone without records until it appears. Zones from
@@ -10,6 +8,7 @@
 //! makes no zone.
 
 mod directory;
+mod files;
 mod history;
 mod reading;
 mod walk;
@@ -18,7 +17,7 @@ pub(crate) use directory::directory_refusal;
 pub(crate) use walk::{Walk, walk};
 
 use super::LOOK_INTERVAL_MIN;
-use super::file::{Signature, hasher};
+use super::file::hasher;
 use super::secondary::{Checked, Handover, Secondaries};
 use crate::clock::Clock;
 use crate::config::{FileSource, ZonesSource};
@@ -31,23 +30,21 @@ use crate::moment::Moment;
 use ahash::RandomState;
 use crossbeam_channel::Receiver;
 use directory::{AUTO, Directory};
+pub(super) use files::{SETTLE, Watch};
 use history::Histories;
 use reading::read;
+pub(super) use reading::read_records;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Source of log lines about zone files.
 const FILE: &str = "plugin/file";
-/// Minimum time between two checks with equal results, before a changed file is read.
-const SETTLE: Duration = Duration::from_millis(100);
 /// Time after which a check of all zones is interrupted, so that zones that were read take effect
 /// before all others have been read.
 const BATCH: Duration = Duration::from_secs(1);
-/// The files that a zone was read from, with their signatures then; `None`: it was missing.
-type Files = Vec<(PathBuf, Option<Signature>)>;
 
 /// A zone that was read.
 pub struct LoadedZone {
@@ -72,10 +69,9 @@ struct Watched {
     /// The file was found in a directory: the zone exists only after a successful read.
     is_found: bool,
     zone: Option<Arc<Zone>>,
-    /// The files at the last read, successful or not.
-    seen: Files,
-    /// The files at the last check, if they had changed.
-    candidate: Option<Files>,
+    watch: Watch,
+    /// The file was replaced by this server: a change needs no second check.
+    is_whole: bool,
     look_at: Option<Moment>,
     /// Trouble that was logged last.
     told: Option<String>,
@@ -129,6 +125,19 @@ impl fmt::Display for Trouble {
 /// [`Trouble`] with the file.
 pub fn read_zone(file: &FileSource, hasher: &RandomState) -> Result<LoadedZone, Trouble> {
     let (read, _) = read(file, hasher);
+    read.map(|Built { zone, warnings }| LoadedZone { zone, warnings })
+}
+
+/// Reads a zone that will be signed, so that signatures in its file do not matter. `hasher` is
+/// keyed.
+///
+/// # Errors
+/// [`Trouble`] with the file.
+pub(crate) fn read_unsigned(
+    file: &FileSource,
+    hasher: &RandomState,
+) -> Result<LoadedZone, Trouble> {
+    let (read, _) = read_records(file, hasher);
     read.map(|Built { zone, warnings }| LoadedZone { zone, warnings })
 }
 
@@ -274,6 +283,18 @@ impl ZonesReader {
         self.secondaries.iter_mut().for_each(|own| own.notify(notified));
     }
 
+    /// Takes a file that this server has written: its zone is read at once.
+    pub(super) fn take_written(&mut self, path: &Path, now: Moment) {
+        let mut is_known = false;
+        for watched in self.zones.iter_mut().filter(|watched| watched.file.place == path) {
+            (watched.is_whole, watched.look_at) = (true, Some(now));
+            is_known = true;
+        }
+        if !is_known && let Some(directory) = &mut self.directory {
+            directory.expect(path, now);
+        }
+    }
+
     fn reload(&mut self) -> Arc<ZoneTable> {
         let secondaries = self.secondaries.as_ref();
         let histories = &mut self.histories;
@@ -320,8 +341,8 @@ impl Watched {
             file,
             is_found: false,
             zone: None,
-            seen: Vec::new(),
-            candidate: None,
+            watch: Watch::default(),
+            is_whole: false,
             look_at: None,
             told: None,
             refusal: None,
@@ -335,8 +356,8 @@ impl Watched {
 
     /// Makes the file be read as soon as two checks agree.
     fn expect(&mut self, now: Moment) {
-        self.seen = vec![(self.file.place.clone(), None)];
-        (self.candidate, self.look_at) = (None, Some(now));
+        self.watch.expect(&self.file.place);
+        self.look_at = Some(now);
     }
 
     /// Sets the file that a directory has for the zone.
@@ -345,7 +366,7 @@ impl Watched {
             self.file = file;
             self.expect(now);
         }
-        if self.candidate.is_none() {
+        if !self.watch.is_waiting() {
             self.look_at = Some(now);
         }
     }
@@ -353,7 +374,7 @@ impl Watched {
     /// Sets the time of the next check.
     fn plan(&mut self, now: Moment) {
         let interval = self.file.reload.map(|reload| reload.max(LOOK_INTERVAL_MIN));
-        let soon = self.candidate.as_ref().map(|_| SETTLE);
+        let soon = self.watch.is_waiting().then_some(SETTLE);
         // The next scan of the directory triggers the check, if the file still exists.
         let interval = if self.is_found { soon.and(interval) } else { interval };
         self.look_at = interval.map(|interval| now.plus(soon.unwrap_or(interval)));
@@ -366,42 +387,22 @@ impl Watched {
 
     /// Checks the files, and reads them if they have changed. Returns true if the zone has.
     fn look(&mut self, hasher: &RandomState, log: Log) -> bool {
-        let found: Files =
-            self.seen.iter().map(|(path, _)| (path.clone(), Signature::of(path).ok())).collect();
-        let is_same = |(seen, found): (&(_, Option<Signature>), &(_, Option<Signature>))| match (
-            &seen.1, &found.1,
-        ) {
-            (Some(seen), Some(found)) => seen.stands_for(found),
-            (None, None) => true,
-            _ => false,
-        };
-        if self.seen.iter().zip(&found).all(is_same) {
-            self.candidate = None;
+        let is_whole = std::mem::take(&mut self.is_whole);
+        let is_changed = if is_whole { self.watch.differs() } else { self.watch.has_changed() };
+        if !is_changed {
             return false;
         }
-        if self.candidate.as_ref() != Some(&found) {
-            self.candidate = Some(found);
-            return false;
-        }
-        self.candidate = None;
         self.read(hasher, log, false)
     }
 
     /// Reads the files. Returns true if the zone has changed.
     fn read(&mut self, hasher: &RandomState, log: Log, is_first: bool) -> bool {
         let now = Clock::calendar();
-        let (read, mut files) = read(&self.file, hasher);
-        let is_stable =
-            files.iter().all(|(path, signature)| Signature::of(path).ok() == *signature);
-        if !is_stable && !is_first {
+        let (read, files) = read(&self.file, hasher);
+        if !self.watch.adopt(files, now, is_first) {
             // The file is being written: the text may be incomplete.
-            self.candidate = Some(Vec::new());
             return false;
         }
-        for (_, signature) in &mut files {
-            *signature = signature.map(|signature| signature.seen_at(now));
-        }
-        self.seen = files;
         match read {
             Ok(built) => return self.take(built, log, is_first, now),
             Err(trouble) if is_first => self.fail_first(trouble, log),

@@ -9,14 +9,15 @@
 use super::StartError;
 use super::confinement::Sandbox;
 use crate::clock::Clock;
-use crate::config::{Config, HostsSource, ZonesSource};
+use crate::config::{Config, HostsSource, SignedSource, ZonesSource};
 use crate::control::{Load, Loads, Mailbox, Supply, ZoneCounters, ZoneLoads};
 use crate::engine::data::Contents;
 use crate::engine::forwarder::Notified;
-use crate::loader::{First, Handover, Loader, Serve};
+use crate::loader::{First, Handover, Hearing, Loader, Readers, Serve, Signer};
 use crate::log::{Event, Level, Log};
 use crate::sys::confine::Bounds;
 use crossbeam_channel::{Receiver, Sender};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,6 +30,8 @@ const FIRST_ZONES_MAX: Duration = Duration::from_secs(25);
 
 /// Notifications of primaries that wait for a loader at most; workers keep further ones.
 const NOTIFICATIONS_MAX: usize = 64;
+/// New signed files that wait for a loader at most; it finds further ones at its next check.
+const WRITTEN_MAX: usize = 256;
 
 /// A source with its loader.
 #[derive(Clone)]
@@ -38,6 +41,15 @@ struct Source {
     orders: Sender<Serve>,
     /// Notifications of primaries for the loader.
     notified: Sender<Notified>,
+    /// Files that the signer has written, for the loader.
+    written: Sender<PathBuf>,
+}
+
+/// The signer of the zones of a configuration.
+#[derive(Clone)]
+struct Signing {
+    sources: Arc<[SignedSource]>,
+    orders: Sender<Readers>,
 }
 
 /// Kind of a source, and the state of its loads.
@@ -87,6 +99,8 @@ pub(super) struct Loaders {
     log: Log,
     sandbox: Sandbox,
     sources: Vec<Source>,
+    /// `None`: no zone is signed.
+    signing: Option<Signing>,
     /// Number of the next source.
     next: Arc<AtomicU64>,
     counters: ZoneCounters,
@@ -97,6 +111,7 @@ pub(super) struct Loaders {
 /// The sources of a configuration, in the order of their slots.
 pub(super) struct Plan {
     sources: Vec<Planned>,
+    signing: Option<Signing>,
 }
 
 struct Planned {
@@ -135,7 +150,8 @@ impl Sources {
         let (sources, next) = (Vec::new(), Arc::default());
         let loads = Arc::<Loads>::default();
         let (counters, handover) = (loads.zone_counters().clone(), Handover::default());
-        let loaders = Loaders { clock, log, sandbox, sources, next, counters, handover };
+        let signing = None;
+        let loaders = Loaders { clock, log, sandbox, sources, signing, next, counters, handover };
         Self { loaders, loads }
     }
 
@@ -151,6 +167,12 @@ impl Sources {
 
     /// Switches to the sources of `plan`, for workers that have received the configuration.
     pub(super) fn adopt(&mut self, plan: Plan, workers: &[Mailbox]) {
+        let zones = plan.sources.iter().filter(|planned| planned.source.what.is_zones());
+        let readers = zones.map(|planned| planned.source.written.clone()).collect();
+        if let Some(signing) = &plan.signing {
+            let _ = signing.orders.send(readers);
+        }
+        self.loaders.signing = plan.signing;
         let sources = &mut self.loaders.sources;
         sources.clear();
         for Planned { source, origin } in plan.sources {
@@ -177,7 +199,7 @@ impl Loaders {
     /// # Errors
     /// No thread is left, or a zone file refuses the configuration.
     pub(super) fn plan(&self, config: &Config) -> Result<Plan, StartError> {
-        let mut plan = Plan { sources: Vec::new() };
+        let mut plan = Plan { sources: Vec::new(), signing: self.plan_signing(config)? };
         let mut waiting = Vec::new();
         let mut wait = FIRST_LOAD_MAX;
         for what in What::all(config) {
@@ -243,14 +265,16 @@ impl Loaders {
     fn start(&self, what: What) -> Result<(Source, Receiver<First>), StartError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (notified, notifications) = crossbeam_channel::bounded(NOTIFICATIONS_MAX);
+        let (written, files) = crossbeam_channel::bounded(WRITTEN_MAX);
         let loader = match &what {
             What::Hosts(source, load) => {
                 Loader::hosts(number, Arc::clone(source), Arc::clone(load), self.log)
             }
             What::Zones(source, loads) => {
                 let shared = (self.counters.clone(), self.handover.clone());
-                let hearing = (notifications, self.log);
-                Loader::zones(number, Arc::clone(source), Arc::clone(loads), shared, hearing)
+                let hearing = Hearing { notified: notifications, written: files };
+                let (source, loads) = (Arc::clone(source), Arc::clone(loads));
+                Loader::zones(number, source, loads, shared, hearing, self.log)
             }
         };
         let loader = loader.map_err(StartError::Loader)?;
@@ -259,6 +283,23 @@ impl Loaders {
         let loading = move || loader.run(&told, &mail);
         let name = format!("loader-{number}");
         self.sandbox.spawn(&name, Bounds::NoPrograms, loading).map_err(StartError::Loader)?;
-        Ok((Source { number, what, orders, notified }, first))
+        Ok((Source { number, what, orders, notified, written }, first))
+    }
+
+    /// Finds the signer of the zones that `config` signs, or starts it; it begins when it gets an
+    /// order.
+    fn plan_signing(&self, config: &Config) -> Result<Option<Signing>, StartError> {
+        let sources: Arc<[SignedSource]> = config.signed_zones().into();
+        if sources.is_empty() {
+            return Ok(None);
+        }
+        if let Some(signing) = self.signing.as_ref().filter(|known| known.sources == sources) {
+            return Ok(Some(signing.clone()));
+        }
+        let signer = Signer::new(&sources, self.log).map_err(StartError::Loader)?;
+        let (orders, mail) = crossbeam_channel::unbounded();
+        let running = move || signer.run(&mail);
+        self.sandbox.spawn("signer", Bounds::NoPrograms, running).map_err(StartError::Loader)?;
+        Ok(Some(Signing { sources, orders }))
     }
 }

@@ -40,6 +40,7 @@ mod process;
 mod real_servers;
 mod secondaries;
 mod secondary;
+mod sign;
 mod top;
 mod transfer;
 mod tsig;

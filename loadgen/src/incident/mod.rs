@@ -23,7 +23,7 @@ use course::{Forwarder, Setup};
 use judge::Judged;
 use measure::Second;
 use onward::clock::Clock;
-use onward::log;
+use onward::moment::date;
 use onward::sys::signals::Signals;
 use plan::{Plan, Variant};
 use std::io;
@@ -96,7 +96,7 @@ pub fn run(
 /// Returns the current date, `YYYY-MM-DD`.
 pub fn today() -> String {
     let days = Clock::calendar().as_secs() / DAY.as_secs();
-    let (year, month, day) = log::date(days);
+    let (year, month, day) = date(days);
     format!("{year}-{month:02}-{day:02}")
 }
 

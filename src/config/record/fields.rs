@@ -57,7 +57,7 @@ pub(super) enum Field {
 }
 
 /// The fields of a type's data; `None`: they are not known here.
-fn fields(rtype: u16) -> Option<&'static [Field]> {
+pub(super) fn fields(rtype: u16) -> Option<&'static [Field]> {
     use Field::{
         Base64, Bytes, CertKind, Eui, Gateway, Hex, Identity, Kinds, Location, Locator, Name,
         Params, Period, Prefixes, RecordType, Relay, Text, Texts, Time, U8, U16, U32, V4, V6,
@@ -208,13 +208,13 @@ fn generic(words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError>
 }
 
 /// Returns true if `data` consist of these fields, for data that were written as bytes.
-fn is_made_of(fields: &[Field], data: &[u8]) -> bool {
+pub(super) fn is_made_of(fields: &[Field], data: &[u8]) -> bool {
     let mut rest = data;
     fields.iter().all(|field| take(*field, &mut rest).is_some()) && rest.is_empty()
 }
 
 /// Takes a field off the front of `rest`.
-fn take(field: Field, rest: &mut &[u8]) -> Option<()> {
+pub(super) fn take(field: Field, rest: &mut &[u8]) -> Option<()> {
     let len = match field {
         Field::U8 => 1,
         Field::U16 | Field::RecordType | Field::CertKind => 2,

@@ -6,14 +6,17 @@
 //! `out` has room for [`RECORD_MAX`] bytes, and its work is linear in the text. [`words`] splits
 //! the text, [`fields`] knows the data of each type, [`svcb`] the parameters of HTTPS and SVCB,
 //! [`rare`] what only zone files have, whose reader ([`crate::zonefile`]) uses the same parts.
+//! [`text`] writes data.
 
 mod fields;
 mod rare;
 mod svcb;
+mod text;
 mod values;
 mod words;
 
 pub(crate) use fields::data as read_data;
+pub(crate) use text::{write_data, write_name};
 pub(crate) use values::{name as read_name, period as read_period};
 pub(crate) use words::{Word, Words};
 

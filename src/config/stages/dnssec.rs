@@ -10,7 +10,7 @@ use super::super::word::{self, Word};
 use super::super::{Name, SigningKey, dnskey, numbers};
 use super::{file, once};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
-use crate::dnssec::Algorithm;
+use crate::dnssec::{Algorithm, is_split};
 use std::fmt;
 
 const OPTIONS: [&str; 2] = ["key", "cache_capacity"];
@@ -21,7 +21,7 @@ const CAPACITY_MIN: u32 = 1_024;
 /// Maximum number of kept signatures, which bounds the memory of a worker.
 const CAPACITY_MAX: u32 = 1_000_000;
 /// Maximum number of keys: each of them signs every RRset.
-const KEYS_MAX: usize = 8;
+pub(super) const KEYS_MAX: usize = 8;
 
 /// Zones whose replies are signed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,9 +44,7 @@ impl Dnssec {
     /// Returns true if keys of both kinds divide the work of an algorithm: key-signing keys sign
     /// the DNSKEY records, the others all else.
     pub(crate) fn is_split(&self, algorithm: Algorithm) -> bool {
-        let mut keys = self.keys.iter().filter(|key| key.public.algorithm == algorithm);
-        let Some(first) = keys.next() else { return false };
-        keys.any(|key| key.public.is_entry_point() != first.public.is_entry_point())
+        is_split(self.keys.iter().map(|key| &key.public), algorithm)
     }
 }
 

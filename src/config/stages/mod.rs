@@ -37,6 +37,7 @@ mod ready;
 mod rewrite;
 mod root;
 mod secondary;
+mod sign;
 mod status;
 mod template;
 mod timeouts;
@@ -131,6 +132,8 @@ macro_rules! order {
             "erratic" erratic: Option<Erratic>, answers => erratic::Erratic;
             /// Answers of `whoami` to queries that are not forwarded.
             "whoami" whoami: bool, answers => whoami::Whoami;
+            /// Zone files that are signed, in the order written.
+            "sign" sign: Vec<Sign>;
             /// Queries that the block is for, within its zones.
             "view" view: Option<View>, answers;
         }
@@ -165,7 +168,8 @@ pub(crate) use rewrite::{
     AnswerPart, AnswerRule, EDNS_OPTIONS_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule,
     MatchType, NameMatch, NameRule, Rewrite, RewriteRule,
 };
-pub(crate) use secondary::{PrimaryTarget, SecondaryZones};
+pub(crate) use secondary::{PrimaryTarget, SecondaryZones, StateDirectory};
+pub(crate) use sign::Sign;
 pub(crate) use template::{
     ERROR_TEXT_MAX, FixedRecord, Part, Pattern, TEXT_MAX, Template, TemplateRecord, Text, Value,
     class_mnemonic,

@@ -16,7 +16,7 @@ use super::file;
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Port of primaries without one.
@@ -66,8 +66,20 @@ pub(crate) struct PrimaryTarget {
 pub(crate) struct StateDirectory {
     /// The directory, as it is written.
     pub(crate) path: String,
+    /// The directory as errors name it.
+    pub(crate) label: String,
     /// Path of the directory.
     pub(crate) place: PathBuf,
+}
+
+impl StateDirectory {
+    /// The directory that is written as `path`.
+    pub(super) fn new(path: &str, context: &Context<'_>) -> Self {
+        let root = context.root.unwrap_or_default();
+        let base = context.host.sources.working_directory.join(root);
+        let label = Path::new(root).join(path).to_string_lossy().into_owned();
+        Self { path: path.to_owned(), label, place: base.join(path) }
+    }
 }
 
 /// Reads all `secondary` stanzas of one server block.
@@ -100,10 +112,7 @@ pub(super) fn read(
                 "directory" => {
                     let word = cursor.expect_arg()?;
                     cursor.expect_no_arg()?;
-                    let root = context.root.unwrap_or_default();
-                    let base = context.host.sources.working_directory.join(root);
-                    let (path, place) = (word.text.to_string(), base.join(&*word.text));
-                    read.directory = Some(StateDirectory { path, place });
+                    read.directory = Some(StateDirectory::new(&word.text, context));
                 }
                 "tls" | "tls_servername" | "tls_pin" => tls.read(property, cursor, context)?,
                 "fallthrough" => {

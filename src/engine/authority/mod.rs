@@ -129,8 +129,8 @@ impl Zone {
         self.node_at(0)
     }
 
-    /// Returns the node of a name at or below the apex.
-    fn node_of(&self, name: &[u8]) -> Option<Node<'_>> {
+    /// Returns the node of a name at or below the apex. `name` is in lower case, without the apex.
+    pub(crate) fn node_of(&self, name: &[u8]) -> Option<Node<'_>> {
         if name.is_empty() { Some(self.top()) } else { self.find(name) }
     }
 
@@ -161,19 +161,29 @@ impl std::fmt::Debug for Zone {
 
 /// A name of a zone, with its records.
 #[derive(Clone, Copy)]
-struct Node<'z> {
+pub(crate) struct Node<'z> {
     /// The arena from the node on.
     bytes: &'z [u8],
     place: u32,
 }
 
 impl<'z> Node<'z> {
+    /// Returns true at a zone cut, below which names are of another zone.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is(flag::CUT)
+    }
+
+    /// Returns true at a DNAME, below which names are redirected.
+    pub(crate) fn is_redirected(&self) -> bool {
+        self.is(flag::DNAME)
+    }
+
     fn is(&self, flag: u8) -> bool {
         self.bytes[0] & flag != 0
     }
 
-    /// The name without the apex.
-    fn name(&self) -> &'z [u8] {
+    /// The name without the apex, in lower case.
+    pub(crate) fn name(&self) -> &'z [u8] {
         &self.bytes[NODE_HEAD..NODE_HEAD + usize::from(self.bytes[3])]
     }
 
@@ -189,7 +199,7 @@ impl<'z> Node<'z> {
     }
 
     /// RRsets, in the order of their types.
-    fn sets(&self) -> impl Iterator<Item = Set<'z>> + Clone + use<'z> {
+    pub(crate) fn sets(&self) -> impl Iterator<Item = Set<'z>> + Clone + use<'z> {
         let bytes = self.bytes;
         let mut place = NODE_HEAD + usize::from(bytes[3]);
         (0..u16_at(bytes, 1).unwrap_or(0)).map_while(move |_| {
@@ -208,7 +218,8 @@ impl<'z> Node<'z> {
         })
     }
 
-    fn set(&self, rtype: u16) -> Option<Set<'z>> {
+    /// Returns the RRset of this type.
+    pub(crate) fn set(&self, rtype: u16) -> Option<Set<'z>> {
         self.sets().find(|set| set.rtype == rtype)
     }
 
@@ -226,7 +237,7 @@ impl<'z> Node<'z> {
     }
 
     /// Returns the signatures over the node's RRset of a type, in wire format.
-    fn signatures(&self, rtype: u16) -> impl Iterator<Item = &'z [u8]> + use<'z> {
+    pub(crate) fn signatures(&self, rtype: u16) -> impl Iterator<Item = &'z [u8]> + use<'z> {
         let all = self.set(rtype::RRSIG);
         let data = all.into_iter().flat_map(|set| set.data());
         data.filter(move |data| u16_at(data, 0) == Some(rtype))
@@ -235,9 +246,11 @@ impl<'z> Node<'z> {
 
 /// An RRset.
 #[derive(Clone, Copy)]
-struct Set<'z> {
-    rtype: u16,
-    ttl: u32,
+pub(crate) struct Set<'z> {
+    /// The type.
+    pub(crate) rtype: u16,
+    /// The TTL in seconds.
+    pub(crate) ttl: u32,
     count: u16,
     /// Length and data of each record.
     records: &'z [u8],
@@ -245,7 +258,7 @@ struct Set<'z> {
 
 impl<'z> Set<'z> {
     /// The data of each record.
-    fn data(self) -> impl Iterator<Item = &'z [u8]> + Clone + use<'z> {
+    pub(crate) fn data(self) -> impl Iterator<Item = &'z [u8]> + Clone + use<'z> {
         let mut rest = self.records;
         (0..self.count).map_while(move |_| {
             let (len, behind) = rest.split_first_chunk::<2>()?;

@@ -1,19 +1,27 @@
 //! The records of a zone one by one.
 //!
-//! Loaders need them for transfers that change some records, and for the state of zones on disk;
-//! workers do not.
+//! Loaders need them for transfers that change some records, for the state of zones on disk, and to
+//! sign zones; workers do not.
 
 use super::walk::full_name;
-use super::{Zone, below};
+use super::{Node, Zone, below};
 use crate::engine::message::NAME_LEN_MAX;
 
 impl Zone {
+    /// All names in canonical order, those without records included.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = Node<'_>> + Clone {
+        let mut place = 0;
+        std::iter::from_fn(move || {
+            let node = (place < self.arena.len()).then(|| self.node_at(place))?;
+            place += node.len();
+            Some(node)
+        })
+    }
+
     /// Calls `take` with owner, type, TTL and data of each record, in canonical order of the
     /// owners, until it returns false.
     pub(crate) fn each_record(&self, mut take: impl FnMut(&[u8], u16, u32, &[u8]) -> bool) {
-        let mut place = 0;
-        while place < self.arena.len() {
-            let node = self.node_at(place);
+        for node in self.nodes() {
             let mut room = [0; NAME_LEN_MAX];
             let owner = full_name(self, node.name(), &mut room);
             for set in node.sets() {
@@ -23,7 +31,6 @@ impl Zone {
                     }
                 }
             }
-            place += node.len();
         }
     }
 

@@ -9,7 +9,6 @@
 //! Signatures are valid for 7 to 8 days, and are made anew 2 days before they end. A worker spends
 //! at most a quarter of its time on them ([`Budget`]); a reply that would need more is SERVFAIL.
 
-mod bitmap;
 pub(crate) mod kept;
 mod signing;
 

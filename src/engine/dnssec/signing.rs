@@ -5,10 +5,9 @@
 //! behind each section, and with the proof of a denial or a referral. Upstreams decide how many
 //! RRsets there are, so their number is limited.
 
-use super::bitmap::Types;
 use super::kept::Table;
 use super::{Budget, DNSKEY, Key, OnlineSigner};
-use crate::dnssec::{Draft, Owner};
+use crate::dnssec::{Draft, Owner, Types};
 use crate::engine::message::join::{Joiner, aliases, records};
 use crate::engine::message::layout::{Part, parts};
 use crate::engine::message::name::WireName;

@@ -384,9 +384,10 @@ impl Forwarder {
 }
 
 /// Returns the parts of a server block that determine the contents of its cache: all but the
-/// addresses of upstreams given by name.
+/// addresses of upstreams given by name, and the zones that are signed into files.
 fn nameless(block: &ServerBlock) -> ServerBlock {
     let mut block = block.clone();
+    block.stages.sign.clear();
     for forward in &mut block.forwards {
         if forward.host_names.is_empty() {
             continue;

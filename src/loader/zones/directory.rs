@@ -14,6 +14,7 @@ use crate::log::{Event, Level, Log};
 use crate::moment::Moment;
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 /// Minimum time that a file is missing before its zone is removed.
@@ -186,6 +187,13 @@ impl Directory {
             false
         });
         is_changed
+    }
+
+    /// Searches the directory at once if the file, which is new, is in it.
+    pub(super) fn expect(&mut self, path: &Path, now: Moment) {
+        if self.look_at.is_some() && path.starts_with(&self.source.directory.place) {
+            self.look_at = Some(now);
+        }
     }
 
     /// Returns the time that a file is missing before its zone is removed.

@@ -3,7 +3,8 @@
 //! Text goes record by record to a builder; errors name the file as in the Corefile, with line,
 //! column and zone. Files have a maximum size, and only regular files are opened.
 
-use super::{Files, Trouble};
+use super::Trouble;
+use super::files::Files;
 use crate::clock::Clock;
 use crate::config::FileSource;
 use crate::engine::authority::{Builder, Built, Refused};
@@ -25,6 +26,21 @@ const BYTES_MAX: u64 = 1 << 30;
 
 /// Reads a zone, and returns its files as well.
 pub(super) fn read(file: &FileSource, hasher: &RandomState) -> (Result<Built, Trouble>, Files) {
+    let (built, files) = read_records(file, hasher);
+    let built = built.map(|mut built| {
+        let now = Clock::calendar().as_secs() as u32;
+        let warning = built.zone.expiration().and_then(|at| warning_of_expiration(at, now));
+        built.warnings.extend(warning);
+        built
+    });
+    (built, files)
+}
+
+/// Reads a zone whose signatures do not matter.
+pub(in crate::loader) fn read_records(
+    file: &FileSource,
+    hasher: &RandomState,
+) -> (Result<Built, Trouble>, Files) {
     let own = Signature::of(&file.place).ok();
     let known = HashSet::from([file.place.clone()]);
     let files = vec![(file.place.clone(), own)];
@@ -65,12 +81,6 @@ pub(super) fn read(file: &FileSource, hasher: &RandomState) -> (Result<Built, Tr
             };
             Trouble::Broken(text)
         })
-    });
-    let built = built.map(|mut built| {
-        let now = Clock::calendar().as_secs() as u32;
-        let warning = built.zone.expiration().and_then(|at| warning_of_expiration(at, now));
-        built.warnings.extend(warning);
-        built
     });
     (built, collecting.files)
 }

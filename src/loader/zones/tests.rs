@@ -9,7 +9,7 @@ use crate::config::{Config, Host, ZonesSource};
 use crate::control::{Loads, Mailbox, ToWorker, ZoneLoads, ZoneState};
 use crate::engine::authority::table::ZoneTable;
 use crate::engine::data::Contents;
-use crate::loader::{First, Loader, Serve};
+use crate::loader::{First, Hearing, Loader, Serve};
 use crate::log::Log;
 use crossbeam_channel::{Receiver, Sender};
 use std::fs;
@@ -76,6 +76,8 @@ struct Bed {
     mail: Receiver<ToWorker>,
     first: Arc<ZoneTable>,
     orders: Sender<Serve>,
+    /// Passes files that this server has written.
+    written: Sender<PathBuf>,
     thread: JoinHandle<()>,
     _poll: mio::Poll,
 }
@@ -84,13 +86,15 @@ struct Bed {
 fn start(
     source: Arc<ZonesSource>,
     loads: Arc<ZoneLoads>,
+    written: Receiver<PathBuf>,
 ) -> (First, Sender<Serve>, JoinHandle<()>) {
     let loader = Loader::zones(
         7,
         source,
         loads,
         Default::default(),
-        (crossbeam_channel::never(), Log::text(log)),
+        Hearing { notified: crossbeam_channel::never(), written },
+        Log::text(log),
     )
     .unwrap();
     let (orders, mail) = crossbeam_channel::bounded(1);
@@ -118,23 +122,27 @@ impl Bed {
     fn start(source: Arc<ZonesSource>) -> Self {
         let (own, loads) = (Arc::new(ZoneLoads::default()), Loads::default());
         loads.reload(Vec::new(), vec![Arc::clone(&own)]);
-        let (first, orders, thread) = start(source, own);
+        let (written, files) = crossbeam_channel::unbounded();
+        let (first, orders, thread) = start(source, own, files);
         let (mailbox, mail, poll) = mailbox();
         orders.send(Serve { workers: vec![mailbox], is_late: false }).unwrap();
-        Self { loads, mail, first: table(first.unwrap()), orders, thread, _poll: poll }
+        let first = table(first.unwrap());
+        Self { loads, mail, first, orders, written, thread, _poll: poll }
     }
 
     /// A loader whose first load missed its deadline, with the first table that its worker gets.
     fn start_late(source: Arc<ZonesSource>) -> Self {
         let (own, loads) = (Arc::new(ZoneLoads::default()), Loads::default());
         loads.reload(Vec::new(), vec![Arc::clone(&own)]);
-        let (_, orders, thread) = start(source, own);
+        let (written, files) = crossbeam_channel::unbounded();
+        let (_, orders, thread) = start(source, own, files);
         let (mailbox, mail, poll) = mailbox();
         orders.send(Serve { workers: vec![mailbox], is_late: true }).unwrap();
         let Ok(ToWorker::Data { contents, .. }) = mail.recv_timeout(TIMEOUT) else {
             panic!("the worker gets nothing")
         };
-        Self { loads, mail, first: table(contents), orders, thread, _poll: poll }
+        let first = table(contents);
+        Self { loads, mail, first, orders, written, thread, _poll: poll }
     }
 
     /// Returns the next table that the worker gets.
@@ -200,6 +208,22 @@ fn a_changed_zone_is_loaded_again_with_any_serial() {
     assert_eq!(count("its serial has not risen (5, now 3)"), 1);
     assert_eq!(count("Successfully reloaded zone \"z.\""), 3);
     bed.end();
+}
+
+#[test]
+fn a_file_that_this_server_has_written_is_read_at_once() {
+    let directory = Directory::new();
+    directory.write("db", &text(5, "a A 192.0.2.1"));
+    // The next check is a minute away, or never comes.
+    for stanza in ["file DIR/db", "file DIR/db {\n reload 0\n}"] {
+        let bed = Bed::start(directory.source(stanza));
+        let serial = bed.state().serial.unwrap() + 1;
+        directory.write("db", &text(serial, "a A 192.0.2.1"));
+        bed.written.send(directory.0.join("other")).unwrap();
+        bed.written.send(directory.0.join("./db")).unwrap();
+        assert_eq!(zone(&bed.next()), Some((serial, 3)), "{stanza}");
+        bed.end();
+    }
 }
 
 #[test]
@@ -291,7 +315,8 @@ fn a_growing_file_is_read_when_it_is_complete() {
 fn a_first_load_that_cannot_succeed_refuses_the_configuration() {
     let directory = Directory::new();
     let refused = |stanza: &str| {
-        let (first, orders, thread) = start(directory.source(stanza), Arc::default());
+        let (first, orders, thread) =
+            start(directory.source(stanza), Arc::default(), crossbeam_channel::never());
         drop(orders);
         thread.join().unwrap();
         first.err().unwrap()

@@ -4,28 +4,32 @@
 //! are empty.
 
 /// Types at a name, in any order.
-#[derive(Default)]
-pub(super) struct Types(Vec<u16>);
+#[derive(Debug, Default)]
+pub(crate) struct Types(Vec<u16>);
 
 impl Types {
-    pub(super) fn clear(&mut self) {
+    /// Removes all types.
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
-    pub(super) fn add(&mut self, rtype: u16) {
+    /// Adds a type.
+    pub(crate) fn add(&mut self, rtype: u16) {
         self.0.push(rtype);
     }
 
-    pub(super) fn extend(&mut self, rtypes: &[u16]) {
+    /// Adds these types.
+    pub(crate) fn extend(&mut self, rtypes: &[u16]) {
         self.0.extend(rtypes);
     }
 
-    pub(super) fn remove(&mut self, rtype: u16) {
+    /// Removes a type.
+    pub(crate) fn remove(&mut self, rtype: u16) {
         self.0.retain(|other| *other != rtype);
     }
 
     /// Appends the bitmap to `out`.
-    pub(super) fn write(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>) {
         self.0.sort_unstable();
         self.0.dedup();
         for window in self.0.chunk_by(|one, other| one >> 8 == other >> 8) {
