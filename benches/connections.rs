@@ -17,7 +17,7 @@ use onward::engine::frame::{Inbox, Outbox};
 use onward::engine::health::HealthStates;
 use onward::engine::key::ConnectionKey;
 use onward::engine::shell::{Buffers, Shell, TCP_REPLY_SPARE, send_queries, settle};
-use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Via};
 use onward::moment::Moment;
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -126,7 +126,7 @@ impl Worker {
             upstream_ends: (0..engine.connections_max()).map(|_| None).collect(),
             engine,
             now: Moment::ZERO,
-            client: Client { listener: 0, peer, local: None, connection: Some(connection) },
+            client: Client { listener: 0, peer, local: None, via: Via::Connection(connection) },
             connection,
             client_end: End::default(),
             responses: queries.iter().map(|query| framed(&response(query))).collect(),

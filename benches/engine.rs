@@ -18,7 +18,7 @@ use onward::engine::health::HealthStates;
 use onward::engine::message::query::Query;
 use onward::engine::message::response::Response;
 use onward::engine::shell::{Buffers, Shell, send_queries, settle};
-use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Via};
 use onward::moment::Moment;
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -237,7 +237,7 @@ impl Shell for Worker {
 /// Returns the client of this query.
 fn client(number: usize) -> Client {
     let peer = SocketAddr::from(([198, 51, 100, 1], 1_024 + number as u16));
-    Client { listener: 0, peer, local: None, connection: None }
+    Client { listener: 0, peer, local: None, via: Via::Datagram }
 }
 
 /// A query answered from the cache or from local data: from the packet to the reply.

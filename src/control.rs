@@ -125,8 +125,8 @@ impl Supply {
     }
 }
 
-/// A worker's sockets for the listener with this number; a TLS listener has no UDP socket.
-pub(crate) type Sockets = (usize, Option<UdpSocket>, TcpListener);
+/// A worker's sockets for the listener with this number: those of its protocol's layers.
+pub(crate) type Sockets = (usize, Option<UdpSocket>, Option<TcpListener>);
 
 /// A new assignment for a running worker.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ use onward::engine::message::reply::{Finish, ReplyTo};
 use onward::engine::message::response::Response;
 use onward::engine::shell::{self, Buffers, Shell};
 use onward::engine::zones::LowercaseName;
-use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep, Via};
 use onward::moment::Moment;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -167,7 +167,7 @@ impl Worker {
         for query in queries {
             self.number += 1;
             let peer = SocketAddr::from(([198, 51, 100, 1], 1 + (self.number % 60_000) as u16));
-            let client = Client { listener: 0, peer, local: None, connection: None };
+            let client = Client { listener: 0, peer, local: None, via: Via::Datagram };
             let replied = self.engine.on_query(self.now, client, query, false, &mut out);
             self.replies += u64::from(replied.is_some());
         }

@@ -80,7 +80,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
     ("traffic", &["clock", "config", "engine::message", "moment", "sys", "tls"]),
     ("transfers", &["clock", "config", "control", "engine::message", "log", "moment"]),
     ("wheel", &["moment"]),
-    ("worker", &["clock", "config", "control", "engine", "moment", "sys", "tls"]),
+    ("worker", &["clock", "config", "control", "engine", "http", "moment", "sys", "tls"]),
     (
         "writer",
         &["clock", "config", "control", "engine", "log", "moment", "sys::interfaces", "tls"],

@@ -79,8 +79,8 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &Loads) -> Vec
 }
 
 /// Returns the label of a listener, as in the reference.
-fn server_of((address, secure): (SocketAddr, bool)) -> String {
-    let scheme = if secure { "tls" } else { "dns" };
+fn server_of((address, protocol): (SocketAddr, Protocol)) -> String {
+    let scheme = protocol.scheme();
     if address.ip().is_unspecified() {
         format!("{scheme}://:{}", address.port())
     } else {
@@ -90,7 +90,7 @@ fn server_of((address, secure): (SocketAddr, bool)) -> String {
 
 /// Returns the label of a configured listener.
 fn server_at(listener: &Listener) -> String {
-    server_of((listener.address, listener.protocol == Protocol::Tls))
+    server_of((listener.address, listener.protocol))
 }
 
 /// Upper edges of the reference's buckets, in seconds.

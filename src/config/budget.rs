@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 const PROCESS: usize = 64;
 /// A worker's poll and waker, and one connection that is closed late.
 const WORKER: usize = 4;
-/// Each listener has a socket for datagrams and one that accepts connections, and a second
+/// A listener has at most a socket for datagrams and one that accepts connections, and a second
 /// descriptor of each by which it outlives a reload.
 const SOCKETS_PER_LISTENER: usize = 2 * 2;
 /// Each address of HTTP endpoints has a socket, and a second descriptor by which it outlives a

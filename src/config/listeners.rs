@@ -10,10 +10,13 @@
 use super::context::Notes;
 use super::draft::Draft;
 use super::served::Key;
-use super::{BindAddress, ConfigError, Listener, Name, Protocol};
+use super::{
+    BindAddress, ConfigError, HttpSettings, Listener, ListenerLimits, Name, Nets, Protocol, Stages,
+};
 use crate::corefile::Place;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 /// Zones of all listeners together: a block's zones times its addresses.
 const LABEL_SETS_MAX: usize = 2_000_000;
@@ -24,7 +27,7 @@ const LISTENERS_MAX: usize = 65_535;
 /// The listeners of all blocks, in the order of the file.
 pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
     let mut listeners: Vec<Listener> = Vec::new();
-    let mut found: HashMap<SocketAddr, usize> = HashMap::new();
+    let mut found: HashMap<(SocketAddr, Protocol), usize> = HashMap::new();
     let mut label_sets = 0;
     for (block, draft) in blocks.iter().enumerate() {
         let hosts = hosts(draft.bind.as_deref());
@@ -37,13 +40,16 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
             }
             for host in &hosts {
                 let address = host.at(port);
-                let index = *found.entry(address).or_insert_with(|| {
+                let protocol = key.protocol;
+                let index = *found.entry((address, protocol)).or_insert_with(|| {
                     listeners.push(Listener {
                         address,
                         implied: true,
                         zones: Vec::new(),
-                        protocol: key.protocol,
+                        protocol,
                         tls: None,
+                        http: HttpSettings::default(),
+                        limits: ListenerLimits::default(),
                     });
                     listeners.len() - 1
                 });
@@ -51,15 +57,22 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
                     let message = format!("more than {LISTENERS_MAX} addresses to listen on");
                     return Err(ConfigError::Listener { place: key.place.clone(), message });
                 }
-                if listeners[index].protocol != key.protocol {
+                let overlap = |rival: &Protocol| {
+                    *rival != protocol && rival.layers().overlap(protocol.layers())
+                };
+                let mut rivals = Protocol::ALL.into_iter().filter(overlap);
+                if let Some(rival) = rivals.find(|rival| found.contains_key(&(address, *rival))) {
                     let message = format!(
-                        "{address} is used both with and without TLS: give one of them another port"
+                        "{address} is used for {}:// and {}://: give one of them another port",
+                        rival.scheme(),
+                        protocol.scheme()
                     );
                     return Err(ConfigError::Listener { place: key.place.clone(), message });
                 }
                 let listener = &mut listeners[index];
                 listener.implied &= draft.bind.is_none();
                 listener.zones.push((key.name.clone(), block));
+                apply(&draft.stages, listener);
             }
         }
     }
@@ -68,12 +81,31 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
     Ok(listeners)
 }
 
-/// Finds out what each `tls://` listener shows its clients.
+/// Applies the settings of one of its blocks to `listener`.
+fn apply(stages: &Stages, listener: &mut Listener) {
+    let limits = match listener.protocol {
+        Protocol::Dns | Protocol::Tls => stages.tcp,
+        Protocol::Https => stages.https.as_ref().map(|https| {
+            listener.http.paths.clone_from(&https.paths);
+            listener.http.proxies = Arc::new(Nets::new(https.forwarded.iter()));
+            https.limits
+        }),
+        Protocol::Grpc => stages.grpc_server.as_ref().map(|grpc| {
+            listener.http.requests_max = grpc.requests_max;
+            grpc.limits
+        }),
+    };
+    let Some(ListenerLimits { connections, per_client }) = limits else { return };
+    listener.limits.connections = connections.or(listener.limits.connections);
+    listener.limits.per_client = per_client.or(listener.limits.per_client);
+}
+
+/// Finds the certificate of each listener whose protocol has one.
 pub(super) fn show_certificates(listeners: &mut [Listener], blocks: &[Draft], notes: &mut Notes) {
-    let mut unencrypted = BTreeSet::new();
-    for listener in listeners.iter_mut().filter(|listener| listener.protocol == Protocol::Tls) {
+    let mut unencrypted = Vec::new();
+    for listener in listeners.iter_mut().filter(|listener| listener.protocol.has_certificate()) {
         let port = i64::from(listener.address.port());
-        let is_its = |key: &&Key| key.port == port && key.protocol == Protocol::Tls;
+        let is_its = |key: &&Key| key.port == port && key.protocol == listener.protocol;
         let first = listener.zones.first();
         let key = first.and_then(|(name, block)| {
             blocks[*block].keys.iter().filter(is_its).find(|key| key.name == *name)
@@ -82,22 +114,32 @@ pub(super) fn show_certificates(listeners: &mut [Listener], blocks: &[Draft], no
             show_certificate(listener, key, blocks, notes);
         }
         if listener.tls.is_none() {
-            unencrypted.extend(listener.zones.iter().map(|(_, block)| *block));
+            let blocks = listener.zones.iter().map(|(_, block)| *block);
+            unencrypted.extend(blocks.map(|block| (block, listener.protocol)));
         }
     }
-    for block in unencrypted {
+    unencrypted.sort_unstable();
+    unencrypted.dedup();
+    for (block, protocol) in unencrypted {
         let mut keys = blocks[block].keys.iter();
-        if let Some(key) = keys.find(|key| key.protocol == Protocol::Tls) {
-            let message = "a tls:// zone without the directive 'tls' is served over TCP without \
-                           encryption: add 'tls CERT KEY' to its server block";
+        if let Some(key) = keys.find(|key| key.protocol == protocol) {
+            let (scheme, carrier) = match protocol {
+                Protocol::Https => ("an https", "HTTP"),
+                Protocol::Grpc => ("a grpc", "HTTP/2"),
+                Protocol::Dns | Protocol::Tls => ("a tls", "TCP"),
+            };
+            let message = format!(
+                "{scheme}:// zone without the directive 'tls' is served over {carrier} without \
+                 encryption: add 'tls CERT KEY' to its server block"
+            );
             notes.warn(&key.place, message);
         }
     }
     for draft in blocks.iter().filter(|draft| draft.stages.tls.is_some()) {
-        let is_shown = draft.keys.iter().any(|key| key.protocol == Protocol::Tls);
+        let is_shown = draft.keys.iter().any(|key| key.protocol.has_certificate());
         if let Some(key) = draft.keys.first().filter(|_| !is_shown) {
-            let message =
-                "plugin/tls: no zone of this server block has tls://: the certificate is not used";
+            let message = "plugin/tls: no zone of this server block has tls://, https:// or \
+                           grpc://: the certificate is not used";
             notes.warn(&key.place, message);
         }
     }
@@ -134,9 +176,10 @@ fn hosts(bind: Option<&[BindAddress]>) -> Vec<BindAddress> {
 
 /// Refuses a zone that is served twice at one address.
 fn refuse_overlap(blocks: &[Draft]) -> Result<(), ConfigError> {
-    let mut served: HashSet<(&Name, i64, Option<BindAddress>)> = HashSet::new();
+    type Zone<'z> = (&'z Name, i64, Protocol);
+    let mut served: HashSet<(Zone<'_>, Option<BindAddress>)> = HashSet::new();
     // The address at which a zone was last seen; `None` is the unbound default.
-    let mut last: HashMap<(&Name, i64), Option<BindAddress>> = HashMap::new();
+    let mut last: HashMap<Zone<'_>, Option<BindAddress>> = HashMap::new();
     for draft in blocks {
         let hosts: Vec<Option<BindAddress>> = match &draft.bind {
             None => vec![None],
@@ -144,10 +187,10 @@ fn refuse_overlap(blocks: &[Draft]) -> Result<(), ConfigError> {
         };
         for key in &draft.keys {
             for &host in &hosts {
-                let zone = (&key.name, key.port);
+                let zone = (&key.name, key.port, key.protocol);
                 let is_view = draft.stages.view.is_some();
-                let again = served.contains(&(zone.0, zone.1, host));
-                let unbound = served.contains(&(zone.0, zone.1, None));
+                let again = served.contains(&(zone, host));
+                let unbound = served.contains(&(zone, None));
                 let rival = match (last.get(&zone), host) {
                     (Some(rival), None) => Some(*rival),
                     (Some(_), Some(_)) if unbound => Some(None),
@@ -162,7 +205,7 @@ fn refuse_overlap(blocks: &[Draft]) -> Result<(), ConfigError> {
                     }
                     None if is_view => continue,
                     None => {
-                        served.insert((zone.0, zone.1, host));
+                        served.insert((zone, host));
                         last.insert(zone, host);
                         continue;
                     }

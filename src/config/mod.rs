@@ -25,6 +25,7 @@ mod name;
 mod net;
 mod numbers;
 mod print;
+mod protocol;
 mod quote;
 mod rcodes;
 pub(crate) mod record;
@@ -49,21 +50,23 @@ pub(crate) use host::{HostName, Interface, Lookup};
 pub use name::Name;
 pub(crate) use name::{MASTER_FILE, PRESENTATION, TEXT_LEN_MAX, spell, spell_as_asked, wire_of};
 pub(crate) use net::{Net, Nets};
+pub(crate) use protocol::Layers;
+pub use protocol::Protocol;
 pub use rcodes::Rcodes;
 pub(crate) use rcodes::rcode_mnemonic;
 pub(crate) use record::{RECORD_MAX, RecordError, read as read_record};
 pub(crate) use reload::Reload;
 pub use rtypes::RecordType;
-pub use served::{Protocol, Served};
+pub use served::Served;
 pub(crate) use signed::SignedSource;
 pub(crate) use stages::{
-    Acl, AclAction, AclLine, AnswerPart, AnswerRule, CacheClass, Chaos, Consolidation, Dns64,
-    Dnssec, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule, Erratic,
-    FixedRecord, HeaderFlag, HeaderRule, HostsLine, Local, MatchType, NameMatch, NameRule,
-    Nat64Prefix, Opcode, Part, Pattern, Plugin, PrimaryTarget, Required, Rewrite, RewriteRule,
-    Sign, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, TransferClients,
-    TransferTarget, TsigAlgorithm, TsigKey, Value, View, ZoneDirectory, class_mnemonic, order,
-    view,
+    Acl, AclAction, AclLine, AnswerPart, AnswerRule, CacheClass, Chaos, Consolidation,
+    DEFAULT_PATH, Dns64, Dnssec, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction, EdnsData,
+    EdnsOption, EdnsRule, Erratic, FixedRecord, HeaderFlag, HeaderRule, HostsLine, Local,
+    MatchType, NameMatch, NameRule, Nat64Prefix, Opcode, Part, Pattern, Plugin, PrimaryTarget,
+    Required, Rewrite, RewriteRule, Sign, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text,
+    TransferClients, TransferTarget, TsigAlgorithm, TsigKey, Value, View, ZoneDirectory,
+    class_mnemonic, order, view,
 };
 pub use stages::{
     Cache, Errors, HostsSource, LogRule, Prefetch, Prometheus, ServeStale, Stages, StaleMode,
@@ -171,6 +174,11 @@ impl Config {
         for forward in own.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
             forward.max_concurrent = forward.max_concurrent.map(|all| share(all, number, workers));
         }
+        for listener in &mut own.listeners {
+            let ListenerLimits { connections, per_client } = &mut listener.limits;
+            *connections = connections.map(|all| share(all, number, workers));
+            *per_client = per_client.map(|all| share(all, number, workers));
+        }
         own
     }
 }
@@ -180,6 +188,35 @@ fn share(all: u32, number: usize, workers: usize) -> u32 {
     let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
     let has_more = u32::try_from(number).is_ok_and(|number| number < all % workers);
     (all / workers + u32::from(has_more)).max(1)
+}
+
+/// Limits of a listener's connections. Of several blocks with a limit, the last one applies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ListenerLimits {
+    /// Maximum number of connections to the process; in the configuration of a worker, its share.
+    /// `None`: the table of all connections is the limit.
+    pub(crate) connections: Option<u32>,
+    /// Maximum number of connections from one address, likewise.
+    pub(crate) per_client: Option<u32>,
+}
+
+/// Settings of a listener whose clients use HTTP. Of several blocks with a setting, the last one
+/// applies.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HttpSettings {
+    /// Paths of DNS queries.
+    pub(crate) paths: Arc<[String]>,
+    /// Proxies that pass on the addresses of their clients.
+    pub(crate) proxies: Arc<Nets>,
+    /// Maximum number of requests at a time on a connection. `None`: that of all connections.
+    pub(crate) requests_max: Option<u32>,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        let paths = Arc::new([DEFAULT_PATH.to_owned()]);
+        Self { paths, proxies: Arc::default(), requests_max: None }
+    }
 }
 
 /// One address that queries arrive on, and the zones served there.
@@ -192,10 +229,14 @@ pub struct Listener {
     pub implied: bool,
     /// Each zone served here and the index of its block in [`Config::blocks`], in file order.
     pub zones: Vec<(Name, usize)>,
-    /// Protocol of its clients. DNS over TLS has no datagrams.
+    /// Protocol of its clients.
     pub protocol: Protocol,
-    /// Certificate and client policy of DNS over TLS. `None`: no encryption.
+    /// Certificate and client policy. `None`: no encryption.
     pub tls: Option<Arc<ServerTls>>,
+    /// Settings of requests, if its clients use HTTP.
+    pub http: HttpSettings,
+    /// Limits of its connections.
+    pub limits: ListenerLimits,
 }
 
 /// One server block: what happens to the queries of its zones.

@@ -5,31 +5,12 @@
 
 use super::context::Context;
 use super::keys;
+use super::protocol::Protocol;
 use super::quote::quote;
 use super::{ConfigError, Name, lints};
 use crate::corefile::{Block, Place};
 
 /// The port of DNS over TLS (RFC 7858 §3.1).
-const TLS_PORT: u16 = 853;
-
-/// Protocol of clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// DNS over UDP and TCP (RFC 1035).
-    Dns,
-    /// DNS over TLS (RFC 7858).
-    Tls,
-}
-
-impl Protocol {
-    /// The scheme of its keys in a Corefile.
-    pub(crate) fn scheme(self) -> &'static str {
-        match self {
-            Self::Dns => "dns",
-            Self::Tls => "tls",
-        }
-    }
-}
 
 /// A zone that a server block serves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,16 +40,13 @@ pub(super) fn read(block: &Block, context: &mut Context<'_>) -> Result<Vec<Key>,
         let place = &written.place;
         let zone = keys::parse(&written.text)
             .map_err(|message| ConfigError::Key { place: place.clone(), message })?;
-        let served = [Protocol::Dns, Protocol::Tls];
-        let protocol = served.into_iter().find(|protocol| protocol.scheme() == zone.scheme);
+        let mut served = Protocol::ALL.into_iter();
+        let protocol = served.find(|protocol| protocol.scheme() == zone.scheme);
         let Some(protocol) = protocol else {
             context.lacks(written, format!("serving '{}://'", zone.scheme));
             continue;
         };
-        let default_port = match protocol {
-            Protocol::Dns => context.host.default_port,
-            Protocol::Tls => TLS_PORT,
-        };
+        let default_port = protocol.default_port(context.host.default_port);
         let port = zone.port.unwrap_or(default_port.into());
         context
             .count_zones(zone.names.len())

@@ -41,8 +41,9 @@ pub(crate) const TEXT_BYTES_MAX: usize = 64 << 20;
 /// Maximum number of warnings of one configuration, plus one that says so; no one reads more.
 pub const WARNINGS_MAX: usize = 200;
 
-/// The names of all directives, in the order in which they are set up. `status` is onward's own.
-pub const DIRECTIVES: [&str; 61] = [
+/// The names of all directives, in the order in which they are set up. `status` and `tcp` are
+/// onward's own.
+pub const DIRECTIVES: [&str; 62] = [
     "root",
     "metadata",
     "geoip",
@@ -52,6 +53,7 @@ pub const DIRECTIVES: [&str; 61] = [
     "grpc_server",
     "https",
     "https3",
+    "tcp",
     "timeouts",
     "multisocket",
     "reload",

@@ -11,14 +11,12 @@
 use super::key::{ConnectionKey, Key};
 use super::list::{Link, List};
 use super::message::reply::TCP_IDLE_UNITS;
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::moment::Moment;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Maximum number of connections from one address at one worker.
-pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: u32 = 256;
 /// Maximum number of outstanding queries on one connection; more are left unread.
 pub(crate) const OUTSTANDING_MAX: u32 = 128;
 /// Maximum time that a connection may be idle (RFC 7766 §6.2.3: a few seconds).
@@ -37,12 +35,24 @@ pub(crate) struct ConnectionLimits {
     pub(crate) queries: u32,
     /// Connections use TLS.
     pub(crate) secure: bool,
+    /// Maximum number of connections of the listener at this worker.
+    pub(crate) connections: u32,
+    /// Maximum number of connections from one address at this worker. `None`: half of the table, so
+    /// that many clients may share an address, and one cannot take all.
+    pub(crate) per_address: Option<u32>,
 }
 
 impl ConnectionLimits {
     /// Limits of a listener without settings.
-    pub(crate) const DEFAULT: Self =
-        Self { idle: IDLE_MAX, read: None, write: None, queries: u32::MAX, secure: false };
+    pub(crate) const DEFAULT: Self = Self {
+        idle: IDLE_MAX,
+        read: None,
+        write: None,
+        queries: u32::MAX,
+        secure: false,
+        connections: u32::MAX,
+        per_address: None,
+    };
 
     /// Returns the connection limits of each of the shell's listeners. Of several blocks with a
     /// setting, the last one applies.
@@ -50,7 +60,11 @@ impl ConnectionLimits {
         let limits = |listener: &Option<usize>| {
             let mut limits = Self::DEFAULT;
             let listener = listener.map(|number| &config.listeners[number]);
-            limits.secure = listener.is_some_and(|listener| listener.tls.is_some());
+            if let Some(Listener { tls, limits: own, .. }) = listener {
+                limits.secure = tls.is_some();
+                limits.connections = own.connections.unwrap_or(u32::MAX);
+                limits.per_address = own.per_client;
+            }
             let zones = listener.map_or(&[][..], |listener| &listener.zones);
             let mut blocks: Vec<usize> = zones.iter().map(|(_, block)| *block).collect();
             blocks.sort_unstable();
@@ -91,7 +105,7 @@ enum Awaits {
 /// Reason why a connection was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The maximum is reached, and all connections wait for answers.
+    /// The maximum of the worker or listener is reached, and all its connections wait for answers.
     Full,
     /// The client's address has the maximum of connections.
     AddressFull,
@@ -101,6 +115,7 @@ pub enum Refused {
 struct ClientConnection {
     generation: u32,
     open: bool,
+    listener: u16,
     address: IpAddr,
     outstanding: u32,
     /// A zone transfer has begun, and the client has not read all of it.
@@ -126,6 +141,8 @@ pub struct Clients {
     /// Connections by idle time, for each idle time in use.
     by_activity: Vec<(Duration, List)>,
     per_address: HashMap<IpAddr, u32, ahash::RandomState>,
+    /// Number of connections of each of the shell's listeners.
+    per_listener: Vec<u32>,
     /// Limits of each of the shell's listeners, for new connections.
     limits: Vec<ConnectionLimits>,
 }
@@ -145,6 +162,7 @@ impl Clients {
             transfers: 0,
             by_activity: Vec::new(),
             per_address: HashMap::with_hasher(hasher),
+            per_listener: Vec::new(),
             limits,
         }
     }
@@ -160,17 +178,40 @@ impl Clients {
         self.limits[usize::from(listener)].secure
     }
 
-    /// Admits a connection from `address` on listener number `listener`, as [`Clients::admit`].
+    /// Admits a connection from `address` on listener number `listener`. The second key is of the
+    /// connection that was evicted for it: the quietest of the listener, if that has its maximum,
+    /// otherwise the quietest of all.
     ///
     /// # Errors
     /// [`Refused`]: the shell closes the new connection.
-    pub(super) fn admit_on(
+    pub(crate) fn admit(
         &mut self,
         now: Moment,
         listener: u16,
         address: IpAddr,
     ) -> Result<(ConnectionKey, Option<ConnectionKey>), Refused> {
-        self.admit(now, address, self.limits[usize::from(listener)])
+        let limits = self.limits[usize::from(listener)];
+        let address = address.to_canonical();
+        let of_address_max = limits.per_address.unwrap_or((self.count_max / 2).max(1) as u32);
+        if self.per_address.get(&address).is_some_and(|count| *count >= of_address_max) {
+            return Err(Refused::AddressFull);
+        }
+        let evicted = if self.of_listener(listener) >= limits.connections {
+            Some(self.quietest(|connection| connection.listener == listener)?)
+        } else if self.count() >= self.count_max {
+            Some(self.quietest(|_| true)?)
+        } else {
+            None
+        };
+        if let Some(evicted) = evicted {
+            self.close(evicted);
+        }
+        Ok((self.insert(now, listener, address, limits), evicted))
+    }
+
+    /// Returns the number of connections of listener number `listener`.
+    fn of_listener(&self, listener: u16) -> u32 {
+        self.per_listener.get(usize::from(listener)).copied().unwrap_or(0)
     }
 
     /// Returns the number of connections.
@@ -178,27 +219,19 @@ impl Clients {
         self.by_activity.iter().map(|(_, queue)| queue.len()).sum()
     }
 
-    /// Admits a connection from `address`. The second key is of the connection that was evicted for
-    /// it.
-    ///
-    /// # Errors
-    /// [`Refused`]: the shell closes the new connection.
-    pub(crate) fn admit(
+    /// Adds a connection.
+    fn insert(
         &mut self,
         now: Moment,
+        listener: u16,
         address: IpAddr,
         limits: ConnectionLimits,
-    ) -> Result<(ConnectionKey, Option<ConnectionKey>), Refused> {
-        let address = address.to_canonical();
-        if self.per_address.get(&address).is_some_and(|count| *count >= CONNECTIONS_PER_ADDRESS_MAX)
-        {
-            return Err(Refused::AddressFull);
-        }
-        let evicted = if self.count() < self.count_max { None } else { Some(self.quietest()?) };
-        if let Some(evicted) = evicted {
-            self.close(evicted);
-        }
+    ) -> ConnectionKey {
         *self.per_address.entry(address).or_default() += 1;
+        if self.per_listener.len() <= usize::from(listener) {
+            self.per_listener.resize(usize::from(listener) + 1, 0);
+        }
+        self.per_listener[usize::from(listener)] += 1;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(ClientConnection::vacant());
             self.slots.len() as u32 - 1
@@ -207,6 +240,7 @@ impl Clients {
         let connection = &mut self.slots[slot as usize];
         *connection = ClientConnection {
             open: true,
+            listener,
             address,
             queries_left: limits.queries,
             limits,
@@ -219,7 +253,7 @@ impl Clients {
         let queue = &mut self.by_activity[class as usize].1;
         queue.push_back(&mut self.slots, slot, |connection| &mut connection.link);
         self.check(slot);
-        Ok((self.key(slot), evicted))
+        self.key(slot)
     }
 
     /// Returns true if the connection may have another outstanding query now.
@@ -362,6 +396,11 @@ impl Clients {
         fronts.map(|(idle, slot)| self.slots[slot as usize].active_at.plus(*idle)).min()
     }
 
+    /// Returns the number of outstanding queries of the connection.
+    pub(crate) fn outstanding(&self, key: ConnectionKey) -> u32 {
+        self.slot(key).map_or(0, |slot| self.slots[slot as usize].outstanding)
+    }
+
     /// Returns true if the connection has no outstanding query.
     pub fn is_quiet(&self, key: ConnectionKey) -> bool {
         self.slot(key).is_none_or(|slot| self.slots[slot as usize].outstanding == 0)
@@ -381,6 +420,7 @@ impl Clients {
         let connection = &mut self.slots[slot as usize];
         connection.open = false;
         connection.generation = connection.generation.wrapping_add(1);
+        self.per_listener[usize::from(connection.listener)] -= 1;
         if let Some(count) = self.per_address.get_mut(&connection.address) {
             *count -= 1;
             if *count == 0 {
@@ -391,9 +431,16 @@ impl Clients {
         self.check(slot);
     }
 
-    /// Returns the connection without outstanding queries that has been inactive for longest.
-    fn quietest(&self) -> Result<ConnectionKey, Refused> {
-        let quiet = |slot: &u32| self.slots[*slot as usize].outstanding == 0;
+    /// Returns the connection without outstanding queries that has been inactive for longest, of
+    /// those for which `may_go` returns true.
+    fn quietest(
+        &self,
+        may_go: impl Fn(&ClientConnection) -> bool,
+    ) -> Result<ConnectionKey, Refused> {
+        let quiet = |slot: &u32| {
+            let connection = &self.slots[*slot as usize];
+            connection.outstanding == 0 && may_go(connection)
+        };
         let quietest = self.by_activity.iter().filter_map(|(_, queue)| {
             let mut slots = queue.iter(&self.slots, |connection| &connection.link);
             slots.find(quiet)
@@ -439,6 +486,7 @@ impl ClientConnection {
         Self {
             generation: 0,
             open: false,
+            listener: 0,
             address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
             outstanding: 0,
             transfers: false,

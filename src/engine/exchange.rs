@@ -17,7 +17,7 @@ mod slot;
 mod waiters;
 
 use super::index::Index;
-use super::key::{ConnectionId, ConnectionKey, ExchangeKey, Key, Transport, Way};
+use super::key::{ConnectionId, ExchangeKey, Key, Transport, Via, Way};
 use super::list::List;
 use super::memory::{prefetch, reserved};
 use super::message::opt::OPT_LEN;
@@ -50,8 +50,8 @@ pub struct Client {
     pub peer: SocketAddr,
     /// Destination address of the query and its interface, where the listener is a wildcard.
     pub local: Option<(IpAddr, u32)>,
-    /// Connection of the query; `None`: UDP.
-    pub connection: Option<ConnectionKey>,
+    /// Path of the query and its reply.
+    pub via: Via,
 }
 
 impl Client {
@@ -60,17 +60,23 @@ impl Client {
         listener: 0,
         peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         local: None,
-        connection: None,
+        via: Via::Datagram,
     };
 
     /// Returns the query's parameters as far as they apply to its transport.
     pub(crate) fn asked(&self, asked: Asked) -> Asked {
-        if self.connection.is_some() { asked } else { asked.in_a_datagram() }
+        match self.via {
+            Via::Connection(_) => asked,
+            Via::Datagram | Via::Request(..) => asked.without_keepalive(),
+        }
     }
 
     /// Returns the transport of its query and its reply.
     pub(crate) fn transport(&self) -> Transport {
-        if self.connection.is_some() { Transport::Tcp } else { Transport::Udp }
+        match self.via {
+            Via::Datagram => Transport::Udp,
+            Via::Connection(_) | Via::Request(..) => Transport::Tcp,
+        }
     }
 }
 

@@ -36,6 +36,7 @@ mod queries;
 mod recipient;
 mod reload;
 mod replies;
+mod requests;
 mod responses;
 mod rewriting;
 mod signing;
@@ -56,6 +57,7 @@ pub use notified::Notified;
 pub use parts::Parts;
 use parts::hasher_of;
 pub use recipient::{TCP_MESSAGE_MAX, TCP_REPLY_SPARE};
+pub(crate) use requests::Requested;
 use rewriting::Rewriting;
 pub use transfers::Transfer;
 use upstreams::Upstreams;
@@ -235,7 +237,7 @@ impl Forwarder {
         listener: u16,
         address: IpAddr,
     ) -> Result<(ConnectionKey, Option<ConnectionKey>), Refused> {
-        self.clients.admit_on(now, listener, address)
+        self.clients.admit(now, listener, address)
     }
 
     /// Returns the time at which [`Forwarder::on_time`] must be called next.

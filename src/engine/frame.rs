@@ -61,7 +61,7 @@ impl Inbox {
     /// # Errors
     /// The next message is longer than `len_max`, so the connection is useless.
     pub fn next(&mut self, len_max: usize) -> Result<Option<&[u8]>, TooLong> {
-        let waiting = &self.bytes[self.start..self.end];
+        let waiting = self.waiting();
         let Some(prefix) = waiting.first_chunk::<PREFIX_LEN>() else { return Ok(None) };
         let len = usize::from(u16::from_be_bytes(*prefix));
         if len > len_max {
@@ -92,6 +92,17 @@ impl Inbox {
         self.start = message + len;
         self.passing = whole - len;
         Some((&self.bytes[message..message + len], len < whole))
+    }
+
+    /// Returns the received bytes that were not taken.
+    pub(crate) fn waiting(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Removes the first `count` bytes, because they were taken.
+    pub(crate) fn taken(&mut self, count: usize) {
+        self.start += count;
+        debug_assert!(self.start <= self.end, "took more than was received");
     }
 
     /// Returns true if the rest of a message is missing.
@@ -132,10 +143,7 @@ impl Outbox {
         if self.waiting().len() > waiting_max {
             return Err(Full);
         }
-        if self.start > 0 {
-            self.bytes.drain(..self.start);
-            self.start = 0;
-        }
+        self.compact();
         let prefix = self.bytes.len();
         let message = prefix + PREFIX_LEN;
         self.bytes.resize(message + len_max.min(usize::from(u16::MAX)), 0);
@@ -143,6 +151,20 @@ impl Outbox {
         self.bytes[prefix..message].copy_from_slice(&(len as u16).to_be_bytes());
         self.bytes.truncate(message + len);
         Ok(())
+    }
+
+    /// Lends the buffer to `write`, which appends bytes of another framing.
+    pub(crate) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.compact();
+        write(&mut self.bytes);
+    }
+
+    /// Removes the bytes that were written.
+    fn compact(&mut self) {
+        if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
     }
 
     /// Returns the next bytes to write; empty if there are none.

@@ -22,6 +22,28 @@ pub enum Transport {
     Tcp,
 }
 
+/// Path by which a query came, and its reply returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// A datagram.
+    Datagram,
+    /// A connection that carries one message after the other (RFC 1035 §4.2.2).
+    Connection(ConnectionKey),
+    /// A request on a connection, by its number: a stream of HTTP/2.
+    Request(ConnectionKey, u32),
+}
+
+impl Via {
+    /// Returns the connection; `None`: a datagram.
+    #[inline(always)]
+    pub fn connection(self) -> Option<ConnectionKey> {
+        match self {
+            Self::Datagram => None,
+            Self::Connection(connection) | Self::Request(connection, _) => Some(connection),
+        }
+    }
+}
+
 /// Kind of path to an upstream, which determines the options of the OPT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {

@@ -49,4 +49,4 @@ pub mod zones;
 pub use exchange::Client;
 pub(crate) use forwarder::{Answered, Reply};
 pub use forwarder::{Dial, Forwarder, Notice, Outgoing};
-pub use key::{ConnectionId, PoolId, Sweep};
+pub use key::{ConnectionId, PoolId, Sweep, Via};

@@ -160,6 +160,11 @@ impl Routes {
         Self { listeners: listeners.collect(), blocks, stanzas, timeouts }
     }
 
+    /// Returns the label set of queries outside all zones of a listener.
+    pub(crate) fn dropped(&self, listener: u16) -> u32 {
+        self.listeners[usize::from(listener)].nobody.label_set
+    }
+
     /// Returns the reserved memory in bytes.
     pub(crate) fn reserved(&self) -> usize {
         let zones = self.listeners.iter().map(|listener| {

@@ -34,8 +34,8 @@ pub(crate) const RTYPES: [u16; 19] =
 /// A zone at a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LabelSet {
-    /// Address of the listener, and true for TLS; `None`: all label sets beyond the maximum.
-    pub server: Option<(SocketAddr, bool)>,
+    /// Address and protocol of the listener; `None`: all label sets beyond the maximum.
+    pub(crate) server: Option<(SocketAddr, Protocol)>,
     /// The zone; `None`: queries outside all zones.
     pub zone: Option<Name>,
     /// Number of the server block.
@@ -46,7 +46,7 @@ pub struct LabelSet {
 
 impl LabelSet {
     /// Returns the labels, which identify it after a reload; block numbers may change.
-    fn key(&self) -> (&Option<(SocketAddr, bool)>, &Option<Name>, &str) {
+    fn key(&self) -> (&Option<(SocketAddr, Protocol)>, &Option<Name>, &str) {
         (&self.server, &self.zone, &self.view)
     }
 }
@@ -69,7 +69,7 @@ impl LabelSets {
             return all;
         }
         for listener in &config.listeners {
-            let server = Some((listener.address, listener.protocol == Protocol::Tls));
+            let server = Some((listener.address, listener.protocol));
             let dropped = all.number(LabelSet { server, ..LabelSet::default() });
             let zones = listener.zones.iter().map(|(zone, block)| {
                 if !config.blocks[*block].is_measured() {
@@ -142,6 +142,9 @@ impl CountedReply {
     }
 }
 
+/// Statuses of HTTP with separate counters; one more counter is for all others.
+pub(crate) const STATUSES: [u16; 12] = [200, 400, 404, 405, 413, 414, 415, 431, 500, 501, 503, 505];
+
 /// The counters of one label set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -163,6 +166,8 @@ pub struct Tally {
     pub answered: [u64; RCODES],
     /// Replies that are errors of our own, and queries dropped on purpose (code 0).
     pub failed: [u64; RCODES],
+    /// Responses of HTTP, by place in [`STATUSES`].
+    pub http: [u64; STATUSES.len() + 1],
 }
 
 impl Tally {
@@ -181,6 +186,7 @@ impl Tally {
         self.translated += other.translated;
         add_each(&mut self.answered, &other.answered);
         add_each(&mut self.failed, &other.failed);
+        add_each(&mut self.http, &other.http);
     }
 }
 
@@ -272,6 +278,13 @@ impl Tallies {
         by_code[place_of_rcode(outcome.rcode)] += 1;
         tally.durations.add(outcome.took);
         tally.response_sizes[way(outcome.transport)].add(outcome.len);
+    }
+
+    /// Counts a response of HTTP.
+    pub(crate) fn http_response(&mut self, label_set: u32, status: u16) {
+        let Some(tally) = self.counts.get_mut(label_set as usize) else { return };
+        let place = STATUSES.iter().position(|known| *known == status);
+        tally.http[place.unwrap_or(STATUSES.len())] += 1;
     }
 
     /// Counts the decision of an access list, if its counters changed from `before` to `after`.

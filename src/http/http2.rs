@@ -144,6 +144,12 @@ impl Http2 {
         }
     }
 
+    /// Refuses new requests at once: the client learns which of its requests were not read.
+    pub(super) fn stop(&mut self) {
+        let outcome = self.with(Session::refuse_streams);
+        self.on_outcome(outcome);
+    }
+
     pub(super) fn is_over(&self) -> bool {
         match &self.session {
             Some(session) if !self.is_broken => !session.is_live(),

@@ -135,6 +135,15 @@ impl Server {
         }
     }
 
+    /// Refuses requests that were not read, because the connection is not read from now on: the
+    /// client learns which they are. Those that were read are completed.
+    pub(crate) fn stop(&mut self) {
+        match &mut self.connection {
+            Connection::Http2(connection) => connection.stop(),
+            _ => self.shut_down(),
+        }
+    }
+
     /// Returns true if nothing is left to do, in either direction. The connection is closed when
     /// all bytes are sent.
     pub fn is_over(&self) -> bool {

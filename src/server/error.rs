@@ -3,7 +3,7 @@
 //! Each names the address, thread or file and a remedy. All but one lie with the host, where the
 //! missing resource may be available later ([`StartError::cause`]).
 
-use crate::config::Cause;
+use crate::config::{Cause, Protocol};
 use crate::sys::interfaces::{self, Detection};
 use crate::tls::SetupError;
 use std::fmt;
@@ -23,8 +23,8 @@ pub enum StartError {
     NoListener,
     /// The host has no address family for the listeners without a `bind`.
     NoFamily,
-    /// A listener changes between TLS and plain DNS on an address whose sockets are still open.
-    Scheme(SocketAddr),
+    /// An address changes from the first protocol to the second, and its sockets are still open.
+    Scheme(SocketAddr, (Protocol, Protocol)),
     /// Certificates or keys cannot be used.
     Tls(SetupError),
     /// The source address of upstream queries cannot be used.
@@ -63,10 +63,12 @@ impl fmt::Display for StartError {
                 "cannot steer packets for {address} to workers: {error} (a socket passed by a \
                  service manager needs ReusePort=yes); choose --steer flow"
             ),
-            Self::Scheme(address) => write!(
+            Self::Scheme(address, (before, now)) => write!(
                 f,
-                "cannot switch TLS on or off for {address} in a reload: restart, or use another \
-                 port"
+                "cannot switch {address} from {}:// to {}:// in a reload: restart, or use another \
+                 port",
+                before.scheme(),
+                now.scheme()
             ),
             Self::Tls(error) => error.fmt(f),
             Self::Tentative(ip, Detection::Running) => write!(

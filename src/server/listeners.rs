@@ -11,7 +11,7 @@
 
 use super::StartError;
 use super::steering::Steering;
-use crate::config::{Listener, Protocol};
+use crate::config::{Layers, Listener, Protocol};
 use crate::control::Sockets;
 use crate::log::{Event, Level, Log};
 use crate::moment::Moment;
@@ -27,11 +27,12 @@ const PORT_TRIES_MAX: u32 = 100;
 /// longer than a worker keeps them.
 const GONE_MAX: Duration = Duration::from_secs(10);
 
-/// One worker's sockets on one address; a TLS listener has no UDP socket.
-type Pair = (Option<UdpSocket>, TcpListener);
+/// One worker's sockets on one address: those of its protocol's layers.
+type Pair = (Option<UdpSocket>, Option<TcpListener>);
 
-/// Each worker's sockets on one address.
+/// Each worker's sockets on one address for one protocol.
 struct Group {
+    protocol: Protocol,
     /// Address in the configuration, perhaps without a port.
     asked: SocketAddr,
     /// Address with the port that the kernel chose.
@@ -87,7 +88,7 @@ impl Listeners {
         let served = self.slots.iter().flatten().filter(|group| group.gone.is_none());
         for (datagrams, acceptor) in served.flat_map(|group| &group.pairs) {
             datagrams.as_ref().map_or(Ok(0), |datagrams| passed.add(datagrams))?;
-            passed.add(acceptor)?;
+            acceptor.as_ref().map_or(Ok(0), |acceptor| passed.add(acceptor))?;
         }
         Ok(())
     }
@@ -110,9 +111,10 @@ impl Listeners {
             unused: Vec::new(),
         };
         for (number, listener) in listeners.iter_mut().enumerate() {
-            let (slot, fresh) = match self.find(listener.address, &plan) {
-                Some((_, group)) if group.is_for_tls() != is_for_tls(listener) => {
-                    return Err(StartError::Scheme(group.address));
+            let (slot, fresh) = match self.find(listener, &plan) {
+                Some((_, group)) if group.protocol != listener.protocol => {
+                    let protocols = (group.protocol, listener.protocol);
+                    return Err(StartError::Scheme(group.address, protocols));
                 }
                 Some((slot, group)) => {
                     listener.address = group.address;
@@ -123,7 +125,7 @@ impl Listeners {
                     let groups = match groups.is_empty() {
                         false => groups,
                         true => {
-                            let shared = self.is_shared(listener.address, &plan);
+                            let shared = self.is_shared(listener, &plan);
                             let bound = bind(listener, self.workers, shared)?;
                             self.steered(bound)?.into_iter().collect()
                         }
@@ -143,8 +145,7 @@ impl Listeners {
                 continue;
             };
             let covers = |listener: &Listener| {
-                let same = group.is_for_tls() == is_for_tls(listener);
-                same && group.is_covered_by(listener.address)
+                group.protocol == listener.protocol && group.is_covered_by(listener.address)
             };
             if let Some(number) = listeners.iter().position(covers) {
                 plan.serve(slot, number, group.gone.is_some());
@@ -172,7 +173,8 @@ impl Listeners {
             let pairs = group.map_or(&[][..], |group| &group.pairs);
             for (row, (datagrams, acceptor)) in rows.iter_mut().zip(pairs) {
                 let datagrams = datagrams.as_ref().map(UdpSocket::try_clone).transpose()?;
-                row.push((*slot, datagrams, acceptor.try_clone()?));
+                let acceptor = acceptor.as_ref().map(TcpListener::try_clone).transpose()?;
+                row.push((*slot, datagrams, acceptor));
             }
         }
         self.slots.resize_with(plan.listeners.len().max(self.slots.len()), || None);
@@ -208,22 +210,26 @@ impl Listeners {
         served.map(|group| group.address)
     }
 
-    /// Returns the slot of `asked`, if it has one that `plan` has not used.
-    fn find(&self, asked: SocketAddr, plan: &Plan) -> Option<(usize, &Group)> {
+    /// Returns the slot with the sockets of `listener`'s address and layers, if there is one that
+    /// `plan` has not used.
+    fn find(&self, listener: &Listener, plan: &Plan) -> Option<(usize, &Group)> {
         let slots = self.slots.iter().enumerate();
         let mut groups = slots.filter_map(|(slot, group)| Some((slot, group.as_ref()?)));
         groups.find(|(slot, group)| {
+            let asked = listener.address;
             let is_it = group.asked == asked || group.address == asked;
-            is_it && plan.listeners[*slot].is_none()
+            is_it && group.overlaps(listener) && plan.listeners[*slot].is_none()
         })
     }
 
-    /// Returns true if our own sockets have the port already, on a wildcard that covers `address`
-    /// or on an address that the wildcard `address` covers.
-    fn is_shared(&self, address: SocketAddr, plan: &Plan) -> bool {
+    /// Returns true if our own sockets have the port of `listener` in a layer already, on a
+    /// wildcard that covers its address or on an address that its wildcard covers.
+    fn is_shared(&self, listener: &Listener, plan: &Plan) -> bool {
+        let address = listener.address;
         let bound = plan.bound.iter().map(|(_, group)| group);
-        let mut groups = self.slots.iter().flatten().chain(bound);
-        groups.any(|group| group.is_covered_by(address) || covers(group.address, address))
+        let groups = self.slots.iter().flatten().chain(bound);
+        let mut rivals = groups.filter(|group| group.overlaps(listener));
+        rivals.any(|group| group.is_covered_by(address) || covers(group.address, address))
     }
 
     /// Attaches the steering program to the group's sockets, if there is a group.
@@ -253,13 +259,16 @@ impl Listeners {
     /// the address is not to be shared in that way, duplicated from one of them.
     fn inherit(&mut self, listener: &Listener) -> Result<Vec<Group>, StartError> {
         let address = listener.address;
-        let secure = is_for_tls(listener);
-        // UDP sockets on the port of a TLS listener belong to another service.
-        let mut datagrams = match secure {
-            true => Vec::new(),
-            false => take_all(&mut self.inherited.datagrams, address),
+        let layers = listener.protocol.layers();
+        // Sockets of another layer belong to another listener or service.
+        let mut datagrams = match layers.udp {
+            true => take_all(&mut self.inherited.datagrams, address),
+            false => Vec::new(),
         };
-        let mut acceptors = take_all(&mut self.inherited.acceptors, address);
+        let mut acceptors = match layers.tcp {
+            true => take_all(&mut self.inherited.acceptors, address),
+            false => Vec::new(),
+        };
         let most = datagrams.len().max(acceptors.len());
         if most == 0 {
             return Ok(Vec::new());
@@ -267,16 +276,14 @@ impl Listeners {
         let failed = |error| StartError::bind(address, error);
         let refused = |error| StartError::Steer(address, error);
         let wanted = most.next_multiple_of(self.workers);
-        let open = || socket::udp_listener(address, true);
-        let count = if secure { 0 } else { wanted };
-        fill(&mut datagrams, count, open, UdpSocket::try_clone).map_err(failed)?;
-        fill(
-            &mut acceptors,
-            wanted,
-            || socket::tcp_listener(address, true),
-            TcpListener::try_clone,
-        )
-        .map_err(failed)?;
+        if layers.udp {
+            let open = || socket::udp_listener(address, true);
+            fill(&mut datagrams, wanted, open, UdpSocket::try_clone).map_err(failed)?;
+        }
+        if layers.tcp {
+            let open = || socket::tcp_listener(address, true);
+            fill(&mut acceptors, wanted, open, TcpListener::try_clone).map_err(failed)?;
+        }
         if address.ip().is_unspecified() {
             let ask = |socket| socket::ask_for_local_address(socket, address);
             datagrams.iter().try_for_each(ask).map_err(failed)?;
@@ -285,9 +292,10 @@ impl Listeners {
             .first()
             .map_or(Ok(()), |first| self.steering.apply_anew(first))
             .map_err(refused)?;
-        let datagrams = datagrams.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
-        let mut pairs = datagrams.zip(acceptors);
+        let (mut datagrams, mut acceptors) = (datagrams.into_iter(), acceptors.into_iter());
+        let mut pairs = (0..wanted).map(|_| (datagrams.next(), acceptors.next()));
         let groups = (0..wanted / self.workers).map(|_| Group {
+            protocol: listener.protocol,
             asked: address,
             address,
             pairs: pairs.by_ref().take(self.workers).collect(),
@@ -343,9 +351,9 @@ impl Plan {
 }
 
 impl Group {
-    /// Returns true for a listener of `tls://` zones.
-    fn is_for_tls(&self) -> bool {
-        self.pairs.first().is_some_and(|(datagrams, _)| datagrams.is_none())
+    /// Returns true if both have sockets of the same layer.
+    fn overlaps(&self, listener: &Listener) -> bool {
+        self.protocol.layers().overlap(listener.protocol.layers())
     }
 
     /// Returns the time by which its last reply has been sent, if the listener was removed.
@@ -357,11 +365,6 @@ impl Group {
     fn is_covered_by(&self, address: SocketAddr) -> bool {
         address == self.address || covers(address, self.address)
     }
-}
-
-/// Returns true if the zones of `listener` are `tls://` zones, which are served over TCP alone.
-fn is_for_tls(listener: &Listener) -> bool {
-    listener.protocol == Protocol::Tls
 }
 
 /// Returns true if `wildcard` is a wildcard that covers `address`.
@@ -378,14 +381,14 @@ fn bind(
     workers: usize,
     shared: bool,
 ) -> Result<Option<Group>, StartError> {
-    let asked = listener.address;
+    let (asked, protocol) = (listener.address, listener.protocol);
     let mut tries = if asked.port() == 0 { PORT_TRIES_MAX } else { 1 };
     loop {
         tries -= 1;
-        match bind_all(asked, workers, shared, is_for_tls(listener)) {
+        match bind_all(asked, workers, shared, protocol.layers()) {
             Ok((address, pairs)) => {
                 listener.address = address;
-                return Ok(Some(Group { asked, address, pairs, gone: None }));
+                return Ok(Some(Group { protocol, asked, address, pairs, gone: None }));
             }
             Err(error) if listener.implied && socket::is_missing_family(&error) => return Ok(None),
             // The port that the kernel chose for UDP is in use for TCP: try with another.
@@ -400,27 +403,27 @@ fn bind_all(
     asked: SocketAddr,
     workers: usize,
     shared: bool,
-    secure: bool,
+    layers: Layers,
 ) -> io::Result<(SocketAddr, Vec<Pair>)> {
     // SO_REUSEPORT would let us share the address with another program that has it already, so that
     // each gets half of the queries: therefore bind it exclusively first. That test is impossible
     // if our own sockets have part of the address.
-    let address = if shared { asked } else { bind_alone(asked, secure)? };
-    let both = |_| {
-        let datagrams = (!secure).then(|| socket::udp_listener(address, true)).transpose()?;
-        Ok((datagrams, socket::tcp_listener(address, true)?))
+    let address = if shared { asked } else { bind_alone(asked, layers)? };
+    let pair = |_| {
+        let datagrams = layers.udp.then(|| socket::udp_listener(address, true)).transpose()?;
+        let acceptor = layers.tcp.then(|| socket::tcp_listener(address, true)).transpose()?;
+        Ok((datagrams, acceptor))
     };
-    Ok((address, (0..workers).map(both).collect::<io::Result<_>>()?))
+    Ok((address, (0..workers).map(pair).collect::<io::Result<_>>()?))
 }
 
 /// Binds `asked` exclusively for a moment; returns the address with its port.
-fn bind_alone(asked: SocketAddr, secure: bool) -> io::Result<SocketAddr> {
-    if secure {
-        return socket::tcp_listener(asked, false)?.local_addr();
+fn bind_alone(asked: SocketAddr, layers: Layers) -> io::Result<SocketAddr> {
+    let alone = layers.udp.then(|| socket::udp_listener(asked, false)).transpose()?;
+    let address = alone.as_ref().map_or(Ok(asked), UdpSocket::local_addr)?;
+    if layers.tcp {
+        return socket::tcp_listener(address, false)?.local_addr();
     }
-    let alone = socket::udp_listener(asked, false)?;
-    let address = alone.local_addr()?;
-    drop(socket::tcp_listener(address, false)?);
     Ok(address)
 }
 
@@ -577,7 +580,8 @@ mod tests {
                 let datagrams = datagrams.as_ref().unwrap();
                 let address = datagrams.local_addr().unwrap();
                 inherited.datagrams.push((address, datagrams.try_clone().unwrap()));
-                inherited.acceptors.push((address, acceptor.try_clone().unwrap()));
+                let acceptor = acceptor.as_ref().unwrap().try_clone().unwrap();
+                inherited.acceptors.push((address, acceptor));
             }
             inherited
         };

@@ -45,6 +45,10 @@ use std::sync::Arc;
 
 /// ALPN protocol of both sides (IANA's registry of ALPN; RFC 7858 has none).
 const PROTOCOL: &[u8] = b"dot";
+/// ALPN protocol of HTTP/2 over TLS (RFC 9113 §3.2).
+pub(crate) const HTTP_2: &[u8] = b"h2";
+/// ALPN protocol of HTTP/1.1 (RFC 7301 §6).
+pub(crate) const HTTP_1: &[u8] = b"http/1.1";
 /// Supported versions; older ones are forbidden (RFC 9325 §3.1.1).
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
 
@@ -83,7 +87,7 @@ impl Setup {
         for listener in &config.listeners {
             let server = |tls: &Arc<ServerTls>| {
                 let tickets = Tickets::of(tls, &mut setup.tickets, known)?;
-                server::config(tls, tickets, &mut verifiers)
+                server::config(tls, listener.protocol, tickets, &mut verifiers)
             };
             setup.listeners.push(listener.tls.as_ref().map(server).transpose()?);
         }

@@ -8,8 +8,8 @@
 use super::client::Verifiers;
 use super::provider::provider;
 use super::trust::ClientVerifier;
-use super::{PROTOCOL, SetupError, VERSIONS, identity};
-use crate::config::{ClientAuth, Pem, ServerTls};
+use super::{HTTP_1, HTTP_2, PROTOCOL, SetupError, VERSIONS, identity};
+use crate::config::{ClientAuth, Pem, Protocol, ServerTls};
 use rustls::crypto::{
     WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
@@ -37,7 +37,7 @@ impl Server {
     /// As for a configuration.
     pub fn new(tls: &ServerTls) -> Result<Self, SetupError> {
         let tickets = Tickets::of(tls, &mut Vec::new(), &[])?;
-        config(tls, tickets, &mut Verifiers::default()).map(Self)
+        config(tls, Protocol::Tls, tickets, &mut Verifiers::default()).map(Self)
     }
 
     /// Creates a session before its handshake.
@@ -88,6 +88,7 @@ impl Tickets {
 /// Returns the TLS configuration of a listener.
 pub(super) fn config(
     tls: &ServerTls,
+    protocol: Protocol,
     tickets: Arc<dyn ProducesTickets>,
     verifiers: &mut Verifiers,
 ) -> Result<Arc<ServerConfig>, SetupError> {
@@ -102,7 +103,11 @@ pub(super) fn config(
     let mut config = builder
         .with_single_cert(chain, identity::key(&tls.key)?)
         .map_err(|error| identity::refuse_pair(&tls.certificate, &tls.key, &error))?;
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    config.alpn_protocols = match protocol {
+        Protocol::Dns | Protocol::Tls => vec![PROTOCOL.to_vec()],
+        Protocol::Https => vec![HTTP_2.to_vec(), HTTP_1.to_vec()],
+        Protocol::Grpc => vec![HTTP_2.to_vec()],
+    };
     // The state of sessions is in the tickets, so that clients cost no memory.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = tickets;

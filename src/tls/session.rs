@@ -93,6 +93,11 @@ impl Session {
         self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// Returns the protocol that both sides have agreed on (ALPN, RFC 7301), if any.
+    pub(crate) fn protocol(&self) -> Option<&[u8]> {
+        self.connection.alpn_protocol()
+    }
+
     /// Returns true if something is to be written, such as handshake messages.
     pub fn wants_write(&self) -> bool {
         self.connection.wants_write()

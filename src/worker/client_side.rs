@@ -12,7 +12,7 @@ use crate::control::snapshot::LoopStats;
 use crate::engine::forwarder::Arrivals;
 use crate::engine::shell::DATAGRAM_LEN_MAX;
 use crate::engine::stats::DropReason;
-use crate::engine::{Answered, Client, Forwarder, Reply};
+use crate::engine::{Answered, Client, Forwarder, Reply, Via};
 use crate::moment::Moment;
 use crate::sys::mmsg::{Datagram, RecvBatch, ReplyBatch};
 use crate::sys::pktinfo::Local;
@@ -95,13 +95,13 @@ impl ClientSide {
         engine: &mut Forwarder,
     ) {
         while let Some(client) = engine.next_client(answered) {
-            let Some(connection) = client.connection else {
+            if client.via == Via::Datagram {
                 let reply = engine.next_reply(answered, packet, self.replies.batch.buffer());
                 reply.inspect(|reply| self.replies.commit(reply, listeners, engine));
                 continue;
-            };
+            }
             let room = engine.room_over_tcp(answered, packet);
-            let delivered = self.connections.answer(connection, engine, room, |engine, out| {
+            let delivered = self.connections.answer(client.via, engine, room, |engine, out| {
                 engine.next_reply(answered, packet, out).map_or(0, |reply| reply.len)
             });
             if !delivered {
@@ -119,11 +119,11 @@ impl ClientSide {
         engine: &mut Forwarder,
     ) {
         let len = written.len();
-        let Some(connection) = client.connection else {
+        if client.via == Via::Datagram {
             self.replies.batch.buffer()[..len].copy_from_slice(written);
             return self.replies.commit(&Reply { client: *client, len }, listeners, engine);
-        };
-        let delivered = self.connections.answer(connection, engine, len, |_, out| {
+        }
+        let delivered = self.connections.answer(client.via, engine, len, |_, out| {
             out[..len].copy_from_slice(written);
             len
         });
@@ -182,5 +182,5 @@ impl Replies {
 #[inline]
 fn client_of(listener: usize, datagram: &Datagram<'_>) -> Option<Client> {
     let local = datagram.local.map(|local| (local.ip, local.interface));
-    Some(Client { listener: listener as u16, peer: datagram.peer?, local, connection: None })
+    Some(Client { listener: listener as u16, peer: datagram.peer?, local, via: Via::Datagram })
 }

@@ -7,20 +7,26 @@
 //! is closed when they exceed their bound. TLS handshakes are limited to a share of the CPU time
 //! ([`HandshakeBudget`]): connections beyond it wait in a queue of their own and are not read.
 
+mod framing;
+mod http;
+mod scratch;
+
 use super::handshake_budget::HandshakeBudget;
 use super::tcp::{Progress, TcpConnection};
 use super::token::Token;
 use crate::clock::Clock;
+use crate::config::{Listener, Protocol};
 use crate::control::{PartEnd, TransferPart};
 use crate::engine::errors::{Fault, TlsFault};
-use crate::engine::forwarder::TCP_MESSAGE_MAX;
 use crate::engine::key::ConnectionKey;
-use crate::engine::{Client, Forwarder};
+use crate::engine::{Forwarder, Via};
 use crate::moment::Moment;
 use crate::tls::Session;
 use crossbeam_channel::Sender;
+use framing::Framing;
 use mio::net::TcpListener;
 use mio::{Interest, Registry};
+use scratch::Scratch;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -32,6 +38,8 @@ const ACCEPT_MAX: usize = 64;
 const QUERY_LEN_MAX: usize = 4096;
 
 struct Slot {
+    /// Framing of the messages.
+    framing: Framing,
     key: ConnectionKey,
     listener: u16,
     peer: SocketAddr,
@@ -42,6 +50,8 @@ struct Slot {
     queued: bool,
     /// The client has reached its limit of outstanding queries; reading continues after an answer.
     paused: bool,
+    /// The sending side has ended; what the client still sends is read and discarded.
+    finished: bool,
     /// The zone transfer for the client.
     transfer: Option<TransferState>,
     /// Time when it was accepted, if its handshake is not complete.
@@ -65,8 +75,8 @@ pub(super) struct ClientConnections {
     clock: Clock,
     /// Connections with answers to be written at the end of the turn.
     written: Vec<ConnectionKey>,
-    /// Buffer for a reply that the engine writes at once.
-    reply: Box<[u8]>,
+    /// Buffers for a message.
+    scratch: Scratch,
 }
 
 impl ClientConnections {
@@ -79,18 +89,19 @@ impl ClientConnections {
             handshake_budget: HandshakeBudget::new(),
             clock,
             written: Vec::new(),
-            reply: vec![0; TCP_MESSAGE_MAX].into(),
+            scratch: Scratch::new(),
         }
     }
 
     /// Returns the bytes that are reserved without any connection.
     pub(super) fn reserved(&self) -> usize {
-        self.reply.len()
+        self.scratch.reserved()
     }
 
-    /// Returns the maximum number of bytes of one connection.
-    pub(super) fn bytes_max(secure: bool) -> usize {
-        size_of::<Option<Slot>>() + TcpConnection::bytes_max(QUERY_LEN_MAX, secure)
+    /// Returns the maximum number of bytes of one connection of a listener for `protocol`.
+    pub(super) fn bytes_max(protocol: Protocol, secure: bool) -> usize {
+        let connection = TcpConnection::bytes_max(QUERY_LEN_MAX, secure);
+        size_of::<Option<Slot>>() + connection + Framing::bytes_max(protocol)
     }
 
     /// Returns the number of connections in the queue.
@@ -103,12 +114,12 @@ impl ClientConnections {
         (!self.deferred.is_empty()).then(|| self.handshake_budget.next())
     }
 
-    /// Accepts connections from listener number `number`. Returns true if there may be more.
-    /// `session` makes the TLS session of a connection, if it is a TLS listener.
+    /// Accepts connections from listener number `number` with these `settings`. Returns true if
+    /// there may be more. `session` makes the TLS session of a connection, if it is encrypted.
     pub(super) fn accept(
         &mut self,
         now: Moment,
-        number: usize,
+        (number, settings): (usize, &Listener),
         listener: &TcpListener,
         engine: &mut Forwarder,
         registry: &Registry,
@@ -154,8 +165,11 @@ impl ClientConnections {
             if self.slots.len() <= key.index() {
                 self.slots.resize_with(key.index() + 1, || None);
             }
+            let framing = Framing::of(settings);
             self.slots[key.index()] = Some(Slot {
+                framing,
                 transfer: None,
+                finished: false,
                 key,
                 listener,
                 peer,
@@ -180,9 +194,19 @@ impl ClientConnections {
             self.ready.push_front(key);
             self.read(now, engine);
             if let Some(slot) = slot(&mut self.slots, key) {
+                slot.framing.stop();
                 slot.connection.half_closed = true;
                 self.written.push(key);
             }
+        }
+    }
+
+    /// Tells the clients that nothing more is read from them, as far as their protocol has words
+    /// for it.
+    pub(super) fn begin_drain(&mut self) {
+        for slot in self.slots.iter_mut().flatten() {
+            slot.framing.stop();
+            self.written.push(slot.key);
         }
     }
 
@@ -248,34 +272,8 @@ impl ClientConnections {
             None => slot.connection.read(),
         };
         slot.paused = false;
-        if slot.connection.wants_write() {
-            self.written.push(key);
-        }
-        let local = slot.local.map(|ip| (ip, 0));
-        let ask = Client { listener: slot.listener, peer: slot.peer, local, connection: Some(key) };
-        let mut broken = false;
-        loop {
-            if engine.clients.is_spent(key) {
-                // Further queries are not read; the connection closes after the last answer.
-                slot.connection.half_closed = true;
-                break;
-            }
-            if !engine.clients.may_ask(key) {
-                slot.paused = true;
-                break;
-            }
-            let next = slot.connection.inbox.next_or_beginning(QUERY_LEN_MAX);
-            let Some((message, cut)) = next else { break };
-            let out = &mut self.reply[..];
-            if let Some(len) = engine.on_query(now, ask, message, cut, out) {
-                let write = |room: &mut [u8]| {
-                    room[..len].copy_from_slice(&out[..len]);
-                    len
-                };
-                broken |= slot.connection.push(len, write).is_err();
-                self.written.push(key);
-            }
-        }
+        let served = framing::serve(now, slot, &mut self.scratch, engine);
+        self.written.push(key);
         match progress {
             Progress::More if !slot.paused => {
                 slot.queued = true;
@@ -284,29 +282,30 @@ impl ClientConnections {
             Progress::Over => slot.connection.half_closed = true,
             _ => {}
         }
-        if broken {
+        if served.is_err() {
             return self.close(key, engine);
         }
-        if slot.connection.inbox.is_within_message() && !slot.paused {
+        if slot.framing.is_within_query(&slot.connection) && !slot.paused {
             engine.clients.begins_query(now, key);
-        }
-        if slot.connection.half_closed {
-            self.written.push(key);
         }
     }
 
-    /// Queues an answer of at most `len_max` bytes, written by `write`, on the connection. Returns
-    /// false, without calling `write`, if the connection is closed, or is closed now because the
-    /// client reads too slowly.
+    /// Queues an answer of at most `len_max` bytes, written by `write`, on the connection of `via`.
+    /// Returns false if the connection is closed, or is closed now because the client reads too
+    /// slowly; `write` may not have been called then.
     pub(super) fn answer(
         &mut self,
-        key: ConnectionKey,
+        via: Via,
         engine: &mut Forwarder,
         len_max: usize,
         write: impl FnOnce(&mut Forwarder, &mut [u8]) -> usize,
     ) -> bool {
+        let Some(key) = via.connection() else { return false };
         let Some(slot) = slot(&mut self.slots, key) else { return false };
-        if slot.connection.push(len_max, |room| write(engine, room)).is_err() {
+        let Slot { framing, connection, listener, .. } = slot;
+        let client = (*listener, via);
+        let scratch = &mut self.scratch;
+        if framing.reply(connection, client, scratch, engine, len_max, write).is_err() {
             self.close(key, engine);
             return false;
         }
@@ -347,7 +346,7 @@ impl ClientConnections {
                 room[..len].copy_from_slice(&message);
                 len
             };
-            if !self.answer(key, engine, len, write) {
+            if !self.answer(Via::Connection(key), engine, len, write) {
                 return;
             }
         }
@@ -371,11 +370,11 @@ impl ClientConnections {
     pub(super) fn flush(&mut self, now: Moment, engine: &mut Forwarder) {
         while let Some(key) = self.written.pop() {
             let Some(slot) = slot(&mut self.slots, key) else { continue };
-            let outcome = slot.connection.flush();
+            let outcome = slot.framing.flush(&mut slot.connection);
             if outcome.as_ref().is_ok_and(|count| *count > 0) {
                 engine.clients.active(now, key);
             }
-            let drained = slot.connection.is_drained();
+            let drained = slot.framing.is_drained(&slot.connection);
             if drained {
                 match &slot.transfer {
                     // One that was told before has not looked yet.
@@ -389,6 +388,10 @@ impl ClientConnections {
                 engine.clients.is_read(now, key);
             } else {
                 engine.clients.begins_answer(now, key);
+            }
+            if drained && slot.framing.is_over() && !slot.finished {
+                slot.finished = true;
+                slot.connection.finish();
             }
             let done = slot.connection.half_closed
                 && drained
@@ -453,13 +456,14 @@ mod tests {
         let config = Arc::new(config);
         let states = Arc::new(HealthStates::new(&config));
         let mut engine = Forwarder::with_listeners(&config, &[Some(0)], [7; 32], states);
+        let settings = (0, &config.listeners[0]);
         let poll = mio::Poll::new().unwrap();
         let acceptor = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let mut client = TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut connections = ClientConnections::new(Clock::start());
         let registry = poll.registry();
-        connections.accept(Moment::ZERO, 0, &acceptor, &mut engine, registry, || None);
+        connections.accept(Moment::ZERO, settings, &acceptor, &mut engine, registry, || None);
         let key = connections.slots[0].as_ref().unwrap().key;
         let part = |number: u64, text: &[u8], end: PartEnd| {
             let messages = vec![text.to_vec()];

@@ -1,6 +1,6 @@
 //! The sockets of a worker's listeners, and which of them may have something to read.
 //!
-//! Owns one UDP socket and one TCP socket per listener, the queue of UDP sockets to be read, and
+//! Owns the sockets of each listener (UDP, TCP or both), the queue of UDP sockets to be read, and
 //! the flags of TCP sockets with connections to accept. Listeners survive a panic of the event
 //! loop, so that queries in the kernel's queues are not lost; [`Listeners::queue_all`] then queues
 //! every socket, because the events of some have been consumed. A listener that a reload removed
@@ -21,20 +21,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// The sockets of one listener.
 struct Listening {
-    /// `None` for a TLS listener.
     datagrams: Option<UdpSocket>,
-    acceptor: TcpListener,
+    acceptor: Option<TcpListener>,
 }
 
 impl Listening {
-    /// Registers the sockets of a listener for reading. Both are non-blocking.
+    /// Registers the sockets of a listener for reading; all are non-blocking.
     fn register((number, datagrams, acceptor): Sockets, registry: &Registry) -> io::Result<Self> {
-        let mut acceptor = TcpListener::from_std(acceptor);
+        let mut acceptor = acceptor.map(TcpListener::from_std);
         if let Some(datagrams) = &datagrams {
             let mut source = SourceFd(&datagrams.as_raw_fd());
             registry.register(&mut source, Token::Datagrams(number).pack(), Interest::READABLE)?;
         }
-        registry.register(&mut acceptor, Token::Acceptor(number).pack(), Interest::READABLE)?;
+        if let Some(acceptor) = &mut acceptor {
+            registry.register(acceptor, Token::Acceptor(number).pack(), Interest::READABLE)?;
+        }
         Ok(Self { datagrams, acceptor })
     }
 
@@ -43,7 +44,9 @@ impl Listening {
         if let Some(datagrams) = &self.datagrams {
             let _ = registry.deregister(&mut SourceFd(&datagrams.as_raw_fd()));
         }
-        let _ = registry.deregister(&mut self.acceptor);
+        if let Some(acceptor) = &mut self.acceptor {
+            let _ = registry.deregister(acceptor);
+        }
     }
 }
 
@@ -137,7 +140,8 @@ impl Listeners {
     pub(super) fn accept_each(&mut self, mut accept: impl FnMut(usize, &TcpListener) -> bool) {
         for (number, ready) in self.accepting.iter_mut().enumerate() {
             let listening = self.sockets[number].as_ref().filter(|_| *ready);
-            *ready = listening.is_some_and(|listening| accept(number, &listening.acceptor));
+            let acceptor = listening.and_then(|listening| listening.acceptor.as_ref());
+            *ready = acceptor.is_some_and(|acceptor| accept(number, acceptor));
         }
     }
 

@@ -8,7 +8,7 @@ use super::clients::ClientConnections;
 use super::tcp::TcpConnection;
 use super::turn::EventLoop;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::control::{Assignment, KeeperMailbox, TransferMailbox, WriterMailbox};
 use crate::engine::Forwarder;
 use crate::engine::forwarder::TCP_MESSAGE_MAX;
@@ -74,12 +74,15 @@ impl EventLoop<'_> {
         engine.queues += self.buffers.reserved() + self.slot.writer.reserved();
         let config = &self.slot.assignment.config;
         let upstream_tls = config.upstreams().any(|(_, upstream)| upstream.tls.is_some());
-        let client_tls = config.listeners.iter().any(|listener| listener.tls.is_some());
+        let listeners = config.listeners.iter();
+        let of_listener = |listener: &Listener| {
+            ClientConnections::bytes_max(listener.protocol, listener.tls.is_some())
+        };
         Memory {
             engine,
             sockets: self.upstreams.reserved_sockets(),
             batches: self.clients.reserved() + self.upstreams.reserved_batches(),
-            client_connection_max: ClientConnections::bytes_max(client_tls),
+            client_connection_max: listeners.map(of_listener).max().unwrap_or(0),
             upstream_connection_max: TcpConnection::bytes_max(TCP_MESSAGE_MAX, upstream_tls),
         }
     }

@@ -259,7 +259,7 @@ mod tests {
             listeners: vec![Some(0)],
             data: Vec::new(),
         };
-        let sockets = vec![(0, Some(listener), acceptor)];
+        let sockets = vec![(0, Some(listener), Some(acceptor))];
         let (writer, _records) = WriterMailbox::new(1);
         let writing = (writer, TransferMailbox::new().0);
         let (slot, mailbox) =
@@ -275,7 +275,7 @@ mod tests {
 
         // The listener number is invalid, as after a bug, so the reload panics.
         let acceptor = socket::tcp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
-        let sockets = vec![(7, None, acceptor)];
+        let sockets = vec![(7, None, Some(acceptor))];
         let Assignment { config, health_states, .. } = &assignment;
         let parts = Parts::new(config, &[Some(0)], Arc::clone(health_states), [7; 32]);
         let parts = Box::new(parts);

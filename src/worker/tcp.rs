@@ -82,6 +82,11 @@ impl TcpConnection {
         self.tls.as_ref().is_some_and(|session| session.is_resumed())
     }
 
+    /// Returns the protocol that both sides of TLS have agreed on, if any.
+    pub(super) fn protocol(&self) -> Option<&[u8]> {
+        self.tls.as_ref().and_then(|session| session.protocol())
+    }
+
     /// Returns true if TLS has records to write.
     pub(super) fn wants_write(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.wants_write())
@@ -171,6 +176,16 @@ impl TcpConnection {
         self.outbox.push(len_max, WAITING_MAX, write)
     }
 
+    /// Lends the outbox to `write`, which appends bytes of another framing. The caller bounds them.
+    pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.outbox.append(write);
+    }
+
+    /// Returns true if the kernel accepts no more bytes now.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked || self.broken
+    }
+
     /// Returns true if nothing waits to be written.
     pub(super) fn is_drained(&self) -> bool {
         self.outbox.waiting().is_empty() && !self.wants_write()
@@ -181,6 +196,14 @@ impl TcpConnection {
         if let Some(session) = self.tls.as_mut().filter(|_| !self.blocked) {
             session.end(&mut self.socket);
         }
+    }
+
+    /// Ends the sending side, so that the client reads what was sent before it sees the end: a
+    /// socket closed with bytes unread would be reset, and the last reply lost.
+    pub(super) fn finish(&mut self) {
+        self.end();
+        // A socket that has failed is closed anyway.
+        let _ = self.socket.shutdown(std::net::Shutdown::Write);
     }
 
     /// Marks the socket as writable. Returns true if it was blocked.

@@ -190,6 +190,7 @@ impl<'a> EventLoop<'a> {
         self.drain_until.get_or_insert(now.plus(DRAIN_MAX));
         let WorkerSlot { listeners, poll, .. } = &mut *self.slot;
         listeners.deregister_all(poll.registry());
+        self.clients.connections.begin_drain();
     }
 
     /// Reads one batch of queries from the listener at the head of the queue.
@@ -205,10 +206,12 @@ impl<'a> EventLoop<'a> {
     pub(super) fn receive_from_connections(&mut self, now: Moment) {
         let (connections, engine) = (&mut self.clients.connections, &mut self.engine);
         let WorkerSlot { listeners, assignment, poll, .. } = &mut *self.slot;
-        let Assignment { tls, listeners: numbers, .. } = &*assignment;
+        let Assignment { tls, listeners: numbers, config, .. } = &*assignment;
         listeners.accept_each(|number, acceptor| {
-            let session = || tls.accept((*numbers.get(number)?)?);
-            connections.accept(now, number, acceptor, engine, poll.registry(), session)
+            let Some(own) = numbers.get(number).copied().flatten() else { return false };
+            let listener = (number, &config.listeners[own]);
+            let session = || tls.accept(own);
+            connections.accept(now, listener, acceptor, engine, poll.registry(), session)
         });
         connections.shake(now, engine);
         for _ in 0..connections.ready() {

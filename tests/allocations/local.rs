@@ -8,7 +8,7 @@ use crate::common::wire::Ask;
 use onward::config::{Config, Host};
 use onward::engine::health::HealthStates;
 use onward::engine::message::reply::rcode;
-use onward::engine::{Client, Forwarder};
+use onward::engine::{Client, Forwarder, Via};
 use onward::moment::Moment;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn allocations(directives: &str, names: &[&str], rtype: u16, count: u16) -> u64 
     let ask = |name: &&str| Ask { rtype, ..Ask::new(7, name).with_edns(1_232) }.bytes();
     let queries: Vec<_> = names.iter().map(ask).collect();
     let peer = SocketAddr::from(([198, 51, 100, 1], 1_000));
-    let client = Client { listener: 0, peer, local: None, connection: None };
+    let client = Client { listener: 0, peer, local: None, via: Via::Datagram };
     let mut out = [0; 1_232];
     let mut before = 0;
     for number in 0..WARM_UP + 10_000 {

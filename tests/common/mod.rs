@@ -8,8 +8,8 @@
 pub(crate) mod wire;
 
 use onward::config::{
-    CLIENT_CONNECTIONS_MAX, Config, Forward, HealthCheck, Listener, Name, Policy, Protocol, Rcodes,
-    Served, ServerBlock, Sizing, Stages, Upstream,
+    CLIENT_CONNECTIONS_MAX, Config, Forward, HealthCheck, HttpSettings, Listener, ListenerLimits,
+    Name, Policy, Protocol, Rcodes, Served, ServerBlock, Sizing, Stages, Upstream,
 };
 use onward::moment::Moment;
 use rand_chacha::ChaCha8Rng;
@@ -68,7 +68,9 @@ pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
     let zones = blocks.iter().enumerate().map(|(block, (zone, _))| (name(zone), block));
     let address = SocketAddr::from(([127, 0, 0, 1], 53));
     let (implied, protocol, tls) = (false, Protocol::Dns, None);
-    let listener = Listener { address, implied, zones: zones.collect(), protocol, tls };
+    let (http, limits) = (HttpSettings::default(), ListenerLimits::default());
+    let zones = zones.collect();
+    let listener = Listener { address, implied, zones, protocol, tls, http, limits };
     let block = |(zone, forwards): (&str, _)| ServerBlock {
         own_zones: None,
         keys: vec![Served { zone: name(zone), port: 53, protocol: Protocol::Dns }],

@@ -91,7 +91,7 @@ use crate::world::{World, client};
 use onward::config::{Forward, HealthCheck, PROBE_INTERVAL_MIN, Rcodes};
 use onward::engine::health::HealthStates;
 use onward::engine::health::schedule::Schedule;
-use onward::engine::{Client, Forwarder};
+use onward::engine::{Client, Forwarder, Via};
 use onward::moment::Moment;
 use std::path::Path;
 use std::sync::Arc;
@@ -234,7 +234,7 @@ fn fifty_nine_addresses_are_cut_for_datagrams_and_whole_over_tcp() {
     }
     let peer = client(7).peer;
     let (connection, _) = world.engine.admit(world.now, 0, peer.ip()).unwrap();
-    let on_stream = Client { connection: Some(connection), ..client(7) };
+    let on_stream = Client { via: Via::Connection(connection), ..client(7) };
     world.packet(on_stream, &Ask::new(1, "a.example").bytes());
     world.settle();
     let sent = world.only_sent();

@@ -7,8 +7,8 @@ use crate::common::{config, stanza};
 use crate::stages::template::ask_of;
 use crate::world::{World, client, world};
 use onward::config::{Forward, Sizing};
-use onward::engine::Client;
 use onward::engine::exchange::{EXCHANGES_MAX, WAITERS_MAX};
+use onward::engine::{Client, Via};
 
 fn flood(world: &mut World, count: usize) {
     for number in 0..count {
@@ -162,7 +162,7 @@ fn a_reply_on_a_connection_has_room_for_names_that_become_longer() {
     let rule = format!("rewrite name suffix .{long}.cl .u answer auto");
     let mut world = world(&format!("{rule}\n forward . 192.0.2.250"));
     let (key, _) = world.engine.admit(world.now, 0, client(1).peer.ip()).unwrap();
-    let asker = Client { connection: Some(key), ..client(1) };
+    let asker = Client { via: Via::Connection(key), ..client(1) };
     world.packet(asker, &ask_of(&format!("x.{long}.cl SRV")).bytes());
     world.settle();
     let sent = world.only_sent();

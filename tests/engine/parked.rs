@@ -9,7 +9,7 @@ use crate::stages::rewrite_zone::{name_of, respond};
 use crate::stages::template::ask_of;
 use crate::world::{Got, World, client, shown, world};
 use onward::config::{Config, Host};
-use onward::engine::Client;
+use onward::engine::{Client, Via};
 
 const F: &str = "\n forward . 192.0.2.250";
 
@@ -254,7 +254,7 @@ fn an_answer_after_the_deadline_is_dropped() {
     let mut world = world(&format!("cancel 1s\n dns64 {{\n allow_ipv4\n }}{F}"));
     let address = client(1).peer.ip();
     let (key, _) = world.engine.admit(world.now, 0, address).unwrap();
-    let asker = Client { connection: Some(key), ..client(1) };
+    let asker = Client { via: Via::Connection(key), ..client(1) };
     world.packet(asker, &ask_of("a.up.test AAAA").bytes());
     world.settle();
     let sent = world.only_sent();
@@ -309,7 +309,7 @@ fn a_client_that_closes_its_connection_takes_its_parked_query_along() {
         world(&format!("{}{F}", alias("IN A", "c", "d.t.") + &alias("IN A", "d", "a.up.test.")));
     let address = client(1).peer.ip();
     let (key, _) = world.engine.admit(world.now, 0, address).unwrap();
-    let asker = Client { connection: Some(key), ..client(1) };
+    let asker = Client { via: Via::Connection(key), ..client(1) };
     world.packet(asker, &Ask::new(7, "c.t").bytes());
     world.settle();
     let sent = world.only_sent();

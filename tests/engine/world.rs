@@ -14,7 +14,7 @@ use onward::engine::health::HealthStates;
 use onward::engine::key::ConnectionKey;
 use onward::engine::shell::{self, Buffers, Shell};
 use onward::engine::stats::{DropReason, Stats};
-use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep, Via};
 use onward::moment::Moment;
 use onward::wheel::{TimerKey, Wheel};
 use std::collections::{BTreeMap, HashMap};
@@ -183,7 +183,7 @@ pub(crate) fn shown(got: &Got) -> String {
 pub(crate) fn client(number: usize) -> Client {
     let address = [198, 51, 100 + (number >> 16) as u8, 1];
     let peer = SocketAddr::from((address, 1 + (number & 0x7fff) as u16));
-    Client { listener: 0, peer, local: None, connection: None }
+    Client { listener: 0, peer, local: None, via: Via::Datagram }
 }
 
 impl World {
@@ -222,7 +222,7 @@ impl World {
         let client = client(number);
         let admitted = self.engine.admit(self.now, 0, client.peer.ip());
         let (connection, _) = admitted.expect("there is room for a connection");
-        self.ask_as(Client { connection: Some(connection), ..client }, ask);
+        self.ask_as(Client { via: Via::Connection(connection), ..client }, ask);
         self.settle();
         connection
     }
@@ -236,7 +236,8 @@ impl World {
 
     /// Delivers a packet of a client, valid or not; no reply is expected.
     pub(crate) fn packet(&mut self, client: Client, bytes: &[u8]) {
-        let mut out = vec![0; if client.connection.is_some() { TCP_MESSAGE_MAX } else { 1_232 }];
+        let mut out =
+            vec![0; if client.via.connection().is_some() { TCP_MESSAGE_MAX } else { 1_232 }];
         if let Some(len) = self.engine.on_query(self.now, client, bytes, false, &mut out) {
             self.take_reply(client, &out[..len]);
         }

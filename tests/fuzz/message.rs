@@ -13,7 +13,7 @@ use onward::engine::health::HealthStates;
 use onward::engine::message::query::Query;
 use onward::engine::message::response::Response;
 use onward::engine::shell::{self, Buffers, Shell};
-use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Via};
 use onward::moment::Moment;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ fn packet(text: &[u8]) -> Option<Vec<u8>> {
 
 fn client() -> Client {
     let peer = "198.51.100.1:4711".parse().unwrap();
-    Client { listener: 0, peer, local: None, connection: None }
+    Client { listener: 0, peer, local: None, via: Via::Datagram }
 }
 
 /// An engine whose upstreams answer each query with the client's packet, and whose sockets fail

@@ -10,8 +10,8 @@ use super::script::{COUNTS, Count, Counts, Failure, Line, PoolCount, Script, Ste
 use super::words::Problem;
 use super::world::{Arrival, Delivery, World};
 use onward::config::{Config, Host};
-use onward::engine::Client;
 use onward::engine::key::ConnectionKey;
+use onward::engine::{Client, Via};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -163,7 +163,7 @@ impl Player {
             None => {}
             Some(ConnectionOf::Own) => {
                 let connection = self.world.admit(client.peer);
-                client.connection = Some(connection.ok_or("the connection is not admitted")?);
+                client.via = Via::Connection(connection.ok_or("the connection is not admitted")?);
             }
             Some(ConnectionOf::Client(other)) => {
                 self.connection_of(other)?;
@@ -197,7 +197,7 @@ impl Player {
     fn client(&self, number: usize, from: Option<SocketAddr>) -> Client {
         let ip = [198, 51, 100 + (number / 250) as u8, 1 + (number % 250) as u8];
         let peer = from.unwrap_or_else(|| (ip, 4000).into());
-        Client { listener: 0, peer, local: None, connection: None }
+        Client { listener: 0, peer, local: None, via: Via::Datagram }
     }
 
     fn told(&mut self, number: usize, said: &Said, length_max: LengthMax) -> Result<(), Problem> {
@@ -424,7 +424,7 @@ impl Player {
     }
 
     fn connection_of(&self, client: usize) -> Result<ConnectionKey, Problem> {
-        let connection = self.asked.get(&client).and_then(|asked| asked.client.connection);
+        let connection = self.asked.get(&client).and_then(|asked| asked.client.via.connection());
         connection.ok_or_else(|| format!("client {client} has no connection"))
     }
 

@@ -158,7 +158,7 @@ impl World {
                 self.engine.forget_reply(&answered);
                 continue;
             }
-            let room = match client.connection {
+            let room = match client.via.connection() {
                 Some(_) => self.engine.room_over_tcp(&answered, packet),
                 None => DATAGRAM_LEN_MAX,
             };
@@ -282,11 +282,11 @@ impl World {
     }
 
     fn is_there(&self, client: &Client) -> bool {
-        client.connection.is_none_or(|connection| self.engine.clients.is_open(connection))
+        client.via.connection().is_none_or(|connection| self.engine.clients.is_open(connection))
     }
 
     fn reply(&mut self, client: Client, packet: &[u8]) {
-        if let Some(connection) = client.connection {
+        if let Some(connection) = client.via.connection() {
             self.engine.clients.active(self.now, connection);
         }
         self.delivered += 1;

@@ -6,8 +6,8 @@
 use super::link::{LinkId, Progress, Side, SimConnection};
 use super::net::Net;
 use super::worker::{Input, Worker};
-use onward::engine::Client;
 use onward::engine::key::ConnectionKey;
+use onward::engine::{Client, Via};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -67,7 +67,7 @@ impl Worker {
         }
         let progress = if slot.paused { Progress::More } else { slot.connection.read(net) };
         slot.half_closed |= progress == Progress::Over;
-        let client = Client { listener: 0, peer, local: None, connection: Some(key) };
+        let client = Client { listener: 0, peer, local: None, via: Via::Connection(key) };
         while let Some(slot) = self.accepted.slots.get_mut(&key) {
             slot.paused = !self.engine.clients.may_ask(key);
             if slot.paused {

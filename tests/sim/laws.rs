@@ -98,7 +98,7 @@ impl Laws {
         }
         let number = self.books.queries;
         self.since.insert(number, now);
-        let waiting = self.waiting.entry((client.peer, client.connection)).or_default();
+        let waiting = self.waiting.entry((client.peer, client.via.connection())).or_default();
         waiting.push(Waiting { packet: packet.to_vec(), number });
     }
 
@@ -124,7 +124,7 @@ impl Laws {
             return require(refused, "what cannot be forwarded is refused", words);
         }
         let edns = word_at(&query, 10) == 1;
-        if client.connection.is_none() {
+        if client.via.connection().is_none() {
             let size = if edns { word_at(&query, 12 + asked.len() + 3) } else { 512 };
             let limit = usize::from(size.clamp(512, 1232));
             require(reply.len() <= limit, "a reply fits", || format!("{}", reply.len()));
@@ -147,7 +147,7 @@ impl Laws {
         require(matches!(rcode, 0 | 2 | 3 | 5), "no response code is made up", words);
         let answered = rcode == 0 && answers > 0;
         require(answered || !self.calm, "on a calm day every query is answered", words);
-        let whole = !cut || !self.calm || client.connection.is_none();
+        let whole = !cut || !self.calm || client.via.connection().is_none();
         require(whole, "on a calm day nothing is cut on a connection", words);
     }
 
@@ -221,7 +221,7 @@ impl Laws {
 
     /// Removes the first query of `client` for which `is_it` is true.
     fn take(&mut self, client: Client, is_it: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
-        let key = (client.peer, client.connection);
+        let key = (client.peer, client.via.connection());
         let group = self.waiting.get_mut(&key)?;
         let place = group.iter().position(|waiting| is_it(&waiting.packet))?;
         let taken = group.remove(place);

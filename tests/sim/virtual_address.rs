@@ -13,7 +13,7 @@ use onward::engine::errors::{Fault, Operation};
 use onward::engine::health::HealthStates;
 use onward::engine::shell::{self, Buffers, Shell};
 use onward::engine::stats::UpstreamStats;
-use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep, Via};
 use onward::moment::Moment;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -199,7 +199,7 @@ impl Address {
 
     fn ask(&mut self) {
         let peer = SocketAddr::from(([198, 51, 100, 1], 1 + (self.asked % 60_000) as u16));
-        let client = Client { listener: 0, peer, local: None, connection: None };
+        let client = Client { listener: 0, peer, local: None, via: Via::Datagram };
         let query = Ask::new(self.asked as u16, &format!("n{}.example", self.asked)).bytes();
         let mut out = [0; 1_232];
         let none = self.engine.on_query(self.now, client, &query, false, &mut out);

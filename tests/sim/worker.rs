@@ -18,7 +18,7 @@ use onward::engine::health::HealthStates;
 use onward::engine::key::Transport;
 use onward::engine::shell::{self, Buffers, DATAGRAM_LEN_MAX, NOTICE_RETRY, Shell};
 use onward::engine::stats::DropReason;
-use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep};
+use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Sweep, Via};
 use onward::moment::Moment;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -259,7 +259,7 @@ impl Worker {
                 }
             }
             Input::Query(peer, packet) => {
-                let client = Client { listener: 0, peer, local: None, connection: None };
+                let client = Client { listener: 0, peer, local: None, via: Via::Datagram };
                 self.ask(net, client, &packet);
             }
             Input::Client(link, peer) => self.read_client(net, link, peer),
@@ -329,7 +329,7 @@ impl Worker {
         let Some(answered) = answered else { return };
         let mut out = std::mem::take(&mut self.out);
         while let Some(client) = self.engine.next_client(&answered).copied() {
-            if client.connection.is_some_and(|key| !self.has_room(net, key)) {
+            if client.via.connection().is_some_and(|key| !self.has_room(net, key)) {
                 self.engine.forget_reply(&answered);
                 self.laws.forgot(client);
                 continue;
@@ -343,7 +343,7 @@ impl Worker {
 
     /// Sends a reply to `client`. False if its connection is closed.
     fn deliver(&mut self, net: &mut Net, mut client: Client, reply: &mut [u8]) -> bool {
-        if client.connection.is_some_and(|key| !self.has_room(net, key)) {
+        if client.via.connection().is_some_and(|key| !self.has_room(net, key)) {
             self.laws.replied_to_nobody(client);
             self.engine.stats_mut().drop(DropReason::ReplyNotSent);
             return false;
@@ -358,7 +358,7 @@ impl Worker {
         }
         net.note(|| format!("reply to {} {:?}", client.peer, &reply[..4]));
         self.laws.replied(client, reply);
-        if let Some(key) = client.connection {
+        if let Some(key) = client.via.connection() {
             return self.write_client(key, reply);
         }
         if net.dice.per_mille(self.shortage.buffer) {

@@ -9,7 +9,7 @@ use super::{Buckets, Exposition, Label, Snapshot, edges, rcode_name, server_at, 
 use crate::config::{Config, Listener, Plugin, RecordType, ServerBlock};
 use crate::engine::histogram::{SIZES, Sizes};
 use crate::engine::stats::{CacheStats, StageCounts};
-use crate::engine::tally::{LabelSet, RTYPES, Tally};
+use crate::engine::tally::{LabelSet, RTYPES, STATUSES, Tally};
 
 /// Maximum number of `coredns_plugin_enabled` series: a million zones times their plugins are no
 /// metric.
@@ -53,6 +53,12 @@ pub(super) fn of_sites(all: &mut Exposition, snapshot: &Snapshot) {
         let block = label_set.block.and_then(|block| snapshot.config.blocks.get(block));
         let place = [("server", &*server), ("zone", &zone), view_of(block)];
         of_requests(all, place, tally);
+        for (place, count) in tally.http.iter().enumerate() {
+            let status = STATUSES.get(place).map_or_else(|| "other".into(), u16::to_string);
+            let help = "Responses of HTTP, by status.";
+            let labels = [("server", &*server), ("status", &*status)];
+            all.counter_if_any("coredns_dns_https_responses_total", help, &labels, *count);
+        }
         of_responses(all, place, block.map_or("", plugin_of), tally);
     }
 }

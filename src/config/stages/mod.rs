@@ -20,9 +20,11 @@ mod dnstap;
 mod erratic;
 mod errors;
 mod file;
+mod grpc_server;
 mod header;
 mod health;
 mod hosts;
+mod https;
 mod loadbalance;
 mod local;
 mod log;
@@ -39,6 +41,7 @@ mod root;
 mod secondary;
 mod sign;
 mod status;
+mod tcp;
 mod template;
 mod timeouts;
 mod tls;
@@ -62,6 +65,12 @@ macro_rules! order {
             "metadata" metadata: Option<Metadata>, answers;
             /// Maximum time of a query, if less than [`QUERY_TIMEOUT`](super::QUERY_TIMEOUT).
             "cancel" cancel: Option<Duration>, answers => cancel::Cancel;
+            /// Limits of `grpc://` listeners.
+            "grpc_server" grpc_server: Option<GrpcServer>;
+            /// Limits and paths of `https://` listeners.
+            "https" https: Option<Https>;
+            /// Limits of clients' connections over TCP and TLS.
+            "tcp" tcp: Option<ListenerLimits>;
             /// Time-outs of clients' connections.
             "timeouts" timeouts: Timeouts;
             /// Sockets of each address, without effect.
@@ -110,7 +119,7 @@ macro_rules! order {
             "header" header: Vec<HeaderRule>, answers => header::Header;
             /// Replies that are signed when they are sent.
             "dnssec" dnssec: Option<Dnssec>, answers => dnssec::Signing;
-            /// Certificate of `tls://` listeners.
+            /// Certificate of listeners with encryption.
             "tls" tls: Option<Arc<ServerTls>>;
             /// Positive answers are stripped of what was not asked for.
             "minimal" minimal: bool, answers => minimal::Minimal;
@@ -154,10 +163,12 @@ pub(crate) use errors::Consolidation;
 pub use errors::Errors;
 pub use file::Written;
 pub(crate) use file::ZoneFile;
+pub(crate) use grpc_server::GrpcServer;
 pub(crate) use header::{HeaderFlag, HeaderRule};
 pub(crate) use health::Health;
 pub use hosts::HostsSource;
 pub(crate) use hosts::{Hosts, HostsLine};
+pub(crate) use https::{DEFAULT_PATH, Https};
 pub(crate) use loadbalance::LoadBalance;
 pub(crate) use local::Local;
 pub use log::LogRule;
@@ -181,7 +192,7 @@ pub(crate) use view::View;
 
 use super::context::{Context, Notes};
 use super::error::DirectiveError;
-use super::{Host, Name, ServerTls};
+use super::{Host, ListenerLimits, Name, ServerTls};
 use crate::corefile::{Cursor, Directive, Place};
 use std::fmt;
 use std::net::SocketAddr;

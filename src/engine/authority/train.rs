@@ -86,7 +86,7 @@ impl Train {
         let zone = Arc::clone(&self.zone);
         let is_first = self.next == Next::Start;
         let asked = Asked { edns: self.asked.edns.filter(|_| is_first), ..self.asked };
-        let asked = asked.in_a_datagram().in_the_clear();
+        let asked = asked.without_keepalive().in_the_clear();
         let question = self.question.clone();
         let mut composer = Composer::new(out, limit, &asked, &question, Finish::PLAIN, None);
         let mut names = composer.names();

@@ -42,6 +42,10 @@ impl Clients {
             let own = open.clone().filter(|connection| connection.address == *address).count();
             assert_eq!(*count as usize, own, "connections of {address}");
         }
+        for (listener, count) in self.per_listener.iter().enumerate() {
+            let own = open.clone().filter(|one| usize::from(one.listener) == listener).count();
+            assert_eq!(*count as usize, own, "connections of listener {listener}");
+        }
         let is_vacant = |slot: &u32| !self.slots[*slot as usize].open;
         assert!(self.free.iter().all(is_vacant), "a slot in use is free");
         for (class, (_, queue)) in self.by_activity.iter().enumerate() {
@@ -65,9 +69,13 @@ mod tests {
     #[test]
     #[should_panic(expected = "connections of all addresses")]
     fn a_connection_that_is_not_counted_is_noticed() {
-        let mut clients = Clients::new(8, Vec::new(), ahash::RandomState::with_seeds(1, 2, 3, 4));
+        let mut clients = Clients::new(
+            8,
+            vec![ConnectionLimits::DEFAULT],
+            ahash::RandomState::with_seeds(1, 2, 3, 4),
+        );
         let address = [192, 0, 2, 1].into();
-        clients.admit(Moment::ZERO, address, ConnectionLimits::DEFAULT).unwrap();
+        clients.admit(Moment::ZERO, 0, address).unwrap();
         *clients.per_address.get_mut(&address).unwrap() += 1;
         clients.check_touched(0);
     }

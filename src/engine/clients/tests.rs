@@ -3,17 +3,20 @@
 //! Each test has a table of connections and a virtual clock; the shell, which would own the
 //! sockets, is not needed.
 
-use super::{
-    CONNECTIONS_PER_ADDRESS_MAX, Clients, ConnectionLimits, IDLE_MAX, OUTSTANDING_MAX, Refused,
-};
+use super::{Clients, ConnectionLimits, IDLE_MAX, OUTSTANDING_MAX, Refused};
 use crate::moment::Moment;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 const CONNECTIONS_MAX: usize = 4096;
 
+/// Creates a table for listeners with these limits.
+fn with(limits: &[ConnectionLimits]) -> Clients {
+    Clients::new(CONNECTIONS_MAX, limits.into(), ahash::RandomState::with_seeds(1, 2, 3, 4))
+}
+
 fn clients() -> Clients {
-    Clients::new(CONNECTIONS_MAX, Vec::new(), ahash::RandomState::with_seeds(1, 2, 3, 4))
+    with(&[ConnectionLimits::DEFAULT])
 }
 
 fn address(number: usize) -> IpAddr {
@@ -29,8 +32,8 @@ fn a_partial_query_and_an_unread_answer_have_separate_time_limits() {
     let seconds = |count| Some(Duration::from_secs(count));
     let limits =
         ConnectionLimits { read: seconds(2), write: seconds(3), ..ConnectionLimits::DEFAULT };
-    let mut clients = clients();
-    let mut admit = |now| clients.admit(at(now), address(1), limits).unwrap().0;
+    let mut clients = with(&[limits]);
+    let mut admit = |now| clients.admit(at(now), 0, address(1)).unwrap().0;
     let (silent, busy) = (admit(0), admit(0));
     clients.asked(at(1), busy);
     assert_eq!(clients.next_deadline(), Some(at(2)), "the first query is awaited");
@@ -59,28 +62,51 @@ fn a_partial_query_and_an_unread_answer_have_separate_time_limits() {
 fn one_address_cannot_take_all_connections() {
     let mut clients = clients();
     let mut last = None;
-    for _ in 0..CONNECTIONS_PER_ADDRESS_MAX {
-        last = Some(clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0);
+    for _ in 0..CONNECTIONS_MAX / 2 {
+        last = Some(clients.admit(at(0), 0, address(1)).unwrap().0);
     }
-    assert_eq!(
-        clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap_err(),
-        Refused::AddressFull
-    );
-    clients.admit(at(0), address(2), ConnectionLimits::DEFAULT).unwrap();
+    assert_eq!(clients.admit(at(0), 0, address(1)).unwrap_err(), Refused::AddressFull);
+    clients.admit(at(0), 0, address(2)).unwrap();
     clients.close(last.unwrap());
-    clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap();
+    clients.admit(at(0), 0, address(1)).unwrap();
+}
+
+#[test]
+fn a_listener_may_allow_fewer_connections_of_an_address() {
+    let limits = ConnectionLimits { per_address: Some(2), ..ConnectionLimits::DEFAULT };
+    let mut clients = with(&[limits, ConnectionLimits::DEFAULT]);
+    let key = clients.admit(at(0), 0, address(1)).unwrap().0;
+    clients.admit(at(0), 0, address(1)).unwrap();
+    assert_eq!(clients.admit(at(0), 0, address(1)).unwrap_err(), Refused::AddressFull);
+    clients.admit(at(0), 1, address(1)).unwrap();
+    clients.close(key);
+    assert_eq!(clients.admit(at(0), 0, address(1)).unwrap_err(), Refused::AddressFull);
+}
+
+#[test]
+fn at_the_maximum_of_a_listener_its_quietest_connection_is_evicted() {
+    let limits = ConnectionLimits { connections: 2, ..ConnectionLimits::DEFAULT };
+    let mut clients = with(&[limits, ConnectionLimits::DEFAULT]);
+    let other = clients.admit(at(0), 1, address(9)).unwrap().0;
+    let first = clients.admit(at(1), 0, address(1)).unwrap().0;
+    let second = clients.admit(at(2), 0, address(2)).unwrap().0;
+    clients.active(at(3), first);
+    let (third, evicted) = clients.admit(at(4), 0, address(3)).unwrap();
+    assert_eq!(evicted, Some(second));
+    clients.waits(first);
+    clients.waits(third);
+    assert_eq!(clients.admit(at(5), 0, address(4)).unwrap_err(), Refused::Full);
+    assert!(clients.is_open(other), "another listener's connections stay");
 }
 
 #[test]
 fn at_the_maximum_the_longest_inactive_connection_is_evicted_unless_it_waits() {
     let mut clients = clients();
-    let keys: Vec<_> = (0..CONNECTIONS_MAX)
-        .map(|i| clients.admit(at(0), address(i), ConnectionLimits::DEFAULT).unwrap().0)
-        .collect();
+    let keys: Vec<_> =
+        (0..CONNECTIONS_MAX).map(|i| clients.admit(at(0), 0, address(i)).unwrap().0).collect();
     clients.waits(keys[0]);
     clients.active(at(1), keys[1]);
-    let (_, evicted) =
-        clients.admit(at(1), address(CONNECTIONS_MAX), ConnectionLimits::DEFAULT).unwrap();
+    let (_, evicted) = clients.admit(at(1), 0, address(CONNECTIONS_MAX)).unwrap();
     assert_eq!(evicted, Some(keys[2]));
     assert!(!clients.is_open(keys[2]) && clients.is_open(keys[0]));
     assert_eq!(clients.count(), CONNECTIONS_MAX);
@@ -90,19 +116,16 @@ fn at_the_maximum_the_longest_inactive_connection_is_evicted_unless_it_waits() {
 fn when_all_connections_wait_for_answers_a_new_one_is_refused() {
     let mut clients = clients();
     for i in 0..CONNECTIONS_MAX {
-        let key = clients.admit(at(0), address(i), ConnectionLimits::DEFAULT).unwrap().0;
+        let key = clients.admit(at(0), 0, address(i)).unwrap().0;
         clients.waits(key);
     }
-    assert_eq!(
-        clients.admit(at(0), address(CONNECTIONS_MAX), ConnectionLimits::DEFAULT).unwrap_err(),
-        Refused::Full
-    );
+    assert_eq!(clients.admit(at(0), 0, address(CONNECTIONS_MAX)).unwrap_err(), Refused::Full);
 }
 
 #[test]
 fn outstanding_queries_of_a_connection_are_limited() {
     let mut clients = clients();
-    let key = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
+    let key = clients.admit(at(0), 0, address(1)).unwrap().0;
     for _ in 0..OUTSTANDING_MAX {
         assert!(clients.may_ask(key));
         clients.waits(key);
@@ -115,8 +138,8 @@ fn outstanding_queries_of_a_connection_are_limited() {
 #[test]
 fn a_connection_without_activity_is_overdue_at_the_right_instant() {
     let mut clients = clients();
-    let first = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
-    let second = clients.admit(at(1), address(2), ConnectionLimits::DEFAULT).unwrap().0;
+    let first = clients.admit(at(0), 0, address(1)).unwrap().0;
+    let second = clients.admit(at(1), 0, address(2)).unwrap().0;
     clients.active(at(3), first);
     assert_eq!(clients.next_deadline(), Some(at(1).plus(IDLE_MAX)));
     assert_eq!(clients.overdue(Moment::from_nanos(at(11).as_nanos() - 1)), None);
@@ -129,9 +152,9 @@ fn a_connection_without_activity_is_overdue_at_the_right_instant() {
 #[test]
 fn a_stale_key_matches_no_connection() {
     let mut clients = clients();
-    let old = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
+    let old = clients.admit(at(0), 0, address(1)).unwrap().0;
     clients.close(old);
-    let new = clients.admit(at(0), address(1), ConnectionLimits::DEFAULT).unwrap().0;
+    let new = clients.admit(at(0), 0, address(1)).unwrap().0;
     assert_eq!(old.index(), new.index());
     clients.waits(old);
     clients.close(old);
@@ -140,14 +163,14 @@ fn a_stale_key_matches_no_connection() {
 
 #[test]
 fn each_connection_has_the_idle_time_of_its_listener_and_waiting_is_activity() {
-    let mut clients = clients();
     let limits = |seconds| ConnectionLimits {
         idle: at(seconds).since(at(0)),
         queries: 9,
         ..ConnectionLimits::DEFAULT
     };
-    let long = clients.admit(at(0), address(1), limits(30)).unwrap().0;
-    let short = clients.admit(at(1), address(2), limits(2)).unwrap().0;
+    let mut clients = with(&[limits(30), limits(2)]);
+    let long = clients.admit(at(0), 0, address(1)).unwrap().0;
+    let short = clients.admit(at(1), 1, address(2)).unwrap().0;
     assert_eq!(clients.next_deadline(), Some(at(3)));
     clients.waits(short);
     assert_eq!(clients.overdue(at(3)), None, "it waits for an answer");
@@ -160,9 +183,8 @@ fn each_connection_has_the_idle_time_of_its_listener_and_waiting_is_activity() {
 
 #[test]
 fn a_connection_is_spent_after_its_maximum_of_queries() {
-    let mut clients = clients();
-    let limits = ConnectionLimits { queries: 2, ..ConnectionLimits::DEFAULT };
-    let key = clients.admit(at(0), address(1), limits).unwrap().0;
+    let mut clients = with(&[ConnectionLimits { queries: 2, ..ConnectionLimits::DEFAULT }]);
+    let key = clients.admit(at(0), 0, address(1)).unwrap().0;
     clients.asked(at(0), key);
     assert!(!clients.is_spent(key));
     clients.asked(at(0), key);

@@ -78,6 +78,11 @@ impl Counters {
         self.tallies.ask(label_set, &asking);
     }
 
+    /// Counts a response of HTTP under the label set of its listener.
+    pub(super) fn http_response(&mut self, label_set: u32, status: u16) {
+        self.tallies.http_response(label_set, status);
+    }
+
     /// Counts the reply in the turn of its query. `answered`: false for errors generated here.
     pub(super) fn own_reply(
         &mut self,

@@ -123,7 +123,7 @@ impl Forwarder {
                 .outcome(held.label_set, &CountedReply::unanswered(held.client.transport()));
             return;
         }
-        held.client.connection.inspect(|connection| self.clients.waits(*connection));
+        held.client.via.connection().inspect(|connection| self.clients.waits(*connection));
     }
 
     /// Returns the next delayed reply that is due. `out` is as for [`Forwarder::next_reply`].
@@ -136,7 +136,7 @@ impl Forwarder {
         self.counters
             .outcome(label_set, &CountedReply { transport, took, rcode, len, answered: true });
         self.journal_delayed(at, block, &asking, reply);
-        client.connection.inspect(|connection| self.clients.answered(*connection));
+        client.via.connection().inspect(|connection| self.clients.answered(*connection));
         Some(Reply { client, len })
     }
 

@@ -267,7 +267,7 @@ impl Forwarder {
             self.parked.close_chain(key);
             return None;
         };
-        if client.connection.is_some_and(|connection| !self.clients.is_open(connection)) {
+        if client.via.connection().is_some_and(|connection| !self.clients.is_open(connection)) {
             self.cancel(now, key);
             return None;
         }
@@ -374,7 +374,7 @@ impl Forwarder {
         let outcome = CountedReply { transport, took, rcode, len, answered };
         let name = done.first_asking().name.as_bytes();
         self.counters.reply(now, zone_match.label_set, name, &outcome);
-        if let Some(connection) = client.connection {
+        if let Some(connection) = client.via.connection() {
             self.clients.answered(connection);
         }
         Reply { client: *client, len }

@@ -54,7 +54,7 @@ impl Forwarder {
             self.counters.stats.drop(DropReason::QueryFromPortZero);
             return None;
         }
-        if let Some(connection) = client.connection {
+        if let Some(connection) = client.via.connection() {
             self.clients.asked(now, connection);
         }
         match query {
@@ -91,7 +91,7 @@ impl Forwarder {
         }
         let course = self.serve(now, client, query, (name, zone_match), original, out);
         if matches!(course, Course::Waits) {
-            client.connection.inspect(|connection| self.clients.waits(*connection));
+            client.via.connection().inspect(|connection| self.clients.waits(*connection));
             return None;
         }
         if let Course::Later(len, after) = course {

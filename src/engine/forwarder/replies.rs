@@ -216,7 +216,7 @@ impl Forwarder {
         self.counters.reply(at, label_set, self.exchanges.name(slot), &outcome);
         let stanza = self.exchanges.first_stanza(slot);
         self.routes.stanza(stanza).under_way -= 1;
-        if let Some(connection) = client.connection {
+        if let Some(connection) = client.via.connection() {
             self.clients.answered(connection);
         }
         self.rewriting.forget(shown);

@@ -13,7 +13,7 @@ use crate::engine::authority::Zone;
 use crate::engine::authority::difference::Chain;
 use crate::engine::authority::train::Train;
 use crate::engine::exchange::Client;
-use crate::engine::key::ConnectionKey;
+use crate::engine::key::{ConnectionKey, Via};
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Asked, Query};
 use crate::engine::message::reply::{ERROR_LEN_MAX, Finish};
@@ -72,7 +72,9 @@ impl Forwarder {
         let Scope { client, block, original, .. } = scope;
         let refused = Course::Refused(Rcode::Refused, None, Some(block));
         let slot = self.chains[block].settings.own_zones;
-        let (Some(slot), Some(connection)) = (slot, client.connection) else { return refused };
+        let (Some(slot), Via::Connection(connection)) = (slot, client.via) else {
+            return refused;
+        };
         // A zone is no answer to a query that the server asks itself.
         if original.is_some_and(|original| original.asker.is_some()) {
             return refused;
@@ -121,7 +123,7 @@ impl Forwarder {
             answered: true,
         };
         self.counters.outcome(label_set, &outcome);
-        client.connection.inspect(|connection| self.clients.waits(*connection));
+        client.via.connection().inspect(|connection| self.clients.waits(*connection));
         len
     }
 

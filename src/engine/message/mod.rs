@@ -11,6 +11,7 @@ mod cut;
 pub(crate) mod data;
 pub(crate) mod join;
 pub(crate) mod layout;
+pub(crate) mod lifetime;
 pub(crate) mod name;
 pub(crate) mod opt;
 pub mod query;

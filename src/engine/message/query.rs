@@ -56,9 +56,9 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Returns the parameters of a query over UDP, where keepalive has no meaning (RFC 7828
-    /// §3.2.1).
-    pub(crate) fn in_a_datagram(mut self) -> Self {
+    /// Returns the parameters of a query over UDP or HTTP, where keepalive has no meaning (RFC 7828
+    /// §3.2.1, RFC 8484 §5.1).
+    pub(crate) fn without_keepalive(mut self) -> Self {
         if let Some(edns) = &mut self.edns {
             edns.keepalive = false;
         }

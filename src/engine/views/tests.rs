@@ -8,7 +8,7 @@ mod bounds;
 use super::{Candidate, Facts, Views};
 use crate::config::{Config, Host, Name};
 use crate::engine::exchange::Client;
-use crate::engine::key::{ConnectionKey, Key};
+use crate::engine::key::{ConnectionKey, Key, Via};
 use crate::engine::message::query::{Asked, Edns};
 use crate::engine::zones::LowercaseName;
 use rand_chacha::ChaCha8Rng;
@@ -36,7 +36,9 @@ fn with_facts<T>(query: &str, look: impl FnOnce(&Facts<'_>) -> T) -> T {
     let mut class = 1;
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
-            ("+tcp", _) => client.connection = Some(ConnectionKey(Key { index: 1, generation: 1 })),
+            ("+tcp", _) => {
+                client.via = Via::Connection(ConnectionKey(Key { index: 1, generation: 1 }))
+            }
             ("+e", _) => asked.edns = edns(1_232, false),
             ("+do", _) => asked.edns = edns(1_232, true),
             ("+size", size) => asked.edns = edns(size.parse().unwrap(), false),

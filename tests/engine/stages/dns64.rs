@@ -9,7 +9,7 @@ use crate::stages::rewrite_zone::respond;
 use crate::stages::template::ask_of;
 use crate::world::{World, client, corefile, shown, world};
 use onward::config::{Config, Host};
-use onward::engine::Client;
+use onward::engine::{Client, Via};
 
 const F: &str = "\n forward . 192.0.2.250";
 const SOA: &str = "\nAU up.test 100 SOA ns.up.test. h.up.test. 1 2 3 4 50";
@@ -35,7 +35,7 @@ fn asking(world: &mut World, text: &str) -> (Client, Ask) {
     }
     if tcp {
         let admitted = world.engine.admit(world.now, 0, asker.peer.ip()).unwrap();
-        asker.connection = Some(admitted.0);
+        asker.via = Via::Connection(admitted.0);
     }
     let mut ask = ask_of(&words.join(" "));
     ask.flags |= if cd { 0x10 } else { 0 };
@@ -49,7 +49,7 @@ fn check_in(world: &mut World, cases: &[Case<'_>]) {
         world.settle();
         let (asked, got) = answered(world);
         assert_eq!((asked.as_str(), shown(&got).as_str()), (*up, *reply), "{number}: {ask}");
-        if let Some(connection) = asker.connection {
+        if let Some(connection) = asker.via.connection() {
             assert!(world.engine.clients.is_quiet(connection), "{number}: it waits for nothing");
             world.engine.clients.close(connection);
         }

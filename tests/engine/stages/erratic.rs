@@ -6,8 +6,8 @@
 use crate::common::at;
 use crate::common::wire::Ask;
 use crate::world::{World, client, corefile, shown, world};
-use onward::engine::Client;
 use onward::engine::stats::DropReason;
+use onward::engine::{Client, Via};
 
 fn ask(name: &str, rtype: u16) -> Ask {
     Ask { rtype, ..Ask::new(7, name) }
@@ -93,7 +93,7 @@ fn a_failure_is_late_too_and_so_is_a_reply_over_tcp() {
     world.ask(1, &ask("a.t", 15));
     let peer = client(7).peer;
     let (connection, _) = world.engine.admit(world.now, 0, peer.ip()).unwrap();
-    let on_stream = Client { connection: Some(connection), ..client(7) };
+    let on_stream = Client { via: Via::Connection(connection), ..client(7) };
     world.packet(on_stream, &ask("a.t", 1).bytes());
     world.settle();
     world.pass(1.0);

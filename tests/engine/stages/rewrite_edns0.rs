@@ -9,6 +9,7 @@
 use crate::common::wire::Ask;
 use crate::stages::rewrite_zone::respond;
 use crate::world::{World, client, corefile, shown, world};
+use onward::engine::Via;
 
 const F: &str = "\n forward . 192.0.2.250";
 const A: &str = "NOERROR rd ra\nAN a.up.test 300 A 192.0.2.10";
@@ -366,7 +367,7 @@ fn the_protocol_variable_is_tcp_over_tcp() {
     let ip = client(1).peer.ip();
     let (connection, _) = world.engine.admit(world.now, listener, ip).unwrap();
     let mut client = client(1);
-    client.connection = Some(connection);
+    client.via = Via::Connection(connection);
     world.ask_as(client, &Ask::new(7, "a.up.test"));
     world.settle();
     let sent = world.only_sent();

@@ -8,7 +8,7 @@ use crate::common::wire::{Ask, question_of, word_at};
 use crate::stages::rewrite::ask_of;
 use crate::stages::rewrite_zone::{name_of, respond};
 use crate::world::{World, client, shown, world};
-use onward::engine::Client;
+use onward::engine::{Client, Via};
 
 const F: &str = "\n forward . 192.0.2.250";
 
@@ -35,14 +35,14 @@ fn check_in(directives: &str, cases: &[Case<'_>]) {
         let mut asker = client(1);
         if is_tcp {
             let admitted = world.engine.admit(world.now, 0, asker.peer.ip()).unwrap();
-            asker.connection = Some(admitted.0);
+            asker.via = Via::Connection(admitted.0);
         }
         for (number, ask, up, reply) in cases {
             let (asked, got) = outcome(&mut world, asker, &ask_of(ask));
             let found = (asked.as_str(), got.as_str());
             assert_eq!(found, (*up, *reply), "{number}: {ask}, connection {is_tcp}\n{directives}");
         }
-        if let Some(connection) = asker.connection {
+        if let Some(connection) = asker.via.connection() {
             world.engine.clients.close(connection);
         }
         world.finish();

@@ -6,13 +6,13 @@ use super::{ask, options};
 use crate::common::at;
 use crate::common::wire::Ask;
 use crate::world::{client, world};
-use onward::engine::Client;
+use onward::engine::{Client, Via};
 
 #[test]
 fn keepalive_has_the_blocks_idle_timeout() {
     let mut world = world("timeouts {\n idle 3s\n}\n any");
     let (connection, _) = world.engine.admit(world.now, 0, [192, 0, 2, 1].into()).unwrap();
-    let client = Client { connection: Some(connection), ..client(1) };
+    let client = Client { via: Via::Connection(connection), ..client(1) };
     let asks = Ask { edns: Some((1_232, 0, false, vec![0, 11, 0, 0])), ..ask("a.test", 255) };
     world.packet(client, &asks.bytes());
     assert_eq!(options(&world.only_got()), Some(vec![(11, vec![0, 30])]));

@@ -8,11 +8,11 @@ use crate::world::{World, client, shown};
 use domain::base::Message;
 use domain::base::iana::Rtype;
 use onward::config::Name;
-use onward::engine::Client;
 use onward::engine::authority::difference::{Difference, Differences};
 use onward::engine::authority::table::{ZoneEntry, ZoneTable};
 use onward::engine::data::Contents;
 use onward::engine::forwarder::Transfer;
+use onward::engine::{Client, Via};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn world(transfer: &str) -> World {
 fn connected(world: &mut World, number: usize) -> Client {
     let client = client(number);
     let (key, _) = world.engine.admit(world.now, 0, client.peer.ip()).unwrap();
-    Client { connection: Some(key), ..client }
+    Client { via: Via::Connection(key), ..client }
 }
 
 /// An IXFR of a client that has this serial.
@@ -221,7 +221,7 @@ fn a_connection_has_one_transfer_at_a_time_which_a_drain_waits_for() {
     assert!(world.engine.is_quiet());
     world.packet(asker, &packet);
     world.packet(other, &packet);
-    let key = asker.connection.unwrap();
+    let key = asker.via.connection().unwrap();
     // The reply comes at once, not with a later turn.
     world.packet(asker, &packet);
     let got = world.take_got();
@@ -230,7 +230,7 @@ fn a_connection_has_one_transfer_at_a_time_which_a_drain_waits_for() {
     assert_eq!(world.engine.outstanding(), 0, "a transfer is no query upstream");
     assert_eq!(world.engine.next_transfer().unwrap().client, asker, "the first comes first");
     assert_eq!(world.engine.next_transfer().unwrap().client, other);
-    world.engine.clients.close(other.connection.unwrap());
+    world.engine.clients.close(other.via.connection().unwrap());
     world.engine.complete_transfer(key);
     assert!(!world.engine.is_quiet(), "the client has not read the last message");
     world.engine.end_transfer(key);

@@ -6,9 +6,9 @@
 use crate::common::wire::{Ask, answer, word_at};
 use crate::world::{Got, World, client, shown};
 use onward::config::{Config, Host};
-use onward::engine::Client;
 use onward::engine::journal::kinds::ResponseType;
 use onward::engine::journal::{Labels, Page};
+use onward::engine::{Client, Via};
 use std::net::SocketAddr;
 
 fn config(text: &str) -> Config {
@@ -55,7 +55,7 @@ fn a_query_over_tcp_is_for_another_block_than_one_over_udp() {
     let mut world = World::new(&config(&text));
     assert_eq!(last(&got(&mut world, client(1), &ask("q.t", 1))), 9);
     let (connection, _) = world.engine.admit(world.now, 0, client(7).peer.ip()).unwrap();
-    let on_stream = Client { connection: Some(connection), ..client(7) };
+    let on_stream = Client { via: Via::Connection(connection), ..client(7) };
     assert_eq!(last(&got(&mut world, on_stream, &ask("q.t", 1))), 1);
     world.finish();
 }

@@ -1,0 +1,56 @@
+//! `grpc_server { max_streams N; max_connections N; max_per_client N }`
+//!
+//! `grpc_server`: limits of `grpc://` listeners. `max_streams` is the maximum number of requests at
+//! a time on a connection, up to that of all connections; the others are those of `tcp`, of which
+//! the reference has only `max_connections`. 0 is no limit of its own.
+
+use super::super::ListenerLimits;
+use super::super::context::Context;
+use super::super::error::DirectiveError;
+use super::once;
+use super::tcp::{LIMITS, number, read_limit, write_limits};
+use crate::corefile::{Cursor, ParseError, did_you_mean};
+use std::fmt;
+
+/// Limits of `grpc://` listeners.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct GrpcServer {
+    /// Maximum number of requests at a time on a connection. `None`: that of all connections.
+    pub(crate) requests_max: Option<u32>,
+    /// Limits of connections.
+    pub(crate) limits: ListenerLimits,
+}
+
+/// Reads the `grpc_server` stanza of a server block.
+pub(super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+) -> Result<Option<GrpcServer>, DirectiveError> {
+    let Some(_) = context.stanza("grpc_server", cursor) else { return Ok(None) };
+    if !cursor.rest().is_empty() {
+        return Err(cursor.argument_error().into());
+    }
+    let mut grpc = GrpcServer::default();
+    while let Some(property) = cursor.block() {
+        match &*property.text {
+            "max_streams" => grpc.requests_max = number(property, cursor)?,
+            name if LIMITS.contains(&name) => read_limit(property, cursor, &mut grpc.limits)?,
+            other => {
+                let suggestion = did_you_mean(other, LIMITS.into_iter().chain(["max_streams"]));
+                let message = format!("unknown property '{other}'{suggestion}");
+                return Err(ParseError::at(property, message).into());
+            }
+        }
+    }
+    once(cursor)?;
+    Ok(Some(grpc))
+}
+
+/// Writes the stanza of the directive.
+pub(super) fn write(settings: &Option<GrpcServer>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(GrpcServer { requests_max, limits }) = settings else { return Ok(()) };
+    writeln!(f, "    grpc_server {{")?;
+    writeln!(f, "        max_streams {}", requests_max.unwrap_or(0))?;
+    write_limits(limits, f)?;
+    writeln!(f, "    }}")
+}

@@ -1,0 +1,120 @@
+//! `https { max_connections N; max_per_client N; path PATH...; forwarded CIDR... }`
+//!
+//! `https`: settings of `https://` listeners (RFC 8484). The limits are those of `tcp`, of the
+//! reference's only `max_connections`; `path` names the paths of DNS queries. Proxies in
+//! `forwarded` name their clients in `X-Forwarded-For` or `Forwarded`.
+
+use super::super::ListenerLimits;
+use super::super::context::Context;
+use super::super::error::DirectiveError;
+use super::super::net::Net;
+use super::once;
+use super::tcp::{LIMITS, read_limit, write_limits};
+use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
+use std::fmt;
+use std::sync::Arc;
+
+/// Path of queries without the option `path`, as in the reference.
+pub(crate) const DEFAULT_PATH: &str = "/dns-query";
+/// Maximum length of a path.
+const PATH_LEN_MAX: usize = 256;
+/// Maximum number of paths.
+const PATHS_MAX: usize = 16;
+
+/// Settings of `https://` listeners.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Https {
+    /// Limits of connections.
+    pub(crate) limits: ListenerLimits,
+    /// Paths of queries, without a query part; never empty.
+    pub(crate) paths: Arc<[String]>,
+    /// Proxies that pass on the addresses of their clients.
+    pub(crate) forwarded: Vec<Net>,
+}
+
+impl Default for Https {
+    fn default() -> Self {
+        Self {
+            limits: ListenerLimits::default(),
+            paths: Arc::new([DEFAULT_PATH.to_owned()]),
+            forwarded: Vec::new(),
+        }
+    }
+}
+
+/// Reads the `https` stanza of a server block; a second one is left unread.
+pub(super) fn read(
+    cursor: &mut Cursor<'_>,
+    context: &mut Context<'_>,
+) -> Result<Option<Https>, DirectiveError> {
+    let Some(stanza) = context.stanza("https", cursor) else { return Ok(None) };
+    if !cursor.rest().is_empty() {
+        return Err(cursor.argument_error().into());
+    }
+    let mut https = Https::default();
+    let mut paths = Vec::new();
+    while let Some(property) = cursor.block() {
+        match &*property.text {
+            name if LIMITS.contains(&name) => read_limit(property, cursor, &mut https.limits)?,
+            "path" => {
+                for word in cursor.expect_rest()? {
+                    paths.push(path(word)?);
+                }
+            }
+            "forwarded" => {
+                for word in cursor.expect_rest()? {
+                    https.forwarded.push(net(word)?);
+                }
+            }
+            other => {
+                let known = LIMITS.into_iter().chain(["path", "forwarded"]);
+                let suggestion = did_you_mean(other, known);
+                let message = format!("unknown property '{other}'{suggestion}");
+                return Err(ParseError::at(property, message).into());
+            }
+        }
+    }
+    if paths.len() > PATHS_MAX {
+        return Err(DirectiveError::value(stanza, format!("more than {PATHS_MAX} paths")));
+    }
+    if !paths.is_empty() {
+        https.paths = paths.into();
+    }
+    once(cursor)?;
+    Ok(Some(https))
+}
+
+/// Reads the addresses of proxies.
+fn net(word: &Token) -> Result<Net, DirectiveError> {
+    Net::parse(&word.text).ok_or_else(|| {
+        let message = format!("forwarded '{}': expected an address or a CIDR", word.text);
+        DirectiveError::value(word, message)
+    })
+}
+
+/// Reads a path: absolute, of visible ASCII characters, without a query part.
+fn path(written: &Token) -> Result<String, DirectiveError> {
+    let text = &written.text;
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+    if text.starts_with('/') && text.len() <= PATH_LEN_MAX && text.bytes().all(is_plain) {
+        return Ok(text.to_string());
+    }
+    let message = format!(
+        "path '{text}': expected a path that begins with '/', of at most {PATH_LEN_MAX} visible \
+         ASCII characters without '?' and '#'"
+    );
+    Err(DirectiveError::value(written, message))
+}
+
+/// Writes the stanza of the directive.
+pub(super) fn write(settings: &Option<Https>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(Https { limits, paths, forwarded }) = settings else { return Ok(()) };
+    writeln!(f, "    https {{")?;
+    write_limits(limits, f)?;
+    writeln!(f, "        path {}", paths.join(" "))?;
+    if !forwarded.is_empty() {
+        let nets: Vec<_> = forwarded.iter().map(ToString::to_string).collect();
+        writeln!(f, "        forwarded {}", nets.join(" "))?;
+    }
+    writeln!(f, "    }}")
+}

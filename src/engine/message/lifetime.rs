@@ -1,0 +1,100 @@
+//! The time for which a reply is fresh.
+//!
+//! A cache of HTTP sees a reply from outside and keeps it for as long as its headers say (RFC 8484
+//! §5.1), so the TTLs inside the message must be found for it.
+
+use super::{HEADER_LEN, Question, Record, rtype, u16_at, u32_at};
+
+/// Returns the number of seconds for which `reply` is fresh (RFC 8484 §5.1): the shortest TTL of
+/// the answer section or, without answers, what an SOA in the authority section says about denials
+/// (RFC 2308 §5), otherwise 0. Malformed records end the walk with 0.
+pub(crate) fn fresh_for(reply: &[u8]) -> u32 {
+    let count = |section: usize| u16_at(reply, 4 + 2 * section).unwrap_or(0);
+    let start = match count(0) {
+        0 => Some(HEADER_LEN),
+        _ => Question::parse(reply).map(|question| question.end()),
+    };
+    let Some(mut place) = start else { return 0 };
+    let mut shortest = None;
+    for _ in 0..count(1) {
+        let Some(record) = Record::parse(reply, place) else { return 0 };
+        place = record.end;
+        let ttl = ttl_of(reply, &record);
+        shortest = Some(shortest.map_or(ttl, |shortest: u32| shortest.min(ttl)));
+    }
+    if let Some(shortest) = shortest {
+        return shortest;
+    }
+    for _ in 0..count(2) {
+        let Some(record) = Record::parse(reply, place) else { return 0 };
+        place = record.end;
+        // The SOA of a denial ends with MINIMUM, after two names and four other numbers.
+        if record.rtype == rtype::SOA && record.end >= record.data + 22 {
+            let minimum = u32_at(reply, record.end - 4).unwrap_or(0);
+            return ttl_of(reply, &record).min(minimum);
+        }
+    }
+    0
+}
+
+/// Returns the TTL of a record; with the highest bit set it counts as zero (RFC 2181 §8).
+fn ttl_of(packet: &[u8], record: &Record) -> u32 {
+    let ttl = u32_at(packet, record.fixed + 4).unwrap_or(0);
+    if ttl <= i32::MAX as u32 { ttl } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fresh_for;
+
+    const QUESTION: &[u8] = b"\x01a\x00\x00\x01\x00\x01";
+
+    /// Returns a reply with these records in the answer and the authority section.
+    fn reply(answers: &[Vec<u8>], authorities: &[Vec<u8>]) -> Vec<u8> {
+        let counts = [1, answers.len() as u16, authorities.len() as u16, 0];
+        let mut packet = vec![0, 0, 0x81, 0x80];
+        packet.extend(counts.iter().flat_map(|count| count.to_be_bytes()));
+        packet.extend(QUESTION);
+        packet.extend(answers.iter().chain(authorities).flatten());
+        packet
+    }
+
+    fn record(rtype: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
+        let mut record = b"\xc0\x0c".to_vec();
+        record.extend(rtype.to_be_bytes());
+        record.extend([0, 1]);
+        record.extend(ttl.to_be_bytes());
+        record.extend((data.len() as u16).to_be_bytes());
+        record.extend(data);
+        record
+    }
+
+    fn soa(ttl: u32, minimum: u32) -> Vec<u8> {
+        let mut data = vec![0; 18];
+        data.extend(minimum.to_be_bytes());
+        record(6, ttl, &data)
+    }
+
+    #[test]
+    fn the_shortest_ttl_of_the_answer_counts() {
+        let a = |ttl| record(1, ttl, &[192, 0, 2, 1]);
+        assert_eq!(fresh_for(&reply(&[a(300), a(60)], &[soa(5, 5)])), 60);
+        assert_eq!(fresh_for(&reply(&[a(300), a(1 << 31)], &[])), 0);
+    }
+
+    #[test]
+    fn a_denial_is_fresh_for_as_long_as_its_soa_says() {
+        assert_eq!(fresh_for(&reply(&[], &[soa(3_600, 300)])), 300);
+        assert_eq!(fresh_for(&reply(&[], &[soa(100, 300)])), 100);
+        assert_eq!(fresh_for(&reply(&[], &[record(2, 50, b"\0")])), 0);
+        assert_eq!(fresh_for(&reply(&[], &[])), 0);
+    }
+
+    #[test]
+    fn a_cut_reply_is_not_fresh() {
+        let whole = reply(&[record(1, 300, &[192, 0, 2, 1])], &[]);
+        for len in 0..whole.len() {
+            assert_eq!(fresh_for(&whole[..len]), 0, "{len} bytes");
+        }
+    }
+}

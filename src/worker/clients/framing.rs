@@ -1,0 +1,154 @@
+//! Framing of DNS messages on a client's connection: lengths, or requests of HTTP.
+//!
+//! [`Framing`] takes queries from the inbox of a connection, passes them to the engine, and puts
+//! replies into its outbox. Everything else about the connection is the same for all protocols.
+
+use super::http::{Carrier, HttpConnection};
+use super::scratch::Scratch;
+use super::{QUERY_LEN_MAX, Slot};
+use crate::config::{Listener, Protocol};
+use crate::engine::frame::Full;
+use crate::engine::{Client, Forwarder, Via};
+use crate::moment::Moment;
+use crate::worker::tcp::TcpConnection;
+use std::io;
+use std::sync::Arc;
+
+/// Framing of the messages of one connection.
+pub(super) enum Framing {
+    /// Each message follows its length (RFC 1035 §4.2.2).
+    Length,
+    /// Each query is a request of HTTP (RFC 8484).
+    Http(Box<HttpConnection>),
+}
+
+/// Passes the queries that a connection has received to the engine, until it may ask no more.
+///
+/// # Errors
+/// [`Full`].
+pub(super) fn serve(
+    now: Moment,
+    slot: &mut Slot,
+    scratch: &mut Scratch,
+    engine: &mut Forwarder,
+) -> Result<(), Full> {
+    let Slot { listener, peer, local, key, .. } = *slot;
+    let local = local.map(|ip| (ip, 0));
+    let client = Client { listener, peer, local, via: Via::Connection(key) };
+    if let Framing::Http(http) = &mut slot.framing {
+        slot.paused = http.serve(now, client, &mut slot.connection, scratch, engine)?;
+        return Ok(());
+    }
+    loop {
+        if engine.clients.is_spent(key) {
+            // Further queries are not read; the connection closes after the last answer.
+            slot.connection.half_closed = true;
+            return Ok(());
+        }
+        if !engine.clients.may_ask(key) {
+            slot.paused = true;
+            return Ok(());
+        }
+        let next = slot.connection.inbox.next_or_beginning(QUERY_LEN_MAX);
+        let Some((message, cut)) = next else { return Ok(()) };
+        let out = &mut scratch.reply[..];
+        if let Some(len) = engine.on_query(now, client, message, cut, out) {
+            push(&mut slot.connection, &out[..len])?;
+        }
+    }
+}
+
+/// Puts a message into the outbox.
+fn push(connection: &mut TcpConnection, message: &[u8]) -> Result<(), Full> {
+    connection.push(message.len(), |room| {
+        room[..message.len()].copy_from_slice(message);
+        message.len()
+    })
+}
+
+impl Framing {
+    /// Creates the framing of a connection to `listener`.
+    pub(super) fn of(listener: &Listener) -> Self {
+        let carrier = match listener.protocol {
+            Protocol::Dns | Protocol::Tls => return Self::Length,
+            Protocol::Https => Carrier::Doh {
+                paths: Arc::clone(&listener.http.paths),
+                proxies: Arc::clone(&listener.http.proxies),
+            },
+            Protocol::Grpc => Carrier::Grpc { requests_max: listener.http.requests_max },
+        };
+        Self::Http(Box::new(HttpConnection::new(carrier)))
+    }
+
+    /// Returns the maximum number of bytes of the framing of a connection of `protocol`.
+    pub(super) fn bytes_max(protocol: Protocol) -> usize {
+        match protocol {
+            Protocol::Dns | Protocol::Tls => 0,
+            Protocol::Https | Protocol::Grpc => HttpConnection::bytes_max(),
+        }
+    }
+
+    /// Returns true if a query has begun and its rest is missing.
+    pub(super) fn is_within_query(&self, connection: &TcpConnection) -> bool {
+        match self {
+            Self::Length => connection.inbox.is_within_message(),
+            Self::Http(http) => http.is_within_request(),
+        }
+    }
+
+    /// Puts a reply of at most `len_max` bytes, written by `write`, into the outbox.
+    ///
+    /// # Errors
+    /// [`Full`]; `write` may not have been called.
+    pub(super) fn reply(
+        &mut self,
+        connection: &mut TcpConnection,
+        client: (u16, Via),
+        scratch: &mut Scratch,
+        engine: &mut Forwarder,
+        len_max: usize,
+        write: impl FnOnce(&mut Forwarder, &mut [u8]) -> usize,
+    ) -> Result<(), Full> {
+        match (self, client) {
+            (Self::Http(http), (listener, Via::Request(_, request))) => {
+                let len_max = len_max.min(scratch.reply.len());
+                let len = write(engine, &mut scratch.reply[..len_max]);
+                http.reply(listener, request, &scratch.reply[..len], engine)
+            }
+            (Self::Http(_), _) => Ok(()),
+            (Self::Length, _) => connection.push(len_max, |room| write(engine, room)),
+        }
+    }
+
+    /// Writes the outbox until the kernel accepts no more. Returns the number of bytes written.
+    ///
+    /// # Errors
+    /// The socket has failed.
+    pub(super) fn flush(&mut self, connection: &mut TcpConnection) -> io::Result<usize> {
+        match self {
+            Self::Length => connection.flush(),
+            Self::Http(http) => http.flush(connection),
+        }
+    }
+
+    /// Returns true if no reply waits to be written.
+    pub(super) fn is_drained(&self, connection: &TcpConnection) -> bool {
+        let is_empty = match self {
+            Self::Length => true,
+            Self::Http(http) => !http.is_answering(),
+        };
+        is_empty && connection.is_drained()
+    }
+
+    /// Tells the client that queries from now on are not read. Those that were read are answered.
+    pub(super) fn stop(&mut self) {
+        if let Self::Http(http) = self {
+            http.stop();
+        }
+    }
+
+    /// Returns true if the framing has ended the connection: once all is written, it is closed.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Http(http) if http.is_over())
+    }
+}

@@ -1,0 +1,283 @@
+//! A client's connection that carries DNS in requests of HTTP: RFC 8484, or gRPC.
+//!
+//! Connects the bytes of the connection with [`Server`], and its requests with the engine. A query
+//! that was accepted is answered with a DNS message, whatever its response code; everything else is
+//! refused with a status. Each request that was read gets its response, so that no client waits for
+//! one.
+
+use super::scratch::Scratch;
+use crate::config::Nets;
+use crate::engine::forwarder::Requested;
+use crate::engine::frame::Full;
+use crate::engine::message::lifetime::fresh_for;
+use crate::engine::{Client, Forwarder, Via};
+use crate::http::doh::{self, Refusal};
+use crate::http::forwarded;
+use crate::http::grpc::{self, Status};
+use crate::http::{Limits, Request, Server, Version};
+use crate::moment::Moment;
+use crate::worker::tcp::TcpConnection;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Number of bytes in the outbox from which on no more are taken from the server.
+const OUTBOX_MAX: usize = 1 << 16;
+
+/// Way in which requests carry DNS.
+pub(super) enum Carrier {
+    /// DNS over HTTPS (RFC 8484).
+    Doh {
+        /// Paths of queries.
+        paths: Arc<[String]>,
+        /// Proxies that pass on the addresses of their clients.
+        proxies: Arc<Nets>,
+    },
+    /// gRPC, as in CoreDNS.
+    Grpc {
+        /// Maximum number of requests at a time on a connection.
+        requests_max: Option<u32>,
+    },
+}
+
+/// Reason why a request gets no DNS message.
+enum Refused {
+    Doh(Refusal),
+    Grpc(Status),
+}
+
+/// HTTP on one connection.
+pub(super) struct HttpConnection {
+    /// `None`: the TLS handshake, which chooses the version, is not complete.
+    server: Option<Server>,
+    carrier: Carrier,
+    /// No more requests are served.
+    is_stopped: bool,
+}
+
+impl HttpConnection {
+    /// Creates a connection whose requests carry DNS in this way.
+    pub(super) fn new(carrier: Carrier) -> Self {
+        Self { server: None, carrier, is_stopped: false }
+    }
+
+    /// Returns the maximum number of bytes of a connection.
+    pub(super) fn bytes_max() -> usize {
+        size_of::<Self>() + Server::bytes_max(&Limits::DNS)
+    }
+
+    /// Returns the server, once the connection is open.
+    fn server(&mut self, connection: &TcpConnection) -> Option<&mut Server> {
+        if self.server.is_none() && connection.is_open() {
+            self.server = Some(self.carrier.server(connection.protocol()));
+        }
+        self.server.as_mut()
+    }
+
+    /// Passes the queries of received requests to the engine, until the client may ask no more.
+    /// Returns true if it has its maximum of outstanding queries.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub(super) fn serve(
+        &mut self,
+        now: Moment,
+        client: Client,
+        connection: &mut TcpConnection,
+        scratch: &mut Scratch,
+        engine: &mut Forwarder,
+    ) -> Result<bool, Full> {
+        let Some(key) = client.via.connection() else { return Ok(false) };
+        if self.server(connection).is_none() {
+            return Ok(false);
+        }
+        let Self { server: Some(server), carrier, .. } = self else { return Ok(false) };
+        loop {
+            let taken = server.receive(connection.inbox.waiting());
+            connection.inbox.taken(taken);
+            // The reply to a cancelled request is dropped when it comes.
+            while server.next_cancelled().is_some() {}
+            loop {
+                if engine.clients.is_spent(key) {
+                    server.stop();
+                    connection.half_closed = true;
+                    return Ok(false);
+                }
+                if !engine.clients.may_ask(key) {
+                    return Ok(true);
+                }
+                let Some(request) = server.next_request() else { break };
+                let id = request.id;
+                let peer = carrier.peer(client.peer, &request);
+                let client = Client { via: Via::Request(key, id), peer, ..client };
+                match carrier.ask(now, client, &request, scratch, engine) {
+                    Ok(None) => {}
+                    Ok(Some(len)) => {
+                        let reply = &scratch.reply[..len];
+                        carrier.respond(server, (client.listener, id), reply, engine)?;
+                    }
+                    Err(refused) => {
+                        carrier.refuse(server, (client.listener, id), &refused, engine)?;
+                    }
+                }
+            }
+            if taken == 0 || connection.inbox.waiting().is_empty() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Writes the reply to request number `request`.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub(super) fn reply(
+        &mut self,
+        listener: u16,
+        request: u32,
+        reply: &[u8],
+        engine: &mut Forwarder,
+    ) -> Result<(), Full> {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        self.carrier.respond(server, (listener, request), reply, engine)
+    }
+
+    /// Moves bytes from the server to the outbox, and writes that until the kernel accepts no more.
+    /// Returns the number of bytes written.
+    ///
+    /// # Errors
+    /// The socket has failed.
+    pub(super) fn flush(&mut self, connection: &mut TcpConnection) -> io::Result<usize> {
+        let mut total = connection.flush()?;
+        let Some(server) = &mut self.server else { return Ok(total) };
+        loop {
+            let mut count = 0;
+            connection.append(|out| {
+                let before = out.len();
+                server.transmit(out, OUTBOX_MAX);
+                count = out.len() - before;
+            });
+            total += connection.flush()?;
+            if count == 0 || connection.is_blocked() {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// Returns true if a request has begun and its rest is missing.
+    pub(super) fn is_within_request(&self) -> bool {
+        self.server.as_ref().is_some_and(Server::is_within_request)
+    }
+
+    /// Returns true if replies wait in the server.
+    pub(super) fn is_answering(&self) -> bool {
+        self.server.as_ref().is_some_and(Server::is_answering)
+    }
+
+    /// Tells the client that no more requests are read.
+    pub(super) fn stop(&mut self) {
+        if !std::mem::replace(&mut self.is_stopped, true)
+            && let Some(server) = &mut self.server
+        {
+            server.stop();
+        }
+    }
+
+    /// Returns true if nothing more comes of the connection.
+    pub(super) fn is_over(&self) -> bool {
+        self.server.as_ref().is_some_and(Server::is_over)
+    }
+}
+
+impl Carrier {
+    /// Creates the server of a connection. `protocol`: that of ALPN, if any.
+    fn server(&self, protocol: Option<&[u8]>) -> Server {
+        match self {
+            Self::Doh { .. } => Server::new(protocol.and_then(Version::of_alpn), Limits::DNS),
+            Self::Grpc { requests_max } => {
+                let outstanding_max =
+                    Limits::DNS.outstanding_max.min(requests_max.unwrap_or(u32::MAX));
+                Server::new(Some(Version::Http2), Limits { outstanding_max, ..Limits::DNS })
+            }
+        }
+    }
+
+    /// Returns the address of the client that made a request. `peer`: that of the connection.
+    fn peer(&self, peer: SocketAddr, request: &Request<'_>) -> SocketAddr {
+        let Self::Doh { proxies, .. } = self else { return peer };
+        let is_proxy = |address: IpAddr| proxies.contains(address.to_canonical());
+        if !is_proxy(peer.ip()) {
+            return peer;
+        }
+        let found = forwarded::client(request, is_proxy);
+        found.map_or(peer, |address| SocketAddr::new(address, peer.port()))
+    }
+
+    /// Asks the engine. Returns the length of the reply in `scratch`; `None`: it comes later.
+    fn ask(
+        &self,
+        now: Moment,
+        client: Client,
+        request: &Request<'_>,
+        scratch: &mut Scratch,
+        engine: &mut Forwarder,
+    ) -> Result<Option<usize>, Refused> {
+        let Scratch { query, reply } = scratch;
+        let len = match self {
+            Self::Doh { paths, .. } => doh::query(request, paths, query).map_err(Refused::Doh)?,
+            Self::Grpc { .. } => grpc::query(request, query).map_err(Refused::Grpc)?,
+        };
+        match (engine.on_request(now, client, &query[..len], reply), self) {
+            (Requested::Waits, _) => Ok(None),
+            (Requested::Replied(len), _) => Ok(Some(len)),
+            (Requested::Malformed, Self::Doh { .. }) => {
+                let text = "the request carries no DNS query that could be read\n";
+                Err(Refused::Doh(Refusal { status: 400, text }))
+            }
+            (Requested::Dropped, Self::Doh { .. }) => {
+                let text = "this query is not answered here\n";
+                Err(Refused::Doh(Refusal { status: 500, text }))
+            }
+            (Requested::Malformed, Self::Grpc { .. }) => {
+                Err(Refused::Grpc(Status::InvalidArgument))
+            }
+            (Requested::Dropped, Self::Grpc { .. }) => Err(Refused::Grpc(Status::Internal)),
+        }
+    }
+
+    /// Writes the reply to a request: number of its listener, and its own.
+    fn respond(
+        &self,
+        server: &mut Server,
+        (listener, request): (u16, u32),
+        reply: &[u8],
+        engine: &mut Forwarder,
+    ) -> Result<(), Full> {
+        let written = match self {
+            Self::Doh { .. } => {
+                engine.count_response(listener, 200);
+                doh::respond(server, request, reply, fresh_for(reply), None)
+            }
+            Self::Grpc { .. } => grpc::respond(server, request, reply),
+        };
+        written.map_err(|_| Full)
+    }
+
+    /// Writes the refusal of a request.
+    fn refuse(
+        &self,
+        server: &mut Server,
+        (listener, request): (u16, u32),
+        refused: &Refused,
+        engine: &mut Forwarder,
+    ) -> Result<(), Full> {
+        let written = match refused {
+            Refused::Doh(refusal) => {
+                engine.count_response(listener, refusal.status);
+                refusal.respond(server, request)
+            }
+            Refused::Grpc(status) => grpc::refuse(server, request, *status),
+        };
+        written.map_err(|_| Full)
+    }
+}
