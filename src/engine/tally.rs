@@ -35,7 +35,7 @@ pub(crate) const RTYPES: [u16; 19] =
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LabelSet {
     /// Address and protocol of the listener; `None`: all label sets beyond the maximum.
-    pub(crate) server: Option<(SocketAddr, Protocol)>,
+    pub server: Option<(SocketAddr, Protocol)>,
     /// The zone; `None`: queries outside all zones.
     pub zone: Option<Name>,
     /// Number of the server block.
