@@ -174,6 +174,9 @@ impl Report {
                 let signed = if primary.key.is_some() { " (signed)" } else { "" };
                 write!(f, " {scheme}{}{signed}", primary.address)?;
             }
+            if zone.catalog.is_some() {
+                write!(f, " (catalog)")?;
+            }
             writeln!(f)?;
         }
         Ok(())

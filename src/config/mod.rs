@@ -74,8 +74,10 @@ pub use stages::{
 };
 pub(crate) use tls::Pin;
 pub use tls::{ClientAuth, ClientTls, Pem, ServerTls};
+pub(crate) use zones::{
+    CatalogSource, OwnZones, Primary, Secondary, TransferredSource, ZonesSource,
+};
 pub use zones::{DirectorySource, FileSource};
-pub(crate) use zones::{OwnZones, Primary, Secondary, TransferredSource, ZonesSource};
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;

@@ -84,6 +84,28 @@ pub(crate) struct TransferredSource {
     pub(crate) primaries: Arc<[Primary]>,
     /// Directory in which the zone is kept. `None`: it is not.
     pub(crate) directory: Option<PathBuf>,
+    /// The zone is a catalog, whose members are zones, too.
+    pub(crate) catalog: Option<CatalogSource>,
+}
+
+/// Limits of the members of a catalog zone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CatalogSource {
+    /// Members are at or below these; empty: no limit.
+    pub(crate) limits: Vec<Name>,
+    /// Zones of the server block.
+    pub(crate) served: Arc<[Name]>,
+}
+
+impl CatalogSource {
+    /// Returns the reason why a zone cannot be a member.
+    pub(crate) fn refusal(&self, zone: &Name) -> Option<&'static str> {
+        let covers = |names: &[Name]| names.iter().any(|above| zone.is_within(above));
+        if !self.limits.is_empty() && !covers(&self.limits) {
+            return Some("it is not below the names behind 'catalog'");
+        }
+        (!covers(&self.served)).then_some("it is not below a zone of the server block")
+    }
 }
 
 /// A server that a zone is transferred from.
@@ -197,7 +219,12 @@ impl ZonesSource {
                 stanza.primaries.iter().filter_map(|target| Primary::of(target, stages));
             let primaries: Arc<[Primary]> = primaries.collect();
             let zones = stanza.zones.as_deref().unwrap_or(served);
+            let catalog = stanza
+                .catalog
+                .as_ref()
+                .map(|limits| CatalogSource { limits: limits.clone(), served: served.into() });
             zones.iter().map(move |zone| TransferredSource {
+                catalog: catalog.clone(),
                 zone: zone.clone(),
                 stanza: number,
                 primaries: Arc::clone(&primaries),

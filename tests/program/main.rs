@@ -7,10 +7,11 @@
 //! HTTP endpoints ([`pages`]), outages ([`outages`]), privileges ([`confinement`]), files for a
 //! host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]), zones in a directory
 //! ([`zones`]), signed answers ([`dnssec`]), zone transfers ([`transfer`], [`secondaries`],
-//! [`secondary`]), and answers compared with those of nsd and named ([`differential`]).
+//! [`secondary`], [`catalog`]), and answers compared with those of nsd and named ([`differential`]).
 
 mod anycast;
 mod blocked;
+mod catalog;
 #[path = "../common/certs.rs"]
 mod certs;
 mod check;

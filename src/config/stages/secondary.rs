@@ -1,5 +1,6 @@
 //! `secondary [ZONES...] { transfer from [tls://]ADDRESS[:PORT]... [key NAME]; directory DIR;
-//! tls [CERT KEY] [CA]; tls_servername NAME; tls_pin PIN...; fallthrough [ZONES...] }`
+//! tls [CERT KEY] [CA]; tls_servername NAME; tls_pin PIN...; catalog [MEMBER_ZONES...];
+//! fallthrough [ZONES...] }`
 //!
 //! Zones that are transferred from their primaries. Each `transfer from` adds primaries; a `key`
 //! is one of the block's `tsig`, with which queries are signed and NOTIFY has to be. In DIR the
@@ -25,8 +26,8 @@ const PORT: u16 = 53;
 const TLS_PORT: u16 = 853;
 /// Maximum number of primaries of a stanza: each is asked at each refresh.
 const PRIMARIES_MAX: usize = 16;
-const OPTIONS: [&str; 6] =
-    ["transfer", "directory", "tls", "tls_servername", "tls_pin", "fallthrough"];
+const OPTIONS: [&str; 7] =
+    ["transfer", "directory", "tls", "tls_servername", "tls_pin", "catalog", "fallthrough"];
 
 /// Zones that are transferred from primaries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +38,9 @@ pub struct SecondaryZones {
     pub(crate) primaries: Vec<PrimaryTarget>,
     /// Directory in which the zones are kept. `None`: they are not.
     pub(crate) directory: Option<StateDirectory>,
+    /// The zones are catalogs, whose members are at or below these; empty: no limit. `None`: they
+    /// are not.
+    pub(crate) catalog: Option<Vec<Name>>,
     /// Names at or below these that do not exist go on. `None`: none does.
     pub(crate) fallthrough: Option<Vec<Name>>,
     /// Place of the stanza.
@@ -95,6 +99,7 @@ pub(super) fn read(
             zones: (!words.is_empty()).then_some(zones),
             primaries: Vec::new(),
             directory: None,
+            catalog: None,
             fallthrough: None,
             written: Written(stanza.place.to_string()),
         };
@@ -119,8 +124,8 @@ pub(super) fn read(
                     read.fallthrough = Some(file::fallthrough("secondary", cursor, context)?);
                 }
                 "catalog" => {
-                    let message = "catalog zones are not supported: name the zones";
-                    return Err(ParseError::at(property, message).into());
+                    let words = cursor.rest();
+                    read.catalog = Some(file::zones("secondary", &words, context)?);
                 }
                 other => {
                     let suggestion = did_you_mean(other, OPTIONS);
@@ -230,6 +235,11 @@ impl fmt::Display for SecondaryZones {
         }
         if let Some(directory) = &self.directory {
             writeln!(f, "        directory {}", Word(&directory.path))?;
+        }
+        if let Some(limits) = &self.catalog {
+            write!(f, "        catalog")?;
+            word::names(f, limits)?;
+            writeln!(f)?;
         }
         if let Some(tls) = self.primaries.iter().find_map(|primary| primary.tls.as_ref()) {
             if tls.identity.is_some() || tls.authorities.is_some() {

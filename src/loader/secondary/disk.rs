@@ -193,6 +193,16 @@ pub(super) fn confirm(directory: &Path, zone: &Zone, now: u64) -> Result<(), Str
     }
 }
 
+/// Removes the file of a zone that is a member of no catalog any more. An error only means that
+/// the file stays.
+pub(super) fn remove(directory: &Path, zone: &Name) {
+    let path = path(directory, zone.as_wire());
+    let mut start = [0; MAGIC.len()];
+    if read_start(&path, &mut start).is_ok() && start == MAGIC {
+        let _ = fs::remove_file(path);
+    }
+}
+
 /// Reads the file of a zone. `None`: there is none.
 ///
 /// # Errors
@@ -275,7 +285,7 @@ impl<'b> Reader<'b> {
 
 #[cfg(test)]
 mod tests {
-    use super::{confirm, path, read, remove_leftovers, write};
+    use super::{confirm, path, read, remove, remove_leftovers, write};
     use crate::config::Name;
     use crate::engine::authority::{Builder, Zone};
     use ahash::RandomState;
@@ -374,6 +384,12 @@ mod tests {
         assert_eq!(read(&directory, &name, &hasher()).unwrap().unwrap().confirmed, 10);
         let names: Vec<_> = fs::read_dir(&directory).unwrap().collect();
         assert_eq!(names.len(), 1, "no temporary file stays: {names:?}");
+        remove(&directory, &name);
+        assert!(read(&directory, &name, &hasher()).unwrap().is_none());
+        let text = path(&directory, b"\x01z\0");
+        fs::write(&text, "$TTL 3600").unwrap();
+        remove(&directory, &name);
+        assert!(text.exists(), "a text of an operator");
         fs::remove_dir_all(directory).unwrap();
     }
 

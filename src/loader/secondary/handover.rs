@@ -37,6 +37,12 @@ impl Handover {
         all.push(held);
     }
 
+    /// Forgets the zone of these primaries.
+    pub(super) fn forget(&self, source: &TransferredSource) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|held| held.name != source.zone || held.primaries != source.primaries);
+    }
+
     /// Returns the zone of the same primaries, or the only one of its name if it shares one.
     pub(super) fn take(&self, source: &TransferredSource) -> Option<Taken> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,6 +122,11 @@ mod tests {
         let second = zone(2);
         hold(&handover, &source(ONE), &second);
         assert_eq!(serial(&handover, ONE), Some(2), "the newer one in its place");
+        handover.forget(&source(TWO));
+        assert_eq!(serial(&handover, ONE), Some(2));
+        handover.forget(&source(ONE));
+        assert_eq!(serial(&handover, ONE), None);
+        hold(&handover, &source(ONE), &second);
         drop((first, second));
         assert_eq!(serial(&handover, ONE), None, "nothing is kept that no loader has");
     }

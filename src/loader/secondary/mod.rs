@@ -6,15 +6,17 @@
 //! as it is stays until it expires; it comes back with the next good answer. At the start, and for
 //! each new configuration, a zone is taken from the loader that served it before, or from disk.
 
+mod catalog;
 mod disk;
 mod fetch;
 mod handover;
 mod incoming;
+mod membership;
 mod schedule;
 mod wire;
 
 use crate::clock::Clock;
-use crate::config::{TransferredSource, ZonesSource, show_duration};
+use crate::config::{Name, TransferredSource, ZonesSource, show_duration};
 use crate::control::{ZoneCounters, ZoneState};
 use crate::engine::authority::Zone;
 use crate::engine::authority::table::ZoneEntry;
@@ -23,6 +25,7 @@ use crate::log::{Event, Level, Log};
 use crate::moment::Moment;
 use crate::tls;
 use ahash::RandomState;
+use catalog::{Members, Owner};
 use crossbeam_channel::{Receiver, Sender};
 use fetch::{Done, Fresh, Job, Outcome};
 pub(crate) use handover::Handover;
@@ -49,12 +52,18 @@ static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// Result of the check of a zone.
 pub(super) struct Checked {
-    number: usize,
+    number: u64,
     done: Option<Done>,
 }
 
 /// One zone.
 struct Transferred {
+    /// Number of the zone, which no other one had.
+    number: u64,
+    /// The catalog that it is a member of. `None`: the configuration names it.
+    owner: Option<Owner>,
+    /// Members of a catalog as they are applied.
+    members: Option<Members>,
     source: TransferredSource,
     clients: Arc<[Option<tls::Client>]>,
     zone: Option<Arc<Zone>>,
@@ -82,6 +91,10 @@ pub(super) struct Secondaries {
     is_changed: bool,
     /// The zone whose check comes first in the next turn.
     first: usize,
+    /// Zones of files, which no catalog can have.
+    taken: Vec<Name>,
+    /// Number of the next zone.
+    next: u64,
 }
 
 impl Secondaries {
@@ -104,12 +117,22 @@ impl Secondaries {
             });
             let clients: Result<Vec<_>, _> = clients.collect();
             let clients = clients.map_err(|error| io::Error::other(error.to_string()))?;
-            zones.push(Transferred::new(source.clone(), clients.into(), clock.now()));
+            let number = zones.len() as u64;
+            zones.push(Transferred::new(number, source.clone(), clients.into(), clock.now()));
         }
-        let (is_changed, results) = (false, crossbeam_channel::unbounded());
-        let first = 0;
-        let own =
-            Self { zones, counters, handover, hasher, clock, log, results, is_changed, first };
+        let own = Self {
+            next: zones.len() as u64,
+            zones,
+            counters,
+            handover,
+            hasher,
+            clock,
+            log,
+            results: crossbeam_channel::unbounded(),
+            is_changed: false,
+            first: 0,
+            taken: source.files.iter().map(|file| file.zone.clone()).collect(),
+        };
         Ok((!own.zones.is_empty()).then_some(own))
     }
 
@@ -122,6 +145,10 @@ impl Secondaries {
         for own in &mut self.zones {
             own.load(&self.handover, &self.hasher, self.log, (now, calendar));
         }
+        for place in 0..self.zones.len() {
+            self.read_catalog(place);
+        }
+        self.apply_catalogs();
     }
 
     /// Returns the channel with results of checks.
@@ -197,6 +224,7 @@ impl Secondaries {
             hasher: self.hasher.clone(),
             clock: self.clock,
         };
+        let number = own.number;
         let report = Report { number, done: None, to: self.results.0.clone(), _place: place };
         let checking = move || {
             let mut report = report;
@@ -227,7 +255,10 @@ impl Secondaries {
     /// Takes the result of a check.
     pub(super) fn take(&mut self, checked: Checked) {
         let (now, calendar) = (self.clock.now(), Clock::calendar());
-        let own = &mut self.zones[checked.number];
+        // A zone that was removed meanwhile is not there.
+        let place = self.zones.iter().position(|own| own.number == checked.number);
+        let Some(place) = place else { return };
+        let own = &mut self.zones[place];
         let jitter = self.hasher.hash_one((checked.number, own.checks)) as u8;
         let done = checked.done.unwrap_or_else(|| Done {
             outcome: Outcome::Failed(
@@ -238,6 +269,7 @@ impl Secondaries {
         });
         own.note_kept(done.kept, self.log);
         let name = own.source.zone.to_string();
+        let is_fresh = matches!(done.outcome, Outcome::Fresh(_));
         match done.outcome {
             Outcome::Fresh(fresh) => {
                 let kind = if fresh.is_incremental { "ixfr" } else { "axfr" };
@@ -273,12 +305,23 @@ impl Secondaries {
             }
         }
         own.hold(&self.handover);
+        if is_fresh && self.read_catalog(place) {
+            self.apply_catalogs();
+        }
     }
 }
 
 impl Transferred {
-    fn new(source: TransferredSource, clients: Arc<[Option<tls::Client>]>, now: Moment) -> Self {
+    fn new(
+        number: u64,
+        source: TransferredSource,
+        clients: Arc<[Option<tls::Client>]>,
+        now: Moment,
+    ) -> Self {
         Self {
+            number,
+            owner: None,
+            members: None,
             state: ZoneState { zone: source.zone.to_string(), ..ZoneState::default() },
             source,
             clients,
@@ -441,7 +484,7 @@ impl Drop for Place {
 
 /// The report of a check, which is sent however its thread ends.
 struct Report {
-    number: usize,
+    number: u64,
     done: Option<Done>,
     to: Sender<Checked>,
     _place: Place,

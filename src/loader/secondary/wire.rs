@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Maximum time to connect.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Maximum time of a TLS handshake.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Maximum time between two bytes.
 const STALL_MAX: Duration = Duration::from_secs(10);
 /// Minimum pace of a transfer: 4 KiB a second. Checks have few places, which a primary must not
@@ -60,7 +62,9 @@ impl Wire {
         let session = client.map(tls::Client::session);
         let (inbox, received, span) = (Inbox::default(), 0, (clock.now(), 0));
         let mut wire = Self { socket, session, inbox, clock, until, received, pace: PACE, span };
+        wire.until = until.min(clock.now().plus(HANDSHAKE_MAX));
         wire.shake_hands()?;
+        wire.until = until;
         Ok(wire)
     }
 

@@ -94,7 +94,8 @@ fn check(held: Option<u32>, is_served: bool, scripts: &[Script]) -> String {
     let primaries: Arc<[Primary]> = primaries.collect();
     let clients: Vec<_> = primaries.iter().map(|_| None).collect();
     let zone_name = Name::parse("z").unwrap();
-    let source = TransferredSource { zone: zone_name, stanza: 0, primaries, directory: None };
+    let source =
+        TransferredSource { zone: zone_name, stanza: 0, primaries, directory: None, catalog: None };
     let job = Job {
         source,
         clients: clients.into(),
