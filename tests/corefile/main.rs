@@ -444,6 +444,7 @@ fn small_stage() -> impl Strategy<Value = &'static str> {
         Just("transfer m 10.0.0.0/9 {\nto 10.0.0.1:99 ::1 10.0.0.0/9\nsource ::1\n}"),
         Just("transfer {\nto *\n}"),
         Just("secondary m 10.0.0.0/9 {\ntransfer from 10.0.0.1:99 tls://::1\ndirectory d\n}"),
+        Just("secondary n {\ntransfer from ::1\ncatalog m 10.0.0.0/9\ndirectory e\n}"),
         Just("tsig m {\nsecret k c2VjcmV0 hmac-sha1\nrequire A TYPE9999\nrequire_opcode all\n}"),
         Just("tsig {\nsecret \"a b\" c2VjcmV0\nsecret c /+==\n}"),
         Just("acl {\nallow net 10.9.8.7/22 ::1 type MX TYPE9999\nblock\n}"),

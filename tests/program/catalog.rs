@@ -81,7 +81,7 @@ fn zones_follow_their_catalog() {
     answers("one.test", "REFUSED");
     let is_kept = |zone: &str| Path::new(&site.path(&format!("state/{zone}.test.zone"))).exists();
     assert!(!is_kept("one") && is_kept("two"));
-    // A catalog of a version that nobody knows changes nothing.
+    // A catalog of an unknown version changes nothing.
     write_catalog(&site, 3, 3, &[]);
     named.signal("HUP");
     running.wait_for("Catalog \"catalog.test.\" is not applied: its property 'version' is not 2");

@@ -7,7 +7,8 @@
 //! HTTP endpoints ([`pages`]), outages ([`outages`]), privileges ([`confinement`]), files for a
 //! host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]), zones in a directory
 //! ([`zones`]), signed answers ([`dnssec`]), zone transfers ([`transfer`], [`secondaries`],
-//! [`secondary`], [`catalog`]), and answers compared with those of nsd and named ([`differential`]).
+//! [`secondary`], [`catalog`]), and answers compared with those of nsd and named
+//! ([`differential`]).
 
 mod anycast;
 mod blocked;
