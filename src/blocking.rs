@@ -145,7 +145,6 @@ pub(crate) struct Job<T> {
 /// State of a job.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Progress<T> {
-    /// Running.
     Running,
     /// Finished, with this result.
     Done(T),

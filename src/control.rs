@@ -131,7 +131,6 @@ pub(crate) type Sockets = (usize, Option<UdpSocket>, Option<TcpListener>);
 /// A new assignment for a running worker.
 #[derive(Debug)]
 pub(crate) struct Reload {
-    /// The new assignment.
     pub(crate) assignment: Assignment,
     /// The parts of the engine that depend on the configuration.
     pub(crate) parts: Box<Parts>,
@@ -161,7 +160,6 @@ pub(crate) enum ToKeeper {
     },
     /// Send `Sweep(sweep)` to this worker at that moment, instead of the one set before.
     Wake {
-        /// Number of the worker.
         worker: usize,
         /// Pool or cache to sweep.
         sweep: Sweep,
@@ -182,7 +180,6 @@ pub(crate) enum ToKeeper {
     },
     /// A worker panicked and was restarted.
     Panicked {
-        /// Number of the worker.
         worker: usize,
         /// Message of the panic.
         message: String,
@@ -215,7 +212,6 @@ pub(crate) enum ToWriter {
     Page {
         /// Generation of the configuration that the records refer to.
         generation: u32,
-        /// The page.
         page: JournalPage,
         /// Destination of the empty page.
         home: Sender<JournalPage>,
@@ -290,7 +286,6 @@ pub(crate) struct AdminListener {
     pub(crate) socket: Option<TcpListener>,
 }
 
-/// Mailbox of the admin.
 #[derive(Debug)]
 pub(crate) struct AdminMailbox {
     sender: Sender<ToAdmin>,
@@ -374,7 +369,6 @@ impl Mailbox {
     }
 }
 
-/// Mailbox of the keeper.
 #[derive(Clone, Debug)]
 pub(crate) struct KeeperMailbox {
     sender: Sender<ToKeeper>,

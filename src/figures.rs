@@ -10,7 +10,6 @@ use std::fmt::Write;
 /// Sign for a missing measurement.
 pub(crate) const NOTHING: &str = "–";
 
-/// A rate per second.
 pub(crate) fn rate(per_second: f64) -> String {
     format!("{}/s", scaled(per_second))
 }

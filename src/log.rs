@@ -80,7 +80,6 @@ pub(crate) struct Event<'a> {
     pub(crate) level: Level,
     /// Source, such as `plugin/forward`.
     pub(crate) source: &'a str,
-    /// Text.
     pub(crate) text: &'a dyn Display,
     /// Further values.
     pub(crate) fields: &'a [(&'a str, Value<'a>)],

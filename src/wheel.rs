@@ -24,7 +24,6 @@
 use crate::moment::Moment;
 use std::cell::Cell;
 
-/// Bits of one digit.
 const DIGIT_BITS: u32 = 6;
 /// Slots of one level: one bit each in a `u64`.
 const SLOTS: usize = 1 << DIGIT_BITS;

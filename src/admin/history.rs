@@ -15,7 +15,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Interval of samples.
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of entries of the last hour.
 const MINUTE: Duration = Duration::from_secs(60);

@@ -69,7 +69,6 @@ struct Listening {
 /// A connection in its place.
 struct Place {
     connection: Connection<TcpStream>,
-    /// The number of its listener.
     admin_listener: usize,
     /// The client is connected to a loopback address.
     is_local: bool,

@@ -15,7 +15,6 @@ use std::ops::Range;
 /// One `forward` block that is checked.
 struct Stanza {
     zone: String,
-    /// Numbers of the upstreams.
     upstreams: Range<usize>,
     continuously: bool,
     /// The block was ready once.

@@ -5,7 +5,6 @@
 
 use std::io::Write as _;
 
-/// Plain text.
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// An HTTP response.

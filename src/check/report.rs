@@ -56,7 +56,6 @@ pub(crate) struct ZoneTable {
     pub(crate) zone: String,
     /// The file, as in the Corefile.
     pub(crate) label: String,
-    /// Number of records.
     pub(crate) records: usize,
     /// Serial number of the SOA record.
     pub(crate) serial: u32,
@@ -159,7 +158,6 @@ impl Report {
         parts.into_iter().max_by_key(|(bytes, _)| *bytes).map_or("", |(_, advice)| advice)
     }
 
-    /// Returns the number of workers.
     pub(crate) fn workers(&self) -> usize {
         self.cores.len()
     }

@@ -29,7 +29,6 @@ pub struct SigningKey {
     pub public: PublicKey,
     /// The private key.
     pub(crate) secret: Secret,
-    /// The files.
     pub(crate) files: [Pem; 2],
 }
 

@@ -21,14 +21,12 @@ pub enum ConfigError {
     },
     /// A directive cannot be understood at one word.
     Word {
-        /// The directive.
         directive: &'static str,
         /// The word and its error.
         error: ParseError,
     },
     /// A directive asks for something impossible or harmful.
     Value {
-        /// The directive.
         directive: &'static str,
         /// The word to change.
         place: Place,
@@ -37,7 +35,6 @@ pub enum ConfigError {
     },
     /// A directive asks for something that this host does not have now.
     Host {
-        /// The directive.
         directive: &'static str,
         /// The word that asks for it.
         place: Place,

@@ -185,7 +185,6 @@ impl Config {
     }
 }
 
-/// Returns the share of one of `workers` in `all`.
 fn share(all: u32, number: usize, workers: usize) -> u32 {
     let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
     let has_more = u32::try_from(number).is_ok_and(|number| number < all % workers);

@@ -41,7 +41,6 @@ pub struct ZonesSource {
 pub(crate) struct Notify {
     /// Zones at or below these.
     pub(crate) zones: Vec<Name>,
-    /// The secondaries.
     pub(crate) secondaries: Vec<Secondary>,
     /// Source address of the notifications. `None`: the kernel chooses.
     pub(crate) source: Option<IpAddr>,
@@ -50,7 +49,6 @@ pub(crate) struct Notify {
 /// A server that is notified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Secondary {
-    /// The address.
     pub(crate) address: SocketAddr,
     /// The key of notifications.
     pub(crate) key: Option<TsigKey>,
@@ -76,7 +74,6 @@ pub struct FileSource {
 /// A zone that is transferred from its primaries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TransferredSource {
-    /// The zone.
     pub(crate) zone: Name,
     /// The number of its stanza in the server block.
     pub(crate) stanza: u32,
@@ -111,7 +108,6 @@ impl CatalogSource {
 /// A server that a zone is transferred from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Primary {
-    /// The address.
     pub(crate) address: SocketAddr,
     /// Settings of TLS. `None`: plain TCP.
     pub(crate) tls: Option<Arc<ClientTls>>,

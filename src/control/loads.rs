@@ -99,10 +99,8 @@ pub(crate) struct DirectoryState {
     pub(crate) failed: u64,
 }
 
-/// State of one zone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ZoneState {
-    /// The zone.
     pub(crate) zone: String,
     /// The serial number. `None`: it was not loaded yet.
     pub(crate) serial: Option<u32>,

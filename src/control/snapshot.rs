@@ -105,7 +105,6 @@ pub(crate) struct Seen {
 /// Report of a worker.
 #[derive(Clone)]
 pub struct Snapshot {
-    /// Number of the worker.
     pub(crate) worker: usize,
     /// Configuration of the worker.
     pub(crate) config: Arc<Config>,

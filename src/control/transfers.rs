@@ -37,7 +37,6 @@ pub(crate) struct TransferPart {
     pub(crate) number: u64,
     /// The messages, in their order.
     pub(crate) messages: Vec<Vec<u8>>,
-    /// End of the part.
     pub(crate) end: PartEnd,
 }
 
@@ -90,7 +89,6 @@ pub(crate) struct Results(Arc<Mutex<Counts>>);
 type Counts = BTreeMap<(String, &'static str), u64>;
 
 impl Results {
-    /// Counts one.
     pub(crate) fn count(&self, zone: String, result: &'static str) {
         *self
             .0

@@ -21,7 +21,6 @@ pub enum Cause {
 pub struct ParseError {
     /// The word at which reading stopped.
     pub(crate) place: Place,
-    /// The problem.
     pub(crate) problem: Problem,
 }
 

@@ -181,7 +181,6 @@ pub struct Block {
 pub struct Corefile {
     /// The server blocks, in the order of the file.
     pub blocks: Vec<Block>,
-    /// Warnings.
     pub(crate) warnings: Vec<Warning>,
     /// Mistakes that do not stop the parser, at most [`WARNINGS_MAX`]: directives that are none of
     /// [`DIRECTIVES`], each with advice, and imports that cannot be read. Both are left out of the

@@ -18,7 +18,6 @@ pub(crate) struct Owner<'a> {
     pub(crate) name: &'a [u8],
     /// The type.
     pub(crate) rtype: u16,
-    /// The class.
     pub(crate) class: u16,
 }
 

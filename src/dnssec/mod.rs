@@ -40,7 +40,6 @@ pub(crate) enum Algorithm {
     EcdsaP256 = 13,
     /// ECDSA with P-384 and SHA-384.
     EcdsaP384 = 14,
-    /// Ed25519.
     Ed25519 = 15,
 }
 
@@ -79,9 +78,7 @@ impl Algorithm {
 /// A public key as DNSKEY records have it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PublicKey {
-    /// Flags.
     pub(crate) flags: u16,
-    /// Algorithm.
     pub(crate) algorithm: Algorithm,
     /// The key in the format of its algorithm.
     pub(crate) key: Box<[u8]>,
@@ -158,11 +155,9 @@ pub(crate) struct RsaSecret {
     pub(crate) e: Box<[u8]>,
     /// Private exponent.
     pub(crate) d: Box<[u8]>,
-    /// The primes.
     pub(crate) primes: [Box<[u8]>; 2],
     /// The exponents of the primes.
     pub(crate) exponents: [Box<[u8]>; 2],
-    /// The coefficient.
     pub(crate) coefficient: Box<[u8]>,
 }
 

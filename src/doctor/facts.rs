@@ -92,7 +92,6 @@ impl Counters {
 /// Requirements of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
-    /// Number of workers.
     pub(crate) workers: usize,
     /// The cores that they are pinned to.
     pub(crate) cores: Vec<usize>,

@@ -18,7 +18,6 @@ impl Verdict {
     }
 }
 
-/// Returns the findings as text.
 pub(super) fn text(findings: &[Finding], worst: Verdict) -> String {
     let mut text = String::new();
     for Finding { verdict, topic, found, why, mend } in findings {
@@ -41,7 +40,6 @@ pub(super) fn text(findings: &[Finding], worst: Verdict) -> String {
     text
 }
 
-/// Returns the findings as JSON.
 pub(super) fn json(findings: &[Finding], worst: Verdict) -> String {
     let finding = |finding: &Finding| {
         json!({

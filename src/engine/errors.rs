@@ -79,7 +79,6 @@ impl TlsFault {
     }
 }
 
-/// Number of TLS faults.
 pub(crate) const TLS_FAULTS: usize = TlsFault::Unfinished as usize + 1;
 /// Names of the TLS faults in metrics.
 pub(crate) const TLS_FAULT_NAMES: [&str; TLS_FAULTS] = [

@@ -93,7 +93,6 @@ impl PoolId {
         self.0 as usize
     }
 
-    /// Returns the number of the upstream.
     pub(crate) fn upstream(self) -> usize {
         (self.0 / Self::PER_UPSTREAM) as usize
     }

@@ -39,7 +39,6 @@ pub enum DropReason {
     QueryNotSent,
 }
 
-/// Number of reasons.
 const DROP_REASONS: usize = DropReason::QueryNotSent as usize + 1;
 /// Names of the reasons in metrics.
 pub(crate) const DROP_REASON_NAMES: [&str; DROP_REASONS] = [
@@ -298,7 +297,6 @@ pub(crate) enum Reason {
     Rebalanced,
 }
 
-/// Number of reasons.
 pub(crate) const REASONS: usize = Reason::Rebalanced as usize + 1;
 /// Names of the reasons in metrics.
 pub(crate) const REASON_NAMES: [&str; REASONS] = [

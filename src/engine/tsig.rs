@@ -55,7 +55,6 @@ pub(crate) struct Signature<'a> {
     pub(crate) time: u64,
     /// Allowed difference of the clocks in seconds.
     pub(crate) fudge: u16,
-    /// The MAC.
     pub(crate) mac: &'a [u8],
     /// The ID that was signed.
     pub(crate) original_id: u16,
@@ -267,7 +266,6 @@ impl Signer {
         Self { key, algorithm, prior, follows, fudge, unsigned, pending }
     }
 
-    /// Returns the key.
     pub(crate) fn key(&self) -> &Arc<TsigKey> {
         &self.key
     }
@@ -374,7 +372,6 @@ pub(crate) enum Unproven {
     Malformed,
     /// Signed with another key.
     OtherKey,
-    /// Wrong MAC.
     WrongMac,
     /// Signed too early or too late.
     WrongTime,

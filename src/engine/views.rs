@@ -35,7 +35,6 @@ pub struct Facts<'a> {
     pub(crate) name: &'a LowercaseName,
     /// The type.
     pub(crate) rtype: u16,
-    /// The class.
     pub(crate) class: u16,
     /// The query's length.
     pub(crate) size: u16,
@@ -52,7 +51,6 @@ impl<'a> Facts<'a> {
 
 /// A server block that may get the queries of a zone.
 pub(crate) struct Candidate<'a> {
-    /// The zone.
     pub(crate) zone: &'a Name,
     /// Queries that it is for; `None`: all.
     pub(crate) view: Option<&'a View>,

@@ -19,7 +19,6 @@ pub struct LowercaseName {
 }
 
 impl LowercaseName {
-    /// The root.
     pub(crate) const ROOT: Self = Self { bytes: [0; 255], len: 1, count: 0 };
 
     /// Lower-cases a name that [`super::message::Question::parse`] accepted.

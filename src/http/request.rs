@@ -10,11 +10,9 @@ use std::ops::Range;
 /// Method of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Method {
-    /// GET.
     Get,
     /// HEAD: the response has no body.
     Head,
-    /// POST.
     Post,
     /// Any other.
     #[default]
@@ -36,11 +34,9 @@ impl Method {
 /// Part of a request that is longer than its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Excess {
-    /// The target.
     Target,
     /// The fields.
     Head,
-    /// The body.
     Body,
 }
 
@@ -62,19 +58,16 @@ pub(crate) enum Fault {
 pub struct Request<'a> {
     /// Number of the request on its connection: the stream in HTTP/2.
     pub id: u32,
-    /// The method.
     pub(crate) method: Method,
     /// Path and query.
     pub(crate) target: &'a [u8],
     /// Name and port of the server as the client knows it (`Host` or `:authority`).
     pub(crate) host: Option<&'a [u8]>,
-    /// `Content-Type`.
     pub(crate) content_type: Option<&'a [u8]>,
     /// `Forwarded` (RFC 7239), all lines joined by `, `.
     pub(crate) forwarded: &'a [u8],
     /// `X-Forwarded-For`, all lines joined by `, `.
     pub(crate) forwarded_for: &'a [u8],
-    /// The body.
     pub(crate) body: &'a [u8],
     /// The request must be refused.
     pub(crate) fault: Option<Fault>,
@@ -117,12 +110,10 @@ impl Incoming {
         *self = Self::new(std::mem::take(&mut self.bytes));
     }
 
-    /// Sets the target.
     pub(super) fn set_target(&mut self, target: &[u8]) {
         self.target = self.keep(target);
     }
 
-    /// Sets the host.
     pub(super) fn set_host(&mut self, host: &[u8]) {
         self.host = Some(self.keep(host));
     }
@@ -186,7 +177,6 @@ impl Incoming {
         self.bytes.len() + self.forwarded.len() + self.forwarded_for.len()
     }
 
-    /// Returns the request.
     pub(super) fn view(&self, id: u32) -> Request<'_> {
         let text = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
         Request {

@@ -2,7 +2,6 @@
 //!
 //! In HTTP/2 the library writes them.
 
-/// A response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Response<'a> {
     /// The status code.

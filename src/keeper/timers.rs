@@ -13,7 +13,6 @@ use std::collections::HashMap;
 pub(super) enum Due {
     /// Sweep a pool or cache.
     Sweep {
-        /// Number of the worker.
         worker: usize,
         /// Pool or cache to sweep.
         sweep: Sweep,

@@ -176,7 +176,6 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Returns true if `tree` differs.
     pub(super) fn differs(&self, tree: &Corefile) -> bool {
         self.tried.as_deref() != Some(tree)
     }

@@ -73,7 +73,6 @@ impl Account {
         Ok(Some(Self { name, user, group, groups }))
     }
 
-    /// Returns the name.
     pub(crate) fn name(&self) -> &CStr {
         &self.name
     }

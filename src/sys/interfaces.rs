@@ -10,7 +10,6 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use super::address::RawAddress;
 use super::cvt;
 
-/// One address of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InterfaceAddress {
     /// The interface's name.

@@ -60,8 +60,9 @@ pub(crate) mod code {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// DATA. `is_empty`: without bytes, and not the last of its stream.
-    Data { is_empty: bool },
-    /// HEADERS.
+    Data {
+        is_empty: bool,
+    },
     Headers,
     /// Acknowledgement of a SETTINGS or a PING.
     Acknowledgement,
@@ -155,7 +156,6 @@ struct Held<E> {
     memory: Memory,
 }
 
-/// A session.
 pub(crate) struct Session<E: Events> {
     session: NonNull<nghttp2_session>,
     held: NonNull<Held<E>>,

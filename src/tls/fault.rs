@@ -157,7 +157,6 @@ fn alert_name(alert: AlertDescription) -> String {
     name
 }
 
-/// Returns the fault of `error`.
 pub(super) fn fault_of(error: &Error) -> TlsFault {
     match error {
         Error::InvalidCertificate(error) => of_certificate(error),

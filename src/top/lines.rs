@@ -37,12 +37,10 @@ pub(super) struct Column {
     right: bool,
 }
 
-/// A column of text.
 pub(super) const fn text(title: &'static str, rank: u8) -> Column {
     Column { title, rank, right: false }
 }
 
-/// A column of numbers.
 pub(super) const fn number(title: &'static str, rank: u8) -> Column {
     Column { title, rank, right: true }
 }

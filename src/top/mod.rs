@@ -26,7 +26,6 @@ use std::time::Duration;
 /// Interval at which keys and statuses are polled.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Options of `top`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TopOptions {
     /// Address of `status`.

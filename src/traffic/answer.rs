@@ -11,7 +11,6 @@ use super::wire::{
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// NOERROR.
 pub(crate) const RCODE_NOERROR: u8 = 0;
 /// REFUSED: the response to a question of another class than IN.
 pub(crate) const RCODE_REFUSED: u8 = 5;

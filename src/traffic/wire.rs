@@ -26,15 +26,11 @@ pub(crate) const CD: u8 = 0x10;
 /// In the fourth octet of a message: the response code.
 pub(crate) const RCODE: u8 = 0x0f;
 
-/// Type A.
 pub(crate) const TYPE_A: u16 = 1;
-/// Type SOA.
 pub(crate) const TYPE_SOA: u16 = 6;
-/// Type AAAA.
 pub(crate) const TYPE_AAAA: u16 = 28;
 /// Type OPT, the pseudo-record of EDNS (RFC 6891).
 pub(crate) const TYPE_OPT: u16 = 41;
-/// Class IN.
 pub(crate) const CLASS_IN: u16 = 1;
 
 /// A compression pointer to the question's name, which always starts after the header.

@@ -28,7 +28,6 @@ impl PastCounters {
         self.stats.caches.iter_mut().for_each(CacheStats::empty);
     }
 
-    /// Counts a panic.
     pub(super) fn count_panic(&mut self) {
         self.stats.panics += 1;
     }

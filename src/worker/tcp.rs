@@ -29,7 +29,6 @@ pub(super) enum Progress {
     Over,
 }
 
-/// A TCP connection.
 pub(super) struct TcpConnection {
     pub(super) socket: TcpStream,
     pub(super) inbox: Inbox,

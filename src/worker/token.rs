@@ -27,12 +27,10 @@ pub(super) enum Token {
     Connection(ConnectionId),
     /// A client's connection.
     Client(ConnectionKey),
-    /// The mailbox.
     Mailbox,
 }
 
 impl Token {
-    /// Returns the token for mio.
     pub(super) fn pack(self) -> mio::Token {
         let (kind, value) = match self {
             Self::Datagrams(number) => (DATAGRAMS, number),

@@ -50,9 +50,7 @@ pub(super) enum Field {
     ReplyFlags,
     /// The upstream that was queried last.
     Upstream,
-    /// The class of its reply.
     ReplyClass,
-    /// Outcome of the reply.
     ReplyOutcome,
     /// A label that is never set.
     Label,

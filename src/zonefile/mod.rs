@@ -67,7 +67,6 @@ pub struct Record<'a> {
 /// Reason why a zone file cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneError {
-    /// The file.
     pub(crate) file: PathBuf,
     /// The line, counted from 1.
     pub(crate) line: u32,

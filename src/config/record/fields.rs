@@ -32,7 +32,6 @@ pub(super) enum Field {
     Base64,
     /// Service parameters, to the end.
     Params,
-    /// A record type.
     RecordType,
     /// Record types, to the end, as a bitmap (RFC 4034 §4.1.2).
     Kinds,
@@ -145,7 +144,6 @@ pub(crate) fn data(
     known.iter().try_for_each(|field| read(*field, words, out))
 }
 
-/// Reads one field.
 fn read(field: Field, words: &mut Words<'_>, out: &mut Data<'_>) -> Result<(), RecordError> {
     match field {
         Field::Params => {

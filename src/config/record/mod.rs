@@ -67,7 +67,6 @@ pub(crate) struct Record {
     pub(crate) owner_len: usize,
     /// The type.
     pub rtype: u16,
-    /// The class.
     pub(crate) class: u16,
     /// The time to live, in seconds.
     pub ttl: u32,

@@ -5,7 +5,6 @@
 
 use super::RecordError;
 
-/// One word.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Word<'t> {
     /// Without the quotes around it.

@@ -41,7 +41,6 @@ pub enum Auto {
 pub struct AutoZones {
     /// Names that are answered. `None`: all that the server block serves.
     pub(crate) zones: Option<Vec<Name>>,
-    /// The directory.
     pub(crate) directory: ZoneDirectory,
     /// Interval of checks for changed files. `None`: off.
     pub(crate) reload: Option<Duration>,

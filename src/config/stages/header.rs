@@ -28,7 +28,6 @@ pub struct HeaderRule {
     pub(crate) response: bool,
     /// Value of the flag.
     pub(crate) set: bool,
-    /// The flag.
     pub(crate) flag: HeaderFlag,
 }
 

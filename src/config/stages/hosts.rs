@@ -69,7 +69,6 @@ pub struct HostsSource {
 pub struct HostsLine {
     /// The address; one of IPv4 that is mapped into IPv6 is one of IPv4.
     pub(crate) address: IpAddr,
-    /// The names.
     pub(crate) names: Vec<Name>,
 }
 

@@ -57,7 +57,6 @@ impl SecondaryZones {
 /// A server that zones are transferred from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PrimaryTarget {
-    /// The address.
     pub(crate) address: SocketAddr,
     /// Settings of TLS. `None`: plain TCP.
     pub(crate) tls: Option<Arc<ClientTls>>,

@@ -47,7 +47,6 @@ pub(crate) struct TransferTarget {
 /// Addresses of clients.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum TransferClients {
-    /// All.
     Any,
     /// Addresses of a network.
     Net(Net),

@@ -27,7 +27,6 @@ pub struct Tsig {
     pub(crate) secrets: Vec<TsigKey>,
     /// Files of keys.
     pub(crate) files: Vec<Pem>,
-    /// Keys of the files.
     pub(crate) file_keys: Vec<TsigKey>,
     /// Types of queries that have to be signed.
     pub(crate) require: Required<RecordType>,
@@ -36,18 +35,14 @@ pub struct Tsig {
 }
 
 impl Tsig {
-    /// All keys.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &TsigKey> {
         self.secrets.iter().chain(&self.file_keys)
     }
 }
 
-/// A key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct TsigKey {
-    /// The name.
     pub(crate) name: Name,
-    /// The secret.
     pub(crate) secret: Box<[u8]>,
     /// The secret as it is written.
     pub(crate) text: String,
@@ -103,10 +98,8 @@ impl TsigAlgorithm {
 /// Messages that have to be signed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Required<T> {
-    /// None.
     #[default]
     None,
-    /// All.
     All,
     /// Messages of these kinds.
     These(Vec<T>),
@@ -123,7 +116,6 @@ impl<T: PartialEq> Required<T> {
     }
 }
 
-/// An opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Opcode(pub(crate) u8);
 

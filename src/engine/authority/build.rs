@@ -433,7 +433,6 @@ fn refused(entry: &Entry, what: String) -> Refused {
     Refused { place: Some((entry.file, entry.line)), what }
 }
 
-/// Key of an entry.
 fn key<'b>(bytes: &'b [u8], entry: &Entry) -> &'b [u8] {
     let place = entry.place as usize;
     let len = usize::from(u16::from_be_bytes([bytes[place], bytes[place + 1]]));

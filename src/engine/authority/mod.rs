@@ -67,7 +67,6 @@ impl Zone {
         self.records
     }
 
-    /// The serial number.
     pub(crate) fn serial(&self) -> u32 {
         self.serial
     }

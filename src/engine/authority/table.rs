@@ -56,7 +56,6 @@ impl ZoneTable {
         Self { apexes, entries: entries.into(), hasher }
     }
 
-    /// All zones.
     pub(crate) fn entries(&self) -> &[ZoneEntry] {
         &self.entries
     }

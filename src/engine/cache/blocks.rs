@@ -20,7 +20,6 @@ pub(crate) const BLOCK_LEN: usize = 128;
 #[repr(align(128))]
 struct Block([u8; BLOCK_LEN]);
 
-/// All blocks.
 pub(crate) struct Blocks {
     bytes: Vec<Block>,
     /// For each block: the next one in its chain or on the free list.

@@ -49,7 +49,6 @@ const LIKELY_APEX: [u16; 4] = [rtype::NS, rtype::SOA, rtype::MX, DNSKEY];
 
 /// A reply to be signed.
 pub(crate) struct Job<'a> {
-    /// The reply.
     pub(crate) reply: &'a [u8],
     /// Its question in wire format: name, type and class.
     pub(crate) question: &'a [u8],

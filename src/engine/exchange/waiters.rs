@@ -14,7 +14,6 @@ use std::time::Duration;
 /// A client that waits for an exchange.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiter {
-    /// The client.
     pub(crate) client: Client,
     /// Time of the query.
     pub(crate) since: Moment,

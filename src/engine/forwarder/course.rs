@@ -18,7 +18,6 @@ use std::time::Duration;
 /// Server block and client of a query.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
-    /// The client.
     pub(super) client: &'a Client,
     /// Number of the server block.
     pub(super) block: usize,

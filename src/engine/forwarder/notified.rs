@@ -26,11 +26,9 @@ const SOA_NUMBERS: usize = 20;
 pub struct Notified {
     /// Slot of the zones of the server block.
     pub(crate) slot: usize,
-    /// The zone.
     pub(crate) zone: Name,
     /// Serial of the zone at the primary, if the primary has told it.
     pub serial: Option<u32>,
-    /// The primary.
     pub(crate) primary: IpAddr,
 }
 

@@ -33,7 +33,6 @@ pub struct Transfer {
     pub client: Client,
     /// The connection.
     pub connection: ConnectionKey,
-    /// The zone.
     pub(crate) zone: Arc<Zone>,
     /// Differences that the client gets instead of the whole zone.
     pub(crate) chain: Option<Chain>,

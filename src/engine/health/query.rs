@@ -17,7 +17,6 @@ const NS_IN: [u8; 4] = [0, 2, 0, 1];
 #[derive(Clone, Debug)]
 pub struct ProbeQuery {
     bytes: Vec<u8>,
-    /// End of the question.
     question_end: usize,
 }
 

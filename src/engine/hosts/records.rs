@@ -99,7 +99,6 @@ impl Records {
         }
     }
 
-    /// Returns the record at `place`.
     pub(super) fn at(&self, place: usize) -> Record<'_> {
         Record::split(&self.bytes[place..]).0
     }

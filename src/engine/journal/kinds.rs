@@ -7,9 +7,7 @@
 use crate::engine::message::query::Asked;
 use crate::engine::message::{HEADER_LEN, NAME_LEN_MAX, Rcode, Record, rtype, u16_at, u32_at};
 
-/// A success.
 pub(crate) const SUCCESS: u8 = 1;
-/// A denial.
 pub(crate) const DENIAL: u8 = 2;
 /// An error, or no reply at all.
 pub(crate) const ERROR: u8 = 4;
@@ -70,7 +68,6 @@ impl ResponseType {
         }
     }
 
-    /// Returns the name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Answer => "NOERROR",

@@ -34,7 +34,6 @@ pub(crate) struct NewRecord<'a> {
     pub(crate) owner: &'a [u8],
     /// The type.
     pub(crate) rtype: u16,
-    /// The class.
     pub(crate) class: u16,
     /// The time to live, in seconds.
     pub(crate) ttl: u32,
@@ -49,7 +48,6 @@ pub(crate) struct NewSet<'a> {
     pub(crate) owner: &'a [u8],
     /// The type.
     pub(crate) rtype: u16,
-    /// The class.
     pub(crate) class: u16,
     /// The time to live, in seconds.
     pub(crate) ttl: u32,

@@ -190,7 +190,6 @@ pub(crate) struct Alias {
     pub(crate) target: WireName,
 }
 
-/// The owner name of a record.
 pub(crate) fn owner(packet: &[u8], record: &Record) -> Option<WireName> {
     Some(WireName::read(packet, record.start)?.0)
 }

@@ -13,7 +13,6 @@ pub(crate) struct WireName {
 }
 
 impl WireName {
-    /// The root.
     pub(crate) const ROOT: Self = Self { bytes: [0; NAME_LEN_MAX], len: 1 };
 
     /// The name spelt by `bytes`: 1 to 255 bytes that end with the root's zero.
@@ -69,7 +68,6 @@ impl WireName {
     }
 }
 
-/// A question.
 #[derive(Clone, Copy)]
 pub(crate) struct WireQuestion {
     /// QNAME.

@@ -25,7 +25,6 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// A TCP connection on which queries may be stuck behind others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stall {
-    /// The connection.
     pub(crate) connection: ConnectionId,
     /// Number of the oldest queries that are not stuck, because the upstream is working on them.
     pub(crate) at_work: usize,

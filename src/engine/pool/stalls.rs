@@ -47,7 +47,6 @@ impl Stalls {
         reserved(&self.stalls) + self.heap.reserved()
     }
 
-    /// Adds a slot.
     pub(super) fn add_slot(&mut self) {
         self.stalls.push(Stall { at: Moment::FOREVER, place: None });
     }

@@ -210,7 +210,6 @@ pub(crate) struct QueryContext<'a, 'q> {
     pub(crate) peer: &'a SocketAddr,
     /// Transport of the client.
     pub(crate) transport: Transport,
-    /// The query.
     pub(crate) query: &'a mut Query<'q>,
     /// The QNAME.
     pub(crate) name: &'a LowercaseName,

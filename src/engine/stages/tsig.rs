@@ -12,7 +12,6 @@ use crate::engine::tsig::Keys;
 use ahash::RandomState;
 use std::sync::Arc;
 
-/// Opcode QUERY.
 const QUERY: Opcode = Opcode(0);
 
 /// Queries of a server block that have to be signed.

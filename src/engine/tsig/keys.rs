@@ -18,7 +18,6 @@ const MAC_LEN_MIN: usize = 10;
 
 /// A request that failed verification, with the data for its reply.
 pub(crate) struct Failure {
-    /// The error.
     pub(crate) error: TsigError,
     /// Signer of the reply; `None` after an error of key or MAC: such a reply is not signed (RFC
     /// 8945 §5.3.2).

@@ -57,7 +57,6 @@ impl Mac {
         }
     }
 
-    /// Returns the MAC of all bytes.
     pub(super) fn finish(self) -> MacBytes {
         match self {
             Self::Sha1(mac) => MacBytes::of(&mac.finalize().into_bytes()),
@@ -89,7 +88,6 @@ impl MacBytes {
         own
     }
 
-    /// Returns the bytes.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len.into()]
     }

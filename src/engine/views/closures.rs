@@ -208,7 +208,6 @@ impl Run<'_> {
         Some(Item::List(pairs, pairs + len))
     }
 
-    /// Sum of numbers.
     pub(super) fn sum(&mut self, start: usize, end: usize) -> Option<Item> {
         self.scratch.items.spend(end - start)?;
         let mut sum = Item::Whole(0);

@@ -462,7 +462,6 @@ impl Found<'_> {
         }
     }
 
-    /// Returns a part of it.
     fn part(self, start: usize, end: usize) -> Self {
         match self {
             Self::Fixed(bytes) => Self::Fixed(&bytes[start..end]),

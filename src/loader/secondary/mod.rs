@@ -167,7 +167,6 @@ impl Secondaries {
         })
     }
 
-    /// Returns the states of the zones.
     pub(super) fn states(&self) -> impl Iterator<Item = ZoneState> {
         self.zones.iter().map(|own| {
             let is_expired = own.zone.is_some() && !own.is_served;

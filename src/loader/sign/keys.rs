@@ -8,9 +8,7 @@ use crate::dnssec::{Algorithm, KeyPair, is_split};
 /// Type DNSKEY (RFC 4034 §2).
 pub(super) const DNSKEY: u16 = 48;
 
-/// A key of a zone.
 pub(super) struct ZoneKey {
-    /// Its algorithm.
     pub(super) algorithm: Algorithm,
     /// Its key tag.
     pub(super) tag: u16,

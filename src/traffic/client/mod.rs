@@ -335,7 +335,6 @@ impl Run {
 }
 
 impl Options {
-    /// Creates the workload of one part.
     fn workload(&self, part: usize) -> Workload {
         let (source, seed) = (self.source.clone(), self.seed);
         let passes = match (&self.load, &self.source) {

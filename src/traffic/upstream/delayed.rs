@@ -27,12 +27,7 @@ pub(super) enum Recipient {
         local: Option<Local>,
     },
     /// The connection in this slot, if its serial number is still the same.
-    Connection {
-        /// The slot.
-        slot: usize,
-        /// The number.
-        serial: u64,
-    },
+    Connection { slot: usize, serial: u64 },
 }
 
 struct Entry {

@@ -52,7 +52,6 @@ pub(crate) enum Value {
     Literal(String),
     /// An unsigned number in another base, as a decimal number.
     ParseInt {
-        /// Digits of the number.
         digits: Box<Value>,
         /// 2 to 36, or 0: what the digits begin with says so.
         base: u32,

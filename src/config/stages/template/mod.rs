@@ -45,7 +45,6 @@ pub struct Template {
     pub(crate) fallthrough: Vec<Name>,
 }
 
-/// A record of a template.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TemplateRecord {
     /// The text that is rendered.

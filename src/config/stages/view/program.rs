@@ -43,7 +43,6 @@ pub(crate) enum Test {
     Fractions(Order, Real, Real),
     /// Two texts compare so, byte by byte.
     Texts(Order, Text, Text),
-    /// A number is one of these.
     NumberIn(Number, Vec<i64>),
     /// A number is within these bounds.
     NumberWithin(Number, i64, i64),
@@ -53,7 +52,6 @@ pub(crate) enum Test {
     PartOf(Text, Text, String),
     /// The first text has the second in this place.
     Has(Place, Text, Text),
-    /// A text matches.
     Matches(Text, Pattern),
     /// Two values are equal.
     Alike(Box<[Term; 2]>),
@@ -66,17 +64,11 @@ pub(crate) enum Test {
 /// Order of two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Order {
-    /// `==`
     Equal,
-    /// `!=`
     Unequal,
-    /// `<`
     Less,
-    /// `<=`
     AtMost,
-    /// `>`
     Greater,
-    /// `>=`
     AtLeast,
 }
 
@@ -87,11 +79,9 @@ pub(crate) enum Place {
     Within,
     /// The beginning.
     AtStart,
-    /// The end.
     AtEnd,
 }
 
-/// A number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Number {
     /// The same for every query.
@@ -128,7 +118,6 @@ impl Fraction {
         Self(number.to_bits())
     }
 
-    /// Returns the number.
     pub(crate) fn get(self) -> f64 {
         f64::from_bits(self.0)
     }
@@ -139,7 +128,6 @@ impl Fraction {
 pub(crate) enum Real {
     /// The same for every query.
     Fixed(Fraction),
-    /// A whole number.
     Whole(Number),
     /// Of two numbers.
     Calculated(RealArithmetic, Box<[Real; 2]>),
@@ -202,7 +190,6 @@ pub(crate) enum Arithmetic {
     Modulo,
 }
 
-/// A text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Text {
     /// The same for every query.
@@ -253,7 +240,6 @@ pub(crate) enum Term {
     Number(Number),
     /// A number that may have a fraction.
     Real(Real),
-    /// A text.
     Text(Text),
     /// A value that was computed before, by its number.
     Variable(usize),
@@ -287,7 +273,6 @@ pub(crate) struct Closure {
     /// Number of the variable that is the element; the next one is its place in the list, and the
     /// one behind that the result of [`Loop::Reduce`] up to here.
     pub(crate) variable: usize,
-    /// The list.
     pub(crate) list: Term,
     /// Expression that is evaluated for each element.
     pub(crate) body: Term,
@@ -371,7 +356,6 @@ pub(crate) enum Function {
     Flatten,
     /// Whole numbers from one to another, both included.
     Range,
-    /// Sum of numbers.
     Sum,
     /// Number of elements that are true.
     Count,
@@ -379,9 +363,7 @@ pub(crate) enum Function {
     Min,
     /// The greatest number.
     Max,
-    /// Mean of numbers.
     Mean,
-    /// Median of numbers.
     Median,
     /// Parts of a text between separators, at most as many as the third says.
     Split,
