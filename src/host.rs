@@ -44,7 +44,8 @@ pub(crate) fn describe(workers: usize, default_port: u16, steps: &Steps) -> io::
 /// Returns access to the files and environment variables of this process.
 pub(crate) fn sources(steps: &Steps) -> io::Result<Sources> {
     steps.begin("determining the working directory");
-    let Sources { working_directory, read, list, is_file, variable } = Sources::of_this_process()?;
+    let Sources { working_directory, read, list, is_file, is_exposed, variable } =
+        Sources::of_this_process()?;
     let (reading, listing, probing) = (steps.clone(), steps.clone(), steps.clone());
     Ok(Sources {
         working_directory,
@@ -60,6 +61,7 @@ pub(crate) fn sources(steps: &Steps) -> io::Result<Sources> {
             probing.begin(format!("looking for {}", path.display()));
             is_file(path)
         }),
+        is_exposed,
         variable,
     })
 }

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::error::DirectiveError;
 use super::{Name, Pem, record};
 use crate::corefile::Token;
-use crate::dnssec::{Algorithm, KeyPair, PublicKey, RsaSecret, Secret};
+use crate::dnssec::{Algorithm, KeyPair, PublicKey, RsaSecret, Secret, SecretBytes};
 use std::fmt;
 
 /// TTL of a DNSKEY record in a file that has none.
@@ -51,7 +51,14 @@ impl fmt::Display for SigningKey {
 }
 
 /// Reads the files of the key that `path` names, relative to `root`.
-pub(super) fn read(path: &Token, context: &Context<'_>) -> Result<SigningKey, DirectiveError> {
+///
+/// # Errors
+/// The files cannot be read, or are no key that signs.
+pub(super) fn read(
+    directive: &str,
+    path: &Token,
+    context: &mut Context<'_>,
+) -> Result<SigningKey, DirectiveError> {
     let base = SUFFIXES.iter().find_map(|suffix| path.text.strip_suffix(suffix));
     let base = base.unwrap_or(&path.text);
     let sources = &context.host.sources;
@@ -73,6 +80,14 @@ pub(super) fn read(path: &Token, context: &Context<'_>) -> Result<SigningKey, Di
         private_key(&files[1].bytes, public.algorithm).map_err(|why| wrong(&files[1], why))?;
     let key = SigningKey { path: base.to_owned(), owner, ttl, public, secret, files };
     key.pair().map_err(|message| wrong(&key.files[1], message))?;
+    let secret = &key.files[1];
+    if (context.host.sources.is_exposed)(&secret.place) {
+        let message = format!(
+            "plugin/{directive}: {} can be read by others than its owner: chmod 600",
+            secret.path
+        );
+        context.warn(&path.place, message);
+    }
     Ok(key)
 }
 
@@ -148,7 +163,7 @@ fn private_key(text: &[u8], algorithm: Algorithm) -> Result<Secret, String> {
     let bytes = |name: &str| {
         let value = field(name).ok_or_else(|| format!("no line '{name}'"))?;
         let bytes = record::decode_base64(value).filter(|bytes| !bytes.is_empty());
-        bytes.map(Box::from).ok_or_else(|| format!("'{name}' is not base64"))
+        bytes.map(SecretBytes::from).ok_or_else(|| format!("'{name}' is not base64"))
     };
     Ok(match algorithm {
         Algorithm::RsaSha256 | Algorithm::RsaSha512 => Secret::Rsa(Box::new(RsaSecret {

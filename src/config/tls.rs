@@ -7,10 +7,10 @@
 use super::context::Context;
 use super::error::DirectiveError;
 use crate::corefile::Token;
+use crate::dnssec::SecretBytes;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// A file of certificates or a key.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -20,7 +20,7 @@ pub struct Pem {
     /// Path after resolution.
     pub place: PathBuf,
     /// Contents when the configuration was read.
-    pub bytes: Arc<[u8]>,
+    pub bytes: SecretBytes,
 }
 
 impl fmt::Debug for Pem {

@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Maximum bytes of one text. Reading a device that never ends stops here.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
+/// Mode of a file that its group and others may read.
+const READ_BY_OTHERS: u32 = 0o044;
 
 /// Reads a file.
 pub(crate) type Reader = Box<dyn Fn(&Path) -> io::Result<Vec<u8>>>;
@@ -19,6 +21,8 @@ pub(crate) type Reader = Box<dyn Fn(&Path) -> io::Result<Vec<u8>>>;
 pub(crate) type Lister = Box<dyn Fn(&Path) -> io::Result<Vec<String>>>;
 /// Checks for a regular file.
 pub(crate) type Prober = Box<dyn Fn(&Path) -> io::Result<bool>>;
+/// Tells whether others than its owner may read a file.
+pub(crate) type Exposed = Box<dyn Fn(&Path) -> bool>;
 /// Looks up an environment variable.
 pub(crate) type Variables = Box<dyn Fn(&str) -> Option<String>>;
 
@@ -35,6 +39,8 @@ pub struct Sources {
     /// Checks that an absolute path is a regular file, and no device or pipe. Errors are those of
     /// `read`. Nothing is read, so that it cannot take long.
     pub(crate) is_file: Prober,
+    /// Returns true if others than its owner may read the file at an absolute path.
+    pub(crate) is_exposed: Exposed,
     /// Returns the value of an environment variable, if it is set.
     pub variable: Variables,
 }
@@ -50,6 +56,7 @@ impl Sources {
             read: Box::new(read_file),
             list: Box::new(list_directory),
             is_file: Box::new(is_file),
+            is_exposed: Box::new(is_exposed),
             variable: Box::new(|name| {
                 std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
             }),
@@ -85,9 +92,15 @@ impl Sources {
                     _ => Err(io::ErrorKind::IsADirectory.into()),
                 }
             }),
+            is_exposed: Box::new(|_| false),
             variable: Box::new(move |name| variables.get(name).cloned()),
         }
     }
+}
+
+/// Returns true if the mode of the file at `path` lets its group or others read it.
+fn is_exposed(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.mode() & READ_BY_OTHERS != 0)
 }
 
 /// Returns the content of the file at `path`.
@@ -141,7 +154,9 @@ fn list_directory(path: &Path) -> io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::Sources;
+    use std::fs::{self, Permissions};
     use std::io::ErrorKind;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     #[test]
@@ -163,5 +178,18 @@ mod tests {
         assert_eq!(refused(socket.to_str().unwrap()), "not a regular file but a socket");
         drop((listening, std::fs::remove_file(socket)));
         assert_eq!((sources.variable)("A=B\0"), None);
+    }
+
+    #[test]
+    fn a_file_is_exposed_if_its_group_or_others_can_read_it() {
+        let sources = Sources::of_this_process().unwrap();
+        let path = std::env::temp_dir().join(format!("onward-exposed-{}", std::process::id()));
+        fs::write(&path, "").unwrap();
+        for (mode, expected) in [(0o600, false), (0o640, true), (0o604, true), (0o711, false)] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert_eq!((sources.is_exposed)(&path), expected, "{mode:o}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(!(sources.is_exposed)(&path));
     }
 }

@@ -11,11 +11,13 @@
 mod bitmap;
 mod draft;
 mod pair;
+mod secret;
 
 pub(crate) use bitmap::Types;
 pub(crate) use draft::{Draft, Owner, RRSIG_HEAD, label_count};
 pub(crate) use pair::KeyPair;
 pub use pair::verify;
+pub(crate) use secret::SecretBytes;
 
 use ring::digest;
 use std::fmt;
@@ -141,7 +143,7 @@ pub(crate) fn is_split<'a>(
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Secret {
     /// Of ECDSA and Ed25519.
-    Scalar(Box<[u8]>),
+    Scalar(SecretBytes),
     /// Of RSA.
     Rsa(Box<RsaSecret>),
 }
@@ -150,15 +152,15 @@ pub(crate) enum Secret {
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct RsaSecret {
     /// Modulus.
-    pub(crate) n: Box<[u8]>,
+    pub(crate) n: SecretBytes,
     /// Public exponent.
-    pub(crate) e: Box<[u8]>,
+    pub(crate) e: SecretBytes,
     /// Private exponent.
-    pub(crate) d: Box<[u8]>,
-    pub(crate) primes: [Box<[u8]>; 2],
+    pub(crate) d: SecretBytes,
+    pub(crate) primes: [SecretBytes; 2],
     /// The exponents of the primes.
-    pub(crate) exponents: [Box<[u8]>; 2],
-    pub(crate) coefficient: Box<[u8]>,
+    pub(crate) exponents: [SecretBytes; 2],
+    pub(crate) coefficient: SecretBytes,
 }
 
 impl fmt::Debug for Secret {

@@ -3,7 +3,7 @@
 //! Each algorithm has its own formats of keys in DNSKEY records and in files, which are turned into
 //! those of the library here. A pair whose keys do not belong together is refused.
 
-use super::{Algorithm, PublicKey, RsaSecret, Secret};
+use super::{Algorithm, PublicKey, RsaSecret, Secret, SecretBytes};
 use ring::rand::SystemRandom;
 use ring::rsa::{KeyPairComponents, PublicKeyComponents};
 use ring::signature::{
@@ -89,13 +89,15 @@ const UNFIT: &str = "the private key does not belong to the public key";
 
 fn ecdsa(public: &PublicKey, scalar: &[u8], random: &SystemRandom) -> Result<Kind, String> {
     let (algorithm, len) = match public.algorithm {
-        Algorithm::EcdsaP256 => (&ECDSA_P256_SHA256_FIXED_SIGNING, 32),
+        Algorithm::EcdsaP256 => (&ECDSA_P256_SHA256_FIXED_SIGNING, 32_usize),
         _ => (&ECDSA_P384_SHA384_FIXED_SIGNING, 48),
     };
     // Some programs leave leading zeros out.
-    let mut whole = vec![0; len];
     let start = len.checked_sub(scalar.len()).ok_or("the private key is too long")?;
-    whole[start..].copy_from_slice(scalar);
+    let mut whole = Vec::with_capacity(len);
+    whole.resize(start, 0);
+    whole.extend(scalar);
+    let whole = SecretBytes::from(whole);
     let pair = EcdsaKeyPair::from_private_key_and_public_key(
         algorithm,
         &whole,

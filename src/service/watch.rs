@@ -9,6 +9,7 @@
 
 use crate::config::{Config, HostName, Pem, Reload};
 use crate::corefile::{Corefile, Sources};
+use crate::dnssec::SecretBytes;
 use crate::moment::Moment;
 use crate::sys::random;
 use rand_chacha::ChaCha12Rng;
@@ -185,10 +186,10 @@ impl Seen {
     pub(super) fn certificates(mut self, sources: &Sources) -> Option<Vec<Pem>> {
         let mut changed = false;
         for file in &mut self.certificates {
-            if let Ok(bytes) = (sources.read)(&file.place)
-                && *bytes != *file.bytes
-            {
-                file.bytes = bytes.into();
+            let Ok(bytes) = (sources.read)(&file.place) else { continue };
+            let bytes = SecretBytes::from(bytes);
+            if bytes != file.bytes {
+                file.bytes = bytes;
                 changed = true;
             }
         }
@@ -259,7 +260,7 @@ mod tests {
         let mut watch = watch(". {\n}\n");
         let pem = |bytes: &[u8]| {
             let place = PathBuf::from("/dir/cert.pem");
-            Pem { path: "cert.pem".into(), place, bytes: bytes.into() }
+            Pem { path: "cert.pem".into(), place, bytes: bytes.to_vec().into() }
         };
         let certificates = vec![pem(b"old")];
         watch.keep(at(0), super::Schedule { certificates, ..Default::default() });

@@ -95,7 +95,7 @@ mod tests {
         let made = || rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
         let (first, second) = (made().cert, made().cert);
         let text = first.pem().trim_end().to_owned() + second.pem().trim_end();
-        let bytes = text.as_bytes().into();
+        let bytes = text.into_bytes().into();
         let file = Pem { path: "a.pem".into(), place: "/a.pem".into(), bytes };
         assert_eq!(certificates(&file).unwrap(), [first.der().clone(), second.der().clone()]);
     }

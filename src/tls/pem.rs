@@ -59,7 +59,7 @@ mod tests {
     use crate::config::Pem;
 
     fn file(text: &str) -> Pem {
-        Pem { path: "a.pem".into(), place: "/a.pem".into(), bytes: text.as_bytes().into() }
+        Pem { path: "a.pem".into(), place: "/a.pem".into(), bytes: text.as_bytes().to_vec().into() }
     }
 
     #[test]

@@ -84,6 +84,7 @@ fn verdict(packet: &[u8]) -> Verdict {
     let edns = opt.map(|opt| Edns {
         udp_size: opt.class,
         dnssec_ok: opt.ttl & 0x8000 != 0,
+        compact_ok: opt.ttl & 0x4000 != 0,
         keepalive,
         nsid,
         padding,

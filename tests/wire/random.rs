@@ -179,6 +179,7 @@ pub(crate) fn random_asked(dice: &mut Dice) -> Asked {
     let edns = Edns {
         udp_size,
         dnssec_ok: dice.one_in(2),
+        compact_ok: false,
         keepalive: dice.one_in(4),
         nsid: dice.one_in(4),
         padding: false,

@@ -3,7 +3,10 @@
 //! The keys of all algorithms sign, and their signatures are verified.
 
 use super::{private_key, public_key};
+use crate::config::{Config, Host};
+use crate::corefile::Sources;
 use crate::dnssec::{Algorithm, KeyPair, verify};
+use std::collections::BTreeMap;
 
 /// Keys made by `dnssec-keygen`: number of the algorithm, tag, public and private file.
 macro_rules! key {
@@ -90,4 +93,24 @@ fn malformed_files_say_what_is_wrong() {
         let error = private_key(text.as_bytes(), Algorithm::EcdsaP256).unwrap_err();
         assert_eq!(error, message, "{text}");
     }
+}
+
+#[test]
+fn a_private_key_that_others_can_read_is_warned_of() {
+    let files = [("/dir/K.key", KEYS[3].2), ("/dir/K.private", KEYS[3].3)];
+    let files: BTreeMap<_, _> =
+        files.into_iter().map(|(path, text)| (path.into(), text.to_vec())).collect();
+    let warnings = |is_exposed| {
+        let mut sources = Sources::fixed(files.clone(), BTreeMap::new());
+        sources.is_exposed = Box::new(move |path| is_exposed && path.ends_with("K.private"));
+        let host = Host { sources, ..Host::plain() };
+        let text = "example.org {\n dnssec {\n  key file K\n }\n sign db {\n  key file K\n }\n}\n";
+        let (_, warnings) = Config::load(text.as_bytes(), "f", &host).unwrap();
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(false), [""; 0]);
+    let what = "K.private can be read by others than its owner: chmod 600";
+    let expected = [(3, "dnssec"), (6, "sign")]
+        .map(|(line, name)| format!("f:{line} - plugin/{name}: {what}"));
+    assert_eq!(warnings(true), expected);
 }

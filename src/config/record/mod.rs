@@ -93,7 +93,8 @@ impl std::error::Error for RecordError {}
 
 /// The bytes that `text` says in base64 (RFC 4648 §4), all in one word.
 pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Never moved, because it may be a private key.
+    let mut bytes = Vec::with_capacity(text.len());
     let mut out = Data::new(&mut bytes, RECORD_MAX, &[0]);
     let word = Word { text: text.as_bytes(), column: 1, quoted: false };
     let mut decoder = values::Base64Decoder::default();

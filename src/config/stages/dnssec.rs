@@ -99,7 +99,7 @@ pub(super) fn read(
 /// Reads `file KEY...` behind `key`.
 fn keys(
     cursor: &mut Cursor<'_>,
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     keys: &mut Vec<SigningKey>,
 ) -> Result<(), DirectiveError> {
     let source = cursor.expect_arg()?;
@@ -126,10 +126,10 @@ fn keys(
 
 fn add(
     word: &Token,
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     keys: &mut Vec<SigningKey>,
 ) -> Result<(), DirectiveError> {
-    let key = dnskey::read(word, context)?;
+    let key = dnskey::read("dnssec", word, context)?;
     if keys.iter().any(|other| other.public == key.public) {
         return Err(DirectiveError::value(word, format!("key '{key}' is written twice")));
     }

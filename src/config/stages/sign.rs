@@ -118,7 +118,7 @@ fn add(
     context: &mut Context<'_>,
     keys: &mut Vec<SigningKey>,
 ) -> Result<(), DirectiveError> {
-    let key = dnskey::read(word, context)?;
+    let key = dnskey::read("sign", word, context)?;
     if keys.iter().any(|other| (&other.public, &other.owner) == (&key.public, &key.owner)) {
         return Err(DirectiveError::value(word, format!("key '{key}' is written twice")));
     }

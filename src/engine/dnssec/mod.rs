@@ -4,7 +4,8 @@
 //! every RRset below the zones gets an RRSIG record, and a denial or a referral an NSEC record that
 //! proves it. Denials are those of RFC 9824: the NSEC record has the denied name itself as its
 //! owner, so that one signature is enough, no other name of the zone is disclosed, and the response
-//! code is NOERROR. [`kept::Signatures`] keeps the signatures of a worker.
+//! code is NOERROR, or NXDOMAIN for clients with CO. [`kept::Signatures`] keeps the signatures of a
+//! worker.
 //!
 //! Signatures are valid for 7 to 8 days, and are made anew 2 days before they end. A worker spends
 //! at most a quarter of its time on them ([`Budget`]); a reply that would need more is SERVFAIL.

@@ -50,6 +50,8 @@ const LIKELY_APEX: [u16; 4] = [rtype::NS, rtype::SOA, rtype::MX, DNSKEY];
 /// A reply to be signed.
 pub(crate) struct Job<'a> {
     pub(crate) reply: &'a [u8],
+    /// The client accepts NXDOMAIN for a name that does not exist (RFC 9824 §5.1).
+    pub(crate) compact_ok: bool,
     /// Its question in wire format: name, type and class.
     pub(crate) question: &'a [u8],
     /// The wall-clock time in seconds since 1970.
@@ -269,7 +271,7 @@ impl Work<'_> {
             return Ok(None);
         }
         let rcode = match proof {
-            Some((Proof::UnknownName(_), _)) => Rcode::NoError as u16,
+            Some((Proof::UnknownName(_), _)) if !self.job.compact_ok => Rcode::NoError as u16,
             _ => response.rcode(),
         };
         let error = response.opt.and_then(|opt| opt.extended_error);

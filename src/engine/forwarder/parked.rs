@@ -119,6 +119,7 @@ impl Forwarder {
         let edns = Edns {
             udp_size: UDP_PAYLOAD_MAX as u16,
             dnssec_ok,
+            compact_ok: false,
             keepalive: false,
             nsid: false,
             padding: false,

@@ -165,6 +165,7 @@ mod tests {
         let edns = edns.map(|dnssec_ok| Edns {
             udp_size: 1232,
             dnssec_ok,
+            compact_ok: false,
             keepalive: false,
             nsid: false,
             padding: false,

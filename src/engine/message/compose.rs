@@ -312,8 +312,14 @@ mod tests {
     const QUESTION: &[u8] = b"\x01a\x04test\x00\x00\x10\x00\x03";
 
     fn asked() -> Asked {
-        let edns =
-            Edns { udp_size: 512, dnssec_ok: false, keepalive: false, nsid: true, padding: false };
+        let edns = Edns {
+            udp_size: 512,
+            dnssec_ok: false,
+            compact_ok: false,
+            keepalive: false,
+            nsid: true,
+            padding: false,
+        };
         Asked { id: 7, flags: flags::RD, edns: Some(edns) }
     }
 

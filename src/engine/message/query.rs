@@ -36,6 +36,9 @@ pub struct Edns {
     pub udp_size: u16,
     /// The DO bit is set.
     pub dnssec_ok: bool,
+    /// The CO bit is set: denials that are signed when they are sent may have NXDOMAIN (RFC 9824
+    /// §5.1).
+    pub compact_ok: bool,
     /// The client wants the idle time of its connection (RFC 7828).
     pub keepalive: bool,
     /// The client wants the server's identifier (RFC 5001).
@@ -427,10 +430,12 @@ impl<'a> Extras<'a> {
         if named || self.edns.is_some() {
             return None;
         }
-        let dnssec_ok = packet[record.fixed + 6] & 0x80 != 0;
+        let flags = packet[record.fixed + 6];
+        let (dnssec_ok, compact_ok) = (flags & 0x80 != 0, flags & 0x40 != 0);
         self.version = packet[record.fixed + 5];
         let (mut keepalive, mut nsid, mut padding) = (false, false, false);
-        self.edns = Some(Edns { udp_size: record.class, dnssec_ok, keepalive, nsid, padding });
+        let udp_size = record.class;
+        self.edns = Some(Edns { udp_size, dnssec_ok, compact_ok, keepalive, nsid, padding });
         let mut place = record.data;
         while place < record.end {
             let code = u16_at(packet, place)?;
@@ -446,7 +451,7 @@ impl<'a> Extras<'a> {
             padding |= code == option::PADDING;
             place = end;
         }
-        self.edns = Some(Edns { udp_size: record.class, dnssec_ok, keepalive, nsid, padding });
+        self.edns = Some(Edns { udp_size, dnssec_ok, compact_ok, keepalive, nsid, padding });
         Some(())
     }
 }

@@ -63,6 +63,7 @@ fn every_placeholder_has_its_value() {
     record.asking.asked.edns = Some(Edns {
         udp_size: 1_400,
         dnssec_ok: true,
+        compact_ok: false,
         keepalive: false,
         nsid: false,
         padding: false,

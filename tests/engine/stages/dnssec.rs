@@ -66,7 +66,7 @@ fn world(directives: &str) -> World {
 }
 
 /// The keys of all tests.
-fn keys() -> Vec<PublicKey> {
+pub(super) fn keys() -> Vec<PublicKey> {
     let config = config(&format!("dnssec example.org {{\n key file {KSK} {ZSK}\n }}"));
     let dnssec = config.blocks[0].stages.dnssec.as_ref().unwrap();
     dnssec.keys.iter().map(|key| key.public.clone()).collect()
@@ -117,7 +117,7 @@ fn covered(signature: &Rrsig<Vec<u8>, Name<Vec<u8>>>, set: &[&Any]) -> Vec<u8> {
 
 /// The reply, a line for each record; of a signature its type, the tag of its key, and whether it
 /// is valid.
-fn told(got: &Got, keys: &[PublicKey]) -> String {
+pub(super) fn told(got: &Got, keys: &[PublicKey]) -> String {
     let message = Message::from_octets(&got.bytes[..]).unwrap();
     let mut text = message.header().rcode().to_string();
     text += if message.header().aa() { " aa" } else { "" };
@@ -187,7 +187,7 @@ fn secure_zone() -> World {
 }
 
 /// A world with the zone, signed with the key-signing key.
-fn signed_zone() -> World {
+pub(super) fn signed_zone() -> World {
     world(SIGNED)
 }
 

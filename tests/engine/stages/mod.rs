@@ -11,6 +11,7 @@ mod cancel;
 mod chaos;
 mod dns64;
 mod dnssec;
+mod dnssec_co;
 mod erratic;
 mod errors;
 mod file;

@@ -85,6 +85,7 @@ pub(crate) fn asked(flags: u16, dnssec_ok: Option<bool>) -> Asked {
     let edns = |dnssec_ok| Edns {
         udp_size: 1_232,
         dnssec_ok,
+        compact_ok: false,
         keepalive: false,
         nsid: false,
         padding: false,

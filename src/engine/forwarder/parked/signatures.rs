@@ -83,6 +83,7 @@ impl Forwarder {
         let unix = self.unix;
         let Some(parked) = self.parked.get(key) else { return Next::Own(len) };
         let block = parked.zone_match.block();
+        let compact_ok = parked.asked.edns.is_some_and(|edns| edns.compact_ok);
         let mut room = [0; NAME_LEN_MAX + 4];
         let question = parked.asking.write(&mut room);
         let Some(table) = block.and_then(|block| self.online.signatures.of(block)) else {
@@ -90,7 +91,7 @@ impl Forwarder {
         };
         let own = block.and_then(|block| self.chains[block].settings.own_zones);
         let own = Own(own.map(|slot| self.data.zones(slot)));
-        let job = Job { reply: &out[..len], question, unix, now };
+        let job = Job { reply: &out[..len], compact_ok, question, unix, now };
         let mut written = self.rewriting.borrow_buffer();
         let state = (table, &self.hasher);
         let signed = signer.sign(&job, &own, state, &mut self.online.workroom, &mut written);
