@@ -288,7 +288,8 @@ fn refuse_what_the_host_lacks(config: &Config) -> Result<(), StartError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Report, json};
+    use super::report::ZoneTable;
+    use super::{Report, json, systemd};
     use crate::config::{Config, Host};
     use crate::topology::{Card, Topology};
     use crate::worker;
@@ -325,6 +326,34 @@ mod tests {
             assert!(note.starts_with(&told), "{note}");
             assert!(note.ends_with(&format!(": {advice}, or start fewer workers")), "{note}");
         }
+    }
+
+    #[test]
+    fn limits_of_systemd_have_room_for_zones_and_for_the_threads_that_load_them() {
+        let limits = |lines: &str, mebibytes: usize| {
+            let host = Host::plain();
+            let text = format!("z {{\n bind 127.0.0.1\n{lines}\n}}\n");
+            let (config, warnings) = Config::load(text.as_bytes(), "f", &host).unwrap();
+            let own = worker::measure(&config).unwrap();
+            let mut report = Report::new(config, warnings, &host, vec![None; 2], own);
+            let (zone, label, bytes) = ("z.".into(), "db".into(), mebibytes << 20);
+            report.zones.push(ZoneTable { zone, label, records: 1, serial: 1, bytes });
+            systemd::limits(&report)
+        };
+        let value = |text: &str, name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim_end_matches('M').parse::<usize>().unwrap()
+        };
+        let [small, large] = [1, 101].map(|mebibytes| limits("file db", mebibytes));
+        let [few, many] = [&small, &large].map(|text| value(text, "MemoryMax="));
+        assert_eq!(many - few, 600, "two processes, three copies each");
+        assert!(large.contains("# and 303 MiB for hosts files and zones"), "{large}");
+        assert!(!large.contains("secondary"), "{large}");
+        let [without, with] = ["whoami", "file db"].map(|lines| limits(lines, 1));
+        let tasks = [&without, &with].map(|text| value(text, "TasksMax="));
+        assert_eq!(tasks[1] - tasks[0], 2, "a loader in each process");
+        let transferred = limits("secondary {\n transfer from ::1\n directory d\n}", 1);
+        assert!(transferred.contains("add six times their onward_zone_octets"), "{transferred}");
     }
 
     /// A host with two nodes, the card on the second.

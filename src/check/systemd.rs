@@ -11,19 +11,28 @@ use std::fmt::Write;
 const PROCESS_BYTES: usize = 64 << 20;
 /// Memory of each thread's stack and allocator.
 const THREAD_BYTES: usize = 2 << 20;
-/// Threads besides the workers: the first, keeper, admin and writer, and some for receivers of
-/// dnstap.
-const OTHER_THREADS: usize = 16;
+/// Threads besides the workers and the loaders of files and zones: the first, keeper, admin and
+/// writer, nine for transfers to clients, four for checks at primaries, and some for receivers of
+/// dnstap and for names of upstreams.
+const OTHER_THREADS: usize = 32;
+/// Copies of hosts files and zones: the one in use, the next one during a reload, and a third for
+/// the text of the file and the differences of a zone, which take no more than the zone.
+const TABLE_COPIES: usize = 3;
 /// The serving process and the one that takes over.
 const PROCESSES: usize = 2;
 
 /// Returns the drop-in for `report`.
 pub(super) fn limits(report: &Report) -> String {
     let workers = report.workers();
-    let threads = workers + OTHER_THREADS;
+    let config = &report.config;
+    let loaders = config.hosts_sources().len() + config.zone_sources().len();
+    let threads = workers + OTHER_THREADS + loaders;
+    let hosts: usize = report.hosts.iter().map(|table| table.bytes).sum();
+    let zones: usize = report.zones.iter().map(|table| table.bytes).sum();
+    let tables = TABLE_COPIES * (hosts + zones);
     let (clients, upstreams) = report.connections_max();
     let each = report.memory.most() + clients + upstreams;
-    let bytes = PROCESSES * (PROCESS_BYTES + threads * THREAD_BYTES + each * workers);
+    let bytes = PROCESSES * (PROCESS_BYTES + threads * THREAD_BYTES + each * workers + tables);
     let descriptors = report.descriptors.all(workers);
     let mut text = String::from(
         "# Twice the maximum that the Corefile can use: an upgrade runs two processes at a time.\n\
@@ -33,6 +42,13 @@ pub(super) fn limits(report: &Report) -> String {
          [Service]\n",
     );
     let _ = writeln!(text, "# {workers} workers with full tables, caches and connection buffers");
+    if hosts + zones > 0 {
+        let mib = tables.div_ceil(1 << 20);
+        let _ = writeln!(text, "# and {mib} MiB for hosts files and zones, with room for reloads");
+    }
+    if config.zone_sources().iter().any(|source| !source.transferred.is_empty()) {
+        text += "# without the zones of secondary: add six times their onward_zone_octets\n";
+    }
     let _ = writeln!(text, "MemoryMax={}M", bytes.div_ceil(1 << 20));
     let _ = writeln!(text, "# {threads} threads");
     let _ = writeln!(text, "TasksMax={}", PROCESSES * threads);

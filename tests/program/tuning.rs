@@ -89,7 +89,7 @@ fn the_limits_of_a_corefile_are_those_that_check_tells_twice() {
     // And the memory of the two processes themselves.
     let least = (2 * bytes) >> 20;
     assert!((least + 100..least + 400).contains(&memory), "{memory} of {least}");
-    assert_eq!(value("TasksMax="), "40");
+    assert_eq!(value("TasksMax="), "72");
     assert!(drop_in.contains("\n[Service]\n"), "{drop_in}");
     let files: u64 = value("LimitNOFILE=").parse().unwrap();
     assert!(files >= report["descriptors"]["all"].as_u64().unwrap());
