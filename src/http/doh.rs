@@ -3,13 +3,13 @@
 //! A message comes as the body of a POST, or in the query of a GET, as base64url without padding.
 //! Its length is checked before it is decoded. The message itself is not looked into.
 
+use super::client::{Call, Client, Reply};
 use super::limits::Full;
+use super::media::{self, Media};
 use super::request::{Excess, Fault, Method, Request};
 use super::response::Response;
 use super::server::Server;
 
-/// Type of a message, in both directions.
-pub(crate) const CONTENT_TYPE: &[u8] = b"application/dns-message";
 /// Maximum length of a query.
 pub const QUERY_LEN_MAX: usize = 4_096;
 /// Length of a message without question and records.
@@ -95,11 +95,7 @@ pub fn query<P: AsRef<[u8]>>(
 }
 
 fn from_body(request: &Request<'_>, message: &mut [u8]) -> Result<usize, Refusal> {
-    let is_known = |value: &[u8]| {
-        let essence = value.split(|byte| *byte == b';').next().unwrap_or_default();
-        essence.trim_ascii().eq_ignore_ascii_case(CONTENT_TYPE)
-    };
-    if !request.content_type.is_some_and(is_known) {
+    if request.content_type.map(Media::of) != Some(Media::Dns) {
         return Err(Refusal::new(415, "the content type must be application/dns-message\n"));
     }
     let room = message.get_mut(..request.body.len());
@@ -177,13 +173,75 @@ pub fn respond(
     }
     let age = age.get(..NAME.len() + digits.len()).unwrap_or_default();
     let headers: [(&str, &[u8]); 3] = [
-        ("content-type", CONTENT_TYPE),
+        ("content-type", media::DNS),
         ("cache-control", age),
         ("alt-svc", alt_svc.unwrap_or_default()),
     ];
     let count = if alt_svc.is_some() { 3 } else { 2 };
     let headers = headers.get(..count).unwrap_or_default();
     server.respond(id, &Response::new(200, headers, message))
+}
+
+/// Asks an upstream with a DNS message: by POST, or, with `is_get`, by GET. Returns the number of
+/// the call; `None`: the connection has no capacity.
+pub fn ask(
+    client: &mut Client,
+    authority: &[u8],
+    path: &[u8],
+    is_get: bool,
+    message: &[u8],
+) -> Option<u32> {
+    let both: [(&str, &[u8]); 2] = [("accept", media::DNS), ("content-type", media::DNS)];
+    let (accept, _) = both.split_at(1);
+    if !is_get {
+        let body = [&[], message];
+        return client.call(&Call {
+            method: Method::Post,
+            authority,
+            target: path,
+            headers: &both,
+            body,
+        });
+    }
+    let mut target = Vec::with_capacity(path.len() + 5 + (message.len() * 4).div_ceil(3));
+    target.extend_from_slice(path);
+    target.push(if path.contains(&b'?') { b'&' } else { b'?' });
+    target.extend_from_slice(b"dns=");
+    encode(message, &mut target);
+    let body: [&[u8]; 2] = [&[]; 2];
+    client.call(&Call { method: Method::Get, authority, target: &target, headers: accept, body })
+}
+
+/// Appends base64url without padding.
+fn encode(bytes: &[u8], out: &mut Vec<u8>) {
+    for bytes in bytes.chunks(3) {
+        let mut bits = [0; 4];
+        for (place, byte) in bits.iter_mut().skip(1).zip(bytes) {
+            *place = *byte;
+        }
+        let bits = u32::from_be_bytes(bits);
+        let digits = [18, 12, 6, 0].map(|shift| digit(bits >> shift & 63));
+        out.extend(digits.iter().take(bytes.len() + 1));
+    }
+}
+
+/// Returns the digit of base64url for a value below 64.
+fn digit(value: u32) -> u8 {
+    match value as u8 {
+        value @ 0..26 => b'A' + value,
+        value @ 26..52 => b'a' + (value - 26),
+        value @ 52..62 => b'0' + (value - 52),
+        62 => b'-',
+        _ => b'_',
+    }
+}
+
+/// Returns the DNS message of an upstream's reply, and the seconds by which its TTLs are too high.
+/// `None`: there is no answer in it.
+pub fn answer<'a>(reply: &Reply<'a>) -> Option<(&'a [u8], u32)> {
+    let is_answer = (200..300).contains(&reply.status) && reply.media == Media::Dns;
+    let is_message = (HEADER_LEN..=usize::from(u16::MAX)).contains(&reply.body.len());
+    (is_answer && is_message).then_some((reply.body, reply.age))
 }
 
 #[cfg(test)]
@@ -290,6 +348,9 @@ mod tests {
         #[test]
         fn base64url_is_decoded(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let (text, mut out) = (encode(&bytes), [0; 40]);
+            let mut ours = Vec::new();
+            super::encode(&bytes, &mut ours);
+            prop_assert_eq!(&ours[..], text.as_bytes());
             let len = decode(text.as_bytes(), &mut out).unwrap();
             prop_assert_eq!(&out[..len], &bytes[..]);
             prop_assert_eq!(decode(text.as_bytes(), &mut out[..len]), Some(len));

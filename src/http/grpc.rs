@@ -4,14 +4,15 @@
 //! `DnsPacket` of protobuf whose field 1 is the DNS message. A refusal is a status in the fields of
 //! the response, without a body.
 
+use super::client::{Call, Client, Reply};
 use super::limits::Full;
+use super::media::{self, Media};
 use super::request::{Fault, Method, Request};
 use super::response::Response;
 use super::server::Server;
 
 /// Path of the method.
 const PATH: &[u8] = b"/coredns.dns.DnsService/Query";
-const CONTENT_TYPE: &[u8] = b"application/grpc";
 /// Bytes before the protobuf.
 const PREFIX_LEN: usize = 5;
 /// Field 1 of protobuf, with a length.
@@ -54,8 +55,7 @@ pub fn query(request: &Request<'_>, message: &mut [u8]) -> Result<usize, Status>
         Some(Fault::Excess(_)) => return Err(Status::ResourceExhausted),
         Some(_) => return Err(Status::InvalidArgument),
     }
-    let suffix = request.content_type.and_then(|value| value.strip_prefix(CONTENT_TYPE));
-    let is_grpc = suffix.is_some_and(|suffix| matches!(suffix, [] | [b';', ..] | b"+proto"));
+    let is_grpc = request.content_type.map(Media::of) == Some(Media::Grpc);
     if request.method != Method::Post || request.target != PATH || !is_grpc {
         return Err(Status::Unimplemented);
     }
@@ -132,7 +132,7 @@ pub fn respond(server: &mut Server, id: u32, message: &[u8]) -> Result<(), Full>
     let len = frame(message.len(), &mut prefix);
     let response = Response {
         status: 200,
-        headers: &[("content-type", CONTENT_TYPE)],
+        headers: &[("content-type", media::GRPC)],
         body: [prefix.get(..len).unwrap_or_default(), message],
         trailer: Some(("grpc-status", "0")),
     };
@@ -165,8 +165,32 @@ fn frame(len: usize, prefix: &mut [u8; PREFIX_LEN + 4]) -> usize {
 /// The client reads too slowly.
 pub fn refuse(server: &mut Server, id: u32, status: Status) -> Result<(), Full> {
     let headers: [(&str, &[u8]); 2] =
-        [("content-type", CONTENT_TYPE), ("grpc-status", status.code())];
+        [("content-type", media::GRPC), ("grpc-status", status.code())];
     server.respond(id, &Response::new(200, &headers, &[]))
+}
+
+/// Asks an upstream with a DNS message. Returns the number of the call; `None`: the connection has
+/// no capacity.
+pub fn ask(client: &mut Client, authority: &[u8], message: &[u8]) -> Option<u32> {
+    let mut prefix = [0; PREFIX_LEN + 4];
+    let len = frame(message.len(), &mut prefix);
+    client.call(&Call {
+        method: Method::Post,
+        authority,
+        target: PATH,
+        headers: &[("content-type", media::GRPC), ("te", b"trailers")],
+        body: [prefix.get(..len).unwrap_or_default(), message],
+    })
+}
+
+/// Returns the DNS message of an upstream's reply; `None`: there is no answer in it.
+pub fn answer<'a>(reply: &Reply<'a>) -> Option<&'a [u8]> {
+    if reply.status != 200 || reply.media != Media::Grpc || reply.grpc_status != Some(0) {
+        return None;
+    }
+    let (packet, rest) = split(reply.body).ok()?;
+    let message = field(packet)?;
+    (rest.is_empty() && message.len() <= usize::from(u16::MAX)).then_some(message)
 }
 
 #[cfg(test)]

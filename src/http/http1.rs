@@ -309,7 +309,7 @@ impl Http1 {
 
 /// Returns the length of the head at the beginning of `input`, if it is complete. Its end is not
 /// in the first `scanned` bytes.
-fn head_len(input: &[u8], scanned: usize) -> Option<usize> {
+pub(super) fn head_len(input: &[u8], scanned: usize) -> Option<usize> {
     let from = scanned.saturating_sub(3);
     let fresh = input.get(from..).unwrap_or_default();
     memchr::memchr_iter(b'\n', fresh).map(|at| from + at + 1).find(|end| {

@@ -1,17 +1,20 @@
 //! HTTP: messages and connections as bytes. PURE: no sockets, no time.
 //!
 //! [`Server`] is a client's connection in any version of the protocol: received bytes in, requests
-//! out; responses in, bytes to send out. [`doh`] and [`grpc`] are the two ways to carry DNS in it,
-//! and [`forwarded`] reads the addresses that proxies pass on. The room knows no DNS beyond a
-//! message's length. Everything that a peer can make it hold has a bound ([`Limits`]).
+//! out; responses in, bytes to send out. [`Client`] is the other side of it. [`doh`] and [`grpc`]
+//! are the two ways to carry DNS in it, and [`forwarded`] reads the addresses that proxies pass on.
+//! The room knows no DNS beyond a message's length. Everything that a peer can make it hold has a
+//! bound ([`Limits`]).
 
 mod chunked;
+mod client;
 pub mod doh;
 pub mod forwarded;
 pub mod grpc;
 mod http1;
 mod http2;
 mod limits;
+mod media;
 mod request;
 mod response;
 mod server;
@@ -19,6 +22,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
+pub use client::{Client, Failure, Reply};
 pub use limits::{Full, Limits, Version};
 pub use request::Request;
 pub use server::Server;

@@ -2,6 +2,7 @@
 //!
 //! Frames of HTTP/2 are made and read here by hand, so that the library is not its own oracle.
 
+mod client;
 mod floods;
 mod http1;
 mod http2;

@@ -8,6 +8,7 @@
 
 mod callbacks;
 mod memory;
+mod options;
 
 use libnghttp2_sys::{
     NGHTTP2_ERR_BAD_CLIENT_MAGIC, NGHTTP2_ERR_FLOODED, NGHTTP2_ERR_NOMEM,
@@ -16,15 +17,14 @@ use libnghttp2_sys::{
     NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
     NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES,
     nghttp2_data_provider2, nghttp2_data_source, nghttp2_mem, nghttp2_nv, nghttp2_option,
-    nghttp2_option_del, nghttp2_option_new, nghttp2_option_set_glitch_rate_limit,
-    nghttp2_option_set_max_continuations, nghttp2_option_set_max_deflate_dynamic_table_size,
-    nghttp2_option_set_max_outbound_ack, nghttp2_option_set_max_send_header_block_length,
-    nghttp2_option_set_max_settings, nghttp2_option_set_stream_reset_rate_limit, nghttp2_session,
-    nghttp2_session_callbacks, nghttp2_session_callbacks_del, nghttp2_session_callbacks_new,
-    nghttp2_session_del, nghttp2_session_get_last_proc_stream_id, nghttp2_session_mem_recv2,
-    nghttp2_session_mem_send2, nghttp2_session_server_new3, nghttp2_session_want_read,
-    nghttp2_session_want_write, nghttp2_settings_entry, nghttp2_submit_goaway, nghttp2_submit_ping,
-    nghttp2_submit_response2, nghttp2_submit_settings, nghttp2_submit_shutdown_notice,
+    nghttp2_option_del, nghttp2_option_new, nghttp2_session, nghttp2_session_callbacks,
+    nghttp2_session_callbacks_del, nghttp2_session_callbacks_new,
+    nghttp2_session_check_request_allowed, nghttp2_session_client_new3, nghttp2_session_del,
+    nghttp2_session_get_last_proc_stream_id, nghttp2_session_get_remote_settings,
+    nghttp2_session_mem_recv2, nghttp2_session_mem_send2, nghttp2_session_server_new3,
+    nghttp2_session_want_read, nghttp2_session_want_write, nghttp2_settings_entry,
+    nghttp2_submit_goaway, nghttp2_submit_ping, nghttp2_submit_request2, nghttp2_submit_response2,
+    nghttp2_submit_rst_stream, nghttp2_submit_settings, nghttp2_submit_shutdown_notice,
 };
 use memory::Memory;
 use std::ffi::{c_int, c_void};
@@ -32,27 +32,13 @@ use std::ptr::{NonNull, null, null_mut};
 
 /// Maximum number of fields of a message that is sent.
 pub(crate) const FIELDS_MAX: usize = 16;
-/// Maximum length of a header block that is sent.
-const SENT_BLOCK_MAX: usize = 8 << 10;
-/// Size of the table that compresses the fields that are sent: the few that repeat.
-const SENT_TABLE_BYTES: usize = 512;
-/// Maximum number of CONTINUATION frames of a header block.
-const CONTINUATIONS_MAX: usize = 4;
-/// Maximum number of entries in a SETTINGS frame.
-const SETTINGS_MAX: usize = 16;
-/// Maximum number of acknowledgements that a peer leaves unread.
-const ACKNOWLEDGEMENTS_MAX: usize = 256;
-/// Resets by the peer, at once and per second.
-const RESETS: (u64, u64) = (1_000, 256);
-/// Frames that no well-behaved peer sends often (PRIORITY, unknown types, DATA on closed streams),
-/// at once and per second.
-const GLITCHES: (u64, u64) = (512, 32);
-
 /// Error codes of HTTP/2 (RFC 9113 §7).
 pub(crate) mod code {
     pub(crate) const NO_ERROR: u32 = 0;
     pub(crate) const PROTOCOL_ERROR: u32 = 1;
     pub(crate) const INTERNAL_ERROR: u32 = 2;
+    pub(crate) const REFUSED_STREAM: u32 = 7;
+    pub(crate) const CANCEL: u32 = 8;
     pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 }
 
@@ -181,6 +167,19 @@ impl<E: Events> Session<E> {
         Some(session)
     }
 
+    /// Creates the session of a client; `None`: memory has run out.
+    pub(crate) fn client(events: E, limits: &Limits) -> Option<Self> {
+        let mut session = Self::create(events, limits, nghttp2_session_client_new3)?;
+        session
+            .settings(&[
+                (NGHTTP2_SETTINGS_ENABLE_PUSH, 0),
+                (NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, limits.window),
+                (NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, limits.header_bytes_max),
+            ])
+            .ok()?;
+        Some(session)
+    }
+
     fn create(events: E, limits: &Limits, new: New) -> Option<Self> {
         let held = Box::new(Held { events, memory: Memory::new(limits.memory_max) });
         let held = NonNull::from(Box::leak(held));
@@ -285,6 +284,62 @@ impl<E: Events> Session<E> {
         if outcome == NGHTTP2_ERR_NOMEM { Err(Broken::Flood) } else { Ok(()) }
     }
 
+    /// Sends the head of a request, and a body, if there is one, as [`Events::body`] writes it.
+    /// Returns the stream; `None`: no further stream can be opened.
+    ///
+    /// # Errors
+    /// The session must not be used any more.
+    pub(crate) fn request(
+        &mut self,
+        fields: &[Field<'_>],
+        has_body: bool,
+    ) -> Result<Option<u32>, Broken> {
+        let (list, count) = list(fields);
+        let source = nghttp2_data_source { ptr: null_mut() };
+        let body =
+            nghttp2_data_provider2 { source, read_callback: Some(callbacks::read_body::<E>) };
+        let body = if has_body { &raw const body } else { null() };
+        // SAFETY: the session is live; no priority and no data of the stream are given; the library
+        // copies the provider, the list, and all of its texts but the names, which are static.
+        let stream = unsafe {
+            nghttp2_submit_request2(
+                self.session.as_ptr(),
+                null(),
+                list.as_ptr(),
+                count,
+                body,
+                null_mut(),
+            )
+        };
+        match stream {
+            NGHTTP2_ERR_NOMEM => Err(Broken::Flood),
+            stream => Ok(u32::try_from(stream).ok()),
+        }
+    }
+
+    /// Resets a stream.
+    ///
+    /// # Errors
+    /// The session must not be used any more.
+    pub(crate) fn reset(&mut self, stream: u32, code: u32) -> Result<(), Broken> {
+        let (flags, stream) = (NGHTTP2_FLAG_NONE as u8, stream as i32);
+        // SAFETY: the session is live.
+        sound(unsafe { nghttp2_submit_rst_stream(self.session.as_ptr(), flags, stream, code) })
+    }
+
+    /// Number of streams that the peer allows at once.
+    pub(crate) fn peer_streams_max(&self) -> u32 {
+        let setting = NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS;
+        // SAFETY: the session is live, and the call only reads a number.
+        unsafe { nghttp2_session_get_remote_settings(self.session.as_ptr(), setting) }
+    }
+
+    /// Returns true if the peer takes further streams.
+    pub(crate) fn may_request(&self) -> bool {
+        // SAFETY: the session is live, and the call only reads.
+        unsafe { nghttp2_session_check_request_allowed(self.session.as_ptr()) != 0 }
+    }
+
     /// Announces a GOAWAY, and sends a PING. The acknowledgement of the PING means that the peer
     /// has seen the announcement.
     ///
@@ -367,7 +422,7 @@ fn create<E: Events>(held: NonNull<Held<E>>, new: New) -> Option<NonNull<nghttp2
         // SAFETY: the callbacks are live, and the user data of their only session is an `E`.
         unsafe { callbacks::register::<E>(callbacks) };
         // SAFETY: the options are live.
-        unsafe { limit(options) };
+        unsafe { options::limit(options) };
         let mut functions = memory::functions(memory);
         let (place, functions) = (&raw mut session, &raw mut functions);
         // SAFETY: all are live, and the library copies the callbacks, the options and the
@@ -381,32 +436,6 @@ fn create<E: Events>(held: NonNull<Held<E>>, new: New) -> Option<NonNull<nghttp2
     // SAFETY: as above.
     unsafe { nghttp2_option_del(options) };
     NonNull::new(session)
-}
-
-/// Sets the library's limits.
-///
-/// # Safety
-/// `options` is live.
-unsafe fn limit(options: *mut nghttp2_option) {
-    let sizes: [(unsafe extern "C" fn(*mut nghttp2_option, usize), usize); 5] = [
-        (nghttp2_option_set_max_send_header_block_length, SENT_BLOCK_MAX),
-        (nghttp2_option_set_max_deflate_dynamic_table_size, SENT_TABLE_BYTES),
-        (nghttp2_option_set_max_continuations, CONTINUATIONS_MAX),
-        (nghttp2_option_set_max_settings, SETTINGS_MAX),
-        (nghttp2_option_set_max_outbound_ack, ACKNOWLEDGEMENTS_MAX),
-    ];
-    for (set, value) in sizes {
-        // SAFETY: by the caller's promise.
-        unsafe { set(options, value) };
-    }
-    let rates: [(unsafe extern "C" fn(*mut nghttp2_option, u64, u64), (u64, u64)); 2] = [
-        (nghttp2_option_set_stream_reset_rate_limit, RESETS),
-        (nghttp2_option_set_glitch_rate_limit, GLITCHES),
-    ];
-    for (set, (burst, rate)) in rates {
-        // SAFETY: by the caller's promise.
-        unsafe { set(options, burst, rate) };
-    }
 }
 
 /// Returns the library's form of fields.

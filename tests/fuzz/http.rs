@@ -1,5 +1,6 @@
-//! Fuzz target: connections of HTTP clients. Bytes of HTTP/1.1 lead to the same requests however
-//! they are cut; in either version each request can be answered, and memory stays in bounds.
+//! Fuzz targets: connections of HTTP clients, and to HTTP upstreams. A client's bytes of HTTP/1.1
+//! lead to the same requests however they are cut; in either version each request can be answered,
+//! and memory stays in bounds. Each call to an upstream has one result.
 //!
 //! The corpus is bytes of HTTP/1.1, or a script of HTTP/2 that begins with a line `2`: each further
 //! line is a frame, as type, flags and stream in hexadecimal, and a payload of digits in
@@ -7,7 +8,7 @@
 
 use super::fuzz;
 use super::mutate::Mutator;
-use onward::http::{Limits, Server, doh, forwarded, grpc};
+use onward::http::{Client, Failure, Limits, Reply, Server, Version, doh, forwarded, grpc};
 
 const MUTATOR: Mutator = Mutator {
     separators: b" \r\n:=;,?&/",
@@ -31,6 +32,10 @@ const MUTATOR: Mutator = Mutator {
         b"4 0 0 000300000000\n",
         b"8 0 0 7fffffff\n",
         b"9 4 1 \n",
+        b"HTTP/1.1 200 OK\r\n",
+        b"1 4 1 :status=200 content-type=application/dns-message\n",
+        b"0 1 1 303132333435363738396162\n",
+        b"7 0 0 0000000100000000\n",
     ],
 };
 /// First bytes of a client of HTTP/2.
@@ -38,10 +43,14 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Number of answers after which the server is told to end.
 const ANSWERS_MAX: usize = 64;
 
-/// The bytes of an input: those of a script are made from its frames.
+/// The bytes of an input: those of a script are made from its frames, behind a client's preface.
 fn bytes(input: &[u8]) -> Vec<u8> {
-    let Some(script) = input.strip_prefix(b"2\n") else { return input.to_vec() };
-    let mut all = PREFACE.to_vec();
+    let script = input.strip_prefix(b"2\n").map(frames);
+    script.map_or(input.to_vec(), |frames| [PREFACE, &frames].concat())
+}
+
+fn frames(script: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
     for line in script.split(|byte| *byte == b'\n') {
         let mut words = line.splitn(4, |byte| *byte == b' ');
         let mut number = || {
@@ -137,4 +146,58 @@ fn http() {
         !whole.is_empty()
     });
     assert!(taken > 1_000 || std::env::var_os("FUZZ_ONLY").is_some(), "{taken} have requests");
+}
+
+/// Results of three calls, of DoH by both methods and of gRPC as far as the version has room, when
+/// the upstream sends `bytes` in pieces of this size and closes.
+fn replies(bytes: &[u8], version: Version, piece: usize) -> Vec<String> {
+    let mut client = Client::new(version, 3);
+    let calls: [fn(&mut Client) -> Option<u32>; 3] = [
+        |client| doh::ask(client, b"dns.test", b"/dns-query", true, b"a message"),
+        |client| grpc::ask(client, b"dns.test", b"a message"),
+        |client| doh::ask(client, b"dns.test", b"/dns-query", false, b"a message"),
+    ];
+    let room = client.capacity();
+    let made = calls.iter().filter_map(|call| call(&mut client)).count();
+    assert_eq!((made, client.outstanding(), client.capacity()), (room, room, 0));
+    let shown = |reply: Reply<'_>| {
+        format!("{reply:?} {:?} {:?}", doh::answer(&reply), grpc::answer(&reply))
+    };
+    client.transmit(&mut Vec::new(), 1 << 20);
+    let mut all = Vec::new();
+    for piece in bytes.chunks(piece).map(Some).chain([None]) {
+        match piece {
+            Some(piece) => client.receive(piece),
+            None => client.end(),
+        }
+        let mut out = Vec::new();
+        client.transmit(&mut out, 1 << 20);
+        while let Some(reply) = client.next_reply() {
+            all.push((reply.id, shown(reply)));
+        }
+        while let Some((id, failure)) = client.next_failed() {
+            assert!(failure != Failure::Lost || piece.is_none() || client.is_ending());
+            all.push((id, format!("{failure:?}")));
+        }
+        assert_eq!(all.len() + client.outstanding(), made, "a call has two results, or none");
+    }
+    assert!(client.is_ending() && client.outstanding() == 0);
+    client.cancel(1);
+    client.shut_down();
+    all.sort();
+    all.into_iter().map(|(_, result)| result).collect()
+}
+
+#[test]
+fn reply() {
+    let taken = fuzz("reply", &MUTATOR, |input| {
+        let script = input.strip_prefix(b"2\n").map(frames);
+        let version = if script.is_some() { Version::Http2 } else { Version::Http1 };
+        let bytes = script.unwrap_or_else(|| input.to_vec());
+        let whole = replies(&bytes, version, usize::MAX);
+        assert_eq!(replies(&bytes, version, 1), whole);
+        assert_eq!(replies(&bytes, version, 7), whole);
+        whole.iter().any(|result| result.starts_with("Reply"))
+    });
+    assert!(taken > 1_000 || std::env::var_os("FUZZ_ONLY").is_some(), "{taken} have replies");
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::http::request::{Excess, Fault, Method};
 use crate::http::response::Response;
-use crate::http::{Full, Limits, Server, Version, doh, grpc};
+use crate::http::{Full, Limits, Server, Version, grpc};
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ fn the_fields_of_a_request_are_shown() {
     assert_eq!((request.method, request.body), (Method::Post, &b"body"[..]));
     assert_eq!(request.forwarded_for, b"192.0.2.1, 192.0.2.2");
     assert_eq!(request.forwarded, b"for=192.0.2.1");
-    assert_eq!(request.content_type, Some(doh::CONTENT_TYPE));
+    assert_eq!(request.content_type, Some(&b"application/dns-message"[..]));
     assert_eq!((request.host, request.fault), (Some(&b"dns.test"[..]), None));
 }
 
