@@ -10,8 +10,6 @@ use super::quote::quote;
 use super::{ConfigError, Name, lints};
 use crate::corefile::{Block, Place};
 
-/// The port of DNS over TLS (RFC 7858 §3.1).
-
 /// A zone that a server block serves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Served {

@@ -408,6 +408,31 @@ fn cache() -> impl Strategy<Value = String> {
 
 /// A valid small directive other than `cache`.
 fn small_stage() -> impl Strategy<Value = &'static str> {
+    prop_oneof![15 => stage_with_names(), 54 => plain_stage()]
+}
+
+/// A directive that answers from own names, or is about them.
+fn stage_with_names() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        Just("transfer m 10.0.0.0/9 {\nto 10.0.0.1:99 ::1 10.0.0.0/9\nsource ::1\n}"),
+        Just("transfer {\nto *\n}"),
+        Just("secondary m 10.0.0.0/9 {\ntransfer from 10.0.0.1:99 tls://::1\ndirectory d\n}"),
+        Just("secondary n {\ntransfer from ::1\ncatalog m 10.0.0.0/9\ndirectory e\n}"),
+        Just("tsig m {\nsecret k c2VjcmV0 hmac-sha1\nrequire A TYPE9999\nrequire_opcode all\n}"),
+        Just("tsig {\nsecret \"a b\" c2VjcmV0\nsecret c /+==\n}"),
+        Just("file \"x y\" m 10.0.0.0/9 {\nreload 0\nfallthrough\n}\nfile d {\nfallthrough m a\n}"),
+        Just("hosts"),
+        Just("hosts \"x y\" m 10.0.0.0/9 {\n::1 *.A b\\.c\nttl 9\nreload 0\nno_reverse\n}"),
+        Just("hosts f m..n {\nfallthrough m..n\nfallthrough_unsupported\n}"),
+        Just("hosts f {\n10.0.0.1 a\nfallthrough a b\nreload 1.5s\n}"),
+        Just("auto a {\nreload 5s\n}"),
+        Just("auto m {\ndirectory \"d e\"\nfallthrough a\n}"),
+        Just("auto {\ndirectory d \"(a b) (.*)\" ${2}.{1}.\nreload 0\n}"),
+        Just("dnssec"),
+    ]
+}
+
+fn plain_stage() -> impl Strategy<Value = &'static str> {
     prop_oneof![
         Just("template ANY AAAA"),
         Just("template IN A t {\nmatch ^(?P<x>a)\nanswer \"{{ .Name }} 5 A 10.0.0.1\"\n}"),
@@ -441,12 +466,6 @@ fn small_stage() -> impl Strategy<Value = &'static str> {
         Just("chaos"),
         Just("chaos \"\" \"x y\" z"),
         Just("loadbalance {\nprefer 10.0.0.0/9 ::/3\n}"),
-        Just("transfer m 10.0.0.0/9 {\nto 10.0.0.1:99 ::1 10.0.0.0/9\nsource ::1\n}"),
-        Just("transfer {\nto *\n}"),
-        Just("secondary m 10.0.0.0/9 {\ntransfer from 10.0.0.1:99 tls://::1\ndirectory d\n}"),
-        Just("secondary n {\ntransfer from ::1\ncatalog m 10.0.0.0/9\ndirectory e\n}"),
-        Just("tsig m {\nsecret k c2VjcmV0 hmac-sha1\nrequire A TYPE9999\nrequire_opcode all\n}"),
-        Just("tsig {\nsecret \"a b\" c2VjcmV0\nsecret c /+==\n}"),
         Just("acl {\nallow net 10.9.8.7/22 ::1 type MX TYPE9999\nblock\n}"),
         Just("acl 10.0.0.0/22 {\nfilter type A\ndrop net *\n}"),
         Just("acl m..n"),
@@ -457,11 +476,6 @@ fn small_stage() -> impl Strategy<Value = &'static str> {
         Just("rewrite continue cname regex \"a b\" \"{1} x\""),
         Just("rewrite edns0 local append 0xffee \"a b\" revert"),
         Just("minimal"),
-        Just("file \"x y\" m 10.0.0.0/9 {\nreload 0\nfallthrough\n}\nfile d {\nfallthrough m a\n}"),
-        Just("hosts"),
-        Just("hosts \"x y\" m 10.0.0.0/9 {\n::1 *.A b\\.c\nttl 9\nreload 0\nno_reverse\n}"),
-        Just("hosts f m..n {\nfallthrough m..n\nfallthrough_unsupported\n}"),
-        Just("hosts f {\n10.0.0.1 a\nfallthrough a b\nreload 1.5s\n}"),
         Just("loop"),
         Just("whoami"),
         Just("view v"),
@@ -470,10 +484,6 @@ fn small_stage() -> impl Strategy<Value = &'static str> {
         Just("erratic"),
         Just("erratic x {\ndrop 0\ndelay 3 1.5s\nlarge\n}"),
         Just("erratic {\ntruncate 4294967295\ndelay 1 99999h\n}"),
-        Just("auto a {\nreload 5s\n}"),
-        Just("auto m {\ndirectory \"d e\"\nfallthrough a\n}"),
-        Just("auto {\ndirectory d \"(a b) (.*)\" ${2}.{1}.\nreload 0\n}"),
-        Just("dnssec"),
         Just("metadata"),
         Just("metadata m..n"),
         Just("metadata m 10.0.0.0/9"),
