@@ -38,6 +38,8 @@ pub(super) struct SignedZone {
     renew_at: Duration,
     /// The signed file after the last comparison.
     written: Option<Signature>,
+    /// Serial number that was signed last, for the case that the signed file is gone.
+    serial: Option<u32>,
     is_first: bool,
     /// Trouble that was logged last.
     told: Option<String>,
@@ -69,10 +71,10 @@ impl SignedZone {
     /// Never for keys that were read with the configuration.
     pub(super) fn new(source: SignedSource) -> Result<Self, String> {
         let keys = ZoneKey::all(&source.keys)?;
-        let (watch, written, told) = (Watch::default(), None, None);
+        let (watch, written, serial, told) = (Watch::default(), None, None, None);
         let (look_at, renew_at, is_first) = (Moment::ZERO, Duration::ZERO, true);
         disk::remove_stale(&source.output);
-        Ok(Self { source, keys, watch, look_at, renew_at, written, is_first, told })
+        Ok(Self { source, keys, watch, look_at, renew_at, written, serial, is_first, told })
     }
 
     /// Approximate amount of work, to begin with the smallest.
@@ -166,6 +168,7 @@ impl SignedZone {
             let text = format_args!("Signing \"{name}\" because {why}");
             tools.log.event(&Event::new(Level::Info, SIGN, &text));
         }
+        let last = [last, self.serial].into_iter().flatten().reduce(newer);
         let begin = tools.clock.now();
         let serial =
             newer(newer(zone.serial(), now), last.map_or(now, |last| last.wrapping_add(1)));
@@ -222,7 +225,7 @@ impl SignedZone {
         (serial, Made { made, kept, left }): (u32, Made),
         (calendar, begin): (Duration, Moment),
     ) -> bool {
-        self.written = self.written();
+        (self.written, self.serial) = (self.written(), Some(serial));
         (self.renew_at, self.told) = (calendar + seconds(left), None);
         let (label, name) = (&self.source.label, &self.source.file.zone);
         let tags: Vec<_> = self.keys.iter().map(|key| key.tag.to_string()).collect();
