@@ -39,7 +39,6 @@ impl fmt::Display for Report {
         self.write_hosts(f)?;
         self.write_zones(f)?;
         self.write_signed(f)?;
-        self.write_signed(f)?;
         self.write_keys(f)?;
         self.write_transferred(f)?;
         let gso = |wanted: bool| match (self.gso, wanted) {

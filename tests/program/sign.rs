@@ -280,6 +280,7 @@ fn a_check_lists_zones_that_are_signed() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = text.lines().find(|line| line.starts_with("#   signed.test.  ")).unwrap();
     assert!(line.contains("/zone into ") && line.ends_with("/db.signed.test.signed"), "{line}");
+    assert_eq!(text.matches("/zone into ").count(), 1, "{text}");
     assert!(text.contains("#   signed.test. ECDSAP256SHA256 KSK "), "{text}");
     assert!(text.contains("out.other.test. is not in the zone"), "{text}");
     assert!(!text.contains("SERVFAIL until the file appears"), "{text}");

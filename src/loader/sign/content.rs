@@ -5,15 +5,11 @@
 //! non-terminals have NSEC records (RFC 4035 §2.2, §2.3). The order is the canonical one of the
 //! owners, and the same each time.
 
-use super::keys::{DNSKEY, ZoneKey};
+use super::keys::{CDNSKEY, CDS, DNSKEY, ZoneKey};
 use crate::dnssec::Types;
 use crate::engine::authority::{Node, Set, Zone};
 use crate::engine::message::{rtype, u32_at};
 
-/// Type CDS (RFC 7344 §3.1).
-const CDS: u16 = 59;
-/// Type CDNSKEY (RFC 7344 §3.2).
-const CDNSKEY: u16 = 60;
 /// Type ZONEMD (RFC 8976), a digest of the zone before it was signed.
 const ZONEMD: u16 = 63;
 /// Types of the zone file that are left out.

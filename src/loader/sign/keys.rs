@@ -7,6 +7,10 @@ use crate::dnssec::{Algorithm, KeyPair, is_split};
 
 /// Type DNSKEY (RFC 4034 §2).
 pub(super) const DNSKEY: u16 = 48;
+/// Type CDS (RFC 7344 §3.1).
+pub(super) const CDS: u16 = 59;
+/// Type CDNSKEY (RFC 7344 §3.2).
+pub(super) const CDNSKEY: u16 = 60;
 
 pub(super) struct ZoneKey {
     pub(super) algorithm: Algorithm,
@@ -46,8 +50,9 @@ impl ZoneKey {
         keys.iter().map(one).collect()
     }
 
-    /// Returns true if the key signs RRsets of this type.
+    /// Returns true if the key signs RRsets of this type. CDS and CDNSKEY records are signed by a
+    /// key that the parent has a DS record of (RFC 7344 §4.1).
     pub(super) fn signs(&self, rtype: u16) -> bool {
-        !self.is_split || self.is_entry_point == (rtype == DNSKEY)
+        !self.is_split || self.is_entry_point == matches!(rtype, DNSKEY | CDS | CDNSKEY)
     }
 }

@@ -122,6 +122,7 @@ impl Signer {
             }
             let mut tools = Tools {
                 clock: self.clock,
+                calendar: Clock::calendar(),
                 log: self.log,
                 hasher: &self.hasher,
                 random: self.random.next_u64(),

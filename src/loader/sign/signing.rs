@@ -6,7 +6,7 @@
 //! few signatures. [`examine`] compares the two; [`write`] makes what is due and writes all.
 
 use super::content::{Content, RrSet};
-use super::keys::{DNSKEY, ZoneKey};
+use super::keys::{CDNSKEY, CDS, DNSKEY, ZoneKey};
 use crate::config::RecordType;
 use crate::config::record::{write_data, write_name};
 use crate::dnssec::{Draft, Owner, RRSIG_HEAD, label_count};
@@ -31,7 +31,7 @@ pub(super) struct Validity {
 
 impl Validity {
     /// Seconds before now at which signatures begin at least, for clients whose clock is late.
-    const BACKDATED: u32 = 3 * 3_600;
+    pub(super) const BACKDATED: u32 = 3 * 3_600;
     /// Seconds by which they begin still earlier, at most.
     const EARLIER_MAX: u32 = 18 * 3_600;
     /// Seconds for which signatures are valid at least.
@@ -144,7 +144,7 @@ pub(super) fn examine(
         count += set.data.len();
         let node = before.node(set.owner);
         if !node.is_some_and(|node| is_same(&node, set)) {
-            let is_of_keys = set.owner == apex && matches!(set.rtype, 48 | 59 | 60);
+            let is_of_keys = set.owner == apex && matches!(set.rtype, DNSKEY | CDS | CDNSKEY);
             findings.has_other_keys |= is_of_keys;
             findings.has_other_records |= !is_of_keys;
             return Ok(());

@@ -23,18 +23,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const KSK: &str = "Kexample.org.+013+54570";
+pub(super) const KSK: &str = "Kexample.org.+013+54570";
 const ZSK: &str = "Kexample.org.+013+51642";
 const ED25519: &str = "Kexample.org.+015+64733";
 const RSA: &str = "Kexample.org.+008+55784";
 const TIMEOUT: Duration = Duration::from_secs(20);
 const HOUR: u32 = 3_600;
-const DAY: u32 = 24 * HOUR;
+pub(super) const DAY: u32 = 24 * HOUR;
 /// A time near the end of 32 bits, so that later ones are beyond it.
 const NOW: u32 = u32::MAX - 10 * DAY;
 
 /// A zone with all kinds of names.
-const ZONE: &str = "\
+pub(super) const ZONE: &str = "\
 $TTL 600
 @ 3600 SOA ns1 hostmaster 7 7200 3600 1209600 300
 @ NS ns1
@@ -61,7 +61,7 @@ old NSEC @ A
 ";
 
 /// The sources of these stanzas in a block for example.org, with the keys of the tests.
-fn sources(stanzas: &str) -> Vec<SignedSource> {
+pub(super) fn sources(stanzas: &str) -> Vec<SignedSource> {
     let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/keys");
     let entries = fs::read_dir(keys).unwrap().map(|entry| entry.unwrap().path());
     let file = |path: PathBuf| {
@@ -92,7 +92,7 @@ impl Consumer for Whole {
     }
 }
 
-fn zone(text: &str) -> Zone {
+pub(super) fn zone(text: &str) -> Zone {
     let origin = b"\x07example\x03org\0";
     let hasher = RandomState::with_seeds(1, 2, 3, 4);
     let mut whole = Whole(Builder::new(origin, text.len(), hasher));
@@ -128,7 +128,7 @@ fn full(signed: &Zone, node: &Node<'_>) -> Vec<u8> {
 }
 
 /// Verifies every signature of a zone. Returns `OWNER TYPE TAG` of each.
-fn verified(signed: &Zone) -> Vec<String> {
+pub(super) fn verified(signed: &Zone) -> Vec<String> {
     let apex = signed.node_of(b"").unwrap();
     let publics: Vec<PublicKey> = apex
         .set(48)
@@ -233,11 +233,14 @@ fn keys_of_both_kinds_of_an_algorithm_divide_the_work() {
     let (signed, _) = sign(&own, &keys(&[KSK, ZSK, ED25519, RSA]), None, NOW, 8);
     for line in verified(&signed) {
         let (_, tag) = line.rsplit_once(' ').unwrap();
-        assert_eq!(tag == "54570", line.contains(" DNSKEY ") && tag != "64733" && tag != "55784");
+        let is_alone = tag == "64733" || tag == "55784";
+        let is_of_keys = [" DNSKEY ", " CDS ", " CDNSKEY "].iter().any(|kind| line.contains(kind));
+        assert!(is_alone || is_of_keys == (tag == "54570"), "{line}");
     }
     let apex = signed.node_of(b"").unwrap();
-    assert_eq!(apex.signatures(48).count(), 3, "the ZSK does not sign DNSKEY");
-    assert_eq!(apex.signatures(6).count(), 3, "the KSK signs DNSKEY only");
+    for rtype in [48, 59, 60, 6, 2] {
+        assert_eq!(apex.signatures(rtype).count(), 3, "type {rtype}: either the KSK or the ZSK");
+    }
     assert_eq!([48, 59, 60].map(|rtype| apex.set(rtype).unwrap().data().count()), [4, 3, 3]);
 }
 
@@ -404,13 +407,13 @@ impl Bed {
 }
 
 /// Replaces the zone file of a directory.
-fn put(directory: &Path, text: &str) {
+pub(super) fn put(directory: &Path, text: &str) {
     fs::write(directory.join("new"), text).unwrap();
     fs::rename(directory.join("new"), directory.join("db")).unwrap();
 }
 
 /// A new directory with a zone file.
-fn directory() -> PathBuf {
+pub(super) fn directory() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("onward-sign-{}-{number}", std::process::id()));
@@ -429,9 +432,12 @@ fn a_zone_is_signed_when_it_changes_and_not_otherwise() {
     bed.write(&ZONE.replace("192.0.2.82", "192.0.2.83"));
     let second = bed.next();
     assert!(second.serial() > first.serial());
-    bed.write(&ZONE.replace("hostmaster 7", "hostmaster 4000000000"));
+    // The serial number alone.
+    bed.write(
+        &ZONE.replace("192.0.2.82", "192.0.2.83").replace("hostmaster 7", "hostmaster 2030000000"),
+    );
     let third = bed.next();
-    assert!(third.serial() > second.serial());
+    assert_eq!(third.serial(), 2_030_000_000, "it is newer than the Unix time");
     let output = directory.join("out/db.example.org.signed");
     let text = fs::read(&output).unwrap();
     bed.end();
@@ -443,14 +449,15 @@ fn a_zone_is_signed_when_it_changes_and_not_otherwise() {
     // A file that is gone, and one that was edited.
     fs::remove_file(&output).unwrap();
     let fourth = bed.next();
+    assert_eq!(fourth.serial(), third.serial() + 1, "the serial of the file that is gone counts");
     let edited = fs::read_to_string(&output).unwrap().replace("192.0.2.81", "192.0.2.99");
     fs::write(directory.join("edited"), edited).unwrap();
     fs::rename(directory.join("edited"), &output).unwrap();
     let fifth = bed.next();
-    assert!(fifth.serial() > fourth.serial());
+    assert_eq!(fifth.serial(), fourth.serial() + 1);
     // Without the file the serial of before is still known.
     fs::remove_file(&output).unwrap();
-    assert!(bed.next().serial() > fifth.serial());
+    assert_eq!(bed.next().serial(), fifth.serial() + 1);
     bed.end();
     // Another key.
     let bed = Bed::start(&directory, ED25519);

@@ -5,7 +5,8 @@
 //! together and no more than the zone itself takes, because a client gets the whole zone if that is
 //! smaller; the oldest go first. All zones of a server block together keep [`BLOCK_BYTES_MAX`]
 //! bytes. A zone whose contents change without a newer serial loses its differences, and so does
-//! each zone with a new configuration: its clients get the whole zone once.
+//! each zone with a new configuration. No difference begins with a serial that is not newer than
+//! each one that was replaced in this way, because two versions may have had it.
 
 use crate::config::Name;
 use crate::control::ZoneState;
@@ -37,8 +38,9 @@ pub(super) struct Histories {
 struct History {
     /// The current version.
     zone: Arc<Zone>,
-    /// Another version had the serial of the current one: no difference can begin with it.
-    is_ambiguous: bool,
+    /// Newest serial that was replaced by one that is not newer. Versions up to it may have been
+    /// others with the same serial: no difference can begin with them.
+    barrier: Option<u32>,
     kept: VecDeque<Arc<Difference>>,
     bytes: usize,
     /// The same, as tables have them.
@@ -99,7 +101,7 @@ impl Histories {
 impl History {
     fn new(zone: Arc<Zone>) -> Self {
         let (kept, shared) = (VecDeque::new(), Arc::default());
-        Self { zone, is_ambiguous: false, kept, bytes: 0, shared }
+        Self { zone, barrier: None, kept, bytes: 0, shared }
     }
 
     /// Replaces the version; its differences may take `room` bytes.
@@ -109,8 +111,12 @@ impl History {
             return;
         }
         let room = room.min(ZONE_BYTES_MAX).min(zone.reserved());
-        let is_usable = is_newer(zone.serial(), old.serial()) && !self.is_ambiguous;
-        self.is_ambiguous = old.serial() == zone.serial();
+        let is_behind = |barrier: u32| is_newer(old.serial(), barrier);
+        let is_later = is_newer(zone.serial(), old.serial());
+        let is_usable = is_later && self.barrier.is_none_or(is_behind);
+        if !is_later && self.barrier.is_none_or(is_behind) {
+            self.barrier = Some(old.serial());
+        }
         let difference = if is_usable { Difference::between(&old, zone, room) } else { None };
         match difference {
             None => self.kept.clear(),
@@ -192,7 +198,11 @@ mod tests {
         assert_eq!(note(&mut histories, "z", Some(&zone(3, 3, 50))), [], "from one of two");
         assert_eq!(note(&mut histories, "z", Some(&zone(4, 4, 50))), [(3, 4)]);
         assert_eq!(note(&mut histories, "z", Some(&zone(3, 5, 50))), [], "an older serial");
-        assert_eq!(note(&mut histories, "z", Some(&zone(5, 5, 50))), [(3, 5)]);
+        assert_eq!(note(&mut histories, "z", Some(&zone(4, 6, 50))), [], "from an older one");
+        assert_eq!(note(&mut histories, "z", Some(&zone(5, 7, 50))), [], "4 was there before");
+        assert_eq!(note(&mut histories, "z", Some(&zone(3, 8, 50))), [], "older again");
+        assert_eq!(note(&mut histories, "z", Some(&zone(6, 9, 50))), [], "3 was there before");
+        assert_eq!(note(&mut histories, "z", Some(&zone(7, 10, 50))), [(6, 7)]);
     }
 
     #[test]

@@ -121,7 +121,9 @@ pub(super) const TABLE: [Known; 8] = [
         explains: |case| {
             let is_asked = case.maker == Maker::Named && case.question.rtype == NSEC;
             let at_cut = |record: &Record| is_at(record, &case.question.name);
-            is_asked && is_referral(case.ours) && case.theirs.sections[0].iter().all(at_cut)
+            let theirs = &case.theirs.sections[0];
+            let has_own = !theirs.is_empty() && theirs.iter().all(at_cut);
+            is_asked && is_referral(case.ours) && has_own
         },
     },
     Known {
