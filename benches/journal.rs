@@ -5,7 +5,7 @@
 //! includes the channel and the copy of each batch.
 
 use onward::clock::Clock;
-use onward::config::{Config, Host};
+use onward::config::{Config, Host, Protocol};
 use onward::control::WriterMailbox;
 use onward::engine::journal::{Event, LoggedQuery, Page, RECORDS_MAX, Record, Replied, Span};
 use onward::engine::key::Transport;
@@ -28,6 +28,7 @@ fn page(peer: SocketAddr) -> Page {
             peer: Some(peer),
             local: peer.ip(),
             transport: Transport::Udp,
+            protocol: Protocol::Dns,
             since: Moment::from_nanos(number as u64),
             size: 40,
             asked: Asked { id: number as u16, flags: 0x0100, edns: None },

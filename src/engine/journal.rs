@@ -10,12 +10,12 @@
 
 pub mod kinds;
 
-use super::key::Transport;
+use super::key::{Transport, Way};
 use super::memory::reserved;
 use super::message::query::Asked;
 use super::message::{NAME_LEN_MAX, u16_at};
 use super::zones::{LowercaseName, Zones};
-use crate::config::{Config, LogRule, Name, Stages};
+use crate::config::{Config, LogRule, Name, Protocol, Stages};
 use crate::moment::Moment;
 use ahash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,6 +27,8 @@ pub const RECORDS_MAX: usize = 1_024;
 /// Maximum length of names and messages of a page: those of all records with long names, or of 200
 /// queries with their whole answers.
 pub(crate) const BYTES_MAX: usize = 256 * 1_024;
+/// Address and protocol of a listener that has been removed.
+const NO_LISTENER: (IpAddr, Protocol) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), Protocol::Dns);
 /// Maximum time that a record waits on a page that does not fill.
 pub const PAGE_AGE_MAX: Duration = Duration::from_millis(20);
 
@@ -72,6 +74,8 @@ pub struct LoggedQuery {
     pub local: IpAddr,
     /// Transport of the query.
     pub transport: Transport,
+    /// Protocol of the listener that received it.
+    pub protocol: Protocol,
     /// Time of arrival.
     pub since: Moment,
     /// Length of the query.
@@ -104,8 +108,8 @@ pub struct Record {
     pub at: Moment,
     /// The query.
     pub asking: LoggedQuery,
-    /// Upstream, transport and time of the attempt, for events of upstreams.
-    pub upstream: Option<(SocketAddr, Transport, Moment)>,
+    /// Upstream, way to it and time of the attempt, for events of upstreams.
+    pub upstream: Option<(SocketAddr, Way, Moment)>,
     /// The reply, if there is one.
     pub reply: Option<Replied>,
     /// Values of labels, if a format reads them and the query has ended.
@@ -220,7 +224,7 @@ pub(crate) struct Journal {
     wanted: Vec<bool>,
     wishes: Vec<Wishes>,
     /// Addresses of the shell's listeners.
-    locals: Vec<IpAddr>,
+    listeners: Vec<(IpAddr, Protocol)>,
     page: Page,
 }
 
@@ -236,20 +240,20 @@ impl Journal {
         let wishes: Vec<_> = wishes.collect();
         let wants = |wishes: &Wishes| !wishes.rules.is_empty() || wishes.taps.is_some();
         let wanted = wishes.iter().map(wants).collect();
-        let local = |listener: &Option<usize>| {
+        let known = |listener: &Option<usize>| {
             let listener = listener.and_then(|number| config.listeners.get(number));
-            listener.map_or(Ipv4Addr::UNSPECIFIED.into(), |listener| listener.address.ip())
+            listener.map_or(NO_LISTENER, |listener| (listener.address.ip(), listener.protocol))
         };
-        let locals = listeners.iter().map(local).collect();
+        let listeners = listeners.iter().map(known).collect();
         let page = if is_kept(config) { Page::new() } else { Page::default() };
-        Self { wanted, wishes, locals, page }
+        Self { wanted, wishes, listeners, page }
     }
 
     /// Adopts the settings of `new`, whose page is empty and which is left with the old ones.
     pub(crate) fn reload(&mut self, new: &mut Self) {
         std::mem::swap(&mut self.wanted, &mut new.wanted);
         std::mem::swap(&mut self.wishes, &mut new.wishes);
-        std::mem::swap(&mut self.locals, &mut new.locals);
+        std::mem::swap(&mut self.listeners, &mut new.listeners);
         if self.page.records.capacity() == 0 {
             std::mem::swap(&mut self.page, &mut new.page);
         }
@@ -285,7 +289,16 @@ impl Journal {
 
     /// Returns the address of the shell's listener with this number.
     pub(crate) fn local(&self, listener: u16) -> IpAddr {
-        self.locals.get(usize::from(listener)).copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+        self.listener(listener).0
+    }
+
+    /// Returns the protocol of this listener.
+    pub(crate) fn protocol(&self, listener: u16) -> Protocol {
+        self.listener(listener).1
+    }
+
+    fn listener(&self, number: u16) -> (IpAddr, Protocol) {
+        self.listeners.get(usize::from(number)).copied().unwrap_or(NO_LISTENER)
     }
 
     /// Adds a record to the page. Returns false if it is lost.
@@ -308,7 +321,7 @@ impl Journal {
     /// Returns the reserved memory in bytes.
     pub(crate) fn reserved(&self) -> usize {
         let page = reserved(&self.page.records) + self.page.bytes.capacity();
-        page + reserved(&self.wishes) + self.wanted.capacity() + reserved(&self.locals)
+        page + reserved(&self.wishes) + self.wanted.capacity() + reserved(&self.listeners)
     }
 }
 

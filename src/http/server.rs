@@ -174,7 +174,7 @@ impl Server {
 
     /// Returns true if bytes wait to be sent, or for the client's flow control, or for the
     /// responses before them.
-    pub fn is_answering(&self) -> bool {
+    pub(crate) fn is_answering(&self) -> bool {
         match &self.connection {
             Connection::Undecided(_) => false,
             Connection::Http1(connection) => connection.is_answering(),

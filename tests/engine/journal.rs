@@ -7,7 +7,7 @@ use crate::common::upstream_address;
 use crate::common::wire::{Ask, answer, word_at};
 use crate::world::{World, client, world};
 use onward::engine::journal::{Event, PAGE_AGE_MAX, Page, RECORDS_MAX, Record};
-use onward::engine::key::Transport;
+use onward::engine::key::{Transport, Way};
 use onward::moment::Moment;
 use std::time::Duration;
 
@@ -135,7 +135,7 @@ fn dnstap_records_have_whole_messages_in_order() {
     let got = world.only_got();
     let page = page(&mut world);
     let asked = Moment::ZERO;
-    let upstream = Some((upstream_address(0), Transport::Udp, asked));
+    let upstream = Some((upstream_address(0), Way::Datagram, asked));
     let expected = [
         (Event::ClientQuery, asked, None, ask.bytes()),
         (Event::ForwarderQuery, asked, upstream, sent.bytes.clone()),

@@ -8,6 +8,7 @@
 use super::Forwarder;
 use super::course::Written;
 use super::parked::Parked;
+use crate::config::Protocol;
 use crate::engine::exchange::{Client, Dismissed, Waiter};
 use crate::engine::journal::kinds::{self, ResponseType, outcome_of};
 use crate::engine::journal::{Event, Journal, Labels, LoggedQuery, Page, Record, Span, replied};
@@ -131,7 +132,9 @@ impl Forwarder {
         let &WireQuestion { name, rtype, class } = done.first_asking();
         let local = client.local.map_or_else(|| self.journal.local(client.listener), |own| own.0);
         let (peer, transport) = (Some(client.peer), client.transport());
-        let asking = LoggedQuery { peer, local, transport, since, size, asked, rtype, class };
+        let protocol = self.journal.protocol(client.listener);
+        let asking =
+            LoggedQuery { peer, local, transport, protocol, since, size, asked, rtype, class };
         let subject = Subject { block, asking, name: name.as_bytes() };
         let unix = self.unix;
         let reply = reply.map(|bytes| Written { bytes, rcode: reply::rcode(bytes) });
@@ -188,16 +191,19 @@ impl Forwarder {
                 let (rtype, class) = self.exchanges.rtype_and_class(slot);
                 let asked = Asked { id: word(0), flags: word(2), edns: None };
                 let (transport, local) = (Transport::Udp, self.journal.local(0));
-                let (size, since) = (query.len() as u16, now);
-                LoggedQuery { peer: None, local, transport, since, size, asked, rtype, class }
+                let (size, since, peer) = (query.len() as u16, now, None);
+                let protocol = Protocol::Dns;
+                LoggedQuery { peer, local, transport, protocol, since, size, asked, rtype, class }
             }
         };
         let subject = Subject { block, asking, name: self.exchanges.name(slot) };
         let (number, transport) = self.exchanges.last_asked(slot);
         let began = self.exchanges.attempt_began(slot);
         let mut record = subject.record(event, now);
-        record.upstream =
-            self.upstreams.find_dial(number).map(|dial| (dial.upstream, transport, began));
+        record.upstream = self.upstreams.find_dial(number).map(|dial| {
+            let way = self.upstreams.way_to(number, transport);
+            (dial.upstream, way, began)
+        });
         let message = if full { packet.unwrap_or(query) } else { &[] };
         push(&mut self.journal, &mut self.counters.stats, record, subject.name, message);
     }
@@ -222,6 +228,7 @@ impl Forwarder {
             peer,
             local,
             transport,
+            protocol: self.journal.protocol(client.listener),
             since,
             size: packet.len() as u16,
             asked: *asked,
@@ -238,7 +245,8 @@ impl Forwarder {
         };
         let local = client.local.map_or_else(|| self.journal.local(client.listener), |own| own.0);
         let (peer, transport) = (Some(client.peer), client.transport());
-        LoggedQuery { peer, local, transport, since, size, asked, rtype, class }
+        let protocol = self.journal.protocol(client.listener);
+        LoggedQuery { peer, local, transport, protocol, since, size, asked, rtype, class }
     }
 }
 

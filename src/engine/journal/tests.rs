@@ -6,7 +6,7 @@ use super::kinds::{ALL, DENIAL, ERROR};
 use super::{
     BYTES_MAX, Event, Journal, LoggedQuery, PAGE_AGE_MAX, Page, RECORDS_MAX, Record, Span,
 };
-use crate::config::{Config, Host};
+use crate::config::{Config, Host, Protocol};
 use crate::engine::key::Transport;
 use crate::engine::message::query::Asked;
 use crate::moment::Moment;
@@ -17,6 +17,7 @@ fn record(event: Event, at: Moment) -> Record {
         peer: None,
         local: Ipv4Addr::LOCALHOST.into(),
         transport: Transport::Udp,
+        protocol: Protocol::Dns,
         since: at,
         size: 17,
         asked: Asked { id: 7, flags: 0, edns: None },

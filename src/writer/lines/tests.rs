@@ -3,7 +3,7 @@
 //! The formats of single fields are tested with the fields.
 
 use super::{Interfaces, Pattern, push_json, push_text};
-use crate::config::{Config, Host, Stages};
+use crate::config::{Config, Host, Protocol, Stages};
 use crate::engine::journal::kinds::ResponseType;
 use crate::engine::journal::{Event, Labels, LoggedQuery, Record, Replied, Span};
 use crate::engine::key::Transport;
@@ -18,6 +18,7 @@ fn record() -> Record {
         peer: Some("127.0.0.1:51833".parse().unwrap()),
         local: "::1".parse().unwrap(),
         transport: Transport::Udp,
+        protocol: Protocol::Dns,
         since: Moment::from_nanos(5),
         size: 24,
         asked: Asked { id: 29_970, flags: 0x0100, edns: None },

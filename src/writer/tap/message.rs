@@ -3,8 +3,9 @@
 //! The structs are written by hand with its field numbers and encoded by `prost`. A record becomes
 //! a message here; framing and sockets are in other modules.
 
-use crate::engine::journal::{Event, Page, Record};
-use crate::engine::key::Transport;
+use crate::config::Protocol;
+use crate::engine::journal::{Event, LoggedQuery, Page, Record};
+use crate::engine::key::{Transport, Way};
 use crate::moment::Moment;
 use prost::Message as _;
 use std::net::IpAddr;
@@ -66,6 +67,8 @@ const INET: i32 = 1;
 const INET6: i32 = 2;
 const UDP: i32 = 1;
 const TCP: i32 = 2;
+const DOT: i32 = 3;
+const DOH: i32 = 4;
 
 /// Appends the envelope of a message, after its length as in a data frame.
 pub(super) fn push_frame(
@@ -104,7 +107,7 @@ pub(super) fn of_record(
     };
     let is_response = matches!(rtype, CLIENT_RESPONSE | FORWARDER_RESPONSE);
     let (peer, upstream) = (record.asking.peer, record.upstream);
-    let transport = upstream.map_or(record.asking.transport, |(_, transport, _)| transport);
+    let protocol = upstream.map_or_else(|| of_client(&record.asking), |(_, way, _)| of_way(way));
     let family = upstream.map(|(address, ..)| address).or(peer);
     let time = |moment: Moment| origin + moment.since(Moment::ZERO);
     let asked = time(upstream.map_or(record.asking.since, |(.., began)| began));
@@ -114,10 +117,7 @@ pub(super) fn of_record(
     Some(Message {
         rtype,
         socket_family: family.map(|address| if address.is_ipv4() { INET } else { INET6 }),
-        socket_protocol: Some(match transport {
-            Transport::Udp => UDP,
-            Transport::Tcp => TCP,
-        }),
+        socket_protocol: Some(protocol),
         query_address: peer.map(|peer| octets(peer.ip())),
         query_port: peer.map(|peer| peer.port().into()),
         response_address: upstream.map(|(address, ..)| octets(address.ip())),
@@ -129,6 +129,25 @@ pub(super) fn of_record(
         response_time_nsec: answered.map(|time| time.subsec_nanos()),
         response_message,
     })
+}
+
+/// Returns the protocol of a client. There is no number for gRPC.
+fn of_client(query: &LoggedQuery) -> i32 {
+    match (query.protocol, query.transport) {
+        (Protocol::Dns, Transport::Udp) => UDP,
+        (Protocol::Tls, _) => DOT,
+        (Protocol::Https, _) => DOH,
+        (Protocol::Dns | Protocol::Grpc, _) => TCP,
+    }
+}
+
+/// Returns the protocol of an attempt.
+fn of_way(way: Way) -> i32 {
+    match way {
+        Way::Datagram => UDP,
+        Way::Tcp => TCP,
+        Way::Secure => DOT,
+    }
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

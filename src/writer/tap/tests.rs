@@ -4,12 +4,12 @@
 //! Third-party receivers are tested with the whole program.
 
 use super::super::interfaces::Interfaces;
-use super::message::Dnstap;
+use super::message::{Dnstap, of_record};
 use super::{Outlet, Sink};
 use crate::clock::Clock;
-use crate::config::{Stages, Tap, TapTarget};
+use crate::config::{Protocol, Stages, Tap, TapTarget};
 use crate::engine::journal::{Event, LoggedQuery, Page, Record, Span};
-use crate::engine::key::Transport;
+use crate::engine::key::{Transport, Way};
 use crate::engine::message::query::Asked;
 use crate::log::Log;
 use crate::moment::Moment;
@@ -46,13 +46,14 @@ fn record(event: Event, upstream: Option<SocketAddr>) -> Record {
         peer: Some("[2001:db8::1]:4711".parse().unwrap()),
         local: [127, 0, 0, 1].into(),
         transport: Transport::Udp,
+        protocol: Protocol::Dns,
         since: Moment::from_nanos(1_000),
         size: 17,
         asked: Asked { id: 7, flags: 0x0100, edns: None },
         rtype: 28,
         class: 1,
     };
-    let upstream = upstream.map(|address| (address, Transport::Tcp, Moment::from_nanos(2_000)));
+    let upstream = upstream.map(|address| (address, Way::Tcp, Moment::from_nanos(2_000)));
     let (name, message) = (Span::default(), Span::default());
     let at = Moment::from_nanos(3_000_000_007);
     Record { event, block: 0, at, asking, upstream, reply: None, labels: None, name, message }
@@ -181,4 +182,29 @@ fn a_receiver_that_does_not_read_fills_its_queue_and_delays_no_other() {
     }
     let dropped = sink.take_dropped();
     assert!((25..=30).contains(&dropped), "{dropped} messages of 50 were dropped");
+}
+
+#[test]
+fn the_protocol_is_that_of_the_clients_listener_or_of_the_way_to_the_upstream() {
+    let (page, origin) = (Page::new(), Duration::ZERO);
+    let of = |record: &Record| of_record(record, &page, origin, false).unwrap().socket_protocol;
+    let mut asked = record(Event::ClientQuery, None);
+    let cases = [
+        (Protocol::Dns, Transport::Udp, 1),
+        (Protocol::Dns, Transport::Tcp, 2),
+        (Protocol::Tls, Transport::Tcp, 3),
+        (Protocol::Https, Transport::Tcp, 4),
+        (Protocol::Grpc, Transport::Tcp, 2),
+    ];
+    for (protocol, transport, number) in cases {
+        (asked.asking.protocol, asked.asking.transport) = (protocol, transport);
+        assert_eq!(of(&asked), Some(number), "{protocol:?}");
+    }
+    // The client's protocol does not matter here.
+    let mut sent = record(Event::ForwarderQuery, Some("192.0.2.1:53".parse().unwrap()));
+    sent.asking.protocol = Protocol::Https;
+    for (way, number) in [(Way::Datagram, 1), (Way::Tcp, 2), (Way::Secure, 3)] {
+        sent.upstream = sent.upstream.map(|(address, _, began)| (address, way, began));
+        assert_eq!(of(&sent), Some(number), "{way:?}");
+    }
 }
