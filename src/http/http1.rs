@@ -179,7 +179,7 @@ impl Http1 {
 
     /// Takes the head of the next request. Returns false if it is not complete.
     fn take_head(&mut self) -> Result<bool, Fault> {
-        if self.slots.len() >= self.limits.outstanding_max as usize {
+        if self.is_full() {
             return Ok(false);
         }
         if self.scanned == 0 {
@@ -288,6 +288,11 @@ impl Http1 {
 
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Over) && !self.is_answering() && self.slots.is_empty()
+    }
+
+    /// Returns true if no request is taken before a response has been sent.
+    pub(super) fn is_full(&self) -> bool {
+        self.slots.len() >= self.limits.outstanding_max as usize
     }
 
     pub(super) fn outstanding(&self) -> usize {

@@ -154,6 +154,15 @@ impl Server {
         }
     }
 
+    /// Returns true if as many requests as allowed wait for their responses, or those for the ones
+    /// before them.
+    pub(crate) fn is_full(&self) -> bool {
+        match &self.connection {
+            Connection::Http1(connection) => connection.is_full(),
+            Connection::Undecided(_) | Connection::Http2(_) => false,
+        }
+    }
+
     /// Number of requests that were taken and neither answered nor cancelled.
     pub fn outstanding(&self) -> usize {
         match &self.connection {

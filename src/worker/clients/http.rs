@@ -75,7 +75,7 @@ impl HttpConnection {
     }
 
     /// Passes the queries of received requests to the engine, until the client may ask no more.
-    /// Returns true if it has its maximum of outstanding queries.
+    /// Returns true if it may ask no more before a response is sent.
     ///
     /// # Errors
     /// [`Full`].
@@ -120,6 +120,9 @@ impl HttpConnection {
                         carrier.refuse(server, (client.listener, id), &refused, engine)?;
                     }
                 }
+            }
+            if server.is_full() {
+                return Ok(true);
             }
             if taken == 0 || connection.inbox.waiting().is_empty() {
                 return Ok(false);
