@@ -65,7 +65,7 @@ impl Http2 {
         let outcome = self.with(|session| {
             session.receive(bytes)?;
             if is_announced && session.events_mut().take_pong() {
-                session.refuse_streams()?;
+                session.refuse_streams(session.last_processed())?;
             }
             Ok(())
         });
@@ -146,7 +146,7 @@ impl Http2 {
 
     /// Refuses new requests at once: the client learns which of its requests were not read.
     pub(super) fn stop(&mut self) {
-        let outcome = self.with(Session::refuse_streams);
+        let outcome = self.with(|session| session.refuse_streams(session.events().last_taken()));
         self.on_outcome(outcome);
     }
 

@@ -62,6 +62,8 @@ pub(super) struct Streams {
     kept: usize,
     /// Number of streams that are taken.
     taken: usize,
+    /// Highest stream whose request was ever taken.
+    last_taken: u32,
     has_pong: bool,
 }
 
@@ -78,6 +80,7 @@ impl Streams {
             held: 0,
             kept: 0,
             taken: 0,
+            last_taken: 0,
             has_pong: false,
         }
     }
@@ -99,6 +102,7 @@ impl Streams {
         debug_assert_eq!(stream.state, State::Ready);
         stream.state = State::Taken;
         self.taken += 1;
+        self.last_taken = self.last_taken.max(id);
         self.held = self.held.saturating_sub(stream.incoming.len());
         let before = std::mem::replace(&mut self.current, std::mem::take(&mut stream.incoming));
         stream.incoming.method = self.current.method;
@@ -144,6 +148,11 @@ impl Streams {
     /// Returns true if an acknowledgement of a PING has arrived since the last call.
     pub(super) fn take_pong(&mut self) -> bool {
         std::mem::take(&mut self.has_pong)
+    }
+
+    /// Returns the highest stream whose request was taken.
+    pub(super) fn last_taken(&self) -> u32 {
+        self.last_taken
     }
 
     pub(super) fn outstanding(&self) -> usize {

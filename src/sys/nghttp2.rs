@@ -354,12 +354,12 @@ impl<E: Events> Session<E> {
         })
     }
 
-    /// Refuses new streams of the peer with a GOAWAY; those that have begun are completed.
+    /// Refuses streams of the peer above `last` with a GOAWAY; the others are completed.
     ///
     /// # Errors
     /// The session must not be used any more.
-    pub(crate) fn refuse_streams(&mut self) -> Result<(), Broken> {
-        let (flags, last) = (NGHTTP2_FLAG_NONE as u8, self.last_processed() as i32);
+    pub(crate) fn refuse_streams(&mut self, last: u32) -> Result<(), Broken> {
+        let (flags, last) = (NGHTTP2_FLAG_NONE as u8, last as i32);
         // SAFETY: the session is live, and no data are given.
         sound(unsafe {
             nghttp2_submit_goaway(self.session.as_ptr(), flags, last, code::NO_ERROR, null(), 0)

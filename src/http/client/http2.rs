@@ -145,7 +145,7 @@ impl Http2 {
 
     pub(super) fn shut_down(&mut self) {
         self.is_leaving = true;
-        let outcome = self.with(Session::refuse_streams);
+        let outcome = self.with(|session| session.refuse_streams(session.last_processed()));
         self.on_outcome(outcome);
     }
 
