@@ -87,17 +87,20 @@ impl Authority {
     }
 
     fn roots(&self) -> Arc<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.pem().as_bytes()).unwrap()).unwrap();
-        Arc::new(roots)
+        roots(&self.pem())
     }
 
     /// The configuration of a client that trusts this authority.
     pub(crate) fn client(&self) -> ClientConfig {
+        Self::trusting(&self.pem())
+    }
+
+    /// The configuration of a client that trusts the authority with this certificate.
+    pub(crate) fn trusting(pem: &str) -> ClientConfig {
         ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(self.roots())
+            .with_root_certificates(roots(pem))
             .with_no_client_auth()
     }
 
@@ -122,6 +125,12 @@ impl Authority {
             .with_single_cert(own.chain(), own.private_key())
             .unwrap()
     }
+}
+
+fn roots(pem: &str) -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+    Arc::new(roots)
 }
 
 impl Identity {

@@ -1,4 +1,4 @@
-//! The whole forwarder over real sockets on loopback, over UDP, TCP and TLS.
+//! The whole forwarder over real sockets on loopback, over UDP, TCP, TLS and HTTP.
 //!
 //! The kernel chooses the ports, and tests wait for events with a deadline instead of sleeping. The
 //! client's checks of each answer (ID, question as spelt, record) are in `onward::traffic`.
@@ -17,6 +17,9 @@ mod forgery;
 mod hosts;
 #[path = "../common/http.rs"]
 mod http;
+#[path = "../common/http2.rs"]
+mod http2;
+mod https;
 mod in_order;
 mod kit;
 #[path = "../common/metrics.rs"]

@@ -93,12 +93,12 @@ const P521: &[&str] = &["ec", "-pkeyopt", "ec_paramgen_curve:P-521"];
 /// With five primes such a key is made in a second instead of a minute.
 const RSA_8192: &[&str] = &["rsa:8192", "-pkeyopt", "rsa_keygen_primes:5"];
 
-fn responder() -> Upstream {
+pub(super) fn responder() -> Upstream {
     let address = "127.0.0.1:0".parse().unwrap();
     Upstream::of(vec![Service::new(address, Behaviour::Answer)]).unwrap()
 }
 
-fn run(program: &str, arguments: &[&str]) -> String {
+pub(super) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -2,12 +2,12 @@
 //!
 //! The real binary in a process of its own: command line, messages and exit codes ([`cli`]),
 //! reports on a configuration ([`check`]) and on a host ([`doctor`]), query log ([`log`]) and error
-//! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`dot`]), idle state
-//! ([`idle`]), process lifecycle ([`life`]), files and resolvers that never respond ([`blocked`]),
-//! HTTP endpoints ([`pages`]), outages ([`outages`]), privileges ([`confinement`]), files for a
-//! host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]), zones in a directory
-//! ([`zones`]), signed answers ([`dnssec`]), zone transfers ([`transfer`], [`secondaries`],
-//! [`secondary`], [`catalog`]), and answers compared with those of nsd and named
+//! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`dot`], [`https`]), idle
+//! state ([`idle`]), process lifecycle ([`life`]), files and resolvers that never respond
+//! ([`blocked`]), HTTP endpoints ([`pages`]), outages ([`outages`]), privileges ([`confinement`]),
+//! files for a host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]), zones in a
+//! directory ([`zones`]), signed answers ([`dnssec`]), zone transfers ([`transfer`],
+//! [`secondaries`], [`secondary`], [`catalog`]), and answers compared with those of nsd and named
 //! ([`differential`]).
 
 mod anycast;
@@ -30,6 +30,9 @@ mod errors;
 mod flood;
 #[path = "../common/http.rs"]
 mod http;
+#[path = "../common/http2.rs"]
+mod http2;
+mod https;
 mod idle;
 #[path = "../common/installed.rs"]
 mod installed;
