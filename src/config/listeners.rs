@@ -11,7 +11,8 @@ use super::context::Notes;
 use super::draft::Draft;
 use super::served::Key;
 use super::{
-    BindAddress, ConfigError, HttpSettings, Listener, ListenerLimits, Name, Nets, Protocol, Stages,
+    BindAddress, ConfigError, HttpSettings, Listener, ListenerLimits, Name, Nets, Protocol,
+    ServerTls, Stages,
 };
 use crate::corefile::Place;
 use std::collections::{HashMap, HashSet};
@@ -48,6 +49,7 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
                         zones: Vec::new(),
                         protocol,
                         tls: None,
+                        others: Vec::new(),
                         http: HttpSettings::default(),
                         limits: ListenerLimits::default(),
                     });
@@ -86,12 +88,16 @@ fn apply(stages: &Stages, listener: &mut Listener) {
     let limits = match listener.protocol {
         Protocol::Dns | Protocol::Tls => stages.tcp,
         Protocol::Https => stages.https.as_ref().map(|https| {
-            listener.http.paths.clone_from(&https.paths);
-            listener.http.proxies = Arc::new(Nets::new(https.forwarded.iter()));
+            if !https.paths.is_empty() {
+                listener.http.paths = https.paths.clone().into();
+            }
+            if !https.forwarded.is_empty() {
+                listener.http.proxies = Arc::new(Nets::new(https.forwarded.iter()));
+            }
             https.limits
         }),
         Protocol::Grpc => stages.grpc_server.as_ref().map(|grpc| {
-            listener.http.requests_max = grpc.requests_max;
+            listener.http.requests_max = grpc.requests_max.or(listener.http.requests_max);
             grpc.limits
         }),
     };
@@ -145,20 +151,29 @@ pub(super) fn show_certificates(listeners: &mut [Listener], blocks: &[Draft], no
     }
 }
 
-/// Returns what the first of the blocks says that says anything is shown to all clients of
-/// `listener`.
+/// Sets the certificates of `listener`: that of the first block with one is for all clients but
+/// those that ask for a name of another block's.
 fn show_certificate(listener: &mut Listener, key: &Key, blocks: &[Draft], notes: &mut Notes) {
     let of_block = |(_, block): &(Name, usize)| blocks[*block].stages.tls.as_ref();
-    let mut told = listener.zones.iter().filter_map(of_block);
-    let Some(first) = told.next() else { return };
-    if told.any(|other| other != first) {
-        let message = format!(
-            "plugin/tls: server blocks on {} have different certificates: {} is used for all",
-            listener.address, first.certificate.path
-        );
-        notes.warn(&key.place, message);
+    let mut written = listener.zones.iter().filter_map(of_block);
+    let Some(first) = written.next() else { return };
+    let mut others: Vec<Arc<ServerTls>> = Vec::new();
+    let mut is_warned = false;
+    for other in written.filter(|other| *other != first) {
+        if other.asks_as(first) {
+            if !others.contains(other) {
+                others.push(Arc::clone(other));
+            }
+        } else if !std::mem::replace(&mut is_warned, true) {
+            let message = format!(
+                "plugin/tls: server blocks on {} ask for client certificates in different ways: \
+                 the certificate {} and its policy are used for all of them",
+                listener.address, first.certificate.path
+            );
+            notes.warn(&key.place, message);
+        }
     }
-    listener.tls = Some(first.clone());
+    (listener.tls, listener.others) = (Some(Arc::clone(first)), others);
 }
 
 /// The key's port, now that it must be one. 0 lets the kernel choose.

@@ -148,7 +148,7 @@ impl Config {
 
     /// The files of certificates and keys that it was made of, some perhaps several times.
     pub(crate) fn key_files(&self) -> impl Iterator<Item = &Pem> {
-        let shown = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let shown = self.listeners.iter().flat_map(Listener::certificates);
         let asked = self.upstreams().filter_map(|(_, upstream)| upstream.tls.as_ref());
         let signing = self.blocks.iter().filter_map(|block| block.stages.tsig.as_ref());
         let secrets = signing.flat_map(|tsig| &tsig.files);
@@ -234,10 +234,19 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Certificate and client policy. `None`: no encryption.
     pub tls: Option<Arc<ServerTls>>,
+    /// Further certificates, for clients that ask for one of their names (SNI).
+    pub others: Vec<Arc<ServerTls>>,
     /// Settings of requests, if its clients use HTTP.
     pub http: HttpSettings,
     /// Limits of its connections.
     pub limits: ListenerLimits,
+}
+
+impl Listener {
+    /// Returns its certificates.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &Arc<ServerTls>> {
+        self.tls.iter().chain(&self.others)
+    }
 }
 
 /// One server block: what happens to the queries of its zones.

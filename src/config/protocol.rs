@@ -3,6 +3,8 @@
 //! The scheme of a server block's key names the protocol. Two listeners may share an address and
 //! port where the kernel tells their packets apart: one over UDP, the other over TCP.
 
+use std::fmt;
+
 /// Default port of DNS over TLS (RFC 7858 §3.1).
 pub(super) const TLS_PORT: u16 = 853;
 /// Default port of DNS over HTTPS (RFC 8484) and of gRPC.
@@ -34,6 +36,12 @@ impl Layers {
     /// Returns true if both have a socket of the same layer, so that they cannot share a port.
     pub(crate) fn overlap(self, other: Self) -> bool {
         self.udp && other.udp || self.tcp && other.tcp
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.scheme())
     }
 }
 

@@ -74,6 +74,11 @@ impl ServerTls {
     pub(crate) fn files(&self) -> impl Iterator<Item = &Pem> {
         [&self.certificate, &self.key].into_iter().chain(&self.authorities)
     }
+
+    /// Returns true if both ask the same of clients.
+    pub(super) fn asks_as(&self, other: &Self) -> bool {
+        (self.client_auth, &self.authorities) == (other.client_auth, &other.authorities)
+    }
 }
 
 /// Policy for certificates of clients.

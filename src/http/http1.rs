@@ -12,6 +12,8 @@ use super::response::{self, Response};
 use httparse::{EMPTY_HEADER, Error, Header, Status};
 use std::collections::VecDeque;
 
+/// Bytes of sent responses that stay in the buffer at most.
+const SENT_BYTES_MAX: usize = 16 << 10;
 /// Maximum number of lines of a head.
 const LINES_MAX: usize = 64;
 /// Capacity that a connection without requests keeps.
@@ -241,8 +243,14 @@ impl Http1 {
     pub(super) fn respond(&mut self, id: u32, response: &Response<'_>) -> Result<(), Full> {
         let awaited = |slot: &Slot| slot.id == id && slot.response.is_none();
         let Some(at) = self.slots.iter().position(awaited) else { return Ok(()) };
-        if self.kept + self.output.len() - self.sent > KEPT_BYTES_MAX {
+        if self.kept() > KEPT_BYTES_MAX {
             return Err(Full);
+        }
+        // What was sent is dropped now and then, so that a client that always leaves a little to be
+        // sent does not make the buffer grow.
+        if self.sent > SENT_BYTES_MAX {
+            self.output.drain(..self.sent);
+            self.sent = 0;
         }
         let Some(slot) = self.slots.get_mut(at) else { return Ok(()) };
         if at > 0 {
@@ -290,9 +298,19 @@ impl Http1 {
         matches!(self.state, State::Over) && !self.is_answering() && self.slots.is_empty()
     }
 
-    /// Returns true if no request is taken before a response has been sent.
+    /// Returns true if a request waits until responses make room for it.
     pub(super) fn is_full(&self) -> bool {
         self.slots.len() >= self.limits.outstanding_max as usize
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes_held(&self) -> usize {
+        self.output.capacity()
+    }
+
+    /// Bytes of responses that are not sent.
+    pub(super) fn kept(&self) -> usize {
+        self.kept + self.output.len() - self.sent
     }
 
     pub(super) fn outstanding(&self) -> usize {

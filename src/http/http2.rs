@@ -167,9 +167,15 @@ impl Http2 {
 
     pub(super) fn is_answering(&self) -> bool {
         let session = self.session.as_ref().filter(|_| !self.is_broken);
-        let is_kept = |session: &Session<Streams>| session.events().is_answering();
+        // After the last GOAWAY the library sends no response any more.
+        let is_kept = |session: &Session<Streams>| session.is_live() && session.events().kept() > 0;
         let waits = |session: &Session<Streams>| session.wants_write() || is_kept(session);
         session.is_some_and(waits) || !self.last_words.is_empty()
+    }
+
+    /// Bytes of responses that are not sent.
+    pub(super) fn kept(&self) -> usize {
+        self.streams().map_or(0, Streams::kept)
     }
 
     /// Bytes that the library holds, and the maximum so far.

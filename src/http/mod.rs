@@ -23,6 +23,7 @@ mod streams;
 mod tests;
 
 pub use client::{Client, Failure, Reply};
+pub(crate) use limits::KEPT_BYTES_MAX;
 pub use limits::{Full, Limits, Version};
 pub use request::Request;
 pub use server::Server;

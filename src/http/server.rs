@@ -172,6 +172,24 @@ impl Server {
         }
     }
 
+    /// Bytes of responses that are not sent.
+    pub(crate) fn kept(&self) -> usize {
+        match &self.connection {
+            Connection::Undecided(_) => 0,
+            Connection::Http1(connection) => connection.kept(),
+            Connection::Http2(connection) => connection.kept(),
+        }
+    }
+
+    /// Capacity of the buffer of responses of HTTP/1.1.
+    #[cfg(test)]
+    pub(super) fn bytes_held(&self) -> usize {
+        match &self.connection {
+            Connection::Http1(connection) => connection.bytes_held(),
+            Connection::Undecided(_) | Connection::Http2(_) => 0,
+        }
+    }
+
     /// Returns true if a request has begun and is not complete.
     pub fn is_within_request(&self) -> bool {
         match &self.connection {

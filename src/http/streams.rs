@@ -106,7 +106,9 @@ impl Streams {
         self.held = self.held.saturating_sub(stream.incoming.len());
         let before = std::mem::replace(&mut self.current, std::mem::take(&mut stream.incoming));
         stream.incoming.method = self.current.method;
-        stream.body = before.into_bytes();
+        let bytes = before.into_bytes();
+        // A large buffer would stay with the stream, beyond the bound of a connection.
+        stream.body = if bytes.capacity() <= SPARE_BYTES { bytes } else { Vec::new() };
         Some(self.current.view(id))
     }
 
@@ -163,8 +165,9 @@ impl Streams {
         self.streams.iter().any(|stream| stream.state == State::Receiving)
     }
 
-    pub(super) fn is_answering(&self) -> bool {
-        self.kept > 0
+    /// Bytes of answers that are not sent.
+    pub(super) fn kept(&self) -> usize {
+        self.kept
     }
 
     fn place(&self, id: u32) -> Option<usize> {

@@ -65,10 +65,8 @@ impl fmt::Display for StartError {
             ),
             Self::Scheme(address, (before, now)) => write!(
                 f,
-                "cannot switch {address} from {}:// to {}:// in a reload: restart, or use another \
-                 port",
-                before.scheme(),
-                now.scheme()
+                "cannot switch {address} from {before}:// to {now}:// in a reload: restart, or use \
+                 another port"
             ),
             Self::Tls(error) => error.fmt(f),
             Self::Tentative(ip, Detection::Running) => write!(

@@ -100,6 +100,19 @@ impl Certificate {
         }
     }
 
+    /// Returns the domain names that it is valid for.
+    pub(super) fn dns_names(&self) -> Vec<String> {
+        let names = match self.0.tbs_certificate().get_extension::<SubjectAltName>() {
+            Ok(Some((_, names))) => names.0,
+            _ => Vec::new(),
+        };
+        let dns_name = |name: GeneralName| match name {
+            GeneralName::DnsName(name) => Some(name.as_str().to_owned()),
+            _ => None,
+        };
+        names.into_iter().filter_map(dns_name).collect()
+    }
+
     /// Returns the bits of its key, if that is RSA.
     pub(super) fn rsa_bits(&self) -> Option<usize> {
         let key = self.0.tbs_certificate().subject_public_key_info();

@@ -6,7 +6,7 @@
 
 use super::certificate::{Certificate, Shown};
 use super::{SetupError, identity};
-use crate::config::{Config, Pem};
+use crate::config::{Config, Listener, Pem};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ impl Entry {
 /// Returns the certificates in the files of `config`, each once for each use.
 pub(super) fn of(config: &Config) -> Result<Vec<Entry>, SetupError> {
     let mut files: Vec<(Use, &Pem)> = Vec::new();
-    for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+    for tls in config.listeners.iter().flat_map(Listener::certificates) {
         files.push((Use::Server, &tls.certificate));
         files.extend(tls.authorities.iter().map(|file| (Use::Authority, file)));
     }

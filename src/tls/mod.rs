@@ -87,7 +87,8 @@ impl Setup {
         for listener in &config.listeners {
             let server = |tls: &Arc<ServerTls>| {
                 let tickets = Tickets::of(tls, &mut setup.tickets, known)?;
-                server::config(tls, listener.protocol, tickets, &mut verifiers)
+                let certificates = (&**tls, &listener.others[..]);
+                server::config(certificates, listener.protocol, tickets, &mut verifiers)
             };
             setup.listeners.push(listener.tls.as_ref().map(server).transpose()?);
         }

@@ -5,6 +5,7 @@
 //! changes the policy for client certificates: a session made under a weaker one must not be
 //! resumed.
 
+use super::certificate::Certificate;
 use super::client::Verifiers;
 use super::provider::provider;
 use super::trust::ClientVerifier;
@@ -15,7 +16,11 @@ use rustls::crypto::{
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig,
+    WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, client::danger as client,
 };
@@ -37,7 +42,7 @@ impl Server {
     /// As for a configuration.
     pub fn new(tls: &ServerTls) -> Result<Self, SetupError> {
         let tickets = Tickets::of(tls, &mut Vec::new(), &[])?;
-        config(tls, Protocol::Tls, tickets, &mut Verifiers::default()).map(Self)
+        config((tls, &[]), Protocol::Tls, tickets, &mut Verifiers::default()).map(Self)
     }
 
     /// Creates a session before its handshake.
@@ -85,9 +90,10 @@ impl Tickets {
     }
 }
 
-/// Returns the TLS configuration of a listener.
+/// Returns the TLS configuration of a listener with the certificate of `tls`, and those of `others`
+/// for clients that ask for one of their names.
 pub(super) fn config(
-    tls: &ServerTls,
+    (tls, others): (&ServerTls, &[Arc<ServerTls>]),
     protocol: Protocol,
     tickets: Arc<dyn ProducesTickets>,
     verifiers: &mut Verifiers,
@@ -99,10 +105,11 @@ pub(super) fn config(
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
-    let chain = identity::certificates(&tls.certificate)?;
-    let mut config = builder
-        .with_single_cert(chain, identity::key(&tls.key)?)
-        .map_err(|error| identity::refuse_pair(&tls.certificate, &tls.key, &error))?;
+    let mut certificates = vec![Named::new(tls)?];
+    for other in others {
+        certificates.push(Named::new(other)?);
+    }
+    let mut config = builder.with_cert_resolver(Arc::new(ByName(certificates)));
     config.alpn_protocols = match protocol {
         Protocol::Dns | Protocol::Tls => vec![PROTOCOL.to_vec()],
         Protocol::Https => vec![HTTP_2.to_vec(), HTTP_1.to_vec()],
@@ -113,6 +120,45 @@ pub(super) fn config(
     config.ticketer = tickets;
     config.send_tls13_tickets = TICKETS_EACH;
     Ok(Arc::new(config))
+}
+
+/// A certificate with its key, and the names that it is for.
+#[derive(Debug)]
+struct Named {
+    names: Vec<String>,
+    key: Arc<CertifiedKey>,
+}
+
+impl Named {
+    fn new(tls: &ServerTls) -> Result<Self, SetupError> {
+        let chain = identity::certificates(&tls.certificate)?;
+        let names = Certificate::read(&chain[0]).map_or_else(Vec::new, |own| own.dns_names());
+        let key = CertifiedKey::from_der(chain, identity::key(&tls.key)?, &provider())
+            .map_err(|error| identity::refuse_pair(&tls.certificate, &tls.key, &error))?;
+        Ok(Self { names, key: Arc::new(key) })
+    }
+
+    /// Returns true if the certificate is for `name`, perhaps by a wildcard (RFC 6125 §6.4.3).
+    fn is_for(&self, name: &str) -> bool {
+        let parent = name.split_once('.').map(|(_, parent)| parent);
+        self.names.iter().any(|own| match own.strip_prefix("*.") {
+            Some(own) => parent.is_some_and(|parent| parent.eq_ignore_ascii_case(own)),
+            None => own.eq_ignore_ascii_case(name),
+        })
+    }
+}
+
+/// Certificates of a listener: the first one that is for the name that the client asks for (SNI,
+/// RFC 6066 §3), or the first.
+#[derive(Debug)]
+struct ByName(Vec<Named>);
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name();
+        let named = asked.and_then(|name| self.0.iter().find(|own| own.is_for(name)));
+        named.or(self.0.first()).map(|own| Arc::clone(&own.key))
+    }
 }
 
 fn client_verifier(
@@ -184,5 +230,81 @@ impl ClientCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tickets, config};
+    use crate::config::{ClientAuth, Pem, Protocol, ServerTls};
+    use crate::tls::VERSIONS;
+    use crate::tls::client::Verifiers;
+    use crate::tls::provider::provider;
+    use rustls::pki_types::CertificateDer;
+    use std::sync::Arc;
+
+    /// Returns the settings of a certificate for `names`, and the certificate.
+    fn certified(names: &[&str]) -> (Arc<ServerTls>, CertificateDer<'static>) {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let pem = |text: String| Pem {
+            path: "f.pem".to_owned(),
+            place: "f.pem".into(),
+            bytes: text.into_bytes().into(),
+        };
+        let tls = ServerTls {
+            certificate: pem(made.cert.pem()),
+            key: pem(made.signing_key.serialize_pem()),
+            authorities: None,
+            client_auth: ClientAuth::NoCert,
+        };
+        (Arc::new(tls), made.cert.der().clone())
+    }
+
+    #[test]
+    fn a_client_gets_the_certificate_of_the_name_that_it_asks_for() {
+        let (first, first_der) = certified(&["one.test"]);
+        let (second, second_der) = certified(&["two.test", "*.wild.test"]);
+        let tickets = Tickets::of(&first, &mut Vec::new(), &[]).unwrap();
+        let certificates = (&*first, &[second][..]);
+        let server =
+            config(certificates, Protocol::Tls, tickets, &mut Verifiers::default()).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(first_der.clone()).unwrap();
+        roots.add(second_der.clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&VERSIONS)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = Arc::new(client);
+        for (name, expected) in [
+            ("one.test", Some(&first_der)),
+            ("Two.Test", Some(&second_der)),
+            ("a.wild.test", Some(&second_der)),
+            // Names that no certificate has get the first one, which clients refuse.
+            ("a.b.wild.test", None),
+            ("three.test", None),
+        ] {
+            let name = name.to_owned().try_into().unwrap();
+            let mut asking = rustls::ClientConnection::new(Arc::clone(&client), name).unwrap();
+            let mut answering = rustls::ServerConnection::new(Arc::clone(&server)).unwrap();
+            let mut wire = Vec::new();
+            asking.write_tls(&mut wire).unwrap();
+            answering.read_tls(&mut &wire[..]).unwrap();
+            answering.process_new_packets().unwrap();
+            wire.clear();
+            while answering.wants_write() {
+                answering.write_tls(&mut wire).unwrap();
+            }
+            let (mut rest, mut is_accepted) = (&wire[..], true);
+            while !rest.is_empty() && is_accepted {
+                asking.read_tls(&mut rest).unwrap();
+                is_accepted = asking.process_new_packets().is_ok();
+            }
+            let shown = asking.peer_certificates().and_then(<[_]>::first);
+            assert_eq!(is_accepted, expected.is_some());
+            assert!(expected.is_none() || shown == expected);
+        }
     }
 }

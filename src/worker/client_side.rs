@@ -5,7 +5,7 @@
 //! call per listener, for TCP and TLS the outbox of the connection. Queries are read in batches,
 //! too, so that the engine can prefetch the entries of several before it serves the first.
 
-use super::clients::ClientConnections;
+use super::clients::{ClientConnections, Delivery};
 use super::listeners::Listeners;
 use crate::clock::Clock;
 use crate::control::snapshot::LoopStats;
@@ -104,8 +104,10 @@ impl ClientSide {
             let delivered = self.connections.answer(client.via, engine, room, |engine, out| {
                 engine.next_reply(answered, packet, out).map_or(0, |reply| reply.len)
             });
-            if !delivered {
-                engine.forget_reply(answered);
+            match delivered {
+                Delivery::Queued => {}
+                Delivery::Unwritten => engine.forget_reply(answered),
+                Delivery::Lost => engine.stats_mut().drop(DropReason::ReplyNotSent),
             }
         }
     }
@@ -127,7 +129,7 @@ impl ClientSide {
             out[..len].copy_from_slice(written);
             len
         });
-        if !delivered {
+        if delivered != Delivery::Queued {
             engine.stats_mut().drop(DropReason::ReplyNotSent);
         }
     }

@@ -23,6 +23,7 @@ use crate::engine::{Forwarder, Via};
 use crate::moment::Moment;
 use crate::tls::Session;
 use crossbeam_channel::Sender;
+pub(super) use framing::Delivery;
 use framing::Framing;
 use mio::net::TcpListener;
 use mio::{Interest, Registry};
@@ -273,7 +274,9 @@ impl ClientConnections {
         };
         slot.paused = false;
         let served = framing::serve(now, slot, &mut self.scratch, engine);
-        self.written.push(key);
+        if !slot.framing.is_drained(&slot.connection) || slot.framing.is_over() {
+            self.written.push(key);
+        }
         match progress {
             Progress::More if !slot.paused => {
                 slot.queued = true;
@@ -288,32 +291,35 @@ impl ClientConnections {
         if slot.framing.is_within_query(&slot.connection) && !slot.paused {
             engine.clients.begins_query(now, key);
         }
+        if slot.connection.half_closed {
+            self.written.push(key);
+        }
     }
 
-    /// Queues an answer of at most `len_max` bytes, written by `write`, on the connection of `via`.
-    /// Returns false if the connection is closed, or is closed now because the client reads too
-    /// slowly; `write` may not have been called then.
+    /// Queues an answer of at most `len_max` bytes, written by `write`, on the connection of `via`,
+    /// which is closed now if the client reads too slowly.
     pub(super) fn answer(
         &mut self,
         via: Via,
         engine: &mut Forwarder,
         len_max: usize,
         write: impl FnOnce(&mut Forwarder, &mut [u8]) -> usize,
-    ) -> bool {
-        let Some(key) = via.connection() else { return false };
-        let Some(slot) = slot(&mut self.slots, key) else { return false };
+    ) -> Delivery {
+        let Some(key) = via.connection() else { return Delivery::Unwritten };
+        let Some(slot) = slot(&mut self.slots, key) else { return Delivery::Unwritten };
         let Slot { framing, connection, listener, .. } = slot;
         let client = (*listener, via);
         let scratch = &mut self.scratch;
-        if framing.reply(connection, client, scratch, engine, len_max, write).is_err() {
+        let delivery = framing.reply(connection, client, scratch, engine, len_max, write);
+        if delivery != Delivery::Queued {
             self.close(key, engine);
-            return false;
+            return delivery;
         }
         if slot.paused && !std::mem::replace(&mut slot.queued, true) {
             self.ready.push_back(key);
         }
         self.written.push(key);
-        true
+        Delivery::Queued
     }
 
     /// Begins a zone transfer on the connection. `more` receives a message each time when the
@@ -346,7 +352,7 @@ impl ClientConnections {
                 room[..len].copy_from_slice(&message);
                 len
             };
-            if !self.answer(Via::Connection(key), engine, len, write) {
+            if self.answer(Via::Connection(key), engine, len, write) != Delivery::Queued {
                 return;
             }
         }
@@ -373,6 +379,9 @@ impl ClientConnections {
             let outcome = slot.framing.flush(&mut slot.connection);
             if outcome.as_ref().is_ok_and(|count| *count > 0) {
                 engine.clients.active(now, key);
+            }
+            if slot.framing.may_go_on() && !std::mem::replace(&mut slot.queued, true) {
+                self.ready.push_back(key);
             }
             let drained = slot.framing.is_drained(&slot.connection);
             if drained {
@@ -406,6 +415,11 @@ impl ClientConnections {
     /// Closes the connections whose time-out is over.
     pub(super) fn expire(&mut self, now: Moment, engine: &mut Forwarder) {
         while let Some(key) = engine.clients.overdue(now) {
+            if let Some(slot) = slot(&mut self.slots, key) {
+                slot.framing.stop();
+                // It is closed whether the client learns why or not.
+                let _ = slot.framing.flush(&mut slot.connection);
+            }
             self.close(key, engine);
         }
     }

@@ -180,6 +180,11 @@ impl TcpConnection {
         self.outbox.append(write);
     }
 
+    /// Returns true if the outbox is empty.
+    pub(super) fn is_empty(&self) -> bool {
+        self.outbox.waiting().is_empty()
+    }
+
     /// Returns true if the kernel accepts no more bytes now.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked || self.broken

@@ -70,7 +70,8 @@ pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
     let (implied, protocol, tls) = (false, Protocol::Dns, None);
     let (http, limits) = (HttpSettings::default(), ListenerLimits::default());
     let zones = zones.collect();
-    let listener = Listener { address, implied, zones, protocol, tls, http, limits };
+    let others = Vec::new();
+    let listener = Listener { address, implied, zones, protocol, tls, others, http, limits };
     let block = |(zone, forwards): (&str, _)| ServerBlock {
         own_zones: None,
         keys: vec![Served { zone: name(zone), port: 53, protocol: Protocol::Dns }],

@@ -19,7 +19,9 @@
 mod directives;
 mod robustness;
 mod tree;
+mod words;
 
+use crate::words::word;
 use onward::config::{Cause, Config, Host, Protocol, Resolved};
 use onward::corefile::Sources;
 use proptest::prelude::{
@@ -228,81 +230,6 @@ fn the_effective_configuration_of_every_case_means_the_same_on_another_host() {
 }
 
 /// Words of Corefiles, and some that are invalid.
-fn word() -> impl Strategy<Value = String> {
-    let words = [
-        "{",
-        "}",
-        "\n",
-        "\n",
-        "\"",
-        "\\",
-        "#",
-        ",",
-        "import",
-        "(s)",
-        "s",
-        "f",
-        "{$E}",
-        "{%E%}",
-        "bind",
-        "forward",
-        "lo",
-        "except",
-        "127.0.0.1",
-        "::1",
-        ".",
-        "m",
-        "M.:5",
-        "10.0.0.0/9",
-        "expire",
-        "5s",
-        "max_age",
-        "max_fails",
-        "policy",
-        "random",
-        "spread",
-        "9",
-        "tls://::1",
-        "acl",
-        "block",
-        "net",
-        "header",
-        "view",
-        "expr",
-        "name()",
-        "incidr(client_ip(),'::/3')",
-        "any(['a',name()],#==split(name(),'.')[-1])",
-        "==",
-        "'\\\\'",
-        "log",
-        "nsid",
-        "cache",
-        "success",
-        "disable",
-        "prefetch",
-        "serve_stale",
-        "lru",
-        "30",
-        "30%",
-        "https",
-        "tcp",
-        "timeouts",
-        "errors",
-        "consolidate",
-        "health",
-        "lameduck",
-        "prometheus",
-        ":9153",
-        "\r",
-        "\u{a0}",
-        "\0",
-    ];
-    prop_oneof![
-        8 => (0..words.len()).prop_map(move |index| words[index].to_owned()),
-        1 => any::<String>(),
-    ]
-}
-
 /// A valid server block, except for conflicts with other blocks.
 fn block() -> impl Strategy<Value = String> {
     let key = prop_oneof![

@@ -12,7 +12,6 @@ use super::once;
 use super::tcp::{LIMITS, read_limit, write_limits};
 use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
-use std::sync::Arc;
 
 /// Path of queries without the option `path`, as in the reference.
 pub(crate) const DEFAULT_PATH: &str = "/dns-query";
@@ -22,24 +21,14 @@ const PATH_LEN_MAX: usize = 256;
 const PATHS_MAX: usize = 16;
 
 /// Settings of `https://` listeners.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Https {
     /// Limits of connections.
     pub(crate) limits: ListenerLimits,
-    /// Paths of queries, without a query part; never empty.
-    pub(crate) paths: Arc<[String]>,
-    /// Proxies that pass on the addresses of their clients.
+    /// Paths of queries, without a query part. Empty: not written.
+    pub(crate) paths: Vec<String>,
+    /// Proxies that pass on the addresses of their clients. Empty: not written.
     pub(crate) forwarded: Vec<Net>,
-}
-
-impl Default for Https {
-    fn default() -> Self {
-        Self {
-            limits: ListenerLimits::default(),
-            paths: Arc::new([DEFAULT_PATH.to_owned()]),
-            forwarded: Vec::new(),
-        }
-    }
 }
 
 /// Reads the `https` stanza of a server block; a second one is left unread.
@@ -52,13 +41,12 @@ pub(super) fn read(
         return Err(cursor.argument_error().into());
     }
     let mut https = Https::default();
-    let mut paths = Vec::new();
     while let Some(property) = cursor.block() {
         match &*property.text {
             name if LIMITS.contains(&name) => read_limit(property, cursor, &mut https.limits)?,
             "path" => {
                 for word in cursor.expect_rest()? {
-                    paths.push(path(word)?);
+                    https.paths.push(path(word)?);
                 }
             }
             "forwarded" => {
@@ -74,11 +62,8 @@ pub(super) fn read(
             }
         }
     }
-    if paths.len() > PATHS_MAX {
+    if https.paths.len() > PATHS_MAX {
         return Err(DirectiveError::value(stanza, format!("more than {PATHS_MAX} paths")));
-    }
-    if !paths.is_empty() {
-        https.paths = paths.into();
     }
     once(cursor)?;
     Ok(Some(https))
@@ -111,7 +96,9 @@ pub(super) fn write(settings: &Option<Https>, f: &mut fmt::Formatter<'_>) -> fmt
     let Some(Https { limits, paths, forwarded }) = settings else { return Ok(()) };
     writeln!(f, "    https {{")?;
     write_limits(limits, f)?;
-    writeln!(f, "        path {}", paths.join(" "))?;
+    if !paths.is_empty() {
+        writeln!(f, "        path {}", paths.join(" "))?;
+    }
     if !forwarded.is_empty() {
         let nets: Vec<_> = forwarded.iter().map(ToString::to_string).collect();
         writeln!(f, "        forwarded {}", nets.join(" "))?;

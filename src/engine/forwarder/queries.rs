@@ -208,7 +208,7 @@ impl Forwarder {
     }
 
     /// Passes a query to the stages at one point of the chain.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pass_stages(
         &mut self,
         query: &mut Query<'_>,
@@ -217,10 +217,22 @@ impl Forwarder {
         side: Side,
         out: &mut [u8],
     ) -> Step {
-        let chain = &self.chains[scope.block];
-        if !chain.looks(side) {
+        if !self.chains[scope.block].looks(side) {
             return Step::Continue;
         }
+        self.ask_stages(query, name, scope, side, out)
+    }
+
+    /// Passes a query to the stages that look at it.
+    fn ask_stages(
+        &mut self,
+        query: &mut Query<'_>,
+        name: &LowercaseName,
+        scope: Scope<'_>,
+        side: Side,
+        out: &mut [u8],
+    ) -> Step {
+        let chain = &self.chains[scope.block];
         let (random, stages) = (&mut self.random, &mut self.counters.stats.stages);
         let acl = stages.acl;
         let client = scope.client;

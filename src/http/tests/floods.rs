@@ -238,7 +238,7 @@ fn answers_that_are_never_read() {
     for number in 0..128 {
         let stream = 2 * number + 1;
         flood.send(&get(stream, "/"));
-        let response = Response::new(200, &[], &[7; 2_000]);
+        let response = Response::new(200, &[], &[7; 4_000]);
         refused += u32::from(flood.server.respond(stream, &response).is_err());
     }
     assert_eq!(flood.asked, 128);

@@ -14,6 +14,17 @@ use crate::worker::tcp::TcpConnection;
 use std::io;
 use std::sync::Arc;
 
+/// End of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::worker) enum Delivery {
+    /// It waits to be sent.
+    Queued,
+    /// The connection is closed; the reply was not written.
+    Unwritten,
+    /// The connection is closed; the reply was written and is lost.
+    Lost,
+}
+
 /// Framing of the messages of one connection.
 pub(super) enum Framing {
     /// Each message follows its length (RFC 1035 §4.2.2).
@@ -97,9 +108,6 @@ impl Framing {
     }
 
     /// Puts a reply of at most `len_max` bytes, written by `write`, into the outbox.
-    ///
-    /// # Errors
-    /// [`Full`]; `write` may not have been called.
     pub(super) fn reply(
         &mut self,
         connection: &mut TcpConnection,
@@ -108,19 +116,27 @@ impl Framing {
         engine: &mut Forwarder,
         len_max: usize,
         write: impl FnOnce(&mut Forwarder, &mut [u8]) -> usize,
-    ) -> Result<(), Full> {
+    ) -> Delivery {
         match (self, client) {
             (Self::Http(http), (listener, Via::Request(_, request))) => {
                 let len_max = len_max.min(scratch.reply.len());
                 let len = write(engine, &mut scratch.reply[..len_max]);
-                http.reply(listener, request, &scratch.reply[..len], engine)
+                let reply = &scratch.reply[..len];
+                match http.reply(connection, (listener, request), reply, engine) {
+                    Ok(()) => Delivery::Queued,
+                    Err(Full) => Delivery::Lost,
+                }
             }
-            (Self::Http(_), _) => Ok(()),
-            (Self::Length, _) => connection.push(len_max, |room| write(engine, room)),
+            (Self::Http(_), _) => Delivery::Unwritten,
+            (Self::Length, _) => match connection.push(len_max, |room| write(engine, room)) {
+                Ok(()) => Delivery::Queued,
+                Err(Full) => Delivery::Unwritten,
+            },
         }
     }
 
-    /// Writes the outbox until the kernel accepts no more. Returns the number of bytes written.
+    /// Writes the outbox until the kernel accepts no more. Returns the number of bytes written that
+    /// are of replies.
     ///
     /// # Errors
     /// The socket has failed.
@@ -147,8 +163,64 @@ impl Framing {
         }
     }
 
+    /// Returns true if requests were left, because replies waited, and may be taken now.
+    pub(super) fn may_go_on(&self) -> bool {
+        matches!(self, Self::Http(http) if http.may_go_on())
+    }
+
     /// Returns true if the framing has ended the connection: once all is written, it is closed.
     pub(super) fn is_over(&self) -> bool {
         matches!(self, Self::Http(http) if http.is_over())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Delivery, Framing, Scratch};
+    use crate::config::{Config, Host};
+    use crate::engine::health::HealthStates;
+    use crate::engine::key::{ConnectionKey, Key};
+    use crate::engine::{Forwarder, Via};
+    use crate::worker::tcp::TcpConnection;
+    use mio::net::TcpStream;
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_reply_that_was_written_and_does_not_fit_is_lost_and_not_unwritten() {
+        let text = b"https://.:5300 {\n bind 127.0.0.1\n}\n";
+        let (config, _) = Config::load(text, "Corefile", &Host::plain()).unwrap();
+        let config = Arc::new(config);
+        let states = Arc::new(HealthStates::new(&config));
+        let mut engine = Forwarder::with_listeners(&config, &[Some(0)], [7; 32], states);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        near.set_nonblocking(true).unwrap();
+        // The kernel accepts nothing.
+        let mut connection = TcpConnection::new(TcpStream::from_std(near), true, None);
+        let mut framing = Framing::of(&config.listeners[0]);
+        let Framing::Http(http) = &mut framing else { unreachable!("the listener is for HTTP") };
+        let requests = "GET /dns-query?dns=AAAA HTTP/1.1\r\nhost: m\r\n\r\n".repeat(100);
+        http.take_for_test(&connection, requests.as_bytes());
+        let (mut scratch, key) = (Scratch::new(), Key { index: 0, generation: 0 });
+        let mut reply = |number: u32| {
+            let client = (0, Via::Request(ConnectionKey(key), number));
+            let mut is_written = false;
+            let write = |_: &mut Forwarder, out: &mut [u8]| {
+                is_written = true;
+                out[..20_000].fill(0);
+                20_000
+            };
+            let engine = &mut engine;
+            let delivery =
+                framing.reply(&mut connection, client, &mut scratch, engine, 20_000, write);
+            (delivery, is_written)
+        };
+        let mut outcomes = (1..=100).map(&mut reply);
+        assert!(outcomes.all(|(delivery, is_written)| match delivery {
+            Delivery::Queued | Delivery::Lost => is_written,
+            Delivery::Unwritten => false,
+        }));
+        assert_eq!(reply(100).0, Delivery::Lost);
     }
 }

@@ -14,7 +14,7 @@ use crate::engine::{Client, Forwarder, Via};
 use crate::http::doh::{self, Refusal};
 use crate::http::forwarded;
 use crate::http::grpc::{self, Status};
-use crate::http::{Limits, Request, Server, Version};
+use crate::http::{KEPT_BYTES_MAX, Limits, Request, Server, Version};
 use crate::moment::Moment;
 use crate::worker::tcp::TcpConnection;
 use std::io;
@@ -23,6 +23,9 @@ use std::sync::Arc;
 
 /// Number of bytes in the outbox from which on no more are taken from the server.
 const OUTBOX_MAX: usize = 1 << 16;
+/// Bytes of replies that wait in the server, beyond which no further request is taken: the replies
+/// to those that were taken then still fit.
+const KEPT_MAX: usize = KEPT_BYTES_MAX / 4;
 
 /// Way in which requests carry DNS.
 pub(super) enum Carrier {
@@ -53,12 +56,16 @@ pub(super) struct HttpConnection {
     carrier: Carrier,
     /// No more requests are served.
     is_stopped: bool,
+    /// Received requests are not taken, because too many replies wait.
+    is_held: bool,
+    /// Bytes of replies are in the outbox.
+    is_replying: bool,
 }
 
 impl HttpConnection {
     /// Creates a connection whose requests carry DNS in this way.
     pub(super) fn new(carrier: Carrier) -> Self {
-        Self { server: None, carrier, is_stopped: false }
+        Self { server: None, carrier, is_stopped: false, is_held: false, is_replying: false }
     }
 
     /// Returns the maximum number of bytes of a connection.
@@ -72,6 +79,17 @@ impl HttpConnection {
             self.server = Some(self.carrier.server(connection.protocol()));
         }
         self.server.as_mut()
+    }
+
+    /// Takes the requests in `bytes` without serving them.
+    #[cfg(test)]
+    pub(super) fn take_for_test(&mut self, connection: &TcpConnection, mut bytes: &[u8]) {
+        let server = self.server(connection).expect("there is no handshake");
+        while !bytes.is_empty() {
+            let taken = server.receive(bytes);
+            bytes = &bytes[taken..];
+            while server.next_request().is_some() {}
+        }
     }
 
     /// Passes the queries of received requests to the engine, until the client may ask no more.
@@ -91,15 +109,24 @@ impl HttpConnection {
         if self.server(connection).is_none() {
             return Ok(false);
         }
-        let Self { server: Some(server), carrier, .. } = self else { return Ok(false) };
+        let Self { server: Some(server), carrier, is_held, is_stopped, .. } = self else {
+            return Ok(false);
+        };
         loop {
             let taken = server.receive(connection.inbox.waiting());
             connection.inbox.taken(taken);
             // The reply to a cancelled request is dropped when it comes.
             while server.next_cancelled().is_some() {}
             loop {
+                *is_held = server.kept() > KEPT_MAX;
+                if *is_held {
+                    break;
+                }
                 if engine.clients.is_spent(key) {
-                    server.stop();
+                    // The client repeats the requests that were not taken.
+                    if !std::mem::replace(is_stopped, true) {
+                        server.stop();
+                    }
                     connection.half_closed = true;
                     return Ok(false);
                 }
@@ -108,8 +135,7 @@ impl HttpConnection {
                 }
                 let Some(request) = server.next_request() else { break };
                 let id = request.id;
-                let peer = carrier.peer(client.peer, &request);
-                let client = Client { via: Via::Request(key, id), peer, ..client };
+                let client = Client { via: Via::Request(key, id), ..client };
                 match carrier.ask(now, client, &request, scratch, engine) {
                     Ok(None) => {}
                     Ok(Some(len)) => {
@@ -117,6 +143,7 @@ impl HttpConnection {
                         carrier.respond(server, (client.listener, id), reply, engine)?;
                     }
                     Err(refused) => {
+                        engine.clients.asked(now, key);
                         carrier.refuse(server, (client.listener, id), &refused, engine)?;
                     }
                 }
@@ -130,41 +157,61 @@ impl HttpConnection {
         }
     }
 
-    /// Writes the reply to request number `request`.
+    /// Writes the reply to a request: number of its listener, and its own. Bytes that wait in the
+    /// server are sent first if there are too many, because many replies in one turn do not mean
+    /// that the client is slow.
     ///
     /// # Errors
     /// [`Full`].
     pub(super) fn reply(
         &mut self,
-        listener: u16,
-        request: u32,
+        connection: &mut TcpConnection,
+        (listener, request): (u16, u32),
         reply: &[u8],
         engine: &mut Forwarder,
     ) -> Result<(), Full> {
+        if self.server.as_ref().is_some_and(|server| server.kept() > KEPT_MAX) {
+            // A socket that has failed is closed at the end of the turn.
+            let _ = self.flush(connection);
+        }
         let Some(server) = &mut self.server else { return Ok(()) };
         self.carrier.respond(server, (listener, request), reply, engine)
     }
 
     /// Moves bytes from the server to the outbox, and writes that until the kernel accepts no more.
-    /// Returns the number of bytes written.
+    /// Returns the number of bytes written while the outbox had bytes of replies: acknowledgements
+    /// of the protocol are no activity of the client.
     ///
     /// # Errors
     /// The socket has failed.
     pub(super) fn flush(&mut self, connection: &mut TcpConnection) -> io::Result<usize> {
-        let mut total = connection.flush()?;
-        let Some(server) = &mut self.server else { return Ok(total) };
+        let mut total = 0;
         loop {
-            let mut count = 0;
+            let count = connection.flush()?;
+            if self.is_replying {
+                total += count;
+            }
+            self.is_replying &= !connection.is_empty();
+            let Some(server) = &mut self.server else { return Ok(total) };
+            if connection.is_blocked() {
+                return Ok(total);
+            }
+            let (mut added, before) = (0, server.kept());
             connection.append(|out| {
-                let before = out.len();
+                let len = out.len();
                 server.transmit(out, OUTBOX_MAX);
-                count = out.len() - before;
+                added = out.len() - len;
             });
-            total += connection.flush()?;
-            if count == 0 || connection.is_blocked() {
+            self.is_replying |= server.kept() < before;
+            if added == 0 {
                 return Ok(total);
             }
         }
+    }
+
+    /// Returns true if requests were left, because replies waited, and may be taken now.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.is_held && self.server.as_ref().is_some_and(|server| server.kept() <= KEPT_MAX)
     }
 
     /// Returns true if a request has begun and its rest is missing.
@@ -206,14 +253,24 @@ impl Carrier {
     }
 
     /// Returns the address of the client that made a request. `peer`: that of the connection.
-    fn peer(&self, peer: SocketAddr, request: &Request<'_>) -> SocketAddr {
-        let Self::Doh { proxies, .. } = self else { return peer };
+    ///
+    /// # Errors
+    /// A proxy passes on an address that cannot be used. The proxy's own must not stand in for it:
+    /// access lists may trust that one.
+    fn peer(&self, peer: SocketAddr, request: &Request<'_>) -> Result<SocketAddr, Refused> {
+        let Self::Doh { proxies, .. } = self else { return Ok(peer) };
         let is_proxy = |address: IpAddr| proxies.contains(address.to_canonical());
-        if !is_proxy(peer.ip()) {
-            return peer;
+        let is_silent = request.forwarded.is_empty() && request.forwarded_for.is_empty();
+        if is_silent || !is_proxy(peer.ip()) {
+            return Ok(peer);
         }
-        let found = forwarded::client(request, is_proxy);
-        found.map_or(peer, |address| SocketAddr::new(address, peer.port()))
+        match forwarded::client(request, is_proxy) {
+            Some(address) => Ok(SocketAddr::new(address, peer.port())),
+            None => {
+                let text = "the proxy names no client in X-Forwarded-For or Forwarded\n";
+                Err(Refused::Doh(Refusal { status: 400, text }))
+            }
+        }
     }
 
     /// Asks the engine. Returns the length of the reply in `scratch`; `None`: it comes later.
@@ -226,6 +283,7 @@ impl Carrier {
         engine: &mut Forwarder,
     ) -> Result<Option<usize>, Refused> {
         let Scratch { query, reply } = scratch;
+        let client = Client { peer: self.peer(client.peer, request)?, ..client };
         let len = match self {
             Self::Doh { paths, .. } => doh::query(request, paths, query).map_err(Refused::Doh)?,
             Self::Grpc { .. } => grpc::query(request, query).map_err(Refused::Grpc)?,
