@@ -14,6 +14,7 @@ mod hosts;
 mod notify;
 mod secondary;
 mod sign;
+mod temporary;
 mod zones;
 
 pub(crate) use file::Failure;

@@ -141,6 +141,11 @@ fn public_key(text: &[u8]) -> Result<(Name, u32, PublicKey), String> {
     if !public.is_zone_key() {
         return Err(format!("flags {flags}: not a key of a zone: expected 256 or 257"));
     }
+    if public.is_revoked() {
+        let text =
+            "the key is revoked (RFC 5011): no resolver trusts what it signs; use another key";
+        return Err(format!("flags {flags}: {text}"));
+    }
     Ok((owner, ttl, public))
 }
 

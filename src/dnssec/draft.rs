@@ -130,13 +130,15 @@ pub(crate) fn label_count(name: &[u8]) -> u8 {
 enum Part {
     Bytes(usize),
     Text,
+    /// The length of a prefix in bits, and the rest of an IPv6 address.
+    Prefix,
     Name,
 }
 
 /// Turns the names in RDATA to lower case, in the types whose canonical form wants that (RFC 4034
 /// §6.2, RFC 6840 §5.1). The names are not compressed.
 pub(crate) fn canonical_data(rtype: u16, data: &mut [u8]) {
-    use Part::{Bytes, Name, Text};
+    use Part::{Bytes, Name, Prefix, Text};
     let parts: &[Part] = match rtype {
         // NS MD MF CNAME MB MG MR PTR DNAME
         2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 | 39 => &[Name],
@@ -152,6 +154,8 @@ pub(crate) fn canonical_data(rtype: u16, data: &mut [u8]) {
         30 => &[Name],
         // SRV
         33 => &[Bytes(6), Name],
+        // A6
+        38 => &[Prefix, Name],
         // NAPTR
         35 => &[Bytes(4), Text, Text, Text, Name],
         _ => return,
@@ -161,6 +165,10 @@ pub(crate) fn canonical_data(rtype: u16, data: &mut [u8]) {
         match part {
             Bytes(len) => place += len,
             Text => place += 1 + data.get(place).copied().map_or(0, usize::from),
+            Prefix => {
+                let len = data.first().map_or(0, |len| usize::from((*len).min(128)));
+                place += 1 + (128 - len).div_ceil(8);
+            }
             Name => {
                 while let Some(len) = data.get(place).copied().filter(|len| *len > 0) {
                     let end = (place + 1 + usize::from(len)).min(data.len());

@@ -26,6 +26,8 @@ use std::fmt;
 const PROTOCOL: u8 = 3;
 /// Flag of a key that signs (RFC 4034 §2.1.1).
 const ZONE_KEY: u16 = 0x100;
+/// Flag of a key that is revoked.
+const REVOKED: u16 = 0x80;
 /// Flag of a key-signing key.
 const SECURE_ENTRY_POINT: u16 = 1;
 /// Digest type SHA-256 of DS records (RFC 4509).
@@ -95,6 +97,11 @@ impl PublicKey {
     /// Returns true for a key-signing key.
     pub(crate) fn is_entry_point(&self) -> bool {
         self.flags & SECURE_ENTRY_POINT != 0
+    }
+
+    /// Returns true if resolvers no longer trust the key (RFC 5011 §2.1).
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.flags & REVOKED != 0
     }
 
     /// RDATA of the DNSKEY record.

@@ -32,6 +32,11 @@ fn names_in_data_are_folded_in_the_types_of_the_rfcs_only() {
     assert_eq!(folded(15, b"AB\x02MX\x00"), b"AB\x02mx\x00");
     assert_eq!(folded(6, b"\x01A\x00\x01B\x00NUMBERS"), b"\x01a\x00\x01b\x00NUMBERS");
     assert_eq!(folded(35, b"ABCD\x01S\x01T\x00\x01N\x00"), b"ABCD\x01S\x01T\x00\x01n\x00");
+    assert_eq!(folded(33, b"ABCDEF\x01N\x00"), b"ABCDEF\x01n\x00");
+    assert_eq!(folded(17, b"\x01A\x00\x01B\x00"), b"\x01a\x00\x01b\x00");
+    assert_eq!(folded(38, b"\x40ABCDEFGH\x01N\x00"), b"\x40ABCDEFGH\x01n\x00");
+    assert_eq!(folded(38, b"\x00ABCDEFGHIJKLMNOP"), b"\x00ABCDEFGHIJKLMNOP");
+    assert_eq!(folded(38, b"\x80\x01N\x00"), b"\x80\x01n\x00");
     assert_eq!(folded(16, b"\x01A"), b"\x01A");
     assert_eq!(folded(47, b"\x01A\x00"), b"\x01A\x00");
     // RDATA that ends too early does not panic.

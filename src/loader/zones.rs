@@ -33,7 +33,7 @@ use directory::{AUTO, Directory};
 pub(super) use files::{SETTLE, Watch};
 use history::Histories;
 use reading::read;
-pub(super) use reading::read_records;
+pub(super) use reading::{BYTES_MAX, read_records};
 use std::fmt;
 use std::io;
 use std::path::Path;

@@ -30,7 +30,7 @@ const FIRST_ZONES_MAX: Duration = Duration::from_secs(25);
 
 /// Notifications of primaries that wait for a loader at most; workers keep further ones.
 const NOTIFICATIONS_MAX: usize = 64;
-/// New signed files that wait for a loader at most; it finds further ones at its next check.
+/// New signed files that wait for a loader at most; the signer keeps further ones.
 const WRITTEN_MAX: usize = 256;
 
 /// A source with its loader.

@@ -52,7 +52,11 @@ secure DS 7 13 2 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85
 ns.secure A 192.0.2.52
 dn DNAME target.other.test.
 _sip._tcp SRV 1 2 5060 ns1
-naptr NAPTR 100 10 \"U\" \"E2U+sip\" \"!^.*$!sip:a@b!\" .
+naptr NAPTR 100 10 \"U\" \"E2U+sip\" \"!^.*$!sip:a@b!\" NS1
+_sips._tcp SRV 1 2 5061 NS1
+responsible RP Hostmaster Naptr
+case MX 10 Mail
+case MX 10 MAIL
 svc HTTPS 1 . alpn=h2,h3 ipv4hint=192.0.2.9
 ssh SSHFP 4 2 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 _443._tcp TLSA 3 1 1 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
@@ -240,7 +244,7 @@ fn a_kill_in_the_middle_keeps_the_old_file() {
     let temporary = || {
         let entries = fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok);
         let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.find(|name| name.contains(".new-"))
+        names.find(|name| name.starts_with("signed-"))
     };
     for has_file in [false, true] {
         let before = fs::read(&file).ok();

@@ -77,6 +77,11 @@ fn malformed_files_say_what_is_wrong() {
         ("a. IN DNSKEY 257 2 13 AAAA", "invalid protocol '2': expected 3"),
         ("a. IN DNSKEY 257 3 13 !", "the public key is not base64"),
         ("a. IN DNSKEY 0 3 13 AAAA", "flags 0: not a key of a zone: expected 256 or 257"),
+        (
+            "a. IN DNSKEY 385 3 13 AAAA",
+            "flags 385: the key is revoked (RFC 5011): no resolver trusts what it signs; use \
+             another key",
+        ),
         ("a. IN DNSKEY 65536 3 13 AAAA", "invalid flags '65536'"),
     ] {
         assert_eq!(public_key(text.as_bytes()).unwrap_err(), message, "{text}");

@@ -176,7 +176,9 @@ fn lacking(out: &mut Vec<u8>, name: &[u8], set: &Set<'_>, other: Option<Set<'_>>
     if set.rtype == rtype::SOA {
         return;
     }
-    let other = other.filter(|other| other.ttl == set.ttl);
+    // The TTL of a set of signatures is that of none of them: each has its own in its data.
+    let is_alike = |other: &Set<'_>| other.ttl == set.ttl || set.rtype == rtype::RRSIG;
+    let other = other.filter(is_alike);
     let many: Option<HashSet<&[u8]>> =
         other.filter(|other| other.count >= MANY).map(|other| other.data().collect());
     for data in set.data() {

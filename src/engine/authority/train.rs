@@ -11,7 +11,7 @@ use super::difference::{Chain, Packed};
 use crate::engine::message::compose::{Composer, NewSet, Section};
 use crate::engine::message::query::Asked;
 use crate::engine::message::reply::Finish;
-use crate::engine::message::{NAME_LEN_MAX, Rcode, class, flags, rtype};
+use crate::engine::message::{NAME_LEN_MAX, Rcode, class, flags, rtype, u32_at};
 use std::sync::Arc;
 
 /// Bytes of a message at most, if its records allow it.
@@ -112,7 +112,7 @@ impl Train {
 
 /// Returns the record that `next` says, and what is behind it. `None` at the end.
 fn step<'z>(zone: &'z Zone, chain: Option<&'z Chain>, next: Next) -> Option<(Packed<'z>, Next)> {
-    match next {
+    let (record, behind) = match next {
         Next::Start => {
             let behind = match chain {
                 None => Next::At { place: 0, set: 0, data: 0 },
@@ -124,7 +124,11 @@ fn step<'z>(zone: &'z Zone, chain: Option<&'z Chain>, next: Next) -> Option<(Pac
         Next::Changed { number, is_added, place } => of_chain(chain?, number, is_added, place),
         Next::Done | Next::Failed => return None,
     }
-    .or_else(|| Some((soa(zone)?, Next::Done)))
+    .or_else(|| Some((soa(zone)?, Next::Done)))?;
+    // Signatures have the TTLs of their RRsets (RFC 4034 §3); all those of a name are kept with the
+    // lowest of them.
+    let own = u32_at(record.data, 4).filter(|_| record.rtype == rtype::RRSIG);
+    Some((Packed { ttl: own.unwrap_or(record.ttl), ..record }, behind))
 }
 
 fn soa(zone: &Zone) -> Option<Packed<'_>> {
@@ -168,5 +172,60 @@ fn of_chain(
             return Some((record, Next::Changed { number, is_added, place }));
         }
         (number, is_added, place) = (number + usize::from(is_added), !is_added, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Chain, Next, step};
+    use crate::engine::authority::difference::Difference;
+    use crate::engine::authority::{Builder, Zone};
+    use crate::engine::message::rtype;
+    use ahash::RandomState;
+    use std::sync::Arc;
+
+    /// A zone with an address of this TTL, a text, and their signatures.
+    fn zone(serial: u32, ttl: u32) -> Zone {
+        let apex = b"\x01z\0";
+        let mut builder = Builder::new(apex, 0, RandomState::with_seeds(1, 2, 3, 4));
+        let soa = [&[0, 0][..], &serial.to_be_bytes(), &[0; 16]].concat();
+        let signature = |covered: u8, ttl: u32| {
+            [&[0, covered, 13, 1][..], &ttl.to_be_bytes(), &[0; 10], apex, &[7; 64]].concat()
+        };
+        for (rtype, ttl, data) in [
+            (rtype::SOA, 900, soa),
+            (rtype::A, ttl, vec![192, 0, 2, 1]),
+            (rtype::RRSIG, ttl, signature(1, ttl)),
+            (16, 600, vec![1, b'x']),
+            (rtype::RRSIG, 600, signature(16, 600)),
+            // A zone that is larger than the difference.
+            (99, 600, vec![0; 900]),
+        ] {
+            builder.add(apex, rtype, ttl, &data, (0, 0)).unwrap();
+        }
+        builder.finish().unwrap_or_else(|refused| panic!("{}", refused.what)).zone
+    }
+
+    /// Type covered and TTL of the signatures of a transfer, and the number of all its records.
+    fn signatures(zone: &Zone, chain: Option<&Chain>) -> (Vec<(u8, u32)>, usize) {
+        let (mut all, mut count, mut next) = (Vec::new(), 0, Next::Start);
+        while let Some((record, behind)) = step(zone, chain, next) {
+            if record.rtype == rtype::RRSIG {
+                all.push((record.data[1], record.ttl));
+            }
+            (count, next) = (count + 1, behind);
+        }
+        (all, count)
+    }
+
+    #[test]
+    fn signatures_are_sent_with_the_ttl_of_their_rrset() {
+        let (old, new) = (zone(1, 60), zone(2, 30));
+        assert_eq!(signatures(&old, None), (vec![(1, 60), (16, 600)], 7));
+        let difference = Difference::between(&old, &new, usize::MAX).unwrap();
+        let all = [Arc::new(difference)].into();
+        let chain = Chain::from(&all, 1, &new).unwrap();
+        // The SOA records, the two addresses with their signatures; the text and its one stay.
+        assert_eq!(signatures(&new, Some(&chain)), (vec![(1, 60), (1, 30)], 8));
     }
 }

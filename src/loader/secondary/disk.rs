@@ -8,17 +8,17 @@
 use crate::config::{Name, PRESENTATION, TEXT_LEN_MAX, spell};
 use crate::engine::authority::{Builder, Built, Zone};
 use crate::engine::message::{NAME_LEN_MAX, u16_at, u32_at};
+use crate::loader::temporary;
 use ahash::RandomState;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Beginning of a file, with the version of its format.
 const MAGIC: [u8; 8] = *b"onwardz1";
-/// Beginning of the extension of a temporary file; the process and a number follow.
+/// Beginning of the extension of a temporary file.
 const TEMPORARY: &str = "new-";
 /// Length of the head: the beginning, the time of confirmation, its check value.
 const HEAD_LEN: usize = 24;
@@ -65,11 +65,9 @@ fn head(confirmed: u64) -> [u8; HEAD_LEN] {
 /// # Errors
 /// The text of the error; the old file stays.
 pub(super) fn write(directory: &Path, zone: &Zone, now: u64) -> Result<(), String> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
     let path = path(directory, zone.apex());
     check_kind(&path)?;
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let temporary = path.with_extension(format!("{TEMPORARY}{}-{number}", std::process::id()));
+    let temporary = path.with_extension(format!("{TEMPORARY}{}", temporary::unique()));
     let written = fs::create_dir_all(directory)
         .and_then(|()| write_file(&temporary, zone, now))
         .and_then(|()| fs::rename(&temporary, &path))
@@ -87,20 +85,13 @@ pub(super) fn remove_leftovers(directory: &Path) {
     for path in files.map(|file| file.path()) {
         let extension = path.extension().and_then(|extension| extension.to_str());
         let Some(rest) = extension.and_then(|text| text.strip_prefix(TEMPORARY)) else { continue };
-        let mut numbers = rest.split('-').map(|number| number.parse::<u32>().ok());
-        let (Some(Some(process)), Some(Some(_)), None) =
-            (numbers.next(), numbers.next(), numbers.next())
-        else {
-            continue;
-        };
-        // The process before an upgrade may still write.
-        let is_alive = Path::new("/proc").join(process.to_string()).exists();
         let is_own = || {
             let mut start = [0; MAGIC.len()];
             let read = read_start(&path, &mut start);
             read.is_ok_and(|len| MAGIC.starts_with(&start[..len]))
         };
-        if !is_alive && is_own() {
+        // The process before an upgrade may still write.
+        if temporary::is_stale(rest) && is_own() {
             let _ = fs::remove_file(path);
         }
     }
@@ -285,7 +276,7 @@ impl<'b> Reader<'b> {
 
 #[cfg(test)]
 mod tests {
-    use super::{confirm, path, read, remove, remove_leftovers, write};
+    use super::{confirm, path, read, remove, remove_leftovers, temporary, write};
     use crate::config::Name;
     use crate::engine::authority::{Builder, Zone};
     use ahash::RandomState;
@@ -327,19 +318,22 @@ mod tests {
 
     #[test]
     fn temporary_files_of_ended_processes_are_removed_and_no_others() {
+        const MARK: &str = "0123456789abcdef";
         let directory = directory("leftovers");
         write(&directory, &zone(), 5).unwrap();
         let mut ended = std::process::Command::new("true").spawn().unwrap();
         ended.wait().unwrap();
         let (ended, own) = (ended.id(), std::process::id());
         let files = [
-            (format!("a.new-{ended}-0"), "onwardz1 and more", false),
-            (format!("b.new-{ended}-17"), "", false),
-            (format!("c.new-{own}-0"), "onwardz1", true),
-            (format!("d.new-{ended}-0"), "of an operator", true),
-            (format!("e.new-{ended}"), "onwardz1", true),
-            (format!("f.new-{ended}-0-0"), "onwardz1", true),
-            (format!("g.old-{ended}-0"), "onwardz1", true),
+            (format!("a.new-{ended}-{MARK}-0"), "onwardz1 and more", false),
+            (format!("b.new-{ended}-{MARK}-17"), "", false),
+            (format!("c.new-{}", temporary::unique()), "onwardz1", true),
+            (format!("d.new-{ended}-{MARK}-0"), "of an operator", true),
+            (format!("e.new-{ended}-0"), "onwardz1", true),
+            (format!("f.new-{ended}-{MARK}-0-0"), "onwardz1", true),
+            (format!("g.old-{ended}-{MARK}-0"), "onwardz1", true),
+            // A process of before had the ID of this one.
+            (format!("h.new-{own}-{MARK}-0"), "onwardz1", false),
         ];
         for (name, text, _) in &files {
             fs::write(directory.join(name), text).unwrap();

@@ -192,6 +192,7 @@ impl Secondaries {
             let own = &mut self.zones[number];
             if own.is_served && own.schedule.is_expired(now) {
                 own.is_served = false;
+                own.schedule.expire(now);
                 self.is_changed = true;
                 let name = &own.source.zone;
                 let text = format_args!("Zone \"{name}\" has expired: no primary has confirmed it");
@@ -292,8 +293,8 @@ impl Secondaries {
             Outcome::Stuck(text) => {
                 self.counters.transfers_in.count(name, "failed");
                 own.state.failed += 1;
-                own.confirm(now, calendar, jitter);
-                let wait = own.schedule.fail(now, jitter);
+                self.is_changed |= !own.is_served;
+                let wait = own.stick(now, calendar, jitter);
                 own.tell_failure(text, wait, self.log);
             }
             Outcome::Failed(text, kind) => {
@@ -405,6 +406,19 @@ impl Transferred {
         self.schedule.confirm(now, timers, jitter);
         (self.is_served, self.told) = (true, None);
         self.note_zone(&zone, calendar, timers);
+    }
+
+    /// The zone is confirmed, but its next version could not be taken. Returns the time until the
+    /// next check.
+    fn stick(&mut self, now: Moment, calendar: Duration, jitter: u8) -> Duration {
+        let zone = self.zone.clone();
+        let timers = zone.as_ref().and_then(|zone| timers_of(zone));
+        let (Some(zone), Some(timers)) = (zone, timers) else {
+            return self.schedule.fail(now, jitter);
+        };
+        self.is_served = true;
+        self.note_zone(&zone, calendar, timers);
+        self.schedule.stick(now, timers, jitter)
     }
 
     fn note_zone(&mut self, zone: &Zone, confirmed: Duration, timers: Timers) {

@@ -101,10 +101,21 @@ impl Schedule {
         if self.is_running {
             self.is_notified = true;
         } else {
-            // Notifications can be forged, and must not cause one check after the other.
-            let earliest = self.ended.map_or(now, |ended| ended.plus(INTERVAL_MIN));
-            self.next = self.next.min(now.max(earliest));
+            self.hurry(now);
         }
+    }
+
+    /// The zone has expired: the next check is due at once, because it may be far away.
+    pub(super) fn expire(&mut self, now: Moment) {
+        if !self.is_running {
+            self.hurry(now);
+        }
+    }
+
+    fn hurry(&mut self, now: Moment) {
+        // Notifications can be forged, and must not cause one check after the other.
+        let earliest = self.ended.map_or(now, |ended| ended.plus(INTERVAL_MIN));
+        self.next = self.next.min(now.max(earliest));
     }
 
     /// The check has confirmed the zone with these timers at `now`. `jitter`, of 0 to 255,
@@ -114,6 +125,14 @@ impl Schedule {
         self.expires = Some(now.plus(timers.expire));
         self.failures = 0;
         self.end(now, shortened(timers.refresh, jitter));
+    }
+
+    /// The check has confirmed the zone, but a later version could not be taken. Returns the time
+    /// until the next check.
+    pub(super) fn stick(&mut self, now: Moment, timers: Timers, jitter: u8) -> Duration {
+        (self.timers, self.expires) = (Some(timers), Some(now.plus(timers.expire)));
+        self.failures = 1;
+        self.end(now, shortened(timers.retry, jitter))
     }
 
     /// The check has failed. Returns the time until the next one.
@@ -219,6 +238,41 @@ mod tests {
         assert_eq!(schedule.next_turn(true), Some(at(3_614)));
         schedule.notify(at(14));
         assert!(!schedule.is_due(at(14)) && schedule.is_due(at(15)), "a second behind the last");
+    }
+
+    #[test]
+    fn a_notification_during_a_check_that_is_stuck_is_not_lost() {
+        let mut schedule = Schedule::new(at(0));
+        schedule.begin();
+        assert_eq!(schedule.stick(at(5), TIMERS, 0), TIMERS.retry);
+        assert_eq!(schedule.next_turn(true), Some(at(605)));
+        assert!(!schedule.is_expired(at(10_004)) && schedule.is_expired(at(10_005)));
+        schedule.begin();
+        schedule.notify(at(610));
+        assert_eq!(schedule.stick(at(620), TIMERS, 0), Duration::from_secs(1));
+        assert!(!schedule.is_due(at(620)) && schedule.is_due(at(621)));
+        schedule.begin();
+        assert_eq!(schedule.stick(at(622), TIMERS, 0), TIMERS.retry, "it counts once");
+    }
+
+    #[test]
+    fn the_expiry_makes_a_check_due_that_is_far_away() {
+        let mut schedule = Schedule::new(at(0));
+        let timers = Timers { retry: Duration::from_secs(50_000), ..TIMERS };
+        schedule.begin();
+        schedule.confirm(at(0), timers, 0);
+        schedule.begin();
+        schedule.expire(at(9_000));
+        assert_eq!(schedule.fail(at(9_000), 0), timers.retry);
+        schedule.expire(at(10_000));
+        assert!(schedule.is_due(at(10_000)));
+        schedule.begin();
+        schedule.fail(at(10_000), 0);
+        schedule.begin();
+        schedule.fail(at(10_000), 0);
+        schedule.postpone(at(60_000));
+        schedule.expire(at(10_000));
+        assert_eq!(schedule.next_turn(false), Some(at(10_001)), "a second behind the last");
     }
 
     #[test]

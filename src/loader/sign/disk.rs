@@ -9,7 +9,8 @@ use super::signing::Stop;
 use crate::config::Name;
 use crate::engine::authority::{Builder, Zone};
 use crate::loader::file::{Failure, open};
-use crate::sys::random;
+use crate::loader::temporary;
+use crate::loader::zones::BYTES_MAX;
 use crate::zonefile::{self, Consumer, Record};
 use ahash::RandomState;
 use sha2::{Digest, Sha256};
@@ -17,16 +18,15 @@ use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
 /// Begin of the last line.
 const HASH_LINE: &str = "; sha256 ";
-/// Maximum size of a file.
-const BYTES_MAX: u64 = 4 << 30;
-/// Between the name of a file and the rest of the names of its temporary files.
-const TEMPORARY: &str = ".new-";
+/// Digits of the hash.
+const HASH_DIGITS: usize = 64;
+/// Beginning of the names of temporary files. It is not that of a zone file, which `auto` would
+/// read.
+const TEMPORARY: &str = "signed-";
 
 /// A signed zone from its file.
 pub(super) struct Signed {
@@ -44,12 +44,9 @@ pub(super) fn write<T>(
     head: &str,
     body: impl FnOnce(&mut Hashing<BufWriter<File>>) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let suffix = format!("{}-{:016x}-{number}", std::process::id(), mark());
-    let temporary = with_suffix(path, &format!("{TEMPORARY}{suffix}"));
+    let temporary = directory.join(format!("{TEMPORARY}{}", temporary::unique()));
     let result = write_file(&temporary, head, body).and_then(|result| {
         fs::rename(&temporary, path)?;
         File::open(directory)?.sync_all()?;
@@ -68,10 +65,11 @@ fn write_file<T>(
 ) -> Result<T, Stop> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
     let out = BufWriter::with_capacity(1 << 16, file);
-    let mut out = Hashing { out, hash: Sha256::new() };
+    let room = BYTES_MAX - (HASH_LINE.len() + HASH_DIGITS + 1) as u64;
+    let mut out = Hashing { out, hash: Sha256::new(), room };
     out.write_all(head.as_bytes())?;
     let result = body(&mut out)?;
-    let Hashing { mut out, hash } = out;
+    let Hashing { mut out, hash, .. } = out;
     out.write_all(hash_line(hash).as_bytes())?;
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()?;
@@ -88,16 +86,21 @@ fn hash_line(hash: Sha256) -> String {
     line
 }
 
-/// A writer that hashes all bytes.
+/// A writer that hashes all bytes, up to a number that a zone file may have.
 pub(super) struct Hashing<W> {
     out: W,
     hash: Sha256,
+    room: u64,
 }
 
 impl<W: Write> Write for Hashing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.room {
+            return Err(io::Error::other("the signed zone has more than 1 GiB, the maximum"));
+        }
         let len = self.out.write(bytes)?;
         self.hash.update(&bytes[..len]);
+        self.room -= len as u64;
         Ok(len)
     }
 
@@ -106,45 +109,16 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// Random number of this process: a later process may have the same ID.
-fn mark() -> u64 {
-    static MARK: OnceLock<u64> = OnceLock::new();
-    *MARK.get_or_init(|| {
-        let seed = random::seed().unwrap_or_default();
-        seed[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
-    })
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(suffix);
-    path.with_file_name(name)
-}
-
-/// Removes the temporary files of processes that have ended.
-pub(super) fn remove_stale(path: &Path) {
-    let directory = path.parent().unwrap_or(Path::new("."));
+/// Removes the temporary files in a directory whose processes have ended.
+pub(super) fn remove_stale(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
-    let prefix = with_suffix(path, TEMPORARY);
-    let prefix = prefix.file_name().unwrap_or_default().to_string_lossy().into_owned();
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
-        let suffix = name.to_str().and_then(|name| name.strip_prefix(&prefix));
-        if suffix.is_some_and(is_stale) {
+        let rest = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY));
+        if rest.is_some_and(temporary::is_stale) {
             let _ = fs::remove_file(entry.path());
         }
     }
-}
-
-/// Returns true if the process of a temporary file with this suffix has ended.
-fn is_stale(suffix: &str) -> bool {
-    let mut parts = suffix.split('-');
-    let (process, own) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-    let Ok(number) = process.parse::<u32>() else { return false };
-    if number == std::process::id() {
-        return own != format!("{:016x}", mark());
-    }
-    !Path::new("/proc").join(process).exists()
 }
 
 /// Reads the file of a signed zone. `None`: there is none.
@@ -175,14 +149,14 @@ fn read_text(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let mut text = Vec::new();
     file.take(BYTES_MAX + 1).read_to_end(&mut text).map_err(|error| error.to_string())?;
     if text.len() as u64 > BYTES_MAX {
-        return Err("more than 4 GiB".into());
+        return Err("more than 1 GiB".into());
     }
     Ok(Some(text))
 }
 
 /// Returns true if the last line has the hash of the others.
 fn has_hash(text: &[u8]) -> bool {
-    let len = HASH_LINE.len() + 65;
+    let len = HASH_LINE.len() + HASH_DIGITS + 1;
     let Some(place) = text.len().checked_sub(len) else { return false };
     let (body, line) = text.split_at(place);
     let mut hash = Sha256::new();
@@ -206,10 +180,13 @@ impl Consumer for Alone {
 
 #[cfg(test)]
 mod tests {
-    use super::{has_hash, is_stale, mark, read, remove_stale, write};
+    use super::{
+        HASH_DIGITS, HASH_LINE, Hashing, TEMPORARY, has_hash, hash_line, read, remove_stale, write,
+    };
     use crate::config::Name;
     use crate::loader::sign::signing::Stop;
     use ahash::RandomState;
+    use sha2::{Digest, Sha256};
     use std::fs;
     use std::io::{self, Write};
     use std::path::PathBuf;
@@ -278,29 +255,44 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_never_larger_than_one_that_is_read() {
+        let (hash, room) = (Sha256::new(), 10);
+        let mut out = Hashing { out: Vec::new(), hash, room };
+        out.write_all(b"12345").unwrap();
+        out.write_all(b"67890").unwrap();
+        assert!(out.write_all(b"1").unwrap_err().to_string().contains("1 GiB"));
+        assert_eq!(out.out, b"1234567890");
+        let line = hash_line(Sha256::new());
+        assert_eq!(line.len(), HASH_LINE.len() + HASH_DIGITS + 1, "the room for the last line");
+    }
+
+    #[test]
     fn temporary_files_of_the_dead_are_removed() {
         let directory = directory("stale");
         fs::create_dir_all(&directory).unwrap();
-        let (own, mark) = (std::process::id(), mark());
-        let kept = [
-            "db.z.signed".to_owned(),
-            format!("db.z.signed.new-{own}-{mark:016x}-5"),
-            "db.z.signed.new-1-00-0".into(),
-            "db.z.signed.new-mine".into(),
-            "db.zz.signed.new-4999999-00-0".into(),
-        ];
-        let stale = [
-            format!("db.z.signed.new-{own}-{:016x}-5", mark ^ 1),
-            "db.z.signed.new-4999999-00-0".into(),
-        ];
-        for name in kept.iter().chain(&stale) {
+        let stale = format!("{TEMPORARY}4999999-0123456789abcdef-0");
+        let running = format!("{TEMPORARY}{}", crate::loader::temporary::unique());
+        let mut kept = ["db.z.signed", "signed-zones", "signed-4999999", &running];
+        for name in kept.iter().chain([&&*stale]) {
             fs::write(directory.join(name), "").unwrap();
         }
-        remove_stale(&directory.join("db.z.signed"));
-        let mut kept = kept.to_vec();
-        kept.sort();
+        remove_stale(&directory);
+        kept.sort_unstable();
         assert_eq!(names(&directory), kept);
-        assert!(!is_stale(""));
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn temporary_files_are_no_zone_files() {
+        let directory = directory("names");
+        let path = directory.join("db.z.signed");
+        write(&path, "", |_| {
+            let names = names(&directory);
+            assert!(names.len() == 1 && names[0].starts_with(TEMPORARY), "{names:?}");
+            assert!(!names[0].contains("db."), "auto would read {names:?}");
+            Ok(())
+        })
+        .unwrap();
         fs::remove_dir_all(directory).unwrap();
     }
 }

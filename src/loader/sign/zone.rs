@@ -80,7 +80,6 @@ impl SignedZone {
     /// Never for keys that were read with the configuration.
     pub(super) fn new(source: SignedSource) -> Result<Self, String> {
         let keys = ZoneKey::all(&source.keys)?;
-        disk::remove_stale(&source.output);
         Ok(Self {
             source,
             keys,

@@ -22,7 +22,7 @@ use std::time::Duration;
 /// Seconds before the expiry of a signature at which the warning begins.
 const EXPIRY_WARNING: i32 = 7 * 86_400;
 /// Maximum size of a zone file. Its text and two copies of its records are in memory during a read.
-const BYTES_MAX: u64 = 1 << 30;
+pub(in crate::loader) const BYTES_MAX: u64 = 1 << 30;
 
 /// Reads a zone, and returns its files as well.
 pub(super) fn read(file: &FileSource, hasher: &RandomState) -> (Result<Built, Trouble>, Files) {
