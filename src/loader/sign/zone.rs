@@ -27,6 +27,8 @@ const SIGN: &str = "plugin/sign";
 /// Interval of checks of a zone whose file is not checked for changes, and maximum time until an
 /// attempt to write the signed file is repeated.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
+/// Troubles that are not logged again until the zone is signed.
+const TOLD_MAX: usize = 2;
 
 /// A zone with its keys, and the state of its files.
 pub(super) struct SignedZone {
@@ -48,8 +50,8 @@ pub(super) struct SignedZone {
     /// The newest serial of signed files, for the case that the signed file is gone.
     serial: Option<u32>,
     is_first: bool,
-    /// Trouble that was logged last.
-    told: Option<String>,
+    /// The last troubles of reading and of writing that were logged.
+    told: Vec<String>,
 }
 
 /// The parts of a thread that its zones share.
@@ -92,7 +94,7 @@ impl SignedZone {
             serial: None,
             written: None,
             is_first: true,
-            told: None,
+            told: Vec::new(),
         })
     }
 
@@ -122,12 +124,17 @@ impl SignedZone {
             // The file is being written: the text may be incomplete.
             return false;
         }
-        // Signatures begin early enough for a clock that is set back by less.
-        let is_back = tools.calendar + seconds(Validity::BACKDATED) < self.compared_at;
         match self.retry_at {
             Some(at) => at <= tools.clock.now(),
-            None => tools.calendar >= self.renew_at || is_back || self.written() != self.written,
+            None => self.needs_renewal(tools.calendar) || self.written() != self.written,
         }
+    }
+
+    /// Returns true if signatures have to be renewed, or if they may be of a later time, because
+    /// the clock was set back by more than they are backdated.
+    fn needs_renewal(&self, calendar: Duration) -> bool {
+        let is_back = calendar + seconds(Validity::BACKDATED) < self.compared_at;
+        calendar >= self.renew_at || is_back
     }
 
     /// The signed file.
@@ -160,7 +167,7 @@ impl SignedZone {
             Err(trouble) => {
                 self.fail(tools, trouble.to_string());
                 self.retry_at = Some(Moment::ZERO);
-                return tools.calendar >= self.renew_at && self.renew(tools);
+                return self.needs_renewal(tools.calendar) && self.renew(tools);
             }
         };
         let is_news = is_first || (self.retry_at.is_none() && self.renew_at > tools.calendar);
@@ -173,7 +180,8 @@ impl SignedZone {
         let signed = signed.as_ref().map(Option::as_ref).map_err(String::as_str);
         let result = self.update(&zone, signed, is_first, tools);
         if result.is_ok() {
-            (self.told, self.retry_at, self.wait) = (None, None, Duration::ZERO);
+            self.told.clear();
+            (self.retry_at, self.wait) = (None, Duration::ZERO);
         }
         self.conclude(result, tools)
     }
@@ -184,7 +192,8 @@ impl SignedZone {
         let signed = disk::read(&self.source.output, &self.source.file.zone, tools.hasher);
         let signed = signed.ok().flatten().filter(|signed| signed.is_own);
         let Some(signed) = signed else {
-            self.renew_at = tools.calendar + RENEWAL_INTERVAL;
+            // Nothing to renew: the next attempt is made later, because it reads the whole file.
+            (self.renew_at, self.compared_at) = (tools.calendar + RENEWAL_INTERVAL, tools.calendar);
             return false;
         };
         let result = self.update(&signed.zone, Ok(Some(&signed)), false, tools);
@@ -245,7 +254,7 @@ impl SignedZone {
                 return Ok(false);
             }
         };
-        if self.told.is_none() {
+        if self.told.is_empty() {
             let text = format_args!("Signing \"{name}\" because {why}");
             tools.log.event(&Event::new(Level::Info, SIGN, &text));
         }
@@ -318,14 +327,17 @@ impl SignedZone {
 
     /// Logs trouble, unless it was logged before.
     fn fail(&mut self, tools: &Tools<'_>, trouble: String) {
-        if self.told.as_ref() == Some(&trouble) {
+        if self.told.contains(&trouble) {
             return;
         }
         let (name, label) = (&self.source.file.zone, &self.source.label);
         let text =
             format_args!("Error signing zone \"{name}\": {trouble}: \"{label}\" stays as it is");
         tools.log.event(&Event::new(Level::Error, SIGN, &text));
-        self.told = Some(trouble);
+        if self.told.len() == TOLD_MAX {
+            self.told.remove(0);
+        }
+        self.told.push(trouble);
     }
 }
 
@@ -446,6 +458,13 @@ mod tests {
         assert!(bed.look());
         assert!(bed.expiration() < early);
         assert!(!bed.look());
+        // Without the zone file as well.
+        let early = bed.expiration();
+        bed.put("@ SOA junk\n");
+        assert!(!bed.look() && !bed.look() && !bed.look());
+        bed.calendar -= Duration::from_secs(DAY.into());
+        assert!(bed.look());
+        assert!(bed.expiration() < early);
     }
 
     #[test]
@@ -484,11 +503,11 @@ mod tests {
         bed.later(25 * DAY);
         assert!(!bed.look(), "one check");
         assert!(bed.look(), "and another that agrees");
-        assert!(bed.own.told.is_some());
+        assert_eq!(bed.own.told.len(), 2, "{:?}", bed.own.told);
         // The zone file is there again.
         bed.put(&ZONE.replace("192.0.2.82", "192.0.2.83"));
         assert!(!bed.look() && bed.look());
-        assert!(bed.own.told.is_none());
+        assert!(bed.own.told.is_empty());
         // A file that is not this server's is not renewed.
         bed.put("@ SOA junk\n");
         let edited = fs::read_to_string(bed.output()).unwrap().replace("192.0.2.81", "192.0.2.99");
