@@ -2,10 +2,10 @@
 //!
 //! A bench is a name and a function that sets it up and returns the operation to repeat.
 //!
-//! * `cargo bench --bench wheel` prints for each bench the median of several rounds:
+//! * `cargo bench --bench routes` prints for each bench the median of several rounds:
 //!   `name  median ns/op (min … max of N rounds)`. A word after `--` selects names containing it.
-//! * `cargo bench --bench wheel -- --list` prints the names.
-//! * `cargo bench --bench wheel -- --count NAME N` sets NAME up, does N operations and is silent.
+//! * `cargo bench --bench routes -- --list` prints the names.
+//! * `cargo bench --bench routes -- --count NAME N` sets NAME up, does N operations and is silent.
 //!
 //! If an operation needs another one first, such as a response its query, only the part passed to
 //! [`Meter`] is counted.
@@ -30,6 +30,7 @@ const ROUNDS: usize = 21;
 const ROUND_MIN: Duration = Duration::from_millis(10);
 
 /// One benchmark.
+#[derive(Clone, Copy)]
 pub(crate) struct Bench {
     /// Name on the command line.
     pub(crate) name: &'static str,

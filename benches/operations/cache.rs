@@ -1,16 +1,12 @@
 //! Costs of a cache per question, and hit ratios of its eviction policy.
 //!
 //! Questions are already parsed and lower-cased, as in the engine; the key's hash is part of each
-//! figure. An answer is two addresses behind an alias, about 100 bytes. `cargo bench --bench cache
-//! -- --hit-ratios` compares the eviction policy with others.
+//! figure. An answer is two addresses behind an alias, about 100 bytes. `cargo bench --bench
+//! operations -- --hit-ratios` compares the eviction policy with others.
 
-mod harness;
-mod messages;
-mod policies;
-
+use crate::harness::{Bench, Operations, repeat};
+use crate::messages::query;
 use ahash::RandomState;
-use harness::{Bench, Operations, repeat, run};
-use messages::query;
 use onward::config;
 use onward::engine::cache::admission::Received;
 use onward::engine::cache::{Cache, Found, Key};
@@ -21,7 +17,6 @@ use onward::engine::message::response::Response;
 use onward::engine::zones::LowercaseName;
 use onward::moment::Moment;
 use std::hint::black_box;
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// Different questions, asked in turn: more than the processor's first caches hold.
@@ -29,36 +24,24 @@ const NAMES: usize = 4_096;
 /// Time between two questions.
 const STEP: Duration = Duration::from_micros(1);
 
-fn main() -> ExitCode {
-    if std::env::args().any(|word| word == "--hit-ratios") {
-        policies::print_hit_ratios();
-        return ExitCode::SUCCESS;
-    }
-    run(&[
-        Bench { name: "cache_hit", set_up: hit },
-        Bench { name: "cache_question", set_up: || hit_of(10_000, Demand::Even, Work::Question) },
-        Bench {
-            name: "cache_packet_zipf_10000",
-            set_up: || hit_of(10_000, Demand::Zipf, Work::All),
-        },
-        Bench {
-            name: "cache_packet_zipf_1000000",
-            set_up: || hit_of(1_000_000, Demand::Zipf, Work::All),
-        },
-        Bench {
-            name: "cache_packet_even_10000",
-            set_up: || hit_of(10_000, Demand::Even, Work::All),
-        },
-        Bench {
-            name: "cache_packet_even_1000000",
-            set_up: || hit_of(1_000_000, Demand::Even, Work::All),
-        },
-        Bench { name: "cache_miss", set_up: miss },
-        Bench { name: "cache_put_again", set_up: || put(2 * NAMES) },
-        Bench { name: "cache_put_evict", set_up: || put(NAMES / 2) },
-        Bench { name: "cache_judge", set_up: judge },
-    ])
-}
+pub(crate) const BENCHES: [Bench; 10] = [
+    Bench { name: "cache_hit", set_up: hit },
+    Bench { name: "cache_question", set_up: || hit_of(10_000, Demand::Even, Work::Question) },
+    Bench { name: "cache_packet_zipf_10000", set_up: || hit_of(10_000, Demand::Zipf, Work::All) },
+    Bench {
+        name: "cache_packet_zipf_1000000",
+        set_up: || hit_of(1_000_000, Demand::Zipf, Work::All),
+    },
+    Bench { name: "cache_packet_even_10000", set_up: || hit_of(10_000, Demand::Even, Work::All) },
+    Bench {
+        name: "cache_packet_even_1000000",
+        set_up: || hit_of(1_000_000, Demand::Even, Work::All),
+    },
+    Bench { name: "cache_miss", set_up: miss },
+    Bench { name: "cache_put_again", set_up: || put(2 * NAMES) },
+    Bench { name: "cache_put_evict", set_up: || put(NAMES / 2) },
+    Bench { name: "cache_judge", set_up: judge },
+];
 
 /// A lookup that succeeds, and the reply.
 fn hit() -> Operations {

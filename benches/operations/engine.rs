@@ -6,11 +6,8 @@
 //! are also counted separately, in batches of 64. The others answer from the cache
 //! or from local data, ask the upstream a second query (`engine_parked`), or only parse.
 
-mod harness;
-mod messages;
-
-use harness::{Bench, Meter, Operations, repeat, run, whole};
-use messages::{empty_response, number_of, query, query_of, response, rtype_of};
+use crate::harness::{Bench, Meter, Operations, repeat, whole};
+use crate::messages::{empty_response, number_of, query, query_of, response, rtype_of};
 use onward::config::{Config, Host};
 use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::Arrivals;
@@ -22,7 +19,6 @@ use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Via};
 use onward::moment::Moment;
 use std::hint::black_box;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,24 +44,22 @@ const REWRITE_NAME: &str =
 /// A rule that adds the client subnet, which becomes part of the cache key.
 const REWRITE_EDNS0: &str = "rewrite edns0 subnet set 24 56\n cache 3600\n";
 
-fn main() -> ExitCode {
-    run(&[
-        Bench { name: "engine_query_batch_64", set_up: || forward(BATCH) },
-        Bench { name: "engine_query_batch_1", set_up: || forward(1) },
-        Bench { name: "engine_on_query", set_up: || part(count_queries) },
-        Bench { name: "engine_on_response", set_up: || part(count_responses) },
-        Bench { name: "engine_hit", set_up: || hit(&config("cache 3600\n")) },
-        Bench { name: "engine_hosts", set_up: || hit(&config(&hosts())) },
-        Bench { name: "engine_template", set_up: || hit(&config(TEMPLATE)) },
-        Bench { name: "engine_rewrite_name", set_up: rewritten },
-        Bench { name: "engine_parked", set_up: parked },
-        Bench { name: "engine_view_15", set_up: || hit(&views()) },
-        Bench { name: "engine_dns64_passed", set_up: || hit(&config(DNS64)) },
-        Bench { name: "engine_rewrite_edns0", set_up: || hit(&config(REWRITE_EDNS0)) },
-        Bench { name: "engine_parse_query", set_up: parse_query },
-        Bench { name: "engine_parse_response", set_up: parse_response },
-    ])
-}
+pub(crate) const BENCHES: [Bench; 14] = [
+    Bench { name: "engine_query_batch_64", set_up: || forward(BATCH) },
+    Bench { name: "engine_query_batch_1", set_up: || forward(1) },
+    Bench { name: "engine_on_query", set_up: || part(count_queries) },
+    Bench { name: "engine_on_response", set_up: || part(count_responses) },
+    Bench { name: "engine_hit", set_up: || hit(&config("cache 3600\n")) },
+    Bench { name: "engine_hosts", set_up: || hit(&config(&hosts())) },
+    Bench { name: "engine_template", set_up: || hit(&config(TEMPLATE)) },
+    Bench { name: "engine_rewrite_name", set_up: rewritten },
+    Bench { name: "engine_parked", set_up: parked },
+    Bench { name: "engine_view_15", set_up: || hit(&views()) },
+    Bench { name: "engine_dns64_passed", set_up: || hit(&config(DNS64)) },
+    Bench { name: "engine_rewrite_edns0", set_up: || hit(&config(REWRITE_EDNS0)) },
+    Bench { name: "engine_parse_query", set_up: parse_query },
+    Bench { name: "engine_parse_response", set_up: parse_response },
+];
 
 /// Queries in batches of `batch`, all answered before the next batch. The figure is per query.
 fn forward(batch: usize) -> Operations {

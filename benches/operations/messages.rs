@@ -3,7 +3,7 @@
 //! Typical ones: an address query with EDNS, and an answer with two addresses. Each number has a
 //! name of its own.
 
-#![allow(dead_code, reason = "each bench uses its part of this")]
+#![allow(dead_code, reason = "each program uses its part of this")]
 
 /// An address query with EDNS.
 pub(crate) fn query(number: usize) -> Vec<u8> {

@@ -5,11 +5,8 @@
 //! those become the client's bytes. Instead of socket I/O there is one copy per direction. All
 //! queries of a turn come from one client. `connections_frame` is the framing of one message alone.
 
-mod harness;
-mod messages;
-
-use harness::{Bench, Operations, repeat, run, whole};
-use messages::{number_of, query, response};
+use crate::harness::{Bench, Operations, repeat, whole};
+use crate::messages::{number_of, query, response};
 use onward::config::{Config, Host};
 use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::TCP_MESSAGE_MAX;
@@ -21,7 +18,6 @@ use onward::engine::{Client, ConnectionId, Forwarder, Notice, Outgoing, Via};
 use onward::moment::Moment;
 use std::hint::black_box;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,13 +28,11 @@ const STEP: Duration = Duration::from_micros(50);
 /// Maximum queued bytes for a reader: never reached here.
 const WAITING_MAX: usize = 1 << 20;
 
-fn main() -> ExitCode {
-    run(&[
-        Bench { name: "connections_query_batch_64", set_up: || forward(64) },
-        Bench { name: "connections_query_batch_1", set_up: || forward(1) },
-        Bench { name: "connections_frame", set_up: frame },
-    ])
-}
+pub(crate) const BENCHES: [Bench; 3] = [
+    Bench { name: "connections_query_batch_64", set_up: || forward(64) },
+    Bench { name: "connections_query_batch_1", set_up: || forward(1) },
+    Bench { name: "connections_frame", set_up: frame },
+];
 
 /// Queries in batches of `batch`, all answered before the next batch. The figure is per query.
 fn forward(batch: usize) -> Operations {

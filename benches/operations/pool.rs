@@ -5,14 +5,11 @@
 //! limits of a lifetime. A sweep closes the one connection that expires among any number of idle
 //! ones; dialling its replacement is part of the figure.
 
-mod harness;
-
-use harness::{Bench, Operations, repeat, run, whole};
+use crate::harness::{Bench, Operations, repeat, whole};
 use onward::engine::ConnectionId;
 use onward::engine::pool::{PoolSettings, Pools, TrustSettings};
 use onward::moment::Moment;
 use std::hint::black_box;
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// Connections of the pool: the largest default spread.
@@ -22,15 +19,13 @@ const BATCH: usize = 64;
 /// Time between two batches: 100,000 a second.
 const STEP: Duration = Duration::from_micros(10);
 
-fn main() -> ExitCode {
-    run(&[
-        Bench { name: "pool_take_release", set_up: take_release },
-        Bench { name: "pool_take_release_batch_64", set_up: take_release_batch },
-        Bench { name: "pool_share_at_the_limit", set_up: share },
-        Bench { name: "pool_sweep_one_of_100", set_up: || sweep(100) },
-        Bench { name: "pool_sweep_one_of_100000", set_up: || sweep(100_000) },
-    ])
-}
+pub(crate) const BENCHES: [Bench; 5] = [
+    Bench { name: "pool_take_release", set_up: take_release },
+    Bench { name: "pool_take_release_batch_64", set_up: take_release_batch },
+    Bench { name: "pool_share_at_the_limit", set_up: share },
+    Bench { name: "pool_sweep_one_of_100", set_up: || sweep(100) },
+    Bench { name: "pool_sweep_one_of_100000", set_up: || sweep(100_000) },
+];
 
 /// One connection is taken exclusively and released.
 fn take_release() -> Operations {

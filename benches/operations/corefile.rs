@@ -4,12 +4,9 @@
 //! comments. `corefile_line` is the cost per line; a reload reads the whole file while traffic
 //! continues.
 
-mod harness;
-
-use harness::{Bench, Operations, repeat, run, whole};
+use crate::harness::{Bench, Operations, repeat, whole};
 use onward::config::{Config, Host};
 use std::hint::black_box;
-use std::process::ExitCode;
 
 const COREFILE: &str = "\
 # What all blocks have.
@@ -58,12 +55,10 @@ internal.example lan 2.0.192.in-addr.arpa {
 }
 ";
 
-fn main() -> ExitCode {
-    run(&[
-        Bench { name: "corefile_line", set_up: lines },
-        Bench { name: "corefile_smallest", set_up: smallest },
-    ])
-}
+pub(crate) const BENCHES: [Bench; 2] = [
+    Bench { name: "corefile_line", set_up: lines },
+    Bench { name: "corefile_smallest", set_up: smallest },
+];
 
 /// The smallest complete file.
 fn smallest() -> Operations {

@@ -3,26 +3,21 @@
 //! Deadlines are random and up to 20 s away, like those of connection pools whose connections
 //! expire after 10 s. Drawing a deadline adds about a nanosecond to the figures.
 
-mod harness;
-
-use harness::{Bench, Operations, repeat, run};
+use crate::harness::{Bench, Operations, repeat};
 use onward::moment::Moment;
 use onward::wheel::Wheel;
 use std::hint::black_box;
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// Number of pools of a large host: 32 workers × 30 upstreams.
 const PENDING: usize = 1_000;
 
-fn main() -> ExitCode {
-    run(&[
-        Bench { name: "wheel_insert_expire", set_up: insert_expire },
-        Bench { name: "wheel_insert_cancel", set_up: insert_cancel },
-        Bench { name: "wheel_next_deadline", set_up: next_deadline },
-        Bench { name: "wheel_next_deadline_after_cancel", set_up: next_deadline_after_cancel },
-    ])
-}
+pub(crate) const BENCHES: [Bench; 4] = [
+    Bench { name: "wheel_insert_expire", set_up: insert_expire },
+    Bench { name: "wheel_insert_cancel", set_up: insert_cancel },
+    Bench { name: "wheel_next_deadline", set_up: next_deadline },
+    Bench { name: "wheel_next_deadline_after_cancel", set_up: next_deadline_after_cancel },
+];
 
 /// Time advances to the next deadline, whose timer is popped; a new one is inserted.
 fn insert_expire() -> Operations {

@@ -1,0 +1,15 @@
+//! The bench program `engine`: the path of a query.
+//!
+//! The module `engine` has the benches. The program has no others, so that their counts are those of
+//! a program in which the path has one caller.
+
+mod engine;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod messages;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harness::run(&engine::BENCHES)
+}
