@@ -20,8 +20,8 @@
 //! | 7 | no simultaneous expiry | `max-age-is-jittered`, |
 //! |   |   | `connections_dialled_together_do_not_retire_together` |
 //! | 8 | no locks | `rooms_that_forward_use_no_locks` |
-//! | 9 | a sweep's cost is that of the closes | benches `pool_sweep_one_of_100`, |
-//! |   |   | `pool_sweep_one_of_100000` |
+//! | 9 | a sweep's cost is that of the closes | `benches/operations/pool.rs`: 100 and |
+//! |   |   | 100,000 connections |
 //! | 10 | ours: a forgery ends nothing | `wrong-question`, `wrong-question-on-a-connection`, |
 //! |    |   | `a_million_spoofed_responses_do_not_end_an_exchange` |
 //! | 11 | EDNS ends at the hop | `opt-only-for-who-sent-one`, `options-end-at-the-hop` |
