@@ -405,6 +405,7 @@ impl ClientConnections {
             let done = slot.connection.half_closed
                 && drained
                 && !slot.paused
+                && !slot.queued
                 && engine.clients.is_quiet(key);
             if outcome.is_err() || done {
                 self.close(key, engine);

@@ -213,6 +213,23 @@ fn large_answers_are_whole() {
 }
 
 #[test]
+fn many_large_answers_reach_a_client_that_has_ended_its_side() {
+    let (server, _zone) = authority("https-many");
+    let query = query_for(0, "big.z", TXT);
+    for count in [1, 20, 100] {
+        let mut stream = connect(&server);
+        stream.write_all(&get(&query).repeat(count)).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        for number in 0..count {
+            let answer = try_response(&mut stream, true);
+            assert!(answer.is_some_and(|answer| answer.body.len() > 40_000), "{number} of {count}");
+        }
+        assert!(try_response(&mut stream, true).is_none());
+    }
+    server.stop();
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_their_order() {
     // More than a connection may have outstanding, so that requests wait behind the first response.
     for count in [1, 127, 128, 129, 300, 1_000] {
