@@ -2,7 +2,9 @@
 //!
 //! Under constant load, because none of it may cost a query.
 
-use super::process::{Program, Stranger, TIMEOUT, directory, onward_in, onward_with, send};
+use super::process::{
+    Program, Stranger, TIMEOUT, bound_pair, directory, onward_in, onward_with, send,
+};
 use super::until::until;
 use crate::installed::is_installed;
 use onward::sys::inherit::Passed;
@@ -326,9 +328,8 @@ fn sockets_of_the_service_manager_are_used() {
     }
     let upstream = upstream();
     let directory = directory("activation");
-    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (datagrams, acceptor) = bound_pair();
     let address = datagrams.local_addr().unwrap();
-    let acceptor = TcpListener::bind(address).unwrap();
     let astray = UdpSocket::bind("127.0.0.2:0").unwrap();
     let elsewhere = astray.local_addr().unwrap();
     let mut passed = Passed::default();

@@ -154,13 +154,18 @@ pub(super) fn directory(test: &str) -> PathBuf {
     directory
 }
 
-/// A port on loopback that is free for UDP and TCP, for programs that cannot choose one.
-pub(super) fn free_port() -> u16 {
+/// Sockets of both kinds on one port of loopback. The port that the kernel gives for UDP may be in
+/// use for TCP.
+pub(super) fn bound_pair() -> (UdpSocket, TcpListener) {
     loop {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = udp.local_addr().unwrap().port();
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()) {
+            return (udp, tcp);
         }
     }
+}
+
+/// A port on loopback that is free for UDP and TCP, for programs that cannot choose one.
+pub(super) fn free_port() -> u16 {
+    bound_pair().0.local_addr().unwrap().port()
 }
