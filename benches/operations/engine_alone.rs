@@ -1,7 +1,7 @@
 //! The bench program `engine`: the path of a query.
 //!
-//! The module `engine` has the benches. The program has no others, so that their counts are those of
-//! a program in which the path has one caller.
+//! The module `engine` has the benches. The program has no others, so that their counts are those
+//! of a program in which the path has one caller.
 
 mod engine;
 #[path = "../harness/mod.rs"]
