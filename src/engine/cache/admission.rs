@@ -9,6 +9,7 @@
 
 use super::aliases;
 use crate::config::CacheClass;
+use crate::engine::message::lifetime::{negative_ttl, ttl_at};
 use crate::engine::message::response::Response;
 use crate::engine::message::{Question, Rcode, Record, flags, put_u32, rtype, u16_at, u32_at};
 use std::time::Duration;
@@ -122,20 +123,6 @@ impl Limits<'_> {
 /// Clamps a TTL to the bounds of its class; the upper one wins.
 pub(super) fn clamp((max, min): (u32, u32), ttl: u32) -> u32 {
     ttl.max(min).min(max)
-}
-
-/// Returns the TTL of the record at `fixed` in `packet`. With the highest bit set it counts as zero
-/// (RFC 2181 §8).
-pub(super) fn ttl_at(packet: &[u8], fixed: usize) -> u32 {
-    u32_at(packet, fixed + 4).filter(|ttl| *ttl <= i32::MAX as u32).unwrap_or(0)
-}
-
-/// Returns the TTL of a record in a denial: an SOA has two limits (RFC 2308 §5).
-pub(super) fn negative_ttl(packet: &[u8], record: &Record) -> u32 {
-    let ttl = ttl_at(packet, record.fixed);
-    let minimum = (record.rtype == rtype::SOA && record.end >= record.data + 22)
-        .then(|| u32_at(packet, record.end - 4).unwrap_or(0));
-    minimum.map_or(ttl, |minimum| ttl.min(minimum))
 }
 
 /// Decides whether a response is cached, as which class and for how long.
@@ -274,11 +261,12 @@ pub(crate) fn bound_ttls(reply: &mut [u8], limits: &Limits<'_>, answer_class: Op
 
 #[cfg(test)]
 mod tests {
-    use super::{AnswerClass, Limits, Received, Refusal, bound_ttls, judge, ttl_at};
+    use super::{AnswerClass, Limits, Received, Refusal, bound_ttls, judge};
     use crate::config::Cache;
     use crate::engine::cache::tests::messages::{
         A, Made, PLAIN, UNIX, Written, a, cname, name, ns, rrsig, soa,
     };
+    use crate::engine::message::lifetime::ttl_at;
     use crate::engine::message::{Record, flags, rtype};
 
     const NXDOMAIN: u16 = PLAIN | 3;

@@ -10,13 +10,12 @@
 //! the same length. Each TTL is stored within the bounds of its class and equal over its RRset, so
 //! that ageing is a subtraction.
 
-use super::admission::{
-    Admission, AnswerClass, Limits, RECORDS_MAX, Received, clamp, negative_ttl, ttl_at,
-};
+use super::admission::{Admission, AnswerClass, Limits, RECORDS_MAX, Received, clamp};
 use super::blocks::Blocks;
 use crate::engine::list::NONE;
 use crate::engine::memory::reserved;
 use crate::engine::message::compose::extended_error;
+use crate::engine::message::lifetime::{negative_ttl, ttl_at};
 use crate::engine::message::opt::EDE_LEN;
 use crate::engine::message::opt::OPT_LEN;
 use crate::engine::message::query::{Asked, OPTIONS_LEN_MAX};

@@ -10,10 +10,11 @@ mod model;
 
 use super::{Cache, EntryKey, Found, Key};
 use crate::config::{self, Name, ServeStale, StaleMode};
-use crate::engine::cache::admission::{AnswerClass, Refusal, ttl_at};
+use crate::engine::cache::admission::{AnswerClass, Refusal};
 use crate::engine::cache::blocks::{BLOCK_LEN, Blocks};
 use crate::engine::list::NONE;
 use crate::engine::message::compose::extended_error;
+use crate::engine::message::lifetime::ttl_at;
 use crate::engine::message::query::Asked;
 use crate::engine::message::reply::{ExtendedError, Finish, ReplyTo};
 use crate::engine::message::{Question, Record, flags, rtype, u16_at};

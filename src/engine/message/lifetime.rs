@@ -1,9 +1,12 @@
-//! The time for which a reply is fresh.
+//! The time for which records may be kept, and a whole reply is fresh.
 //!
 //! A cache of HTTP sees a reply from outside and keeps it for as long as its headers say (RFC 8484
 //! §5.1), so the TTLs inside the message must be found for it.
 
 use super::{HEADER_LEN, Question, Record, rtype, u16_at, u32_at};
+
+/// Minimum length of an SOA's data: two names and five numbers, of which MINIMUM is the last.
+const SOA_LEN_MIN: usize = 2 + 5 * 4;
 
 /// Returns the number of seconds for which `reply` is fresh (RFC 8484 §5.1): the shortest TTL of
 /// the answer section or, without answers, what an SOA in the authority section says about denials
@@ -19,7 +22,7 @@ pub(crate) fn fresh_for(reply: &[u8]) -> u32 {
     for _ in 0..count(1) {
         let Some(record) = Record::parse(reply, place) else { return 0 };
         place = record.end;
-        let ttl = ttl_of(reply, &record);
+        let ttl = ttl_at(reply, record.fixed);
         shortest = Some(shortest.map_or(ttl, |shortest: u32| shortest.min(ttl)));
     }
     if let Some(shortest) = shortest {
@@ -28,19 +31,26 @@ pub(crate) fn fresh_for(reply: &[u8]) -> u32 {
     for _ in 0..count(2) {
         let Some(record) = Record::parse(reply, place) else { return 0 };
         place = record.end;
-        // The SOA of a denial ends with MINIMUM, after two names and four other numbers.
-        if record.rtype == rtype::SOA && record.end >= record.data + 22 {
-            let minimum = u32_at(reply, record.end - 4).unwrap_or(0);
-            return ttl_of(reply, &record).min(minimum);
+        // An SOA that is too short for a MINIMUM says nothing.
+        if record.rtype == rtype::SOA && record.end >= record.data + SOA_LEN_MIN {
+            return negative_ttl(reply, &record);
         }
     }
     0
 }
 
-/// Returns the TTL of a record; with the highest bit set it counts as zero (RFC 2181 §8).
-fn ttl_of(packet: &[u8], record: &Record) -> u32 {
-    let ttl = u32_at(packet, record.fixed + 4).unwrap_or(0);
-    if ttl <= i32::MAX as u32 { ttl } else { 0 }
+/// Returns the TTL of the record at `fixed` in `packet`. With the highest bit set it counts as zero
+/// (RFC 2181 §8).
+pub(crate) fn ttl_at(packet: &[u8], fixed: usize) -> u32 {
+    u32_at(packet, fixed + 4).filter(|ttl| *ttl <= i32::MAX as u32).unwrap_or(0)
+}
+
+/// Returns the TTL of a record in a denial: an SOA has two limits (RFC 2308 §5).
+pub(crate) fn negative_ttl(packet: &[u8], record: &Record) -> u32 {
+    let ttl = ttl_at(packet, record.fixed);
+    let minimum = (record.rtype == rtype::SOA && record.end >= record.data + SOA_LEN_MIN)
+        .then(|| u32_at(packet, record.end - 4).unwrap_or(0));
+    minimum.map_or(ttl, |minimum| ttl.min(minimum))
 }
 
 #[cfg(test)]
