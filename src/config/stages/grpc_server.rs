@@ -8,8 +8,8 @@ use super::super::ListenerLimits;
 use super::super::context::Context;
 use super::super::error::DirectiveError;
 use super::once;
-use super::tcp::{LIMITS, number, read_limit, write_limits};
-use crate::corefile::{Cursor, ParseError, did_you_mean};
+use super::tcp::{number, read_block, write_limits};
+use crate::corefile::Cursor;
 use std::fmt;
 
 /// Limits of `grpc://` listeners.
@@ -27,21 +27,12 @@ pub(super) fn read(
     context: &mut Context<'_>,
 ) -> Result<Option<GrpcServer>, DirectiveError> {
     let Some(_) = context.stanza("grpc_server", cursor) else { return Ok(None) };
-    if !cursor.rest().is_empty() {
-        return Err(cursor.argument_error().into());
-    }
     let mut grpc = GrpcServer::default();
-    while let Some(property) = cursor.block() {
-        match &*property.text {
-            "max_streams" => grpc.requests_max = number(property, cursor)?,
-            name if LIMITS.contains(&name) => read_limit(property, cursor, &mut grpc.limits)?,
-            other => {
-                let suggestion = did_you_mean(other, LIMITS.into_iter().chain(["max_streams"]));
-                let message = format!("unknown property '{other}'{suggestion}");
-                return Err(ParseError::at(property, message).into());
-            }
-        }
-    }
+    let GrpcServer { requests_max, limits } = &mut grpc;
+    read_block(cursor, limits, &["max_streams"], |property, cursor| {
+        *requests_max = number(property, cursor)?;
+        Ok(())
+    })?;
     once(cursor)?;
     Ok(Some(grpc))
 }

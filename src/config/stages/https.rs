@@ -9,8 +9,8 @@ use super::super::context::Context;
 use super::super::error::DirectiveError;
 use super::super::net::Net;
 use super::once;
-use super::tcp::{LIMITS, read_limit, write_limits};
-use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
+use super::tcp::{read_block, write_limits};
+use crate::corefile::{Cursor, Token};
 use std::fmt;
 
 /// Path of queries without the option `path`, as in the reference.
@@ -31,37 +31,23 @@ pub struct Https {
     pub(crate) forwarded: Vec<Net>,
 }
 
-/// Reads the `https` stanza of a server block; a second one is left unread.
+/// Reads the `https` stanza of a server block.
 pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
 ) -> Result<Option<Https>, DirectiveError> {
     let Some(stanza) = context.stanza("https", cursor) else { return Ok(None) };
-    if !cursor.rest().is_empty() {
-        return Err(cursor.argument_error().into());
-    }
     let mut https = Https::default();
-    while let Some(property) = cursor.block() {
-        match &*property.text {
-            name if LIMITS.contains(&name) => read_limit(property, cursor, &mut https.limits)?,
-            "path" => {
-                for word in cursor.expect_rest()? {
-                    https.paths.push(path(word)?);
-                }
-            }
-            "forwarded" => {
-                for word in cursor.expect_rest()? {
-                    https.forwarded.push(net(word)?);
-                }
-            }
-            other => {
-                let known = LIMITS.into_iter().chain(["path", "forwarded"]);
-                let suggestion = did_you_mean(other, known);
-                let message = format!("unknown property '{other}'{suggestion}");
-                return Err(ParseError::at(property, message).into());
+    let Https { limits, paths, forwarded } = &mut https;
+    read_block(cursor, limits, &["path", "forwarded"], |property, cursor| {
+        for word in cursor.expect_rest()? {
+            match &*property.text {
+                "path" => paths.push(path(word)?),
+                _ => forwarded.push(net(word)?),
             }
         }
-    }
+        Ok(())
+    })?;
     if https.paths.len() > PATHS_MAX {
         return Err(DirectiveError::value(stanza, format!("more than {PATHS_MAX} paths")));
     }

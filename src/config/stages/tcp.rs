@@ -15,7 +15,7 @@ use crate::corefile::{Cursor, ParseError, Token, did_you_mean};
 use std::fmt;
 
 /// Names of the options, which other directives share.
-pub(super) const LIMITS: [&str; 2] = ["max_connections", "max_per_client"];
+const LIMITS: [&str; 2] = ["max_connections", "max_per_client"];
 
 /// Reads the `tcp` stanza of a server block.
 pub(super) fn read(
@@ -23,21 +23,8 @@ pub(super) fn read(
     context: &mut Context<'_>,
 ) -> Result<Option<ListenerLimits>, DirectiveError> {
     let Some(stanza) = context.stanza("tcp", cursor) else { return Ok(None) };
-    if !cursor.rest().is_empty() {
-        return Err(cursor.argument_error().into());
-    }
     let mut limits = ListenerLimits::default();
-    let mut is_empty = true;
-    while let Some(property) = cursor.block() {
-        is_empty = false;
-        if !LIMITS.contains(&&*property.text) {
-            let suggestion = did_you_mean(&property.text, LIMITS);
-            let message = format!("unknown property '{}'{suggestion}", property.text);
-            return Err(ParseError::at(property, message).into());
-        }
-        read_limit(property, cursor, &mut limits)?;
-    }
-    if is_empty {
+    if !read_block(cursor, &mut limits, &[], |_, _| Ok(()))? {
         let message = "expected at least one of max_connections and max_per_client";
         return Err(DirectiveError::value(stanza, message));
     }
@@ -45,8 +32,36 @@ pub(super) fn read(
     Ok(Some(limits))
 }
 
+/// Reads the block of a stanza, which has no arguments: the limits, and `others`, whose values
+/// `read` takes. Returns false if it has no options.
+pub(super) fn read_block<'a>(
+    cursor: &mut Cursor<'a>,
+    limits: &mut ListenerLimits,
+    others: &[&str],
+    mut read: impl FnMut(&Token, &mut Cursor<'a>) -> Result<(), DirectiveError>,
+) -> Result<bool, DirectiveError> {
+    if !cursor.rest().is_empty() {
+        return Err(cursor.argument_error().into());
+    }
+    let mut has_options = false;
+    while let Some(property) = cursor.block() {
+        has_options = true;
+        match &*property.text {
+            name if LIMITS.contains(&name) => read_limit(property, cursor, limits)?,
+            name if others.contains(&name) => read(property, cursor)?,
+            other => {
+                let known = LIMITS.into_iter().chain(others.iter().copied());
+                let suggestion = did_you_mean(other, known);
+                let message = format!("unknown property '{other}'{suggestion}");
+                return Err(ParseError::at(property, message).into());
+            }
+        }
+    }
+    Ok(has_options)
+}
+
 /// Reads the value of `property`, one of [`LIMITS`]; 0 is no limit.
-pub(super) fn read_limit(
+fn read_limit(
     property: &Token,
     cursor: &mut Cursor<'_>,
     limits: &mut ListenerLimits,
