@@ -362,6 +362,25 @@ fn the_thousand_and_first_connection_of_an_address_is_served_by_default() {
 }
 
 #[test]
+fn a_refused_request_counts_once_towards_maxtcpqueries() {
+    let server = start("timeouts {\n maxtcpqueries 3\n }\n whoami");
+    let query = query_for(0, "a.test", A);
+    let elsewhere = b"GET / HTTP/1.1\r\nHost: dns.test\r\n\r\n".to_vec();
+    // One that the engine reads, and one that it never sees.
+    let refused = [(get(&query[..20]), 400), (elsewhere, 404)];
+    let mut stream = connect(&server);
+    for (request, status) in refused {
+        stream.write_all(&request).unwrap();
+        assert_eq!(response(&mut stream).status, status);
+    }
+    stream.write_all(&get(&query)).unwrap();
+    assert_eq!(response(&mut stream).status, 200);
+    stream.write_all(&get(&query)).unwrap();
+    assert!(try_response(&mut stream, true).is_none(), "a fourth");
+    server.stop();
+}
+
+#[test]
 fn a_connection_ends_after_its_number_of_queries() {
     let server = start("timeouts {\n maxtcpqueries 2\n }\n whoami");
     let query = query_for(0, "a.test", A);

@@ -143,7 +143,6 @@ impl HttpConnection {
                         carrier.respond(server, (client.listener, id), reply, engine)?;
                     }
                     Err(refused) => {
-                        engine.clients.asked(now, key);
                         carrier.refuse(server, (client.listener, id), &refused, engine)?;
                     }
                 }
@@ -273,6 +272,21 @@ impl Carrier {
         }
     }
 
+    /// Returns the client that made a request, and the length of its query in `query`.
+    fn decode(
+        &self,
+        client: Client,
+        request: &Request<'_>,
+        query: &mut [u8],
+    ) -> Result<(Client, usize), Refused> {
+        let peer = self.peer(client.peer, request)?;
+        let len = match self {
+            Self::Doh { paths, .. } => doh::query(request, paths, query).map_err(Refused::Doh)?,
+            Self::Grpc { .. } => grpc::query(request, query).map_err(Refused::Grpc)?,
+        };
+        Ok((Client { peer, ..client }, len))
+    }
+
     /// Asks the engine. Returns the length of the reply in `scratch`; `None`: it comes later.
     fn ask(
         &self,
@@ -283,11 +297,11 @@ impl Carrier {
         engine: &mut Forwarder,
     ) -> Result<Option<usize>, Refused> {
         let Scratch { query, reply } = scratch;
-        let client = Client { peer: self.peer(client.peer, request)?, ..client };
-        let len = match self {
-            Self::Doh { paths, .. } => doh::query(request, paths, query).map_err(Refused::Doh)?,
-            Self::Grpc { .. } => grpc::query(request, query).map_err(Refused::Grpc)?,
-        };
+        let decoded = self.decode(client, request, query).inspect_err(|_| {
+            // The engine counts only the queries that it gets.
+            client.via.connection().inspect(|key| engine.clients.asked(now, *key));
+        });
+        let (client, len) = decoded?;
         match (engine.on_request(now, client, &query[..len], reply), self) {
             (Requested::Waits, _) => Ok(None),
             (Requested::Replied(len), _) => Ok(Some(len)),
