@@ -15,7 +15,7 @@ pub(super) struct Malformed;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the digits of a size, of which there are so many.
+    /// In the digits of a size; the number of digits that were read.
     Size(u8),
     /// In the rest of the line of a size.
     Extension,

@@ -50,7 +50,7 @@ impl Limits {
 /// Points that an answered query gives back.
 pub(super) const POINTS_BACK: u32 = 4;
 /// Bytes of answers that wait for a slow reader: four of maximum length, or one of usual length for
-/// each request of a connection. With more, the connection is to be closed.
+/// each request of a connection. A connection with more is closed.
 pub(crate) const KEPT_BYTES_MAX: usize = 4 * 65_537;
 /// Bytes of a body beyond its maximum that are read, so that the client reads the refusal.
 pub(super) const DISCARDED_BYTES_MAX: usize = 64 << 10;

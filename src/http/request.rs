@@ -43,7 +43,7 @@ pub(crate) enum Excess {
 /// Reason why a request must be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It is not HTTP, or ambiguous.
+    /// The request is not HTTP, or has two readings.
     Malformed,
     /// The version is neither 1.0 nor 1.1.
     Version,

@@ -117,7 +117,8 @@ pub(crate) struct Field<'a> {
 pub(crate) struct Limits {
     /// Streams of the peer at once.
     pub(crate) streams_max: u32,
-    /// Size of the fields of a message, as the peer is told; the receiver of events enforces it.
+    /// Maximum size of the fields of a message, which the peer gets; the receiver of events
+    /// enforces it.
     pub(crate) header_bytes_max: u32,
     /// Bytes of a body that the peer may send ahead.
     pub(crate) window: u32,

@@ -40,7 +40,7 @@ const MUTATOR: Mutator = Mutator {
 };
 /// First bytes of a client of HTTP/2.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Number of answers after which the server is told to end.
+/// Number of answers after which the server begins its end.
 const ANSWERS_MAX: usize = 64;
 
 /// The bytes of an input: those of a script are made from its frames, behind a client's preface.

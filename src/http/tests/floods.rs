@@ -39,7 +39,7 @@ impl Flood {
             while self.server.next_cancelled().is_some() {}
             self.outstanding = self.outstanding.max(self.server.outstanding());
         }
-        // An outbox that nobody empties is full at once.
+        // Without a reader, the outbox is full at once.
         let room = if self.reads { ROOM } else { 0 };
         let mut out = Vec::new();
         self.server.transmit(&mut out, room);

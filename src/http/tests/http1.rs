@@ -132,7 +132,7 @@ fn a_client_that_waits_for_100_is_told_to_go_on() {
     assert_eq!(text(&mut server), "HTTP/1.1 100 Continue\r\n\r\n");
     assert!(server.is_within_request());
     assert_eq!(receive(&mut server, b"body").len(), 1);
-    // The second is told so behind the response to the first.
+    // The second client request gets its 100 behind the response to the first.
     assert!(receive(&mut server, head.as_bytes()).is_empty());
     assert_eq!(text(&mut server), "");
     assert_eq!(receive(&mut server, b"body").len(), 1);

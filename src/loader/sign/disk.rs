@@ -1,9 +1,9 @@
 //! The file of a signed zone: a zone file whose last line has the SHA-256 of all lines before.
 //!
-//! It is written to a temporary file, synchronised and renamed, so that it holds one whole version
-//! at any time. The hash tells a file that this server wrote from one that was edited or written
-//! by another program: signatures are kept from the former only. Temporary files of processes that
-//! have ended are removed.
+//! A new version goes to a temporary file, which is synchronised and renamed, so that the file
+//! holds one whole version at any time. The hash tells a file that this server wrote from one that
+//! was edited or written by another program: signatures are kept from the former only. Temporary
+//! files of processes that have ended are removed.
 
 use super::signing::Stop;
 use crate::config::Name;
@@ -124,7 +124,7 @@ pub(super) fn remove_stale(directory: &Path) {
 /// Reads the file of a signed zone. `None`: there is none.
 ///
 /// # Errors
-/// It cannot be read, or is no zone file: the text of the error.
+/// The text of the error: the file cannot be read, or is no zone file.
 pub(super) fn read(
     path: &Path,
     zone: &Name,

@@ -1,10 +1,11 @@
 //! Signs the zones of `sign`: one thread for all of them, from zone files to signed zone files.
 //!
-//! It begins when the configuration has taken effect, so it delays no start. Of the zones that are
-//! due, the one with the least work comes first. A new signed file is passed to the loaders of
-//! zones, which read it at once. When the configuration names other zones or keys, another thread
-//! takes over, and this one ends without writing what it has begun. [`zone`] decides on one zone,
-//! [`content`] lists the records to be signed, [`signing`] makes signatures, [`disk`] has the file.
+//! The thread begins when the configuration has taken effect, so it delays no start. Of the zones
+//! that are due, the one with the least work comes first. A new signed file is passed to the
+//! loaders of zones, which read it at once. When the configuration names other zones or keys,
+//! another thread takes over, and this one ends without writing what it has begun. [`zone`] decides
+//! on one zone, [`content`] lists the records to be signed, [`signing`] makes signatures, [`disk`]
+//! has the file.
 
 mod content;
 mod disk;

@@ -105,7 +105,7 @@ pub(super) struct Made {
 pub(super) enum Stop {
     /// The result is not wanted any more.
     Unwanted,
-    /// It cannot be written.
+    /// The signed file cannot be written.
     Io(io::Error),
     /// The kernel has no random numbers.
     Random,

@@ -17,11 +17,11 @@ use std::sync::Arc;
 /// End of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::worker) enum Delivery {
-    /// It waits to be sent.
+    /// The reply waits to be sent.
     Queued,
-    /// The connection is closed; the reply was not written.
+    /// The reply was not written, because the connection is closed.
     Unwritten,
-    /// The connection is closed; the reply was written and is lost.
+    /// The reply was written and is lost, because the connection is closed.
     Lost,
 }
 
