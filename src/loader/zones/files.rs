@@ -1,8 +1,8 @@
 //! Watches the files that a zone is read from.
 //!
 //! Files have changed when two checks at least [`SETTLE`] apart find the same new modification
-//! time, size and inode, so that a half-written file is left alone, and a read of them counts only if
-//! nothing changed during the read.
+//! time, size and inode, so that a half-written file is left alone, and a read of them counts only
+//! if nothing changed during the read.
 
 use crate::loader::file::Signature;
 use std::path::{Path, PathBuf};
