@@ -37,11 +37,8 @@ pub(crate) fn preface() -> Vec<u8> {
     [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, b"")[..]].concat()
 }
 
-/// A GET on `stream`, whose fields are literal and in no table.
-pub(crate) fn get2(stream: u32, message: &[u8]) -> Vec<u8> {
-    let path = format!("/dns-query?dns={}", base64(message));
-    let fields =
-        [(":method", "GET"), (":scheme", "http"), (":authority", "dns.test"), (":path", &path)];
+/// Fields that are literal and in no table.
+fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         assert!(value.len() < 127, "its length has one byte");
@@ -50,7 +47,32 @@ pub(crate) fn get2(stream: u32, message: &[u8]) -> Vec<u8> {
         block.push(value.len() as u8);
         block.extend(value.as_bytes());
     }
-    frame(HEADERS, END_STREAM | END_HEADERS, stream, &block)
+    block
+}
+
+/// A GET on `stream`, whose fields are literal and in no table.
+pub(crate) fn get2(stream: u32, message: &[u8]) -> Vec<u8> {
+    let path = format!("/dns-query?dns={}", base64(message));
+    let fields =
+        [(":method", "GET"), (":scheme", "http"), (":authority", "dns.test"), (":path", &path)];
+    frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(&fields))
+}
+
+/// A call of gRPC on `stream` with a query of less than 128 bytes.
+pub(crate) fn grpc2(stream: u32, message: &[u8]) -> Vec<u8> {
+    assert!(message.len() < 128, "its length has one byte");
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "dns.test"),
+        (":path", "/coredns.dns.DnsService/Query"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    let head = frame(HEADERS, END_HEADERS, stream, &block(&fields));
+    let len = message.len() as u8;
+    let body = [&[0, 0, 0, 0, len + 2, 10, len], message].concat();
+    [head, frame(DATA, END_STREAM, stream, &body)].concat()
 }
 
 /// A frame: type, flags, stream and payload.
@@ -71,9 +93,10 @@ pub(crate) fn body2(stream: &mut impl Read) -> (u32, Vec<u8>) {
         let (kind, flags, number, payload) = read_frame(stream).expect("a frame");
         if kind == DATA {
             body.extend(payload);
-            if flags & END_STREAM != 0 {
-                return (number, body);
-            }
+        }
+        // Trailers end a reply of gRPC.
+        if number > 0 && flags & END_STREAM != 0 {
+            return (number, body);
         }
     }
 }

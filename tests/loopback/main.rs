@@ -36,6 +36,7 @@ mod reload;
 mod stages;
 mod tcp;
 mod transfers;
+mod transports;
 #[path = "../common/until.rs"]
 mod until;
 mod zones;
