@@ -24,12 +24,13 @@ use crate::engine::forwarder::{Notified, Parts};
 use crate::engine::health::{HealthStates, Remark};
 use crate::engine::journal::Page as JournalPage;
 use crate::engine::key::Sweep;
+use crate::engine::proxy::Flaw;
 use crate::moment::Moment;
 use crate::tls::Setup;
 use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, TrySendError};
 use snapshot::Snapshot;
 use std::collections::HashMap;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -186,6 +187,17 @@ pub(crate) enum ToKeeper {
     },
     /// An upstream sends odd responses.
     Odd(Remark),
+    /// A header of the PROXY protocol was refused.
+    BadHeader {
+        /// Sender of the header.
+        peer: SocketAddr,
+        /// Reason of the refusal.
+        flaw: Flaw,
+        /// It was dropped with its datagram; otherwise its connection was closed.
+        is_datagram: bool,
+        /// Number of others since the last message of this worker.
+        others: u64,
+    },
     /// Queries of a server block are in a forwarding loop.
     Looping {
         /// Text for the operator.

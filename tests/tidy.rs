@@ -97,9 +97,8 @@ const SYS_CRATES: [&str; 6] =
 const COMBINERS: [&str; 3] = ["chain", "forwarder", "shell"];
 /// Allowed references between the engine's leaves; `*` is any leaf, and `mod` would be the items of
 /// `engine/mod.rs`. All leaves may use containers, keys and message views; an exchange carries its
-/// query's upstream selection, caches and pools their own counters; zone names are for caches,
-/// stages, routes and the query log, and the counters include the results of stages.
-const LEAF_EDGES: [(&str, &str); 42] = [
+/// query's upstream selection, caches and pools their counters; zone names are for many.
+const LEAF_EDGES: [(&str, &str); 43] = [
     ("*", "heap"),
     ("*", "histogram"),
     ("*", "index"),
@@ -136,6 +135,7 @@ const LEAF_EDGES: [(&str, &str); 42] = [
     ("stages::tsig", "tsig"),
     ("stats", "dnssec"),
     ("stats", "errors"),
+    ("stats", "proxy"),
     ("stats", "stages"),
     ("stats", "stages::template"),
     ("tally", "stats"),

@@ -19,6 +19,7 @@ use crate::engine::PoolId;
 use crate::engine::histogram::{EDGES, edge_seconds};
 use crate::engine::message::rcode::rcode_at;
 use crate::engine::pool::PoolState;
+use crate::engine::proxy::OUTCOME_NAMES;
 use crate::engine::stats::{
     AGES, DROP_REASON_NAMES, ParkedStats, PoolStats, REASON_NAMES, StageCounts, Stats,
     TSIG_RESULT_NAMES, UpstreamStats,
@@ -296,6 +297,13 @@ fn of_worker(all: &mut Exposition, snapshot: &Snapshot) {
     all.counter("onward_client_streams_total", help, &[], stats.connections as f64);
     let help = "Client connections refused because the limit of connections was reached.";
     all.counter("onward_client_streams_refused_total", help, &[], stats.connections_refused as f64);
+    if snapshot.config.listeners.iter().any(|listener| listener.proxies.is_some()) {
+        let help = "Headers of the PROXY protocol, by result: used, ignored, invalid, rejected.";
+        for (result, count) in OUTCOME_NAMES.into_iter().zip(stats.proxy_headers.0) {
+            let labels = [("result", result)];
+            all.counter("onward_proxy_headers_total", help, &labels, count as f64);
+        }
+    }
     let help = "Queries to upstreams that were sent as part of a GSO batch.";
     all.counter("onward_gso_queries_total", help, &labels, loops.queries_joined as f64);
     let help = "Replies to clients that were sent as part of a GSO batch.";

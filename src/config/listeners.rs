@@ -52,6 +52,7 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
                         others: Vec::new(),
                         http: HttpSettings::default(),
                         limits: ListenerLimits::default(),
+                        proxies: None,
                     });
                     listeners.len() - 1
                 });
@@ -85,6 +86,9 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
 
 /// Applies the settings of one of its blocks to `listener`.
 fn apply(stages: &Stages, listener: &mut Listener) {
+    if let Some(proxies) = &stages.proxyproto {
+        listener.proxies = Some(Arc::new(proxies.clone()));
+    }
     let limits = match listener.protocol {
         Protocol::Dns | Protocol::Tls => stages.tcp,
         Protocol::Https => stages.https.as_ref().map(|https| {

@@ -64,13 +64,13 @@ pub(crate) use stages::{
     DEFAULT_PATH, Dns64, Dnssec, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction, EdnsData,
     EdnsOption, EdnsRule, Erratic, FixedRecord, HeaderFlag, HeaderRule, HostsLine, Local,
     MatchType, NameMatch, NameRule, Nat64Prefix, Opcode, Part, Pattern, Plugin, PrimaryTarget,
-    Required, Rewrite, RewriteRule, Sign, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text,
-    TransferClients, TransferTarget, TsigAlgorithm, TsigKey, Value, View, ZoneDirectory,
-    class_mnemonic, order, view,
+    ProxyPolicy, ProxySessions, Required, Rewrite, RewriteRule, Sign, TEXT_MAX, Tap, TapTarget,
+    Template, TemplateRecord, Text, TransferClients, TransferTarget, TsigAlgorithm, TsigKey, Value,
+    View, ZoneDirectory, class_mnemonic, order, view,
 };
 pub use stages::{
-    Cache, Errors, HostsSource, LogRule, Prefetch, Prometheus, ServeStale, Stages, StaleMode,
-    Written,
+    Cache, Errors, HostsSource, LogRule, Prefetch, Prometheus, ProxyProtocol, ServeStale, Stages,
+    StaleMode, Written,
 };
 pub(crate) use tls::Pin;
 pub use tls::{ClientAuth, ClientTls, Pem, ServerTls};
@@ -180,6 +180,12 @@ impl Config {
             let ListenerLimits { connections, per_client } = &mut listener.limits;
             *connections = connections.map(|all| share(all, number, workers));
             *per_client = per_client.map(|all| share(all, number, workers));
+            let proxies = listener.proxies.as_mut().filter(|proxies| proxies.sessions.is_some());
+            if let Some(sessions) =
+                proxies.and_then(|proxies| Arc::make_mut(proxies).sessions.as_mut())
+            {
+                sessions.count_max = share(sessions.count_max, number, workers);
+            }
         }
         own
     }
@@ -240,6 +246,8 @@ pub struct Listener {
     pub http: HttpSettings,
     /// Limits of its connections.
     pub limits: ListenerLimits,
+    /// Treatment of headers of the PROXY protocol. `None`: nothing is read as one.
+    pub proxies: Option<Arc<ProxyProtocol>>,
 }
 
 impl Listener {

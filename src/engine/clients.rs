@@ -13,7 +13,7 @@ use super::list::{Link, List};
 use super::message::reply::TCP_IDLE_UNITS;
 use crate::config::{Config, Listener};
 use crate::moment::Moment;
-use std::collections::HashMap;
+use addresses::Addresses;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -140,7 +140,7 @@ pub struct Clients {
     transfers: usize,
     /// Connections by idle time, for each idle time in use.
     by_activity: Vec<(Duration, List)>,
-    per_address: HashMap<IpAddr, u32, ahash::RandomState>,
+    per_address: Addresses,
     /// Number of connections of each of the shell's listeners.
     per_listener: Vec<u32>,
     /// Limits of each of the shell's listeners, for new connections.
@@ -161,7 +161,7 @@ impl Clients {
             free: Vec::new(),
             transfers: 0,
             by_activity: Vec::new(),
-            per_address: HashMap::with_hasher(hasher),
+            per_address: Addresses::new(hasher),
             per_listener: Vec::new(),
             limits,
         }
@@ -192,10 +192,7 @@ impl Clients {
     ) -> Result<(ConnectionKey, Option<ConnectionKey>), Refused> {
         let limits = self.limits[usize::from(listener)];
         let address = address.to_canonical();
-        let of_address_max = limits.per_address.unwrap_or((self.count_max / 2).max(1) as u32);
-        if self.per_address.get(&address).is_some_and(|count| *count >= of_address_max) {
-            return Err(Refused::AddressFull);
-        }
+        self.check_address(address, &limits)?;
         let evicted = if self.of_listener(listener) >= limits.connections {
             Some(self.quietest(|connection| connection.listener == listener)?)
         } else if self.count() >= self.count_max {
@@ -207,6 +204,29 @@ impl Clients {
             self.close(evicted);
         }
         Ok((self.insert(now, listener, address, limits), evicted))
+    }
+
+    /// Counts the connection for another address, which a header of the PROXY protocol has named.
+    ///
+    /// # Errors
+    /// [`Refused::AddressFull`]: the shell closes the connection.
+    pub(crate) fn rename(&mut self, key: ConnectionKey, address: IpAddr) -> Result<(), Refused> {
+        let Some(slot) = self.slot(key) else { return Ok(()) };
+        let ClientConnection { address: before, limits, .. } = self.slots[slot as usize];
+        self.per_address.remove(before);
+        let checked = self.check_address(address.to_canonical(), &limits);
+        let address = checked.map_or(before, |()| address.to_canonical());
+        self.per_address.add(address);
+        self.slots[slot as usize].address = address;
+        self.check(slot);
+        checked
+    }
+
+    /// Refuses an address that has its maximum of connections.
+    fn check_address(&self, address: IpAddr, limits: &ConnectionLimits) -> Result<(), Refused> {
+        let count_max = limits.per_address.unwrap_or((self.count_max / 2).max(1) as u32);
+        let is_full = self.per_address.count(address) >= count_max;
+        if is_full { Err(Refused::AddressFull) } else { Ok(()) }
     }
 
     /// Returns the number of connections of listener number `listener`.
@@ -227,7 +247,7 @@ impl Clients {
         address: IpAddr,
         limits: ConnectionLimits,
     ) -> ConnectionKey {
-        *self.per_address.entry(address).or_default() += 1;
+        self.per_address.add(address);
         if self.per_listener.len() <= usize::from(listener) {
             self.per_listener.resize(usize::from(listener) + 1, 0);
         }
@@ -421,12 +441,7 @@ impl Clients {
         connection.open = false;
         connection.generation = connection.generation.wrapping_add(1);
         self.per_listener[usize::from(connection.listener)] -= 1;
-        if let Some(count) = self.per_address.get_mut(&connection.address) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_address.remove(&connection.address);
-            }
-        }
+        self.per_address.remove(connection.address);
         self.free.push(slot);
         self.check(slot);
     }
@@ -500,6 +515,7 @@ impl ClientConnection {
     }
 }
 
+mod addresses;
 #[cfg(debug_assertions)]
 mod invariants;
 #[cfg(test)]

@@ -67,14 +67,14 @@ impl Client {
     pub(crate) fn asked(&self, asked: Asked) -> Asked {
         match self.via {
             Via::Connection(_) => asked,
-            Via::Datagram | Via::Request(..) => asked.without_keepalive(),
+            Via::Datagram | Via::Relayed(_) | Via::Request(..) => asked.without_keepalive(),
         }
     }
 
     /// Returns the transport of its query and its reply.
     pub(crate) fn transport(&self) -> Transport {
         match self.via {
-            Via::Datagram => Transport::Udp,
+            Via::Datagram | Via::Relayed(_) => Transport::Udp,
             Via::Connection(_) | Via::Request(..) => Transport::Tcp,
         }
     }

@@ -240,6 +240,11 @@ impl Forwarder {
         self.clients.admit(now, listener, address)
     }
 
+    /// Returns the hasher of its tables, which is keyed.
+    pub(crate) fn hasher(&self) -> &RandomState {
+        &self.hasher
+    }
+
     /// Returns the time at which [`Forwarder::on_time`] must be called next.
     pub fn next_deadline(&self) -> Option<Moment> {
         let dial = self.pools.next_dial_deadline();

@@ -27,6 +27,8 @@ pub enum Transport {
 pub enum Via {
     /// A datagram.
     Datagram,
+    /// A datagram of a proxy, to which the reply returns.
+    Relayed(RelayKey),
     /// A connection that carries one message after the other (RFC 1035 §4.2.2).
     Connection(ConnectionKey),
     /// A request on a connection, by its number: a stream of HTTP/2.
@@ -38,7 +40,7 @@ impl Via {
     #[inline(always)]
     pub fn connection(self) -> Option<ConnectionKey> {
         match self {
-            Self::Datagram => None,
+            Self::Datagram | Self::Relayed(_) => None,
             Self::Connection(connection) | Self::Request(connection, _) => Some(connection),
         }
     }
@@ -133,6 +135,10 @@ pub(crate) struct ExchangeKey(pub(crate) Key);
 /// A client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionKey(pub Key);
+
+/// A proxy that sends datagrams with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelayKey(pub(crate) Key);
 
 impl ConnectionKey {
     /// Returns the slot, for tables beside the slab.

@@ -7,11 +7,11 @@
 //! and [`routes`] (routing), [`chain`] and [`stages`] (directives besides `forward`), [`tsig`]
 //! (signatures of messages), [`policy`] (order of upstreams), [`pool`] (connections), [`exchange`]
 //! (outstanding queries), [`cache`] (stored answers), [`health`] (health state of upstreams),
-//! [`data`], [`hosts`] and [`authority`] (data from loaders), [`errors`] and [`journal`] (logging),
-//! [`stats`] and [`tally`] (counters), and under them the containers [`key`], [`list`], [`heap`],
-//! [`index`], [`histogram`] and [`sketch`], and [`memory`], which counts their sizes. [`shell`] is
-//! the contract with the code that moves packets: its duties, and the loop that carries out an
-//! engine's decisions at the end of a turn.
+//! [`data`], [`hosts`] and [`authority`] (data from loaders), [`proxy`] (clients behind proxies),
+//! [`errors`] and [`journal`] (logging), [`stats`] and [`tally`] (counters), and under them the
+//! containers [`key`], [`list`], [`heap`], [`index`], [`histogram`] and [`sketch`], and
+//! [`memory`], which counts their sizes. [`shell`] is the contract with the code that moves
+//! packets: its duties, and the loop that carries out an engine's decisions at the end of a turn.
 
 pub mod authority;
 pub mod cache;
@@ -35,6 +35,7 @@ pub(crate) mod memory;
 pub mod message;
 pub(crate) mod policy;
 pub mod pool;
+pub mod proxy;
 pub(crate) mod rewrite;
 pub mod routes;
 pub mod shell;

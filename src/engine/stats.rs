@@ -8,6 +8,7 @@ use super::dnssec::kept::DnssecStats;
 use super::errors::{TLS_FAULTS, TlsFault};
 use super::histogram::{Latency, add_each};
 use super::message::rcode::RCODES;
+use super::proxy::HeaderStats;
 use super::stages::Step;
 use super::stages::template::TemplateStats;
 use crate::config::order;
@@ -83,6 +84,8 @@ pub struct Stats {
     pub connections_refused: u64,
     /// TLS handshakes with clients.
     pub handshakes: Handshakes,
+    /// Headers of the PROXY protocol.
+    pub proxy_headers: HeaderStats,
     /// Records of query errors that were lost before they were logged.
     pub errors_lost: u64,
     /// Lines of the query log that were lost.
@@ -397,6 +400,7 @@ impl Stats {
         self.connections += other.connections;
         self.connections_refused += other.connections_refused;
         self.handshakes.add(&other.handshakes);
+        self.proxy_headers.add(&other.proxy_headers);
         self.errors_lost += other.errors_lost;
         self.latency.merge(&other.latency);
         self.log_lost += other.log_lost;

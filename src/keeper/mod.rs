@@ -186,6 +186,20 @@ impl Keeper {
                 let fields = [("worker", Value::Number(worker as u64))];
                 log.event(&Event::new(Level::Error, "onward", &text).with(&fields).alone());
             }
+            ToKeeper::BadHeader { peer, flaw, is_datagram: true, others } => {
+                let text = format_args!(
+                    "dropping invalid Proxy Protocol packet from {peer}: {flaw}; {others} others \
+                     were not logged"
+                );
+                log.event(&Event::new(Level::Warning, "plugin/proxyproto", &text));
+            }
+            ToKeeper::BadHeader { peer, flaw, is_datagram: false, others } => {
+                let text = format_args!(
+                    "closing a connection of {peer} for its header of the PROXY protocol: {flaw}; \
+                     {others} others were not logged"
+                );
+                log.event(&Event::new(Level::Warning, "plugin/proxyproto", &text));
+            }
             ToKeeper::Looping { message } => {
                 log.event(&Event::new(Level::Error, "plugin/loop", &message));
             }

@@ -7,9 +7,12 @@
 
 use super::clients::{ClientConnections, Delivery};
 use super::listeners::Listeners;
+use super::proxy_alarm::ProxyAlarm;
 use crate::clock::Clock;
 use crate::control::snapshot::LoopStats;
 use crate::engine::forwarder::Arrivals;
+use crate::engine::proxy::Outcome;
+use crate::engine::proxy::datagrams::{Datagrams, Opened};
 use crate::engine::shell::DATAGRAM_LEN_MAX;
 use crate::engine::stats::DropReason;
 use crate::engine::{Answered, Client, Forwarder, Reply, Via};
@@ -29,13 +32,13 @@ pub(super) struct ClientSide {
 impl ClientSide {
     /// Creates batches of `batch_max` datagrams. `gso`: replies of equal length to one client may
     /// be sent with one call.
-    pub(super) fn new(batch_max: usize, gso: bool, clock: Clock) -> Self {
+    pub(super) fn new(batch_max: usize, gso: bool, clock: Clock, alarm: ProxyAlarm) -> Self {
         let segmented = gso && socket::can_segment();
         let batch = ReplyBatch::new(batch_max, DATAGRAM_LEN_MAX, segmented);
         Self {
             queries: RecvBatch::new(batch_max, DATAGRAM_LEN_MAX, true),
             replies: Replies { batch, joined: 0, refused: 0 },
-            connections: ClientConnections::new(clock),
+            connections: ClientConnections::new(clock, alarm),
         }
     }
 
@@ -54,7 +57,9 @@ impl ClientSide {
         engine: &mut Forwarder,
         loops: &mut LoopStats,
     ) {
-        let Some(datagrams) = listeners.datagrams(number) else { return };
+        let Some(datagrams) = listeners.datagrams(number) else {
+            return self.receive_proxied(now, number, listeners, engine, loops);
+        };
         // Errors other than WouldBlock are ICMP errors for earlier replies and concern no query.
         let received = self.queries.recv(datagrams);
         let again = match &received {
@@ -86,6 +91,53 @@ impl ClientSide {
         }
     }
 
+    /// Reads and serves one batch of queries, as [`ClientSide::receive`], from a listener whose
+    /// datagrams may begin with headers of the PROXY protocol.
+    #[inline(never)]
+    fn receive_proxied(
+        &mut self,
+        now: Moment,
+        number: usize,
+        listeners: &mut Listeners,
+        engine: &mut Forwarder,
+        loops: &mut LoopStats,
+    ) {
+        let Some((socket, _)) = listeners.proxied(number) else { return };
+        let received = self.queries.recv(socket);
+        let again = match &received {
+            Ok(count) => *count == self.queries.capacity(),
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        };
+        let received = received.unwrap_or(0);
+        loops.queries.add(received);
+        let mut arrivals = Arrivals::default();
+        let mut next = 0;
+        while next < received {
+            let Some((_, headers)) = listeners.proxied(number) else { return };
+            while next < received && !arrivals.is_full() {
+                let datagram = self.queries.datagram(next);
+                next += 1;
+                let Some(client) = client_of(number, &datagram) else { continue };
+                let alarm = &mut self.connections.alarm;
+                if let Some((client, packet)) =
+                    open(now, client, datagram.bytes, headers, alarm, engine)
+                {
+                    engine.read(client, packet, datagram.truncated, &mut arrivals);
+                }
+            }
+            engine.prefetch_answers(&arrivals);
+            for arrival in arrivals.drain() {
+                let out = self.replies.batch.buffer();
+                if let Some(len) = engine.on_arrival(now, arrival, out) {
+                    self.replies.relay(&Reply { client: arrival.client, len }, listeners, engine);
+                }
+            }
+        }
+        if again {
+            listeners.queue(number);
+        }
+    }
+
     /// Writes every waiting client's copy of the response `packet`.
     pub(super) fn answer(
         &mut self,
@@ -100,12 +152,17 @@ impl ClientSide {
                 reply.inspect(|reply| self.replies.commit(reply, listeners, engine));
                 continue;
             }
+            let via = client.via;
             let room = engine.room_over_tcp(answered, packet);
-            let delivered = self.connections.answer(client.via, engine, room, |engine, out| {
+            let delivered = self.connections.answer(via, engine, room, |engine, out| {
                 engine.next_reply(answered, packet, out).map_or(0, |reply| reply.len)
             });
             match delivered {
                 Delivery::Queued => {}
+                Delivery::Unwritten if matches!(via, Via::Relayed(_)) => {
+                    let reply = engine.next_reply(answered, packet, self.replies.batch.buffer());
+                    reply.inspect(|reply| self.replies.relay(reply, listeners, engine));
+                }
                 Delivery::Unwritten => engine.forget_reply(answered),
                 Delivery::Lost => engine.stats_mut().drop(DropReason::ReplyNotSent),
             }
@@ -121,9 +178,9 @@ impl ClientSide {
         engine: &mut Forwarder,
     ) {
         let len = written.len();
-        if client.via == Via::Datagram {
+        if matches!(client.via, Via::Datagram | Via::Relayed(_)) {
             self.replies.batch.buffer()[..len].copy_from_slice(written);
-            return self.replies.commit(&Reply { client: *client, len }, listeners, engine);
+            return self.replies.relay(&Reply { client: *client, len }, listeners, engine);
         }
         let delivered = self.connections.answer(client.via, engine, len, |_, out| {
             out[..len].copy_from_slice(written);
@@ -171,13 +228,61 @@ impl Replies {
         }
     }
 
+    /// Queues the reply in the batch's buffer. That to a proxy's client goes to the proxy.
+    fn relay(&mut self, reply: &Reply, listeners: &Listeners, engine: &mut Forwarder) {
+        let Via::Relayed(relay) = reply.client.via else {
+            return self.commit(reply, listeners, engine);
+        };
+        match listeners.relay(reply.client.listener, relay) {
+            Some(peer) => {
+                let client = Client { peer, ..reply.client };
+                self.commit(&Reply { client, ..*reply }, listeners, engine);
+            }
+            None => engine.stats_mut().drop(DropReason::ReplyNotSent),
+        }
+    }
+
     fn flush(&mut self, listeners: &Listeners, engine: &mut Forwarder) {
-        let sent = self.batch.flush(|number| {
-            listeners.datagrams(usize::from(number)).expect("a query came in on it")
-        });
+        let sent = self
+            .batch
+            .flush(|number| listeners.socket(usize::from(number)).expect("a query came in on it"));
         engine.stats_mut().drops[DropReason::ReplyNotSent as usize] += sent.dropped as u64;
         self.joined += sent.joined as u64;
         self.refused += u64::from(sent.refused);
+    }
+}
+
+/// Removes the header of the PROXY protocol from a datagram of `client`. Returns the client that it
+/// names, and the bytes behind the header; `None`: no query is left.
+fn open<'a>(
+    now: Moment,
+    client: Client,
+    bytes: &'a [u8],
+    headers: &mut Datagrams,
+    alarm: &mut ProxyAlarm,
+    engine: &mut Forwarder,
+) -> Option<(Client, &'a [u8])> {
+    let counted = &mut engine.stats_mut().proxy_headers;
+    match headers.open(now, client.peer, bytes) {
+        Opened::Own { payload, has_header } => {
+            if has_header {
+                counted.count(Outcome::Ignored);
+            }
+            Some((client, payload))
+        }
+        Opened::Relayed { source, relay, payload } => {
+            counted.count(Outcome::Used);
+            Some((Client { peer: source, via: Via::Relayed(relay), ..client }, payload))
+        }
+        Opened::Session => {
+            counted.count(Outcome::Used);
+            None
+        }
+        Opened::Dropped(flaw) => {
+            counted.count(flaw.outcome());
+            alarm.report(now, client.peer, flaw, true);
+            None
+        }
     }
 }
 

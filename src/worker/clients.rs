@@ -9,9 +9,11 @@
 
 mod framing;
 mod http;
+mod opening;
 mod scratch;
 
 use super::handshake_budget::HandshakeBudget;
+use super::proxy_alarm::ProxyAlarm;
 use super::tcp::{Progress, TcpConnection};
 use super::token::Token;
 use crate::clock::Clock;
@@ -19,6 +21,7 @@ use crate::config::{Listener, Protocol};
 use crate::control::{PartEnd, TransferPart};
 use crate::engine::errors::{Fault, TlsFault};
 use crate::engine::key::ConnectionKey;
+use crate::engine::proxy::Outcome;
 use crate::engine::{Forwarder, Via};
 use crate::moment::Moment;
 use crate::tls::Session;
@@ -27,6 +30,7 @@ pub(super) use framing::Delivery;
 use framing::Framing;
 use mio::net::TcpListener;
 use mio::{Interest, Registry};
+use opening::{HeaderTaken, Opening, take_header};
 use scratch::Scratch;
 use std::collections::VecDeque;
 use std::io;
@@ -55,8 +59,8 @@ struct Slot {
     finished: bool,
     /// The zone transfer for the client.
     transfer: Option<TransferState>,
-    /// Time when it was accepted, if its handshake is not complete.
-    shaking_since: Option<Moment>,
+    /// Set until its header of the PROXY protocol and its TLS handshake are complete.
+    opening: Option<Opening>,
 }
 
 /// A zone transfer that the client has not read to the end.
@@ -74,6 +78,8 @@ pub(super) struct ClientConnections {
     deferred: VecDeque<ConnectionKey>,
     handshake_budget: HandshakeBudget,
     clock: Clock,
+    /// Reports of invalid headers of the PROXY protocol.
+    pub(super) alarm: ProxyAlarm,
     /// Connections with answers to be written at the end of the turn.
     written: Vec<ConnectionKey>,
     /// Buffers for a message.
@@ -82,13 +88,14 @@ pub(super) struct ClientConnections {
 
 impl ClientConnections {
     /// Creates an empty set.
-    pub(super) fn new(clock: Clock) -> Self {
+    pub(super) fn new(clock: Clock, alarm: ProxyAlarm) -> Self {
         Self {
             slots: Vec::new(),
             ready: VecDeque::new(),
             deferred: VecDeque::new(),
             handshake_budget: HandshakeBudget::new(),
             clock,
+            alarm,
             written: Vec::new(),
             scratch: Scratch::new(),
         }
@@ -160,7 +167,8 @@ impl ClientConnections {
             }
             engine.stats_mut().connections += 1;
             let local = socket.local_addr().ok().map(|address| address.ip());
-            let shaking_since = session.is_some().then_some(now);
+            let policy = settings.proxies.as_ref().map(|proxies| proxies.policy(peer.ip()));
+            let opening = Opening::of(now, policy, session.is_some());
             let connection = TcpConnection::new(socket, false, session);
             let (listener, queued, paused) = (number as u16, false, false);
             if self.slots.len() <= key.index() {
@@ -178,7 +186,7 @@ impl ClientConnections {
                 connection,
                 queued,
                 paused,
-                shaking_since,
+                opening,
             });
         }
         true
@@ -244,7 +252,8 @@ impl ClientConnections {
     /// engine. A handshake may have to wait for the budget.
     pub(super) fn read(&mut self, now: Moment, engine: &mut Forwarder) {
         let Some(key) = self.ready.pop_front() else { return };
-        let shaking = slot(&mut self.slots, key).is_some_and(|slot| slot.shaking_since.is_some());
+        let opening = slot(&mut self.slots, key).and_then(|slot| slot.opening.as_ref());
+        let shaking = opening.is_some_and(Opening::is_shaking);
         if shaking && (!self.handshake_budget.is_left() || !self.deferred.is_empty()) {
             engine.stats_mut().handshakes.deferred += 1;
             self.deferred.push_back(key);
@@ -256,14 +265,15 @@ impl ClientConnections {
     fn read_from(&mut self, now: Moment, key: ConnectionKey, engine: &mut Forwarder) {
         let Some(slot) = slot(&mut self.slots, key) else { return };
         slot.queued = false;
-        let progress = match slot.shaking_since {
-            Some(since) => {
+        let progress = match slot.opening {
+            Some(Opening { header: Some(_), .. }) => return self.read_header(now, key, engine),
+            Some(Opening { since, .. }) => {
                 let began = self.clock.now();
                 let progress = slot.connection.read();
                 let done = self.clock.now();
                 self.handshake_budget.spend(done.since(began));
                 if slot.connection.is_open() {
-                    slot.shaking_since = None;
+                    slot.opening = None;
                     let (resumed, took) = (slot.connection.is_resumed(), done.since(since));
                     engine.stats_mut().handshakes.count(resumed, took);
                 }
@@ -294,6 +304,38 @@ impl ClientConnections {
         if slot.connection.half_closed {
             self.written.push(key);
         }
+    }
+
+    /// Reads the header of the PROXY protocol of a connection. Once it is complete, the connection
+    /// is queued again, because the bytes behind it are announced by no further event.
+    fn read_header(&mut self, now: Moment, key: ConnectionKey, engine: &mut Forwarder) {
+        let Some(slot) = slot(&mut self.slots, key) else { return };
+        let Some(opening) = slot.opening else { return };
+        let Some(policy) = opening.header else { return };
+        let taken = take_header(&mut slot.connection, policy);
+        let headers = &mut engine.stats_mut().proxy_headers;
+        match taken {
+            HeaderTaken::Not => return,
+            HeaderTaken::Absent => {}
+            HeaderTaken::Taken(None) => headers.count(Outcome::Ignored),
+            HeaderTaken::Taken(Some(source)) => {
+                headers.count(Outcome::Used);
+                slot.peer = source;
+                if engine.clients.rename(key, source.ip()).is_err() {
+                    engine.stats_mut().connections_refused += 1;
+                    return self.close(key, engine);
+                }
+            }
+            HeaderTaken::Refused(flaw) => {
+                headers.count(flaw.outcome());
+                self.alarm.report(now, slot.peer, flaw, false);
+                return self.close(key, engine);
+            }
+            HeaderTaken::Over => return self.close(key, engine),
+        }
+        slot.opening = Opening::of(now, None, opening.is_secure);
+        slot.queued = true;
+        self.ready.push_back(key);
     }
 
     /// Queues an answer of at most `len_max` bytes, written by `write`, on the connection of `via`,
@@ -434,11 +476,14 @@ impl ClientConnections {
     /// Closes the socket, and counts an unfinished handshake.
     fn remove(&mut self, key: ConnectionKey, engine: &mut Forwarder) {
         let Some(slot) = slot(&mut self.slots, key) else { return };
-        match slot.shaking_since {
-            Some(_) => engine.stats_mut().handshakes.fail(match slot.connection.fault() {
-                Fault::Tls(fault) => fault,
-                _ => TlsFault::Unfinished,
-            }),
+        match slot.opening {
+            Some(Opening { is_secure: true, .. }) => {
+                engine.stats_mut().handshakes.fail(match slot.connection.fault() {
+                    Fault::Tls(fault) => fault,
+                    _ => TlsFault::Unfinished,
+                });
+            }
+            Some(_) => {}
             None => slot.connection.end(),
         }
         self.slots[key.index()] = None;
@@ -452,10 +497,10 @@ fn slot(slots: &mut [Option<Slot>], key: ConnectionKey) -> Option<&mut Slot> {
 
 #[cfg(test)]
 mod tests {
-    use super::ClientConnections;
+    use super::{ClientConnections, ProxyAlarm};
     use crate::clock::Clock;
     use crate::config::{Config, Host};
-    use crate::control::{PartEnd, TransferPart};
+    use crate::control::{KeeperMailbox, PartEnd, TransferPart};
     use crate::engine::Forwarder;
     use crate::engine::health::HealthStates;
     use crate::moment::Moment;
@@ -476,7 +521,9 @@ mod tests {
         let acceptor = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let mut client = TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut connections = ClientConnections::new(Clock::start());
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        let alarm = ProxyAlarm::new(KeeperMailbox::new(1, waker).0);
+        let mut connections = ClientConnections::new(Clock::start(), alarm);
         let registry = poll.registry();
         connections.accept(Moment::ZERO, settings, &acceptor, &mut engine, registry, || None);
         let key = connections.slots[0].as_ref().unwrap().key;

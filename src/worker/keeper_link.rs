@@ -28,6 +28,11 @@ impl KeeperLink {
         Self { worker, mailbox, wakes_left: WAKES_MAX, retired_reported: Vec::new() }
     }
 
+    /// Returns the keeper's mailbox.
+    pub(super) fn mailbox(&self) -> KeeperMailbox {
+        self.mailbox.clone()
+    }
+
     /// Begins with an engine whose pools are new.
     pub(super) fn begin(&mut self) {
         self.retired_reported.clear();

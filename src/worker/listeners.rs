@@ -8,7 +8,9 @@
 
 use super::token::Token;
 use crate::config::QUERY_TIMEOUT;
-use crate::control::Sockets;
+use crate::control::{Assignment, Sockets};
+use crate::engine::key::RelayKey;
+use crate::engine::proxy::datagrams::Datagrams;
 use crate::moment::Moment;
 use crate::sys::socket;
 use mio::net::TcpListener;
@@ -16,12 +18,18 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use std::collections::VecDeque;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 /// The sockets of one listener.
 struct Listening {
+    /// The UDP socket, unless its datagrams may begin with headers of the PROXY protocol.
     datagrams: Option<UdpSocket>,
+    /// The UDP socket otherwise.
+    proxied: Option<UdpSocket>,
+    /// State of these headers. It stays until the last replies to proxies are sent.
+    headers: Option<Box<Datagrams>>,
     acceptor: Option<TcpListener>,
 }
 
@@ -36,12 +44,17 @@ impl Listening {
         if let Some(acceptor) = &mut acceptor {
             registry.register(acceptor, Token::Acceptor(number).pack(), Interest::READABLE)?;
         }
-        Ok(Self { datagrams, acceptor })
+        Ok(Self { datagrams, proxied: None, headers: None, acceptor })
+    }
+
+    /// Returns the UDP socket.
+    fn socket(&self) -> Option<&UdpSocket> {
+        self.datagrams.as_ref().or(self.proxied.as_ref())
     }
 
     /// Stops reading from the sockets; replies may still be sent. Later events must be ignored.
     fn deregister(&mut self, registry: &Registry) {
-        if let Some(datagrams) = &self.datagrams {
+        if let Some(datagrams) = self.socket() {
             let _ = registry.deregister(&mut SourceFd(&datagrams.as_raw_fd()));
         }
         if let Some(acceptor) = &mut self.acceptor {
@@ -145,10 +158,51 @@ impl Listeners {
         }
     }
 
-    /// Returns the UDP socket of listener number `number`.
+    /// Returns the UDP socket of listener number `number`, for reading. `None`: it has none, or its
+    /// datagrams are [`Listeners::proxied`].
     pub(super) fn datagrams(&self, number: usize) -> Option<BorrowedFd<'_>> {
         let listening = self.sockets[number].as_ref()?;
         listening.datagrams.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Returns the UDP socket of listener number `number`, for reading, and the state of its
+    /// headers, if its datagrams may begin with headers of the PROXY protocol.
+    pub(super) fn proxied(&mut self, number: usize) -> Option<(BorrowedFd<'_>, &mut Datagrams)> {
+        let Listening { proxied, headers, .. } = self.sockets[number].as_mut()?;
+        Some((proxied.as_ref()?.as_fd(), headers.as_mut()?))
+    }
+
+    /// Returns the UDP socket of listener number `number`, for replies.
+    pub(super) fn socket(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        self.sockets[number].as_ref()?.socket().map(AsFd::as_fd)
+    }
+
+    /// Returns the address of the proxy that a reply on listener number `number` returns to.
+    pub(super) fn relay(&self, number: u16, relay: RelayKey) -> Option<SocketAddr> {
+        let listening = self.sockets.get(usize::from(number))?.as_ref()?;
+        listening.headers.as_ref()?.sender(relay)
+    }
+
+    /// Applies the settings for headers of the PROXY protocol of `assignment`. `hasher` is keyed.
+    pub(super) fn set_proxies(&mut self, assignment: &Assignment, hasher: &ahash::RandomState) {
+        let Assignment { config, listeners, .. } = assignment;
+        for (listening, number) in self.sockets.iter_mut().zip(listeners) {
+            let (Some(listening), Some(number)) = (listening, number) else { continue };
+            let settings = config.listeners[*number].proxies.as_ref();
+            let Listening { datagrams, proxied, headers, .. } = listening;
+            let socket = datagrams.take().or(proxied.take());
+            let Some(settings) = settings else {
+                *datagrams = socket;
+                continue;
+            };
+            *proxied = socket;
+            match headers {
+                Some(headers) => headers.reload(settings, hasher),
+                None => {
+                    *headers = Some(Box::new(Datagrams::new(Arc::clone(settings), hasher)));
+                }
+            }
+        }
     }
 
     /// Returns true if listener number `number` has sockets.
@@ -217,7 +271,7 @@ impl Listeners {
         let mut drops = vec![0; count];
         for (listening, number) in self.sockets.iter().zip(numbers) {
             if let (Some(listening), Some(number)) = (listening, number) {
-                let lost = listening.datagrams.as_ref().and_then(socket::drops);
+                let lost = listening.socket().and_then(socket::drops);
                 drops[*number] += lost.unwrap_or(0);
             }
         }

@@ -14,6 +14,7 @@ use crate::engine::Forwarder;
 use crate::engine::forwarder::TCP_MESSAGE_MAX;
 use crate::engine::health::HealthStates;
 use crate::engine::memory::EngineMemory;
+use crate::engine::proxy::datagrams::Datagrams;
 use mio::{Poll, Token, Waker};
 use std::io;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub struct Memory {
     pub(crate) sockets: usize,
     /// Datagrams of one turn, in and out.
     pub(crate) batches: usize,
+    /// Maximum of the tables of proxies and their clients, which grow as they are used.
+    pub(crate) proxies_max: usize,
     /// Maximum of additional memory of one client connection.
     pub(crate) client_connection_max: usize,
     /// Maximum of additional memory of one upstream connection.
@@ -38,7 +41,7 @@ impl Memory {
     /// connections of clients and upstreams.
     pub(crate) fn most(&self) -> usize {
         let EngineMemory { caches, caches_max, parked_max, .. } = self.engine;
-        self.reserved() - caches + caches_max + parked_max
+        self.reserved() - caches + caches_max + parked_max + self.proxies_max
     }
 
     /// Returns the memory that is reserved at the start.
@@ -78,8 +81,13 @@ impl EventLoop<'_> {
         let of_listener = |listener: &Listener| {
             ClientConnections::bytes_max(listener.protocol, listener.tls.is_some())
         };
+        let of_headers = |listener: &Listener| {
+            let settings = listener.proxies.as_ref().filter(|_| listener.protocol.layers().udp);
+            settings.map_or(0, |settings| Datagrams::bytes_max(settings))
+        };
         Memory {
             engine,
+            proxies_max: listeners.clone().map(of_headers).sum(),
             sockets: self.upstreams.reserved_sockets(),
             batches: self.clients.reserved() + self.upstreams.reserved_batches(),
             client_connection_max: listeners.map(of_listener).max().unwrap_or(0),

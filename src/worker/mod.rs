@@ -15,6 +15,7 @@ mod handshake_budget;
 mod keeper_link;
 mod listeners;
 mod memory;
+mod proxy_alarm;
 mod reload;
 mod report;
 mod shell;

@@ -11,6 +11,7 @@
 
 use super::WorkerSlot;
 use super::client_side::ClientSide;
+use super::proxy_alarm::ProxyAlarm;
 use super::token::Token;
 use super::upstream_side::UpstreamSide;
 use crate::control::{Assignment, ToWorker};
@@ -52,12 +53,14 @@ impl<'a> EventLoop<'a> {
         let (capacity, gso) = (engine.connections_max(), slot.io_options.gso);
         // An earlier event loop of this slot may have consumed events.
         slot.listeners.queue_all();
+        slot.listeners.set_proxies(&slot.assignment, engine.hasher());
+        let mailbox = slot.keeper.mailbox();
         slot.keeper.begin();
         slot.writer.begin();
         Self {
             engine,
             upstreams: UpstreamSide::new(BATCH_MAX, capacity, gso, &slot.assignment.tls),
-            clients: ClientSide::new(BATCH_MAX, gso, slot.clock),
+            clients: ClientSide::new(BATCH_MAX, gso, slot.clock, ProxyAlarm::new(mailbox)),
             buffers: Buffers::new(),
             events: Events::with_capacity(EVENTS_MAX),
             notices_left: false,

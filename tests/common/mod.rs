@@ -67,11 +67,12 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
 pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
     let zones = blocks.iter().enumerate().map(|(block, (zone, _))| (name(zone), block));
     let address = SocketAddr::from(([127, 0, 0, 1], 53));
-    let (implied, protocol, tls) = (false, Protocol::Dns, None);
+    let (implied, protocol, tls, proxies) = (false, Protocol::Dns, None, None);
     let (http, limits) = (HttpSettings::default(), ListenerLimits::default());
     let zones = zones.collect();
     let others = Vec::new();
-    let listener = Listener { address, implied, zones, protocol, tls, others, http, limits };
+    let listener =
+        Listener { address, implied, zones, protocol, tls, others, http, limits, proxies };
     let block = |(zone, forwards): (&str, _)| ServerBlock {
         own_zones: None,
         keys: vec![Served { zone: name(zone), port: 53, protocol: Protocol::Dns }],

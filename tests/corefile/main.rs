@@ -369,6 +369,7 @@ fn plain_stage() -> impl Strategy<Value = &'static str> {
         Just("template CH TXT a b {\nederror 5 \"x y\"\nfallthrough a\nauthority \"a. NS b.\"\n}"),
         Just("root \"x y\""),
         Just("cancel 1.5s"),
+        Just("proxyproto {\nallow ::/0 10.0.0.0/9\ndefault skip\nudp_session_tracking 7s\n}"),
         Just("https {\nmax_connections 3\npath /q /r\n}"),
         Just("grpc_server {\nmax_streams 3\n}"),
         Just("tcp {\nmax_per_client 3\n}"),

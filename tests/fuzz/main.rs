@@ -1,4 +1,4 @@
-//! Fuzz tests of messages, HTTP and Corefiles: no panic and no unbounded work.
+//! Fuzz tests of messages, HTTP, PROXY headers and Corefiles: no panic and no unbounded work.
 //!
 //! No extra tool or compiler is needed: each target first replays the committed corpus
 //! (`tests/fuzz/TARGET/*`), then runs a number of mutations of it, each made from its own seed, so
@@ -15,6 +15,7 @@ mod corefile;
 mod http;
 mod message;
 mod mutate;
+mod proxy;
 
 use mutate::Mutator;
 use rand_chacha::ChaCha12Rng;

@@ -31,6 +31,7 @@ mod outages;
 mod own_queries;
 mod pages;
 mod pipelining;
+mod proxyproto;
 mod recovery;
 mod reload;
 mod stages;

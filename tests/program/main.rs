@@ -2,7 +2,8 @@
 //!
 //! The real binary in a process of its own: command line, messages and exit codes ([`cli`]),
 //! reports on a configuration ([`check`]) and on a host ([`doctor`]), query log ([`log`]) and error
-//! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`dot`], [`https`]), idle
+//! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`dot`], [`https`],
+//! [`proxyproto`]), idle
 //! state ([`idle`]), process lifecycle ([`life`]), files and resolvers that never respond
 //! ([`blocked`]), HTTP endpoints ([`pages`]), outages ([`outages`]), privileges ([`confinement`]),
 //! files for a host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]), zones in a
@@ -42,6 +43,7 @@ mod names;
 mod outages;
 mod pages;
 mod process;
+mod proxyproto;
 mod real_servers;
 mod secondaries;
 mod secondary;

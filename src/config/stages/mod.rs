@@ -35,6 +35,7 @@ mod multisocket;
 mod nsid;
 mod pprof;
 mod prometheus;
+mod proxyproto;
 mod ready;
 mod rewrite;
 mod root;
@@ -65,6 +66,8 @@ macro_rules! order {
             "metadata" metadata: Option<Metadata>, answers;
             /// Maximum time of a query, if less than [`QUERY_TIMEOUT`](super::QUERY_TIMEOUT).
             "cancel" cancel: Option<Duration>, answers => cancel::Cancel;
+            /// Peers that name their clients in headers of the PROXY protocol.
+            "proxyproto" proxyproto: Option<ProxyProtocol>;
             /// Limits of `grpc://` listeners.
             "grpc_server" grpc_server: Option<GrpcServer>;
             /// Limits and paths of `https://` listeners.
@@ -174,6 +177,8 @@ pub(crate) use local::Local;
 pub use log::LogRule;
 pub(crate) use metadata::Metadata;
 pub use prometheus::Prometheus;
+pub use proxyproto::ProxyProtocol;
+pub(crate) use proxyproto::{ProxyPolicy, ProxySessions};
 pub(crate) use ready::Ready;
 pub(crate) use rewrite::{
     AnswerPart, AnswerRule, EDNS_OPTIONS_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule,

@@ -190,3 +190,24 @@ fn a_connection_is_spent_after_its_maximum_of_queries() {
     clients.asked(at(0), key);
     assert!(clients.is_spent(key));
 }
+
+#[test]
+fn a_connection_that_a_header_renames_counts_for_the_address_in_it() {
+    let limits = ConnectionLimits { per_address: Some(1), ..ConnectionLimits::DEFAULT };
+    let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+    let mut clients = Clients::new(8, vec![limits], hasher);
+    let [proxy, one, two] = [[192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 3]].map(IpAddr::from);
+    let admit = |clients: &mut Clients| clients.admit(Moment::ZERO, 0, proxy);
+    let (first, _) = admit(&mut clients).unwrap();
+    assert_eq!(admit(&mut clients), Err(Refused::AddressFull));
+    // The proxy has room for its next connection.
+    assert_eq!(clients.rename(first, one), Ok(()));
+    let (second, _) = admit(&mut clients).unwrap();
+    assert_eq!(clients.rename(second, one), Err(Refused::AddressFull));
+    assert_eq!(clients.rename(second, two), Ok(()));
+    assert_eq!(clients.rename(second, two), Ok(()), "a client's own connection is in no way");
+    clients.close(first);
+    assert_eq!(clients.rename(second, one), Ok(()));
+    clients.close(second);
+    assert_eq!(clients.count(), 0);
+}

@@ -13,6 +13,7 @@ use super::drafts::Route;
 use crate::engine::chain::Side;
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Shown, Spelling, Waiter};
+use crate::engine::key::Via;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
 use crate::engine::message::{Rcode, flags, rtype};
@@ -50,7 +51,8 @@ impl Forwarder {
     ) -> Option<usize> {
         let Arrival { client, packet, query, name, zone_match } = arrival;
         self.counters.stats.queries += 1;
-        if client.peer.port() == 0 {
+        // The reply to a proxy's client goes to the proxy, whatever the client's port.
+        if client.peer.port() == 0 && client.via == Via::Datagram {
             self.counters.stats.drop(DropReason::QueryFromPortZero);
             return None;
         }
