@@ -3,16 +3,16 @@
 //! The real binary in a process of its own: command line, messages and exit codes ([`cli`]),
 //! reports on a configuration ([`check`]) and on a host ([`doctor`]), query log ([`log`]) and error
 //! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`dot`], [`https`],
-//! [`proxyproto`]), idle
-//! state ([`idle`]), process lifecycle ([`life`]), files and resolvers that never respond
-//! ([`blocked`]), HTTP endpoints ([`pages`]), outages ([`outages`]), privileges ([`confinement`]),
-//! files for a host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]), zones in a
-//! directory ([`zones`]), signed answers ([`dnssec`]), zone transfers ([`transfer`],
-//! [`secondaries`], [`secondary`], [`catalog`]), and answers compared with those of nsd and named
-//! ([`differential`]).
+//! [`browser`], [`proxyproto`]), idle state ([`idle`]), process lifecycle ([`life`]), files and
+//! resolvers that never respond ([`blocked`]), HTTP endpoints ([`pages`]), outages ([`outages`]),
+//! privileges ([`confinement`]), files for a host ([`tuning`]), anycast ([`anycast`]), the terminal
+//! ([`top`]), zones in a directory ([`zones`]), signed answers ([`dnssec`]), zone transfers
+//! ([`transfer`], [`secondaries`], [`secondary`], [`catalog`]), and answers compared with those of
+//! nsd and named ([`differential`]).
 
 mod anycast;
 mod blocked;
+mod browser;
 mod catalog;
 #[path = "../common/certs.rs"]
 mod certs;
