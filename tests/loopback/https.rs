@@ -4,7 +4,7 @@
 //! oracle. How bytes become requests is tested beside the room `http`.
 
 use crate::certs::{Authority, load};
-use crate::http2::{DATA, GOAWAY, base64, body2, frame, get2, preface, read_frame};
+use crate::http2::{DATA, GOAWAY, PING, base64, body2, frame, get2, preface, read_frame};
 use crate::kit::query_for;
 use crate::tcp::{framed, listen, read_message, upstream};
 use crate::until::until;
@@ -164,10 +164,16 @@ fn each_request_that_carries_no_query_gets_its_status() {
 
 /// A server with a zone, whose name `big` has 160 strings of 250 bytes.
 fn authority(test: &str) -> (Server, ZoneFile) {
+    authority_with(test, "")
+}
+
+/// The same with more directives.
+fn authority_with(test: &str, more: &str) -> (Server, ZoneFile) {
     let strings = (0..160).map(|number| format!("big TXT \"{number:0>250}\"\n"));
     let names = "alias 300 CNAME www\nwww 45 A 192.0.2.2\n";
     let zone = ZoneFile::new(test, &[names.to_owned(), strings.collect()].concat());
-    (start(&zone.body("").replace("}", "}\n transfer z {\n to *\n }")), zone)
+    let body = zone.body("").replace("}", "}\n transfer z {\n to *\n }");
+    (start(&format!("{body}\n{more}")), zone)
 }
 
 #[test]
@@ -413,6 +419,49 @@ fn a_begun_request_is_due_within_its_time() {
     assert_eq!(half.read(&mut [0]).unwrap_or(0), 0);
     idle.write_all(&get(&query)).unwrap();
     assert_eq!(response(&mut idle).status, 200);
+    server.stop();
+}
+
+/// PINGs are no activity: a client of HTTP/2 that only sends them is idle.
+#[test]
+fn an_idle_connection_is_closed_whatever_its_version() {
+    let server = start("timeouts {\n read 1h\n idle 1s\n }\n whoami");
+    let query = query_for(0, "a.test", A);
+    let mut old = connect(&server);
+    old.write_all(&get(&query)).unwrap();
+    assert_eq!(response(&mut old).status, 200);
+    assert!(try_response(&mut old, true).is_none());
+    let mut new = connect(&server);
+    new.write_all(&[preface(), get2(1, &query)].concat()).unwrap();
+    body2(&mut new);
+    let mut pings = 0;
+    while new.write_all(&frame(PING, 0, 0, &[7; 8])).is_ok() && read_frame(&mut new).is_some() {
+        pings += 1;
+    }
+    assert!(pings > 0);
+    server.stop();
+}
+
+#[test]
+fn a_client_that_takes_no_answer_is_closed_within_its_time() {
+    let (server, _zone) = authority_with("https-write", "timeouts {\n write 1s\n idle 1h\n }");
+    let query = query_for(0, "big.z", TXT);
+    // It reads nothing, and the kernel's buffers are full.
+    let mut old = connect(&server);
+    let _ = old.write_all(&get(&query).repeat(400));
+    until("the connection is closed", || old.write(b" ").is_err().then_some(()));
+    // It never opens its window, and its socket takes all that it may be sent.
+    let mut new = connect(&server);
+    let streams: Vec<_> = (0..20).map(|number| get2(2 * number + 1, &query)).collect();
+    new.write_all(&[preface(), streams.concat()].concat()).unwrap();
+    let mut sent = 0;
+    while let Some((kind, _, _, payload)) = read_frame(&mut new) {
+        sent += if kind == DATA { payload.len() } else { 0 };
+    }
+    assert_eq!(sent, 65_535, "the window at the start (RFC 9113 §6.9.2)");
+    let mut stream = connect(&server);
+    stream.write_all(&get(&query)).unwrap();
+    assert_eq!(response(&mut stream).status, 200);
     server.stop();
 }
 
