@@ -1,11 +1,9 @@
 //! Costs of a table of a million names: load, memory and lookups.
 //!
-//! `cargo bench --bench hosts` measures lookups of present and absent names, in unpredictable
-//! order. `cargo bench --bench hosts -- --load` loads a block list of a million lines from a file,
-//! twice, and prints the time, the table's size, and the growth of the process: after the first
-//! load, and at the peak while both tables exist.
-
-mod harness;
+//! `cargo bench -p benches --bench hosts` measures lookups of present and absent names, in
+//! unpredictable order. `cargo bench -p benches --bench hosts -- --load` loads a block list of a
+//! million lines from a file, twice, and prints the time, the table's size, and the growth of the
+//! process: after the first load, and at the peak while both tables exist.
 
 use ahash::RandomState;
 use harness::tables::{load_twice, run_or_load, scattered, wire};

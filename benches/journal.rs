@@ -1,8 +1,8 @@
 //! Cost of a query's log line in the writer.
 //!
-//! `cargo bench --bench journal` passes the writer pages of records, as many as a worker's query
-//! log holds at once, and discards the output, as text and as JSON. The time is per line and
-//! includes the channel and the copy of each batch.
+//! `cargo bench -p benches --bench journal` passes the writer pages of records, as many as a
+//! worker's query log holds at once, and discards the output, as text and as JSON. The time is per
+//! line and includes the channel and the copy of each batch.
 
 use onward::clock::Clock;
 use onward::config::{Config, Host, Protocol};

@@ -4,8 +4,6 @@
 //! exchanges them ([`Forwarder::adopt`]), and serves no query meanwhile. Each reload changes the
 //! upstream of every zone.
 
-mod harness;
-
 use harness::{Bench, Meter, Operations, repeat, run};
 use onward::config::{Config, Host};
 use onward::engine::Forwarder;

@@ -4,8 +4,6 @@
 //! zones: the same names are looked up among ten zones and among ten thousand. One zone has as many
 //! labels as the longest name, so that no lookup ends early.
 
-mod harness;
-
 use harness::{Bench, Operations, repeat, run};
 use onward::config::{Config, Host, Name};
 use onward::engine::routes::Routes;

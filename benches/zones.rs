@@ -1,11 +1,9 @@
 //! Costs of a zone of a million names: load, memory and answers.
 //!
-//! `cargo bench --bench zones` measures answers for present and absent names, in unpredictable
-//! order. `cargo bench --bench zones -- --load` loads a zone of a million names from a file, twice,
-//! and prints the time, the zone's size, and the growth of the process: after the first load, and
-//! at the peak while both zones exist.
-
-mod harness;
+//! `cargo bench -p benches --bench zones` measures answers for present and absent names, in
+//! unpredictable order. `cargo bench -p benches --bench zones -- --load` loads a zone of a million
+//! names from a file, twice, and prints the time, the zone's size, and the growth of the process:
+//! after the first load, and at the peak while both zones exist.
 
 use ahash::RandomState;
 use harness::tables::{load_twice, run_or_load, scattered, wire};

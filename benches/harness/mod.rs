@@ -2,10 +2,11 @@
 //!
 //! A bench is a name and a function that sets it up and returns the operation to repeat.
 //!
-//! * `cargo bench --bench routes` prints for each bench the median of several rounds:
+//! * `cargo bench -p benches --bench routes` prints for each bench the median of several rounds:
 //!   `name  median ns/op (min … max of N rounds)`. A word after `--` selects names containing it.
-//! * `cargo bench --bench routes -- --list` prints the names.
-//! * `cargo bench --bench routes -- --count NAME N` sets NAME up, does N operations and is silent.
+//! * `cargo bench -p benches --bench routes -- --list` prints the names.
+//! * `cargo bench -p benches --bench routes -- --count NAME N` sets NAME up, does N operations and
+//!   is silent.
 //!
 //! If an operation needs another one first, such as a response its query, only the part passed to
 //! [`Meter`] is counted.
@@ -16,7 +17,7 @@
 //! of N. `benches/instructions` does this for all benches. Counts repeat to a few parts in a
 //! million where times vary by tenths: instructions gate, times inform.
 
-pub(crate) mod tables;
+pub mod tables;
 
 use onward::clock::Clock;
 use onward::moment::nanos;
@@ -31,18 +32,18 @@ const ROUND_MIN: Duration = Duration::from_millis(10);
 
 /// One benchmark.
 #[derive(Clone, Copy)]
-pub(crate) struct Bench {
+pub struct Bench {
     /// Name on the command line.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Builds the state of the operations.
-    pub(crate) set_up: fn() -> Operations,
+    pub set_up: fn() -> Operations,
 }
 
 /// Performs the given number of operations, with the meter around the counted part.
-pub(crate) type Operations = Box<dyn FnMut(u64, &mut Meter)>;
+pub type Operations = Box<dyn FnMut(u64, &mut Meter)>;
 
 /// Wraps one operation, so that repeating it costs no indirect call each time.
-pub(crate) fn repeat(mut operation: impl FnMut() + 'static) -> Operations {
+pub fn repeat(mut operation: impl FnMut() + 'static) -> Operations {
     whole(move |count| {
         for _ in 0..count {
             operation();
@@ -51,12 +52,12 @@ pub(crate) fn repeat(mut operation: impl FnMut() + 'static) -> Operations {
 }
 
 /// Wraps operations that are counted entirely.
-pub(crate) fn whole(mut operations: impl FnMut(u64) + 'static) -> Operations {
+pub fn whole(mut operations: impl FnMut(u64) + 'static) -> Operations {
     Box::new(move |count, meter| meter.count(|| operations(count)))
 }
 
 /// Separates the counted part of an operation from the rest.
-pub(crate) struct Meter {
+pub struct Meter {
     clock: Clock,
     spent: Duration,
 }
@@ -67,7 +68,7 @@ impl Meter {
     }
 
     /// Runs the counted part. The two clock reads are amortised over many operations.
-    pub(crate) fn count(&mut self, mut part: impl FnMut()) {
+    pub fn count(&mut self, mut part: impl FnMut()) {
         let start = self.clock.now();
         metered(&mut part);
         self.spent += self.clock.now().since(start);
@@ -82,7 +83,7 @@ fn metered(part: &mut dyn FnMut()) {
 }
 
 /// Returns the exit code of a bench binary.
-pub(crate) fn run(benches: &[Bench]) -> ExitCode {
+pub fn run(benches: &[Bench]) -> ExitCode {
     let typed: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let words: Vec<&str> = typed.iter().map(String::as_str).collect();
     match words[..] {

@@ -11,20 +11,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// A name in wire format.
-pub(crate) fn wire(name: &str) -> Vec<u8> {
+pub fn wire(name: &str) -> Vec<u8> {
     let labels = name.split('.').filter(|label| !label.is_empty());
     let bytes = labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat());
     bytes.chain([0]).collect()
 }
 
 /// The numbers below `count` in unpredictable order, each once.
-pub(crate) fn scattered(count: usize) -> impl Iterator<Item = usize> {
+pub fn scattered(count: usize) -> impl Iterator<Item = usize> {
     // A step without a common divisor with the number visits each once.
     (0..count).map(move |number| number * 611_953 % count)
 }
 
 /// Runs `load` with a place for a file if the word `--load` was given, and `benches` otherwise.
-pub(crate) fn run_or_load(benches: &[Bench], load: fn(&Path)) -> ExitCode {
+pub fn run_or_load(benches: &[Bench], load: fn(&Path)) -> ExitCode {
     if !std::env::args().any(|word| word == "--load") {
         return run(benches);
     }
@@ -36,7 +36,7 @@ pub(crate) fn run_or_load(benches: &[Bench], load: fn(&Path)) -> ExitCode {
 
 /// Loads a table twice. Prints its description from `load`, the duration, and the growth of the
 /// process: current and peak.
-pub(crate) fn load_twice<T>(load: impl Fn() -> (T, String)) {
+pub fn load_twice<T>(load: impl Fn() -> (T, String)) {
     // Resets the peak, which would otherwise be that of building the text.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let [before, _] = resident();

@@ -1,12 +1,12 @@
 //! Costs of a cache per question, and hit ratios of its eviction policy.
 //!
 //! Questions are already parsed and lower-cased, as in the engine; the key's hash is part of each
-//! figure. An answer is two addresses behind an alias, about 100 bytes. `cargo bench --bench
-//! operations -- --hit-ratios` compares the eviction policy with others.
+//! figure. An answer is two addresses behind an alias, about 100 bytes. `cargo bench -p
+//! benches --bench operations -- --hit-ratios` compares the eviction policy with others.
 
-use crate::harness::{Bench, Operations, repeat};
 use crate::messages::query;
 use ahash::RandomState;
+use harness::{Bench, Operations, repeat};
 use onward::config;
 use onward::engine::cache::admission::Received;
 use onward::engine::cache::{Cache, Found, Key};

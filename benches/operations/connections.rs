@@ -5,8 +5,8 @@
 //! those become the client's bytes. Instead of socket I/O there is one copy per direction. All
 //! queries of a turn come from one client. `connections_frame` is the framing of one message alone.
 
-use crate::harness::{Bench, Operations, repeat, whole};
 use crate::messages::{number_of, query, response};
+use harness::{Bench, Operations, repeat, whole};
 use onward::config::{Config, Host};
 use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::TCP_MESSAGE_MAX;

@@ -4,8 +4,6 @@
 //! those of a program in which the path has one caller.
 
 mod connections;
-#[path = "../harness/mod.rs"]
-mod harness;
 mod messages;
 
 use std::process::ExitCode;

@@ -4,7 +4,7 @@
 //! comments. `corefile_line` is the cost per line; a reload reads the whole file while traffic
 //! continues.
 
-use crate::harness::{Bench, Operations, repeat, whole};
+use harness::{Bench, Operations, repeat, whole};
 use onward::config::{Config, Host};
 use std::hint::black_box;
 

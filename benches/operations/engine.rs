@@ -6,8 +6,8 @@
 //! are also counted separately, in batches of 64. The others answer from the cache
 //! or from local data, ask the upstream a second query (`engine_parked`), or only parse.
 
-use crate::harness::{Bench, Meter, Operations, repeat, whole};
 use crate::messages::{empty_response, number_of, query, query_of, response, rtype_of};
+use harness::{Bench, Meter, Operations, repeat, whole};
 use onward::config::{Config, Host};
 use onward::engine::errors::{Fault, Operation};
 use onward::engine::forwarder::Arrivals;

@@ -4,8 +4,6 @@
 //! of a program in which the path has one caller.
 
 mod engine;
-#[path = "../harness/mod.rs"]
-mod harness;
 mod messages;
 
 use std::process::ExitCode;

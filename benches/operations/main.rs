@@ -7,8 +7,6 @@
 
 mod cache;
 mod corefile;
-#[path = "../harness/mod.rs"]
-mod harness;
 mod messages;
 mod policies;
 mod pool;

@@ -5,7 +5,7 @@
 //! limits of a lifetime. A sweep closes the one connection that expires among any number of idle
 //! ones; dialling its replacement is part of the figure.
 
-use crate::harness::{Bench, Operations, repeat, whole};
+use harness::{Bench, Operations, repeat, whole};
 use onward::engine::ConnectionId;
 use onward::engine::pool::{PoolSettings, Pools, TrustSettings};
 use onward::moment::Moment;

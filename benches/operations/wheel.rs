@@ -3,7 +3,7 @@
 //! Deadlines are random and up to 20 s away, like those of connection pools whose connections
 //! expire after 10 s. Drawing a deadline adds about a nanosecond to the figures.
 
-use crate::harness::{Bench, Operations, repeat};
+use harness::{Bench, Operations, repeat};
 use onward::moment::Moment;
 use onward::wheel::Wheel;
 use std::hint::black_box;
