@@ -18,7 +18,7 @@ use super::tcp::{Progress, TcpConnection};
 use super::token::Token;
 use crate::clock::Clock;
 use crate::config::{Listener, Protocol};
-use crate::control::{PartEnd, TransferPart};
+use crate::control::{Assignment, PartEnd, TransferPart};
 use crate::engine::errors::{Fault, TlsFault};
 use crate::engine::key::ConnectionKey;
 use crate::engine::proxy::Outcome;
@@ -206,6 +206,16 @@ impl ClientConnections {
                 slot.framing.stop();
                 slot.connection.half_closed = true;
                 self.written.push(key);
+            }
+        }
+    }
+
+    /// Gives the connections the settings of their listeners in a new configuration: a proxy that
+    /// was trusted before the reload may not be any more.
+    pub(super) fn reload(&mut self, assignment: &Assignment) {
+        for slot in self.slots.iter_mut().flatten() {
+            if let Some(Some(number)) = assignment.listeners.get(usize::from(slot.listener)) {
+                slot.framing.reload(&assignment.config.listeners[*number]);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! oracle. How bytes become requests is tested beside the room `http`.
 
 use crate::certs::{Authority, load};
-use crate::http2::{DATA, GOAWAY, PING, base64, body2, frame, get2, preface, read_frame};
+use crate::http2::{GOAWAY, base64, body2, frame, get2, preface, read_frame};
 use crate::kit::query_for;
 use crate::tcp::{framed, listen, read_message, upstream};
 use crate::until::until;
@@ -17,12 +17,12 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
-const A: u16 = 1;
-const TXT: u16 = 16;
+pub(super) const A: u16 = 1;
+pub(super) const TXT: u16 = 16;
 const AXFR: u16 = 252;
 
 /// A block of `https://` without TLS; `body` holds its directives.
-fn start(body: &str) -> Server {
+pub(super) fn start(body: &str) -> Server {
     start_text(&format!("https://.:0 {{\n bind 127.0.0.1\n {body}\n}}\n"), 1)
 }
 
@@ -51,13 +51,13 @@ fn holding() -> SocketAddr {
     address
 }
 
-fn connect(server: &Server) -> TcpStream {
+pub(super) fn connect(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(server.addresses()[0]).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
-fn get(message: &[u8]) -> Vec<u8> {
+pub(super) fn get(message: &[u8]) -> Vec<u8> {
     let text = base64(message);
     format!("GET /dns-query?dns={text} HTTP/1.1\r\nHost: dns.test\r\n\r\n").into_bytes()
 }
@@ -73,14 +73,14 @@ fn post(fields: &str, message: &[u8]) -> Vec<u8> {
 
 const TYPE: &str = "Content-Type: application/dns-message\r\n";
 
-struct Response {
-    status: u16,
+pub(super) struct Response {
+    pub(super) status: u16,
     head: String,
     body: Vec<u8>,
 }
 
 /// Reads a response. `None`: the connection is closed.
-fn try_response(stream: &mut impl Read, has_body: bool) -> Option<Response> {
+pub(super) fn try_response(stream: &mut impl Read, has_body: bool) -> Option<Response> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -97,7 +97,7 @@ fn try_response(stream: &mut impl Read, has_body: bool) -> Option<Response> {
     Some(Response { status: head[9..12].parse().unwrap(), head, body })
 }
 
-fn response(stream: &mut impl Read) -> Response {
+pub(super) fn response(stream: &mut impl Read) -> Response {
     try_response(stream, true).expect("a response")
 }
 
@@ -168,7 +168,7 @@ fn authority(test: &str) -> (Server, ZoneFile) {
 }
 
 /// The same with more directives.
-fn authority_with(test: &str, more: &str) -> (Server, ZoneFile) {
+pub(super) fn authority_with(test: &str, more: &str) -> (Server, ZoneFile) {
     let strings = (0..160).map(|number| format!("big TXT \"{number:0>250}\"\n"));
     let names = "alias 300 CNAME www\nwww 45 A 192.0.2.2\n";
     let zone = ZoneFile::new(test, &[names.to_owned(), strings.collect()].concat());
@@ -332,136 +332,28 @@ fn the_address_that_a_proxy_names_counts_only_from_a_trusted_proxy() {
 }
 
 #[test]
-fn limits_close_the_idlest_or_the_new_connection_and_no_other() {
-    let server = start("https {\n max_connections 2\n }\n whoami");
-    let status = |stream: &mut TcpStream| {
-        let _ = stream.write_all(&get(&query_for(0, "a.test", A)));
-        try_response(stream, true).map(|response| response.status)
+fn a_reload_changes_paths_and_trusted_proxies_of_open_connections() {
+    let config = |port: u16, https: &str| {
+        let acl = "acl {\n block net 192.0.2.0/24\n }\n whoami";
+        let text =
+            format!("https://.:{port} {{\n bind 127.0.0.1\n https {{\n {https}\n }}\n {acl}\n}}\n");
+        load(&text, &[])
     };
-    let [mut first, mut second] = [connect(&server), connect(&server)];
-    assert_eq!((status(&mut first), status(&mut second)), (Some(200), Some(200)));
-    assert_eq!(status(&mut first), Some(200), "the second is the idlest now");
-    let mut third = connect(&server);
-    assert_eq!(status(&mut third), Some(200));
-    assert_eq!((status(&mut second), status(&mut first)), (None, Some(200)));
-    server.stop();
-
-    let server = start("https {\n max_per_client 1\n }\n whoami");
-    let mut first = connect(&server);
-    assert_eq!(status(&mut first), Some(200));
-    assert_eq!(status(&mut connect(&server)), None);
-    assert_eq!(status(&mut first), Some(200));
-    assert_eq!(sum(&server.stats()).connections_refused, 1);
-    server.stop();
-}
-
-#[test]
-fn the_thousand_and_first_connection_of_an_address_is_served_by_default() {
-    let server = start("timeouts {\n idle 1h\n }\n whoami");
-    let idle: Vec<_> = (0..1_000).map(|_| connect(&server)).collect();
-    let mut last = connect(&server);
-    last.write_all(&get(&query_for(0, "a.test", A))).unwrap();
-    assert_eq!(response(&mut last).status, 200);
-    assert_eq!(sum(&server.stats()).connections_refused, 0);
-    drop(idle);
-    server.stop();
-}
-
-#[test]
-fn a_refused_request_counts_once_towards_maxtcpqueries() {
-    let server = start("timeouts {\n maxtcpqueries 3\n }\n whoami");
-    let query = query_for(0, "a.test", A);
-    let elsewhere = b"GET / HTTP/1.1\r\nHost: dns.test\r\n\r\n".to_vec();
-    // One that the engine reads, and one that it never sees.
-    let refused = [(get(&query[..20]), 400), (elsewhere, 404)];
+    let mut server = start_with(config(0, "forwarded 127.0.0.0/8\n path /dns-query"), 1);
     let mut stream = connect(&server);
-    for (request, status) in refused {
+    let request =
+        post(&format!("{TYPE}X-Forwarded-For: 192.0.2.9\r\n"), &query_for(0, "a.test", A));
+    let mut ask = || {
         stream.write_all(&request).unwrap();
-        assert_eq!(response(&mut stream).status, status);
-    }
-    stream.write_all(&get(&query)).unwrap();
-    assert_eq!(response(&mut stream).status, 200);
-    stream.write_all(&get(&query)).unwrap();
-    assert!(try_response(&mut stream, true).is_none(), "a fourth");
-    server.stop();
-}
-
-#[test]
-fn a_connection_ends_after_its_number_of_queries() {
-    let server = start("timeouts {\n maxtcpqueries 2\n }\n whoami");
-    let query = query_for(0, "a.test", A);
-    let mut stream = connect(&server);
-    stream.write_all(&[get(&query), get(&query), get(&query)].concat()).unwrap();
-    assert_eq!((response(&mut stream).status, response(&mut stream).status), (200, 200));
-    assert!(try_response(&mut stream, true).is_none());
-    let mut stream = connect(&server);
-    let requests = [preface(), get2(1, &query), get2(3, &query), get2(5, &query)];
-    stream.write_all(&requests.concat()).unwrap();
-    let frames: Vec<_> = std::iter::from_fn(|| read_frame(&mut stream)).collect();
-    let answered =
-        frames.iter().filter(|(kind, ..)| *kind == DATA).map(|(_, _, stream, _)| *stream);
-    assert_eq!(answered.collect::<Vec<_>>(), [1, 3]);
-    // The client learns that the third was not processed.
-    let (.., payload) = frames.iter().rfind(|(kind, ..)| *kind == GOAWAY).expect("a GOAWAY");
-    assert_eq!(payload[..8], [0, 0, 0, 3, 0, 0, 0, 0]);
-    server.stop();
-}
-
-#[test]
-fn a_begun_request_is_due_within_its_time() {
-    let server = start("timeouts {\n read 1s\n idle 1h\n }\n whoami");
-    let query = query_for(0, "a.test", A);
-    let mut idle = connect(&server);
-    idle.write_all(&get(&query)).unwrap();
-    assert_eq!(response(&mut idle).status, 200);
-    let mut half = connect(&server);
-    half.write_all(&get(&query)[..30]).unwrap();
-    assert_eq!(half.read(&mut [0]).unwrap_or(0), 0);
-    idle.write_all(&get(&query)).unwrap();
-    assert_eq!(response(&mut idle).status, 200);
-    server.stop();
-}
-
-/// PINGs are no activity: a client of HTTP/2 that only sends them is idle.
-#[test]
-fn an_idle_connection_is_closed_whatever_its_version() {
-    let server = start("timeouts {\n read 1h\n idle 1s\n }\n whoami");
-    let query = query_for(0, "a.test", A);
-    let mut old = connect(&server);
-    old.write_all(&get(&query)).unwrap();
-    assert_eq!(response(&mut old).status, 200);
-    assert!(try_response(&mut old, true).is_none());
-    let mut new = connect(&server);
-    new.write_all(&[preface(), get2(1, &query)].concat()).unwrap();
-    body2(&mut new);
-    let mut pings = 0;
-    while new.write_all(&frame(PING, 0, 0, &[7; 8])).is_ok() && read_frame(&mut new).is_some() {
-        pings += 1;
-    }
-    assert!(pings > 0);
-    server.stop();
-}
-
-#[test]
-fn a_client_that_takes_no_answer_is_closed_within_its_time() {
-    let (server, _zone) = authority_with("https-write", "timeouts {\n write 1s\n idle 1h\n }");
-    let query = query_for(0, "big.z", TXT);
-    // It reads nothing, and the kernel's buffers are full.
-    let mut old = connect(&server);
-    let _ = old.write_all(&get(&query).repeat(400));
-    until("the connection is closed", || old.write(b" ").is_err().then_some(()));
-    // It never opens its window, and its socket takes all that it may be sent.
-    let mut new = connect(&server);
-    let streams: Vec<_> = (0..20).map(|number| get2(2 * number + 1, &query)).collect();
-    new.write_all(&[preface(), streams.concat()].concat()).unwrap();
-    let mut sent = 0;
-    while let Some((kind, _, _, payload)) = read_frame(&mut new) {
-        sent += if kind == DATA { payload.len() } else { 0 };
-    }
-    assert_eq!(sent, 65_535, "the window at the start (RFC 9113 §6.9.2)");
-    let mut stream = connect(&server);
-    stream.write_all(&get(&query)).unwrap();
-    assert_eq!(response(&mut stream).status, 200);
+        let answer = response(&mut stream);
+        (answer.status, answer.body.get(3).map(|flags| flags & 15))
+    };
+    assert_eq!(ask(), (200, Some(5)), "from the address that the proxy names");
+    let port = server.addresses()[0].port();
+    server.reload(config(port, "forwarded 198.51.100.0/24\n path /dns-query")).unwrap();
+    assert_eq!(ask(), (200, Some(0)), "the proxy is trusted no more");
+    server.reload(config(port, "path /other")).unwrap();
+    assert_eq!(ask().0, 404);
     server.stop();
 }
 

@@ -20,6 +20,7 @@ mod http;
 #[path = "../common/http2.rs"]
 mod http2;
 mod https;
+mod https_limits;
 mod in_order;
 mod kit;
 #[path = "../common/metrics.rs"]

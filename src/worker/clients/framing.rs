@@ -12,7 +12,6 @@ use crate::engine::{Client, Forwarder, Via};
 use crate::moment::Moment;
 use crate::worker::tcp::TcpConnection;
 use std::io;
-use std::sync::Arc;
 
 /// End of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,15 +79,17 @@ fn push(connection: &mut TcpConnection, message: &[u8]) -> Result<(), Full> {
 impl Framing {
     /// Creates the framing of a connection to `listener`.
     pub(super) fn of(listener: &Listener) -> Self {
-        let carrier = match listener.protocol {
-            Protocol::Dns | Protocol::Tls => return Self::Length,
-            Protocol::Https => Carrier::Doh {
-                paths: Arc::clone(&listener.http.paths),
-                proxies: Arc::clone(&listener.http.proxies),
-            },
-            Protocol::Grpc => Carrier::Grpc { requests_max: listener.http.requests_max },
-        };
-        Self::Http(Box::new(HttpConnection::new(carrier)))
+        match Carrier::of(listener) {
+            None => Self::Length,
+            Some(carrier) => Self::Http(Box::new(HttpConnection::new(carrier))),
+        }
+    }
+
+    /// Adopts the settings of `listener` after a reload.
+    pub(super) fn reload(&mut self, listener: &Listener) {
+        if let (Self::Http(http), Some(carrier)) = (self, Carrier::of(listener)) {
+            http.reload(carrier);
+        }
     }
 
     /// Returns the maximum number of bytes of the framing of a connection of `protocol`.

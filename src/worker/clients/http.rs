@@ -6,7 +6,7 @@
 //! one.
 
 use super::scratch::Scratch;
-use crate::config::Nets;
+use crate::config::{HttpSettings, Listener, Nets, Protocol};
 use crate::engine::forwarder::Requested;
 use crate::engine::frame::Full;
 use crate::engine::message::lifetime::fresh_for;
@@ -66,6 +66,11 @@ impl HttpConnection {
     /// Creates a connection whose requests carry DNS in this way.
     pub(super) fn new(carrier: Carrier) -> Self {
         Self { server: None, carrier, is_stopped: false, is_held: false, is_replying: false }
+    }
+
+    /// Treats the requests from now on in this way.
+    pub(super) fn reload(&mut self, carrier: Carrier) {
+        self.carrier = carrier;
     }
 
     /// Returns the maximum number of bytes of a connection.
@@ -239,6 +244,18 @@ impl HttpConnection {
 }
 
 impl Carrier {
+    /// Returns the carrier of connections to `listener`; `None`: they carry no HTTP.
+    pub(super) fn of(listener: &Listener) -> Option<Self> {
+        let HttpSettings { paths, proxies, requests_max } = &listener.http;
+        match listener.protocol {
+            Protocol::Dns | Protocol::Tls => None,
+            Protocol::Https => {
+                Some(Self::Doh { paths: Arc::clone(paths), proxies: Arc::clone(proxies) })
+            }
+            Protocol::Grpc => Some(Self::Grpc { requests_max: *requests_max }),
+        }
+    }
+
     /// Creates the server of a connection. `protocol`: that of ALPN, if any.
     fn server(&self, protocol: Option<&[u8]>) -> Server {
         match self {
