@@ -116,7 +116,8 @@ struct ClientConnection {
     generation: u32,
     open: bool,
     listener: u16,
-    address: IpAddr,
+    /// `None`: its header of the PROXY protocol is to come.
+    address: Option<IpAddr>,
     outstanding: u32,
     /// A zone transfer has begun, and the client has not read all of it.
     transfers: bool,
@@ -178,9 +179,9 @@ impl Clients {
         self.limits[usize::from(listener)].secure
     }
 
-    /// Admits a connection from `address` on listener number `listener`. The second key is of the
-    /// connection that was evicted for it: the quietest of the listener, if that has its maximum,
-    /// otherwise the quietest of all.
+    /// Admits a connection of `address` on listener number `listener`. `None`: [`Clients::name`]
+    /// will follow. The second key is of the connection that was evicted for it: the quietest of
+    /// the listener, if that has its maximum, otherwise the quietest of all.
     ///
     /// # Errors
     /// [`Refused`]: the shell closes the new connection.
@@ -188,11 +189,11 @@ impl Clients {
         &mut self,
         now: Moment,
         listener: u16,
-        address: IpAddr,
+        address: impl Into<Option<IpAddr>>,
     ) -> Result<(ConnectionKey, Option<ConnectionKey>), Refused> {
         let limits = self.limits[usize::from(listener)];
-        let address = address.to_canonical();
-        self.check_address(address, &limits)?;
+        let address = address.into().map(|address| address.to_canonical());
+        address.map_or(Ok(()), |address| self.check_address(address, &limits))?;
         let evicted = if self.of_listener(listener) >= limits.connections {
             Some(self.quietest(|connection| connection.listener == listener)?)
         } else if self.count() >= self.count_max {
@@ -206,27 +207,27 @@ impl Clients {
         Ok((self.insert(now, listener, address, limits), evicted))
     }
 
-    /// Counts the connection for another address, which a header of the PROXY protocol has named.
+    /// Counts a connection that was admitted without an address for `address`.
     ///
     /// # Errors
     /// [`Refused::AddressFull`]: the shell closes the connection.
-    pub(crate) fn rename(&mut self, key: ConnectionKey, address: IpAddr) -> Result<(), Refused> {
+    pub(crate) fn name(&mut self, key: ConnectionKey, address: IpAddr) -> Result<(), Refused> {
         let Some(slot) = self.slot(key) else { return Ok(()) };
         let ClientConnection { address: before, limits, .. } = self.slots[slot as usize];
-        self.per_address.remove(before);
-        let checked = self.check_address(address.to_canonical(), &limits);
-        let address = checked.map_or(before, |()| address.to_canonical());
-        self.per_address.add(address);
-        self.slots[slot as usize].address = address;
-        self.check(slot);
-        checked
+        let address = address.to_canonical();
+        if before.is_none() {
+            self.check_address(address, &limits)?;
+            self.per_address.add(address);
+            self.slots[slot as usize].address = Some(address);
+        }
+        Ok(())
     }
 
     /// Refuses an address that has its maximum of connections.
     fn check_address(&self, address: IpAddr, limits: &ConnectionLimits) -> Result<(), Refused> {
         let count_max = limits.per_address.unwrap_or((self.count_max / 2).max(1) as u32);
-        let is_full = self.per_address.count(address) >= count_max;
-        if is_full { Err(Refused::AddressFull) } else { Ok(()) }
+        let has_room = self.per_address.count(address) < count_max;
+        has_room.then_some(()).ok_or(Refused::AddressFull)
     }
 
     /// Returns the number of connections of listener number `listener`.
@@ -244,10 +245,10 @@ impl Clients {
         &mut self,
         now: Moment,
         listener: u16,
-        address: IpAddr,
+        address: Option<IpAddr>,
         limits: ConnectionLimits,
     ) -> ConnectionKey {
-        self.per_address.add(address);
+        address.inspect(|address| self.per_address.add(*address));
         if self.per_listener.len() <= usize::from(listener) {
             self.per_listener.resize(usize::from(listener) + 1, 0);
         }
@@ -502,7 +503,7 @@ impl ClientConnection {
             generation: 0,
             open: false,
             listener: 0,
-            address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            address: None,
             outstanding: 0,
             transfers: false,
             queries_left: 0,

@@ -226,8 +226,9 @@ impl Forwarder {
         engine
     }
 
-    /// Admits a client's connection from `address` on listener number `listener`. The second key
-    /// belongs to the connection that is closed to make room.
+    /// Admits a client's connection from `address` on listener number `listener`; `None`: a header
+    /// of the PROXY protocol will name the address. The second key belongs to the connection that
+    /// is closed to make room.
     ///
     /// # Errors
     /// [`Refused`]: the shell closes the new connection.
@@ -235,7 +236,7 @@ impl Forwarder {
         &mut self,
         now: Moment,
         listener: u16,
-        address: IpAddr,
+        address: impl Into<Option<IpAddr>>,
     ) -> Result<(ConnectionKey, Option<ConnectionKey>), Refused> {
         self.clients.admit(now, listener, address)
     }

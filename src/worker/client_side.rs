@@ -262,6 +262,10 @@ fn open<'a>(
     alarm: &mut ProxyAlarm,
     engine: &mut Forwarder,
 ) -> Option<(Client, &'a [u8])> {
+    if client.peer.port() == 0 {
+        engine.stats_mut().drop(DropReason::QueryFromPortZero);
+        return None;
+    }
     let counted = &mut engine.stats_mut().proxy_headers;
     match headers.open(now, client.peer, bytes) {
         Opened::Own { payload, has_header } => {
@@ -270,8 +274,10 @@ fn open<'a>(
             }
             Some((client, payload))
         }
-        Opened::Relayed { source, relay, payload } => {
-            counted.count(Outcome::Used);
+        Opened::Relayed { source, relay, has_header, payload } => {
+            if has_header {
+                counted.count(Outcome::Used);
+            }
             Some((Client { peer: source, via: Via::Relayed(relay), ..client }, payload))
         }
         Opened::Session => {

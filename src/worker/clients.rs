@@ -17,7 +17,7 @@ use super::proxy_alarm::ProxyAlarm;
 use super::tcp::{Progress, TcpConnection};
 use super::token::Token;
 use crate::clock::Clock;
-use crate::config::{Listener, Protocol};
+use crate::config::{Listener, Protocol, ProxyPolicy};
 use crate::control::{Assignment, PartEnd, TransferPart};
 use crate::engine::errors::{Fault, TlsFault};
 use crate::engine::key::ConnectionKey;
@@ -142,8 +142,11 @@ impl ClientConnections {
                 // the next new connection after another has closed.
                 Err(_) => return false,
             };
+            let policy = settings.proxies.as_ref().map(|proxies| proxies.policy(peer.ip()));
+            // A proxy's connections count for its clients, whom their headers name.
+            let address = (policy != Some(ProxyPolicy::Use)).then_some(peer.ip());
             // Dropping the socket closes a connection that is not admitted.
-            let Ok((key, evicted)) = engine.admit(now, number as u16, peer.ip()) else {
+            let Ok((key, evicted)) = engine.admit(now, number as u16, address) else {
                 engine.stats_mut().connections_refused += 1;
                 continue;
             };
@@ -167,7 +170,6 @@ impl ClientConnections {
             }
             engine.stats_mut().connections += 1;
             let local = socket.local_addr().ok().map(|address| address.ip());
-            let policy = settings.proxies.as_ref().map(|proxies| proxies.policy(peer.ip()));
             let opening = Opening::of(now, policy, session.is_some());
             let connection = TcpConnection::new(socket, false, session);
             let (listener, queued, paused) = (number as u16, false, false);
@@ -199,9 +201,17 @@ impl ClientConnections {
         let connections = self.slots.iter().flatten();
         let own = connections.filter(|slot| usize::from(slot.listener) == number);
         for key in own.map(|slot| slot.key).collect::<Vec<_>>() {
-            self.ready.retain(|other| *other != key);
-            self.ready.push_front(key);
-            self.read(now, engine);
+            let is_headed = |slots: &mut _| {
+                let opening = slot(slots, key).and_then(|slot| slot.opening);
+                opening.is_some_and(|opening| opening.header.is_some())
+            };
+            // A header of the PROXY protocol is read alone, and the query behind it next.
+            let reads = 1 + usize::from(is_headed(&mut self.slots));
+            for _ in 0..reads {
+                self.ready.retain(|other| *other != key);
+                self.ready.push_front(key);
+                self.read(now, engine);
+            }
             if let Some(slot) = slot(&mut self.slots, key) {
                 slot.framing.stop();
                 slot.connection.half_closed = true;
@@ -331,10 +341,6 @@ impl ClientConnections {
             HeaderTaken::Taken(Some(source)) => {
                 headers.count(Outcome::Used);
                 slot.peer = source;
-                if engine.clients.rename(key, source.ip()).is_err() {
-                    engine.stats_mut().connections_refused += 1;
-                    return self.close(key, engine);
-                }
             }
             HeaderTaken::Refused(flaw) => {
                 headers.count(flaw.outcome());
@@ -342,6 +348,10 @@ impl ClientConnections {
                 return self.close(key, engine);
             }
             HeaderTaken::Over => return self.close(key, engine),
+        }
+        if engine.clients.name(key, slot.peer.ip()).is_err() {
+            engine.stats_mut().connections_refused += 1;
+            return self.close(key, engine);
         }
         slot.opening = Opening::of(now, None, opening.is_secure);
         slot.queued = true;
@@ -487,7 +497,7 @@ impl ClientConnections {
     fn remove(&mut self, key: ConnectionKey, engine: &mut Forwarder) {
         let Some(slot) = slot(&mut self.slots, key) else { return };
         match slot.opening {
-            Some(Opening { is_secure: true, .. }) => {
+            Some(Opening { is_secure: true, header: None, .. }) => {
                 engine.stats_mut().handshakes.fail(match slot.connection.fault() {
                     Fault::Tls(fault) => fault,
                     _ => TlsFault::Unfinished,

@@ -28,7 +28,8 @@ struct Listening {
     datagrams: Option<UdpSocket>,
     /// The UDP socket otherwise.
     proxied: Option<UdpSocket>,
-    /// State of these headers. It stays until the last replies to proxies are sent.
+    /// State of these headers. It stays as long as the listener, also over a reload without the
+    /// directive, because replies to proxies may be under way.
     headers: Option<Box<Datagrams>>,
     acceptor: Option<TcpListener>,
 }
@@ -193,6 +194,7 @@ impl Listeners {
             let socket = datagrams.take().or(proxied.take());
             let Some(settings) = settings else {
                 *datagrams = socket;
+                headers.iter_mut().for_each(|headers| headers.end_sessions(hasher));
                 continue;
             };
             *proxied = socket;
@@ -228,16 +230,20 @@ impl Listeners {
     /// listeners then.
     pub(super) fn replace(&mut self, count: usize, sockets: Vec<Sockets>, registry: &Registry) {
         let replaced = sockets.iter().map(|(number, ..)| *number).collect::<Vec<_>>();
+        // The keys of proxies stay valid, for the replies to queries on the old sockets.
+        let headers =
+            replaced.iter().map(|number| self.sockets.get_mut(*number)?.as_mut()?.headers.take());
+        let headers = headers.collect::<Vec<_>>();
         self.close(|number| replaced.contains(&number));
         let count = count.max(self.sockets.len());
         self.sockets.resize_with(count, || None);
         self.queued.resize(count, false);
         self.accepting.resize(count, false);
-        for own in sockets {
+        for (own, headers) in sockets.into_iter().zip(headers) {
             let number = own.0;
             let listening = Listening::register(own, registry);
-            self.sockets[number] =
-                Some(listening.expect("the kernel has memory for one more descriptor"));
+            let listening = listening.expect("the kernel has memory for one more descriptor");
+            self.sockets[number] = Some(Listening { headers, ..listening });
         }
     }
 

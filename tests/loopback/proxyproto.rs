@@ -7,14 +7,16 @@ use crate::certs::{Authority, load};
 use crate::http2::{DATA, base64, get2, grpc2, preface, read_frame};
 use crate::kit::{A, client, query_for, receive};
 use crate::tcp::{framed, read_message};
+use crate::until::until;
 use crate::{TIMEOUT, config, responder, start, start_text, start_with, sum};
 use onward::engine::proxy::Outcome;
 use onward::server::Server;
 use onward::traffic::answer::{Behaviour, is_right};
 use rustls::{ClientConnection, StreamOwned};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Addresses of clients in headers: one for `whoami`, and one that the access list blocks.
 const CLIENT: [u8; 4] = [192, 0, 2, 1];
@@ -157,9 +159,10 @@ fn the_policy_depends_on_the_peer() {
         }
         server.stop();
     }
-    // The header is taken for the length of a message.
-    let server = whoami("default skip", "");
+    // The header is taken for the length of a message, whose rest never comes.
+    let server = whoami("default skip", "timeouts {\n read 1s\n }");
     assert_eq!(who(&ask_over_tcp(&server, &[]).unwrap()), own);
+    assert!(ask_over_tcp(&server, &binary(CLIENT)).is_err());
     assert_eq!(headers(&server, Outcome::Used), 0);
     server.stop();
 }
@@ -185,7 +188,11 @@ fn a_header_in_single_bytes_is_read_over_tcp() {
 #[test]
 fn a_connection_with_an_invalid_or_unfinished_header_is_closed() {
     let server = whoami("", "timeouts {\n read 1s\n idle 24h\n }");
-    let is_closed = |stream: &mut TcpStream| !matches!(stream.read(&mut [0; 64]), Ok(1..));
+    // An error because of time means that it is open.
+    let is_closed = |stream: &mut TcpStream| match stream.read(&mut [0; 64]) {
+        Ok(len) => len == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    };
     let endless = [b"PROXY UNKNOWN ".to_vec(), vec![b'x'; 200]].concat();
     let huge = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff".to_vec();
     for bad in [b"PROXY TCP9\r\n".to_vec(), endless, huge] {
@@ -198,10 +205,18 @@ fn a_connection_with_an_invalid_or_unfinished_header_is_closed() {
     half.shutdown(std::net::Shutdown::Write).unwrap();
     assert!(is_closed(&mut half));
     assert_eq!(headers(&server, Outcome::Invalid), 4);
+    // `read` ends the wait, and single bytes do not prolong it.
     let mut slow = connect(&server);
-    slow.write_all(&binary(CLIENT)[..20]).unwrap();
-    // `read` ends the wait.
-    assert!(is_closed(&mut slow));
+    slow.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let tlvs = [&b"\r\n\r\n\0\r\nQUIT\n\x20\0\x04\0"[..], &[0; 1_024]].concat();
+    let mut sent = 0;
+    for byte in &tlvs {
+        if slow.write_all(&[*byte]).is_err() || is_closed(&mut slow) {
+            break;
+        }
+        sent += 1;
+    }
+    assert!((1..tlvs.len()).contains(&sent), "{sent} bytes");
     let mut late = connect(&server);
     late.write_all(&binary(CLIENT)).unwrap();
     assert!(is_closed(&mut late));
@@ -223,6 +238,25 @@ fn limits_count_the_client_that_the_header_names() {
     assert_eq!(open([192, 0, 2, 1]).1, None);
     assert_eq!(open([192, 0, 2, 2]).1, Some([192, 0, 2, 2]));
     assert_eq!(sum(&server.stats()).connections_refused, 1);
+    server.stop();
+}
+
+#[test]
+fn a_proxy_opens_more_connections_at_once_than_a_client_may() {
+    let server = whoami("", "tcp {\n max_per_client 2\n }");
+    let mut held = Vec::from_iter((1..=20).map(|number| (number, connect(&server))));
+    for (number, stream) in &mut held {
+        stream.write_all(&[binary([192, 0, 2, *number]), framed(&query())].concat()).unwrap();
+        assert_eq!(who(&read_message(stream).unwrap()), Some([192, 0, 2, *number]));
+    }
+    // Those that no header names count for the peer.
+    let served = [(); 3].map(|()| {
+        let mut stream = connect(&server);
+        let sent = stream.write_all(&framed(&query()));
+        let is_served = sent.and_then(|()| read_message(&mut stream)).is_ok();
+        (stream, is_served)
+    });
+    assert_eq!(served.each_ref().map(|(_, is_served)| *is_served), [true, true, false]);
     server.stop();
 }
 
@@ -314,5 +348,16 @@ fn a_reload_changes_the_treatment_of_headers() {
     assert_eq!(who(&ask(&[])), Some([127, 0, 0, 1]));
     server.reload(config(&address, "proxyproto\n whoami")).unwrap();
     assert_eq!(who(&ask(&binary(CLIENT))), Some(CLIENT));
+    server.stop();
+}
+
+#[test]
+fn a_removed_listener_answers_a_query_that_waits_behind_a_header() {
+    let mut server = whoami("", "");
+    let mut waits = connect(&server);
+    until("it is accepted", || (sum(&server.stats()).connections == 1).then_some(()));
+    waits.write_all(&[binary(CLIENT), framed(&query())].concat()).unwrap();
+    server.reload(config("127.0.0.1:0", "whoami")).unwrap();
+    assert_eq!(who(&read_message(&mut waits).unwrap()), Some(CLIENT));
     server.stop();
 }

@@ -1,7 +1,7 @@
 //! Numbers of connections by client address.
 //!
-//! An address is in the table as long as it has a connection. The limits are in
-//! [`super::Clients`], which also changes the address of a connection behind a proxy.
+//! An address is in the table as long as it has a connection. A connection whose header of the
+//! PROXY protocol is to come has no address yet. The limits are in [`super::Clients`].
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -26,7 +26,8 @@ impl Addresses {
     }
 
     /// Counts a connection of `address` that has ended.
-    pub(super) fn remove(&mut self, address: IpAddr) {
+    pub(super) fn remove(&mut self, address: Option<IpAddr>) {
+        let Some(address) = address else { return };
         if let Some(count) = self.0.get_mut(&address) {
             *count -= 1;
             if *count == 0 {

@@ -192,22 +192,20 @@ fn a_connection_is_spent_after_its_maximum_of_queries() {
 }
 
 #[test]
-fn a_connection_that_a_header_renames_counts_for_the_address_in_it() {
+fn a_connection_of_a_proxy_counts_for_the_address_in_its_header_alone() {
     let limits = ConnectionLimits { per_address: Some(1), ..ConnectionLimits::DEFAULT };
     let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
     let mut clients = Clients::new(8, vec![limits], hasher);
-    let [proxy, one, two] = [[192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 3]].map(IpAddr::from);
-    let admit = |clients: &mut Clients| clients.admit(Moment::ZERO, 0, proxy);
-    let (first, _) = admit(&mut clients).unwrap();
-    assert_eq!(admit(&mut clients), Err(Refused::AddressFull));
-    // The proxy has room for its next connection.
-    assert_eq!(clients.rename(first, one), Ok(()));
-    let (second, _) = admit(&mut clients).unwrap();
-    assert_eq!(clients.rename(second, one), Err(Refused::AddressFull));
-    assert_eq!(clients.rename(second, two), Ok(()));
-    assert_eq!(clients.rename(second, two), Ok(()), "a client's own connection is in no way");
-    clients.close(first);
-    assert_eq!(clients.rename(second, one), Ok(()));
-    clients.close(second);
+    let [one, two] = [[192, 0, 2, 2], [192, 0, 2, 3]].map(IpAddr::from);
+    // All are accepted before the first header is read.
+    let keys = [0; 4].map(|_| clients.admit(Moment::ZERO, 0, None).unwrap().0);
+    let named = [(keys[0], one), (keys[1], one), (keys[1], two), (keys[2], two), (keys[2], one)];
+    let full = Err(Refused::AddressFull);
+    assert_eq!(named.map(|(key, ip)| clients.name(key, ip)), [Ok(()), full, Ok(()), full, full]);
+    assert_eq!(clients.admit(Moment::ZERO, 0, one).unwrap_err(), Refused::AddressFull);
+    clients.close(keys[0]);
+    assert_eq!(clients.name(keys[2], one), Ok(()));
+    keys.into_iter().for_each(|key| clients.close(key));
     assert_eq!(clients.count(), 0);
+    clients.admit(Moment::ZERO, 0, one).unwrap();
 }

@@ -33,6 +33,8 @@ pub enum Opened<'a> {
         source: SocketAddr,
         /// Path of the reply.
         relay: RelayKey,
+        /// The source is that of a header in this datagram, not of one before.
+        has_header: bool,
         /// Bytes behind the header.
         payload: &'a [u8],
     },
@@ -66,12 +68,20 @@ impl Datagrams {
         Senders::<()>::bytes_max(RELAYS_MAX) + Senders::<(SocketAddr, Moment)>::bytes_max(sessions)
     }
 
-    /// Changes the settings. Sessions are kept if their settings are the same.
+    /// Changes the settings. Sessions stay if their lifetime and number do, because the header of
+    /// each comes once.
     pub(crate) fn reload(&mut self, settings: &Arc<ProxyProtocol>, hasher: &ahash::RandomState) {
-        if self.settings != *settings {
-            let relays = std::mem::replace(self, Self::new(Arc::clone(settings), hasher)).relays;
-            self.relays = relays;
+        let has_same_sessions = self.settings.sessions == settings.sessions;
+        self.settings = Arc::clone(settings);
+        if !has_same_sessions {
+            self.sessions = Self::new(Arc::clone(settings), hasher).sessions;
         }
+    }
+
+    /// Forgets the sessions, because the listener has no such directive any more. Replies still
+    /// return to their proxies.
+    pub(crate) fn end_sessions(&mut self, hasher: &ahash::RandomState) {
+        self.sessions = Senders::new(0, hasher.clone());
     }
 
     /// Opens the datagram `bytes` of `sender`.
@@ -98,8 +108,12 @@ impl Datagrams {
             (ProxyPolicy::Use, None) => self.remembered(now, sender),
             (ProxyPolicy::Ignore | ProxyPolicy::Reject | ProxyPolicy::Skip, _) => None,
         };
+        let has_header = header.is_some();
         let Some(source) = source else {
-            return Opened::Own { payload, has_header: header.is_some() };
+            if has_header && policy == ProxyPolicy::Use {
+                self.sessions.forget(sender);
+            }
+            return Opened::Own { payload, has_header };
         };
         if let Some(ProxySessions { lifetime, .. }) = self.settings.sessions {
             self.sessions.set(sender, (source, now.plus(lifetime)));
@@ -107,15 +121,19 @@ impl Datagrams {
                 return Opened::Session;
             }
         }
-        Opened::Relayed { source, relay: RelayKey(self.relays.set(sender, ())), payload }
+        let relay = RelayKey(self.relays.set(sender, ()));
+        Opened::Relayed { source, relay, has_header, payload }
     }
 
-    /// Returns the client that `sender` has named before, if it is remembered.
     /// Returns the client that `sender` has named before, if it is remembered.
     fn remembered(&mut self, now: Moment, sender: SocketAddr) -> Option<SocketAddr> {
         self.settings.sessions?;
         let (source, until) = *self.sessions.get(sender)?;
-        (now < until).then_some(source)
+        if until <= now {
+            self.sessions.forget(sender);
+            return None;
+        }
+        Some(source)
     }
 
     /// Returns the address of the proxy that a reply returns to. `None`: too many others have been

@@ -51,14 +51,14 @@ pub enum Parsed {
     Invalid(Flaw),
 }
 
-/// What became of a header.
+/// Treatment of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Its source is the client.
+    /// The header's source is the client.
     Used,
-    /// It was removed; the peer is the client.
+    /// The header was removed; the peer is the client.
     Ignored,
-    /// It is invalid.
+    /// The header is invalid.
     Invalid,
     /// The policy for the peer is to refuse it.
     Rejected,
@@ -125,7 +125,7 @@ impl fmt::Display for Flaw {
             Self::Family => "unknown address family or transport",
             Self::Length => "too short for its addresses",
             Self::TooLong => "header longer than 2048 bytes",
-            Self::Cut => "the packet ends within the header",
+            Self::Cut => "the data end within the header",
             Self::LineInDatagram => "version 1 over UDP: only version 2 is defined for it",
             Self::Rejected => "headers of this peer are rejected by 'proxyproto'",
         })
@@ -157,7 +157,8 @@ fn read_binary(bytes: &[u8]) -> Parsed {
         _ => return Parsed::Invalid(Flaw::Version),
     };
     let (family, transport) = (fixed[13] >> 4, fixed[13] & 15);
-    if family > 3 || transport > 2 {
+    // A proxy that speaks for itself may write anything there.
+    if !is_local && (family > 3 || transport > 2) {
         return Parsed::Invalid(Flaw::Family);
     }
     let addresses_len = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));

@@ -19,6 +19,8 @@ struct Slot<T> {
 pub(crate) struct Senders<T> {
     by_sender: HashMap<SocketAddr, u32, ahash::RandomState>,
     slots: Vec<Slot<T>>,
+    /// Slots without a sender.
+    free: Vec<u32>,
     /// Slots from the least recently used to the last used.
     by_use: List,
     count_max: usize,
@@ -31,6 +33,7 @@ impl<T> Senders<T> {
         Self {
             by_sender: HashMap::with_hasher(hasher),
             slots: Vec::new(),
+            free: Vec::new(),
             by_use: List::default(),
             count_max: count_max.max(1),
         }
@@ -40,7 +43,8 @@ impl<T> Senders<T> {
     pub(crate) fn bytes_max(count_max: usize) -> usize {
         // The map and the slots double when they are full.
         let entry = size_of::<(SocketAddr, u32)>() + 1;
-        2 * count_max.next_power_of_two() * entry + 2 * count_max * size_of::<Slot<T>>()
+        let slot = size_of::<Slot<T>>() + size_of::<u32>();
+        2 * count_max.next_power_of_two() * entry + 2 * count_max * slot
     }
 
     /// Returns the value of `sender`, which counts as a use.
@@ -65,6 +69,14 @@ impl<T> Senders<T> {
         Key { index: slot, generation: self.slots[slot as usize].generation }
     }
 
+    /// Removes `sender`.
+    pub(crate) fn forget(&mut self, sender: SocketAddr) {
+        if let Some(slot) = self.by_sender.remove(&sender) {
+            self.by_use.remove(&mut self.slots, slot, |slot| &mut slot.link);
+            self.free.push(slot);
+        }
+    }
+
     /// Returns the sender with this key; `None`: it has given way to another.
     pub(crate) fn sender(&self, key: Key) -> Option<SocketAddr> {
         let slot = self.slots.get(key.index as usize)?;
@@ -72,19 +84,21 @@ impl<T> Senders<T> {
     }
 
     fn insert(&mut self, sender: SocketAddr, value: T) -> u32 {
-        let slot = if self.slots.len() < self.count_max {
-            let slot = Slot { generation: 0, sender, value, link: Link::OFF };
-            self.slots.push(slot);
-            self.slots.len() as u32 - 1
-        } else {
-            // The table has at least one slot.
-            let slot = self.by_use.front().unwrap_or(0);
-            self.by_use.remove(&mut self.slots, slot, |slot| &mut slot.link);
-            let old = &mut self.slots[slot as usize];
-            self.by_sender.remove(&old.sender);
-            old.generation = old.generation.wrapping_add(1);
-            (old.sender, old.value) = (sender, value);
-            slot
+        if self.free.is_empty() && self.slots.len() == self.count_max {
+            let oldest = self.by_use.front().map(|slot| self.slots[slot as usize].sender);
+            oldest.inspect(|oldest| self.forget(*oldest));
+        }
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                let old = &mut self.slots[slot as usize];
+                old.generation = old.generation.wrapping_add(1);
+                (old.sender, old.value) = (sender, value);
+                slot
+            }
+            None => {
+                self.slots.push(Slot { generation: 0, sender, value, link: Link::OFF });
+                self.slots.len() as u32 - 1
+            }
         };
         self.by_sender.insert(sender, slot);
         self.by_use.push_back(&mut self.slots, slot, |slot| &mut slot.link);
@@ -122,6 +136,15 @@ mod tests {
         // A known sender keeps its key.
         assert_eq!(senders.set(sender(1), 'd'), first);
         assert_eq!(senders.get(sender(1)), Some(&mut 'd'));
+        assert_eq!((senders.by_sender.len(), senders.slots.len()), (2, 2));
+        // One that was forgotten and came back is not mistaken for its former entry.
+        senders.forget(sender(1));
+        assert_eq!(senders.get(sender(1)), None);
+        let again = senders.set(sender(1), 'e');
+        assert_ne!(again, first);
+        senders.set(sender(4), 'f');
+        assert_eq!(senders.get(sender(1)), Some(&mut 'e'));
+        assert_eq!(senders.get(sender(3)), None);
         assert_eq!((senders.by_sender.len(), senders.slots.len()), (2, 2));
     }
 }

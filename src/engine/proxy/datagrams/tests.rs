@@ -45,7 +45,7 @@ fn the_policy_decides_about_the_header_of_each_sender() {
             Opened::Own { payload, has_header } => {
                 format!("own {} {has_header}", payload.escape_ascii())
             }
-            Opened::Relayed { source, relay, payload } => {
+            Opened::Relayed { source, relay, payload, .. } => {
                 assert_eq!(datagrams.sender(relay), Some(address(sender)));
                 format!("{source} {}", payload.escape_ascii())
             }
@@ -104,6 +104,10 @@ fn a_session_is_remembered_for_its_time_and_refreshed_by_headers() {
     let payload = [&header(Some("192.0.2.7:1"))[..], b"query"].concat();
     assert_eq!(source(30, proxy, &payload), Some(address("192.0.2.7:1")));
     assert_eq!(source(31, proxy, b"query"), Some(address("192.0.2.7:1")));
+    // The proxy speaks for itself, and no longer for the client.
+    assert_eq!(source(31, other, &payload), Some(address("192.0.2.7:1")));
+    assert_eq!(source(31, other, &header(None)), None);
+    assert_eq!(source(31, other, b"query"), None);
     // Two others take its place.
     assert!(source(32, other, &payload).is_some());
     assert!(source(32, address("192.0.2.1:9"), &payload).is_some());
@@ -119,7 +123,7 @@ fn without_sessions_a_header_alone_is_an_empty_query() {
 }
 
 #[test]
-fn sessions_survive_a_reload_with_the_same_settings_and_replies_survive_each() {
+fn sessions_survive_a_reload_with_the_same_lifetime_and_number_and_replies_survive_each() {
     let mut datagrams = datagrams("udp_session_tracking 10s");
     let (proxy, hasher) = (address("192.0.2.1:7"), ahash::RandomState::with_seeds(1, 2, 3, 4));
     let payload = [&header(Some(CLIENT))[..], b"query"].concat();
@@ -128,6 +132,9 @@ fn sessions_survive_a_reload_with_the_same_settings_and_replies_survive_each() {
     };
     let same = Arc::clone(&datagrams.settings);
     datagrams.reload(&Arc::new((*same).clone()), &hasher);
+    assert!(matches!(datagrams.open(at(1), proxy, b"query"), Opened::Relayed { .. }));
+    let proxies = super::tests::datagrams("udp_session_tracking 10s\n allow 192.0.2.0/24").settings;
+    datagrams.reload(&proxies, &hasher);
     assert!(matches!(datagrams.open(at(1), proxy, b"query"), Opened::Relayed { .. }));
     let other = super::tests::datagrams("udp_session_tracking 20s").settings;
     datagrams.reload(&other, &hasher);
