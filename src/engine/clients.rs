@@ -201,9 +201,7 @@ impl Clients {
         } else {
             None
         };
-        if let Some(evicted) = evicted {
-            self.close(evicted);
-        }
+        evicted.inspect(|evicted| self.close(*evicted));
         Ok((self.insert(now, listener, address, limits), evicted))
     }
 
