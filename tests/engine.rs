@@ -6,6 +6,8 @@
 
 #[path = "engine/arrivals.rs"]
 mod arrivals;
+#[path = "engine/calls.rs"]
+mod calls;
 #[path = "engine/coalescing.rs"]
 mod coalescing;
 #[path = "engine/combined.rs"]

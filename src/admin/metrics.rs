@@ -177,8 +177,7 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
         let help = "Error responses of the upstream without a question section.";
         let name = "onward_upstream_errors_without_question_total";
         all.counter_if_any(name, help, &labels, bare_errors);
-        let name = if upstream.tls.is_some() { "tls" } else { "tcp" };
-        let counts = [("udp", &pool), (name, &tcp)];
+        let counts = [("udp", &pool), (upstream.connection_name(), &tcp)];
         for (pool, (transport, stats)) in PoolId::of_upstream(number).into_iter().zip(counts) {
             let state = snapshot.pools.get(pool.index()).copied().unwrap_or_default();
             of_pool(all, to, transport, stats, &state);

@@ -120,18 +120,22 @@ fn addresses(snapshots: &[&Snapshot]) -> Vec<SocketAddr> {
 fn upstream(snapshots: &[&Snapshot], address: SocketAddr, history: &History) -> Upstream {
     let mut total = UpstreamStats::default();
     let mut health = Health::Up;
-    let mut pools: BTreeMap<Transport, (PoolStats, PoolState)> = BTreeMap::new();
+    let mut pools: BTreeMap<(Transport, &str), (PoolStats, PoolState)> = BTreeMap::new();
     for snapshot in snapshots {
         let own =
             snapshot.config.upstreams().enumerate().filter(|(_, (_, own))| own.address == address);
-        for (number, _) in own {
+        for (number, (_, own)) in own {
             health = worse(health, snapshot, number);
             let Some(stats) = snapshot.stats.upstreams.get(number) else { continue };
             total.add(stats);
             let counts = [stats.pool, stats.tcp];
             for (pool, stats) in PoolId::of_upstream(number).into_iter().zip(counts) {
                 let state = snapshot.pools.get(pool.index()).copied().unwrap_or_default();
-                let (sum, states) = pools.entry(pool.transport()).or_default();
+                let name = match pool.transport() {
+                    Transport::Udp => "udp",
+                    Transport::Tcp => own.connection_name(),
+                };
+                let (sum, states) = pools.entry((pool.transport(), name)).or_default();
                 sum.add(&stats);
                 states.merge(&state);
             }
@@ -151,7 +155,7 @@ fn upstream(snapshots: &[&Snapshot], address: SocketAddr, history: &History) -> 
         failed: total.failed,
         latency: lately
             .map_or_else(Latency::default, |lately| latency(&lately.latency_of(address))),
-        pools: used.map(|(transport, (stats, state))| pool(transport, &stats, &state)).collect(),
+        pools: used.map(|((_, name), (stats, state))| pool(name, &stats, &state)).collect(),
     }
 }
 
@@ -166,11 +170,7 @@ fn worse(known: Health, snapshot: &Snapshot, number: usize) -> Health {
     }
 }
 
-fn pool(transport: Transport, stats: &PoolStats, state: &PoolState) -> Pool {
-    let transport = match transport {
-        Transport::Udp => "udp",
-        Transport::Tcp => "tcp",
-    };
+fn pool(transport: &str, stats: &PoolStats, state: &PoolState) -> Pool {
     Pool {
         transport: transport.to_owned(),
         idle: state.idle,

@@ -73,7 +73,7 @@ pub use stages::{
     StaleMode, Written,
 };
 pub(crate) use tls::Pin;
-pub use tls::{ClientAuth, ClientTls, Pem, ServerTls};
+pub use tls::{Alpn, ClientAuth, ClientTls, Pem, ServerTls};
 pub(crate) use zones::{
     CatalogSource, OwnZones, Primary, Secondary, TransferredSource, ZonesSource,
 };
@@ -423,6 +423,30 @@ pub struct Upstream {
     pub address: SocketAddr,
     /// TLS settings; with them, the upstream is only used over TLS.
     pub tls: Option<Arc<ClientTls>>,
+    /// Calls that carry the queries, if the upstream speaks HTTP.
+    pub http: Option<Arc<HttpTarget>>,
+}
+
+impl Upstream {
+    /// Returns the name of its connections in metrics and on the status page.
+    pub(crate) fn connection_name(&self) -> &'static str {
+        match (&self.tls, &self.http) {
+            (_, Some(_)) => "https",
+            (Some(_), None) => "tls",
+            (None, None) => "tcp",
+        }
+    }
+}
+
+/// Requests to an upstream that speaks DNS over HTTPS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HttpTarget {
+    /// Name or address of the server, and its port.
+    pub(crate) authority: String,
+    /// Path of queries.
+    pub(crate) path: String,
+    /// Queries are sent by GET.
+    pub(crate) is_get: bool,
 }
 
 /// In which order a query tries the upstreams of its stanza.

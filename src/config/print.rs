@@ -9,7 +9,7 @@
 
 use super::built::Built;
 use super::duration::show_duration;
-use super::forward::{MAX_AGE_JITTER, tls};
+use super::forward::{MAX_AGE_JITTER, https, tls};
 use super::{BindAddress, Config, Forward, Policy, Protocol, Reload, Served, ServerBlock, word};
 use crate::corefile::DIRECTIVES;
 use std::fmt;
@@ -114,6 +114,7 @@ impl fmt::Display for Forward {
             writeln!(f, "        source_address {address}")?;
         }
         tls::write(self, f)?;
+        https::write(self, f)?;
         writeln!(f, "        spread {}", sizing.spread)?;
         if sizing.stream_spread > 1 {
             writeln!(f, "        stream_spread {}", sizing.stream_spread)?;

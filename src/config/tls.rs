@@ -40,6 +40,20 @@ pub struct ClientTls {
     pub identity: Option<(Pem, Pem)>,
     /// Accepted keys: SHA-256 of the SubjectPublicKeyInfo. Empty: any.
     pub pins: Vec<[u8; 32]>,
+    /// Protocols to agree on in the handshake.
+    pub alpn: Alpn,
+}
+
+/// Protocols that are offered to an upstream in the handshake (ALPN, RFC 7301).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Alpn {
+    /// DNS over TLS.
+    #[default]
+    Dot,
+    /// HTTP/2, else HTTP/1.1.
+    Http,
+    /// HTTP/2.
+    Http2,
 }
 
 impl ClientTls {

@@ -10,6 +10,7 @@ use super::message::Rcode;
 use super::message::reply::ExtendedError;
 use crate::config::Config;
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
 
 /// Maximum number of queued records: several batches of queries, and the time-outs of a turn.
@@ -39,8 +40,40 @@ pub enum Fault {
     System(i32),
     /// The TLS handshake failed.
     Tls(TlsFault),
+    /// A request of HTTP has no answer.
+    Http(HttpFault),
     /// The cause is unknown.
     Unknown,
+}
+
+/// Reason why a request of HTTP has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpFault {
+    /// The server has not processed the request.
+    Unprocessed,
+    /// The server has reset the request.
+    Reset,
+    /// The reply is malformed or too long.
+    Malformed,
+    /// The status code, which is not of success.
+    Status(u16),
+    /// The body is not a DNS message.
+    NoMessage,
+    /// The DNS message does not answer the query.
+    Mismatch,
+}
+
+impl fmt::Display for HttpFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unprocessed => f.write_str("http: the server has not processed the request"),
+            Self::Reset => f.write_str("http: the server has reset the request"),
+            Self::Malformed => f.write_str("http: malformed or too long reply"),
+            Self::Status(status) => write!(f, "http: status {status}"),
+            Self::NoMessage => f.write_str("http: the reply is not a DNS message"),
+            Self::Mismatch => f.write_str("http: the DNS message does not answer the query"),
+        }
+    }
 }
 
 /// Cause of a TLS failure.

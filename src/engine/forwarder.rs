@@ -18,6 +18,7 @@
 mod arrivals;
 mod attempts;
 mod caching;
+mod calls;
 mod counters;
 mod course;
 mod delays;
@@ -71,14 +72,14 @@ use super::errors::Errors;
 use super::exchange::{Client, Exchanges};
 use super::health::HealthStates;
 use super::journal::Journal;
-use super::key::{ConnectionId, ConnectionKey, ExchangeKey, PoolId, Sweep};
+use super::key::{ConnectionId, ConnectionKey, ExchangeKey, PoolId, Sweep, Way};
 use super::memory::{EngineMemory, reserved};
 use super::message::response::Response;
 use super::pool::{PoolState, Pools};
 use super::routes::Routes;
 use super::stats::{Stats, UpstreamStats};
 use super::tally::Tallies;
-use crate::config::{ClientTls, Config};
+use crate::config::{ClientTls, Config, HttpTarget};
 use crate::moment::Moment;
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
@@ -126,6 +127,10 @@ pub struct Dial {
     pub(crate) gso: bool,
     /// TLS settings; `None`: no TLS.
     pub(crate) tls: Option<Arc<ClientTls>>,
+    /// Requests that carry the queries; `None`: the upstream does not speak HTTP.
+    pub(crate) http: Option<Arc<HttpTarget>>,
+    /// Path of all queries to the upstream; `None`: it follows from the query's transport.
+    pub(crate) way: Option<Way>,
 }
 
 /// A validated response, whose replies have not been written yet.

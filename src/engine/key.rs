@@ -47,7 +47,7 @@ impl Via {
 }
 
 /// Kind of path to an upstream, which determines the options of the OPT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Way {
     /// A datagram.
     Datagram,
@@ -55,6 +55,8 @@ pub enum Way {
     Tcp,
     /// An encrypted connection, where only the lengths of messages are visible.
     Secure,
+    /// Requests of HTTP on an encrypted connection.
+    Https,
 }
 
 impl Way {
@@ -62,7 +64,7 @@ impl Way {
     pub(crate) fn transport(self) -> Transport {
         match self {
             Self::Datagram => Transport::Udp,
-            Self::Tcp | Self::Secure => Transport::Tcp,
+            Self::Tcp | Self::Secure | Self::Https => Transport::Tcp,
         }
     }
 }

@@ -274,6 +274,12 @@ impl Pools {
         self.slot(connection).is_some()
     }
 
+    /// Returns true if `connection` takes no more queries.
+    pub(crate) fn is_retiring(&self, connection: ConnectionId) -> bool {
+        let slot = self.slot(connection);
+        slot.is_none_or(|slot| self.connections[slot as usize].retiring.is_some())
+    }
+
     /// Returns the number of queries on `connection`.
     pub(crate) fn outstanding(&self, connection: ConnectionId) -> usize {
         self.slot(connection).map_or(0, |slot| self.connections[slot as usize].outstanding as usize)

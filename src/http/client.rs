@@ -12,6 +12,7 @@ use super::media::Media;
 use super::request::Method;
 use http1::Http1;
 use http2::Http2;
+use std::fmt;
 
 /// Maximum length of a reply's body that is a DNS message, with a frame of gRPC around it.
 pub(super) const BODY_BYTES_MAX: usize = 65_535 + 16;
@@ -64,6 +65,17 @@ pub enum Failure {
     Unusable,
     /// The connection has ended.
     Lost,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unprocessed => "http: the server has not processed the request",
+            Self::Reset => "http: the server has reset the request",
+            Self::Unusable => "http: malformed or too long reply",
+            Self::Lost => "http: the connection has ended",
+        })
+    }
 }
 
 /// A reply that is being received.
@@ -154,6 +166,20 @@ impl Client {
             Version::Http2 => Connection::Http2(Box::new(Http2::new(outstanding_max))),
         };
         Self { connection }
+    }
+
+    /// Returns the maximum number of bytes of a connection that carries at most `outstanding_max`
+    /// calls at once.
+    pub(crate) fn bytes_max(outstanding_max: u32) -> usize {
+        size_of::<Self>() + Http2::bytes_max(outstanding_max)
+    }
+
+    /// Number of calls that can be outstanding at once.
+    pub(crate) fn calls_max(&self) -> usize {
+        match &self.connection {
+            Connection::Http1(_) => 1,
+            Connection::Http2(connection) => connection.calls_max(),
+        }
     }
 
     /// Number of calls that can be made now.

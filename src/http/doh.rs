@@ -9,6 +9,7 @@ use super::media::{self, Media};
 use super::request::{Excess, Fault, Method, Request};
 use super::response::Response;
 use super::server::Server;
+use std::fmt;
 
 /// Maximum length of a query.
 pub const QUERY_LEN_MAX: usize = 4_096;
@@ -236,12 +237,37 @@ fn digit(value: u32) -> u8 {
     }
 }
 
+/// Reason why a reply is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The status code is not one of success.
+    Status(u16),
+    /// The body is not a DNS message.
+    NoMessage,
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "http: status {status}"),
+            Self::NoMessage => f.write_str("http: the reply is not a DNS message"),
+        }
+    }
+}
+
 /// Returns the DNS message of an upstream's reply, and the seconds by which its TTLs are too high.
-/// `None`: there is no answer in it.
-pub fn answer<'a>(reply: &Reply<'a>) -> Option<(&'a [u8], u32)> {
-    let is_answer = (200..300).contains(&reply.status) && reply.media == Media::Dns;
+///
+/// # Errors
+/// There is no answer in it.
+pub fn answer<'a>(reply: &Reply<'a>) -> Result<(&'a [u8], u32), NoAnswer> {
+    if !(200..300).contains(&reply.status) {
+        return Err(NoAnswer::Status(reply.status));
+    }
     let is_message = (HEADER_LEN..=usize::from(u16::MAX)).contains(&reply.body.len());
-    (is_answer && is_message).then_some((reply.body, reply.age))
+    match reply.media {
+        Media::Dns if is_message => Ok((reply.body, reply.age)),
+        _ => Err(NoAnswer::NoMessage),
+    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,12 @@
 //! coordinates the stop: all workers drain, and it ends with the last. It never waits for a worker:
 //! a message to a full mailbox is retried a little later.
 
+mod call;
 mod probe;
 mod probing;
 mod retired;
 mod timers;
+mod wire;
 
 use crate::clock::Clock;
 use crate::config::Config;

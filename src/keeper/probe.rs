@@ -6,74 +6,37 @@
 //! socket is ready and gives up at [`Probe::deadline`]. As in the reference, the deadline limits
 //! each stage (connect, write, read), so that no upstream can hold a probe for ever.
 
-use crate::engine::errors::TlsFault;
+use super::call::Call;
+use super::wire::{Failure, READ_TIMEOUT, STRAYS_MAX, Wire, unless_blocked};
+use crate::config::HttpTarget;
 use crate::engine::frame::{Inbox, Outbox};
 use crate::engine::health::query::ProbeQuery;
 use crate::moment::Moment;
 use crate::sys::socket;
-use crate::tls::{self, Received, Session};
+use crate::tls::Session;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
-use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Time limit of the connect stage, including the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time limit of the write stage.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time limit of the read stage.
-const READ_TIMEOUT: Duration = Duration::from_secs(1);
-/// Maximum number of messages that are not the answer, after which a probe fails: a bound on the
-/// cost of a flood of forged responses.
-pub(super) const STRAYS_MAX: u32 = 64;
 /// Maximum length of a message.
 pub(super) const MESSAGE_LEN_MAX: usize = 65_535;
 
-/// Reason why a probe failed.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// No answer in time.
-    TimedOut,
-    /// The upstream ended the connection.
-    Closed,
-    /// Too many messages that are not the answer.
-    Strays,
-    /// The TLS handshake failed, with the details if known.
-    Tls(TlsFault, Option<String>),
-    /// Error from the kernel, such as refused, unreachable, out of descriptors.
-    Io(io::Error),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TimedOut => f.write_str("timed out"),
-            Self::Closed => f.write_str("connection closed"),
-            Self::Tls(fault, evidence) => f.write_str(evidence.as_deref().unwrap_or(fault.text())),
-            Self::Strays => f.write_str("only messages that do not match the probe"),
-            Self::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                f.write_str("refused")
-            }
-            Self::Io(error) => error.fmt(f),
-        }
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
 /// Route of an upstream's probes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) upstream: SocketAddr,
     /// Source address; `None`: the kernel chooses.
     pub(super) source: Option<IpAddr>,
     pub(super) over_tcp: bool,
+    /// Requests that carry the probes; `None`: the upstream does not speak HTTP.
+    pub(super) http: Option<Arc<HttpTarget>>,
 }
 
 /// A probe in progress.
@@ -85,7 +48,7 @@ pub(super) struct Probe {
 
 enum Link {
     Datagram(UdpSocket),
-    Stream { stream: Wire, stage: Stage },
+    Stream { stream: Wire, stage: Stage, http: Option<Arc<HttpTarget>> },
 }
 
 enum Stage {
@@ -93,6 +56,7 @@ enum Stage {
     Handshaking,
     Writing(Outbox),
     Reading(Inbox),
+    Calling(Box<Call>),
 }
 
 impl Probe {
@@ -103,18 +67,19 @@ impl Probe {
     /// No socket is available, or there is no route to the upstream.
     pub(super) fn begin(
         now: Moment,
-        route: Route,
+        route: &Route,
         session: Option<Session>,
         query: &ProbeQuery,
         registry: &Registry,
         token: Token,
     ) -> Result<Self, Failure> {
-        let Route { upstream, source, over_tcp } = route;
+        let Route { upstream, source, over_tcp, ref http } = *route;
         let (link, timeout) = if over_tcp {
             let mut stream = TcpStream::from_std(socket::tcp_connecting(upstream, source)?);
             registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
             let stream = Wire { socket: stream, session: session.map(Box::new) };
-            (Link::Stream { stream, stage: Stage::Connecting }, CONNECT_TIMEOUT)
+            let http = http.clone();
+            (Link::Stream { stream, stage: Stage::Connecting, http }, CONNECT_TIMEOUT)
         } else {
             let mut socket = UdpSocket::from_std(socket::udp_connected(upstream, source)?);
             registry.register(&mut socket, token, Interest::READABLE)?;
@@ -140,9 +105,9 @@ impl Probe {
         query: &ProbeQuery,
         buffer: &mut [u8],
     ) -> Result<bool, Failure> {
-        let (stream, stage) = match &mut self.link {
+        let (stream, stage, http) = match &mut self.link {
             Link::Datagram(socket) => return receive(socket, query, buffer, &mut self.strays),
-            Link::Stream { stream, stage } => (stream, stage),
+            Link::Stream { stream, stage, http } => (stream, stage, http),
         };
         if let Stage::Connecting = stage {
             if !is_connected(&stream.socket)? {
@@ -154,7 +119,10 @@ impl Probe {
             if !stream.shake_hands()? {
                 return Ok(false);
             }
-            *stage = Stage::Writing(framed(query));
+            *stage = match http {
+                None => Stage::Writing(framed(query)),
+                Some(target) => Stage::Calling(Box::new(Call::begin(stream, target, query))),
+            };
             self.deadline = now.plus(WRITE_TIMEOUT);
         }
         if let Stage::Writing(outbox) = stage {
@@ -164,8 +132,11 @@ impl Probe {
             *stage = Stage::Reading(Inbox::default());
             self.deadline = now.plus(READ_TIMEOUT);
         }
-        let Stage::Reading(inbox) = stage else { return Ok(false) };
-        read(stream, inbox, query, &mut self.strays)
+        match stage {
+            Stage::Reading(inbox) => read(stream, inbox, query, &mut self.strays),
+            Stage::Calling(call) => call.go_on(now, stream, query, &mut self.deadline),
+            _ => Ok(false),
+        }
     }
 }
 
@@ -226,99 +197,10 @@ fn framed(query: &ProbeQuery) -> Outbox {
     outbox
 }
 
-/// A connection, over TLS or plain TCP.
-struct Wire {
-    socket: TcpStream,
-    session: Option<Box<Session>>,
-}
-
-impl Wire {
-    /// Continues the handshake, if there is one. True when it is complete.
-    fn shake_hands(&mut self) -> Result<bool, Failure> {
-        loop {
-            let flushed = self.flush()?;
-            let Self { socket, session: Some(session) } = self else { return Ok(true) };
-            if !flushed || session.is_open() {
-                return Ok(flushed);
-            }
-            // No application data precedes the end of the handshake.
-            match session.receive(socket, &mut [0]) {
-                Ok(Received::Bytes { more, .. }) => {
-                    if !more && !session.wants_write() && !session.is_open() {
-                        return Ok(false);
-                    }
-                }
-                Ok(Received::End) => return Err(Failure::Tls(TlsFault::Unfinished, None)),
-                Err(failure) => return Err(Failure::of(failure, session)),
-            }
-        }
-    }
-
-    /// Writes pending TLS records. False: the kernel takes no more for now.
-    fn flush(&mut self) -> io::Result<bool> {
-        let Self { socket, session } = self;
-        while let Some(session) = session.as_mut().filter(|session| session.wants_write()) {
-            if unless_blocked(|| session.write(socket))?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Writes pending data. True when all of it has been taken.
-    fn write(&mut self, outbox: &mut Outbox) -> io::Result<bool> {
-        while self.flush()? && !outbox.waiting().is_empty() {
-            let count = match &mut self.session {
-                Some(session) => Some(session.seal(outbox.waiting())),
-                None => unless_blocked(|| self.socket.write(outbox.waiting()))?,
-            };
-            let Some(count) = count else { return Ok(false) };
-            outbox.written(count);
-        }
-        Ok(outbox.waiting().is_empty() && self.flush()?)
-    }
-
-    /// Reads once. `None`: there is no more for now.
-    fn read(&mut self, room: &mut [u8]) -> Result<Option<usize>, Failure> {
-        let Some(session) = &mut self.session else {
-            let count = unless_blocked(|| self.socket.read(room))?;
-            return if count == Some(0) { Err(Failure::Closed) } else { Ok(count) };
-        };
-        match session.receive(&mut self.socket, room) {
-            Ok(Received::Bytes { count: 0, more: false }) => Ok(None),
-            Ok(Received::Bytes { count, .. }) => Ok(Some(count)),
-            Ok(Received::End) => Err(Failure::Closed),
-            Err(failure) => Err(Failure::of(failure, session)),
-        }
-    }
-}
-
-impl Failure {
-    /// Converts the `failure` of `session`.
-    fn of(failure: tls::Failure, session: &Session) -> Self {
-        match failure {
-            tls::Failure::Socket(error) => Self::Io(error),
-            tls::Failure::Tls(fault) => Self::Tls(fault, session.evidence(fault)),
-        }
-    }
-}
-
 fn is_answer(query: &ProbeQuery, message: &[u8], strays: &mut u32) -> Result<bool, Failure> {
     if query.is_answered_by(message) {
         return Ok(true);
     }
     *strays += 1;
     if *strays < STRAYS_MAX { Ok(false) } else { Err(Failure::Strays) }
-}
-
-/// Repeats a call after EINTR; `None`: it would block.
-fn unless_blocked(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
-    loop {
-        match call() {
-            Ok(count) => return Ok(Some(count)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }

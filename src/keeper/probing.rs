@@ -5,7 +5,8 @@
 //! has at most one time at which it is due ([`Probing::wake_at`]): the deadline of the probe in
 //! progress, or the next probe. A healthy upstream has none.
 
-use super::probe::{Failure, MESSAGE_LEN_MAX, Probe, Route};
+use super::probe::{MESSAGE_LEN_MAX, Probe, Route};
+use super::wire::Failure;
 use crate::config::{Config, Forward, HealthCheck, Upstream, rcode_mnemonic};
 
 use crate::engine::health::query::ProbeQuery;
@@ -200,7 +201,7 @@ impl Probing {
         query.set_id(self.random.next_u32() as u16);
         query.set_edns(!self.health_states.is_asked_plainly(upstream, now));
         let session = client.as_ref().map(Client::session);
-        match Probe::begin(now, *route, session, query, &self.registry, Token(upstream)) {
+        match Probe::begin(now, route, session, query, &self.registry, Token(upstream)) {
             Ok(probe) => health.probe = Some(probe),
             Err(failure) => self.conclude(now, upstream, Err(failure), log),
         }
@@ -235,6 +236,7 @@ impl Health {
                 upstream: upstream.address,
                 source: forward.source_address,
                 over_tcp: forward.force_tcp || client.is_some(),
+                http: upstream.http.clone(),
             },
             client: client.cloned(),
             check: forward.health.clone(),
@@ -253,7 +255,7 @@ impl Health {
             (Some(own), Some(other)) => own.is(other),
             _ => false,
         };
-        same_tls && (self.route, &self.check) == (other.route, &other.check)
+        same_tls && (&self.route, &self.check) == (&other.route, &other.check)
     }
 }
 

@@ -253,7 +253,7 @@ fn a_flood_of_forgeries_ends_the_probe() {
     let scene = Scene::new(&[address], "health_check 10ms\nmax_fails 1");
     scene.fail(0);
     let (query, from) = probe(&upstream);
-    for _ in 0..super::probe::STRAYS_MAX {
+    for _ in 0..super::wire::STRAYS_MAX {
         upstream.send_to(&query, from).unwrap();
     }
     assert!(

@@ -10,8 +10,8 @@ use super::fault::Evidence;
 use super::pins::PinVerifier;
 use super::provider::provider;
 use super::trust::{ServerVerifier, Trusted, Witness};
-use super::{PROTOCOL, Session, Setup, SetupError, VERSIONS, identity};
-use crate::config::{ClientTls, Pem};
+use super::{HTTP_1, HTTP_2, PROTOCOL, Session, Setup, SetupError, VERSIONS, identity};
+use crate::config::{Alpn, ClientTls, Pem};
 use crate::engine::errors::TlsFault;
 use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
@@ -107,7 +107,12 @@ impl Client {
                     .map_err(|error| identity::refuse_pair(certificate, key, &error))?
             }
         };
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        let protocols: &[&[u8]] = match tls.alpn {
+            Alpn::Dot => &[PROTOCOL],
+            Alpn::Http => &[HTTP_2, HTTP_1],
+            Alpn::Http2 => &[HTTP_2],
+        };
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let sessions = Arc::new(ClientSessionMemoryCache::new(TICKETS_MAX));
         config.resumption = Resumption::store(Arc::clone(&sessions) as _);
         let (tls, config) = (Arc::clone(tls), Arc::new(config));

@@ -167,7 +167,7 @@ fn upstream_rows(upstream: &Upstream, top: f64) -> Vec<Vec<Cell>> {
 }
 
 fn pool_cells(pool: &Pool) -> [Cell; 4] {
-    const TRANSPORT: usize = 4;
+    const TRANSPORT: usize = 5;
     let old = pool.max_age_s.is_some_and(|limit| pool.oldest_s > limit);
     let open = pool.idle.saturating_add(pool.in_use).saturating_add(pool.retiring);
     [

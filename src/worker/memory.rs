@@ -7,6 +7,7 @@ use super::WorkerSlot;
 use super::clients::ClientConnections;
 use super::tcp::TcpConnection;
 use super::turn::EventLoop;
+use super::upstream_http::HttpConnection;
 use crate::clock::Clock;
 use crate::config::{Config, Listener};
 use crate::control::{Assignment, KeeperMailbox, TransferMailbox, WriterMailbox};
@@ -77,6 +78,8 @@ impl EventLoop<'_> {
         engine.queues += self.buffers.reserved() + self.slot.writer.reserved();
         let config = &self.slot.assignment.config;
         let upstream_tls = config.upstreams().any(|(_, upstream)| upstream.tls.is_some());
+        let http = config.upstreams().filter(|(_, upstream)| upstream.http.is_some());
+        let in_flight = http.map(|(forward, _)| forward.sizing.tcp_inflight).max();
         let listeners = config.listeners.iter();
         let of_listener = |listener: &Listener| {
             ClientConnections::bytes_max(listener.protocol, listener.tls.is_some())
@@ -91,7 +94,8 @@ impl EventLoop<'_> {
             sockets: self.upstreams.reserved_sockets(),
             batches: self.clients.reserved() + self.upstreams.reserved_batches(),
             client_connection_max: listeners.map(of_listener).max().unwrap_or(0),
-            upstream_connection_max: TcpConnection::bytes_max(TCP_MESSAGE_MAX, upstream_tls),
+            upstream_connection_max: TcpConnection::bytes_max(TCP_MESSAGE_MAX, upstream_tls)
+                + in_flight.map_or(0, HttpConnection::bytes_max),
         }
     }
 }

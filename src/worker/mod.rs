@@ -24,6 +24,7 @@ mod tcp;
 mod token;
 mod transfer_link;
 mod turn;
+mod upstream_http;
 mod upstream_side;
 mod writer_link;
 

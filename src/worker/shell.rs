@@ -36,12 +36,12 @@ impl Shell for EventLoop<'_> {
 
     fn send(
         &mut self,
-        _: Moment,
+        now: Moment,
         connection: ConnectionId,
         queries: &[Outgoing],
     ) -> Result<(), (Operation, Fault)> {
         let (registry, loops) = (self.slot.poll.registry(), &mut self.slot.loops);
-        self.upstreams.send(connection, queries, &mut self.engine, registry, loops)
+        self.upstreams.send(now, connection, queries, &mut self.engine, registry, loops)
     }
 
     fn close(&mut self, _: Moment, connection: ConnectionId) {

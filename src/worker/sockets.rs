@@ -7,6 +7,7 @@
 use super::fault_of;
 use super::tcp::{Progress, TcpConnection};
 use super::token::Token;
+use super::upstream_http::HttpConnection;
 use crate::control::snapshot::Ports;
 use crate::engine::errors::Fault;
 use crate::engine::{ConnectionId, Dial, Forwarder};
@@ -19,6 +20,7 @@ use mio::{Interest, Registry};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 /// A socket to an upstream.
 pub(super) enum Socket {
@@ -30,13 +32,25 @@ pub(super) enum Socket {
     },
     /// TCP or TLS, established or connecting.
     Tcp(Box<TcpConnection>),
+    /// HTTP over TLS.
+    Http(Box<HttpConnection>),
 }
 
 impl Socket {
+    /// Returns the connection that carries its bytes; `None`: there are datagrams.
+    pub(super) fn tcp(&mut self) -> Option<&mut TcpConnection> {
+        match self {
+            Self::Datagrams { .. } => None,
+            Self::Tcp(connection) => Some(connection),
+            Self::Http(connection) => Some(&mut connection.tcp),
+        }
+    }
+
     fn port(&self) -> Option<u16> {
         let address = match self {
             Self::Datagrams { socket, .. } => socket.local_addr(),
             Self::Tcp(connection) => connection.socket.local_addr(),
+            Self::Http(connection) => connection.tcp.socket.local_addr(),
         };
         address.ok().map(|address| address.port())
     }
@@ -115,14 +129,21 @@ impl Sockets {
         engine: &Forwarder,
         registry: &Registry,
     ) -> io::Result<Option<Socket>> {
-        let Some(Dial { upstream, source, gso, .. }) = engine.address(id) else { return Ok(None) };
+        let Some(dial) = engine.address(id) else { return Ok(None) };
+        let Dial { upstream, source, gso, http, .. } = dial;
         let token = Token::Connection(id).pack();
         if engine.is_tcp(id) {
             let mut connection = TcpStream::from_std(socket::tcp_connecting(*upstream, *source)?);
             registry.register(&mut connection, token, Interest::READABLE | Interest::WRITABLE)?;
             let number = engine.upstream_at(id);
             let session = number.and_then(|number| self.tls.session(number));
-            return Ok(Some(Socket::Tcp(Box::new(TcpConnection::new(connection, true, session)))));
+            let connection = TcpConnection::new(connection, true, session);
+            return Ok(Some(match http {
+                None => Socket::Tcp(Box::new(connection)),
+                Some(target) => {
+                    Socket::Http(Box::new(HttpConnection::new(connection, Arc::clone(target))))
+                }
+            }));
         }
         let socket = socket::udp_connected(*upstream, *source)?;
         registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
@@ -177,10 +198,17 @@ impl Sockets {
 impl Slot {
     /// Closes the socket; over TLS, sends a close_notify first.
     fn end(self) {
-        if let Socket::Tcp(mut connection) = self.socket {
-            // Called first, because the close_notify itself would count as unacknowledged.
-            let _ = socket::forget_unsent(&connection.socket);
-            connection.end();
+        // What is unsent is forgotten first, because the close_notify would count as that.
+        match self.socket {
+            Socket::Datagrams { .. } => {}
+            Socket::Tcp(mut connection) => {
+                let _ = socket::forget_unsent(&connection.socket);
+                connection.end();
+            }
+            Socket::Http(mut connection) => {
+                let _ = socket::forget_unsent(&connection.tcp.socket);
+                connection.end();
+            }
         }
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct UpstreamSide {
     queries: QueryBatch,
     /// Connections that may have something to read.
     ready: VecDeque<ConnectionId>,
+    /// Buffer for a message of HTTP, which has the memory of the longest.
+    scratch: Vec<u8>,
 }
 
 impl UpstreamSide {
@@ -40,6 +42,7 @@ impl UpstreamSide {
             responses: RecvBatch::new(batch_max, DATAGRAM_LEN_MAX, false),
             queries: QueryBatch::new(batch_max),
             ready: VecDeque::with_capacity(capacity),
+            scratch: Vec::new(),
         }
     }
 
@@ -50,7 +53,8 @@ impl UpstreamSide {
 
     /// Returns the bytes reserved by the sockets and their queue.
     pub(super) fn reserved_sockets(&self) -> usize {
-        self.sockets.reserved() + self.ready.capacity() * size_of::<ConnectionId>()
+        let ready = self.ready.capacity() * size_of::<ConnectionId>();
+        self.sockets.reserved() + ready + self.scratch.capacity()
     }
 
     /// Returns the bytes reserved by the batches.
@@ -76,7 +80,9 @@ impl UpstreamSide {
         event: &Event,
         engine: &mut Forwarder,
     ) {
-        if let Some(Socket::Tcp(connection)) = self.sockets.get(id) {
+        let Self { sockets, scratch, .. } = self;
+        let Some(socket) = sockets.get(id) else { return self.queue(id) };
+        if let Some(connection) = socket.tcp() {
             connection.read_closed |= event.is_read_closed();
             if event.is_error() {
                 let error = connection.socket.take_error().ok().flatten();
@@ -90,6 +96,12 @@ impl UpstreamSide {
                 }
                 if connection.is_open() {
                     engine.on_connected(now, id);
+                }
+                if let Socket::Http(connection) = socket {
+                    connection.go_on(now, id, engine, scratch);
+                    if connection.tcp.is_broken() {
+                        return self.queue(id);
+                    }
                 }
             }
             if !event.is_readable() && !event.is_read_closed() {
@@ -152,6 +164,15 @@ impl UpstreamSide {
                 }
                 received
             }
+            Some(Socket::Http(connection)) => {
+                let progress = connection.receive(now, id, engine, &mut self.scratch, &mut handle);
+                match progress {
+                    Progress::Over => Err(connection.tcp.fault()),
+                    // The error that broke it is read next.
+                    _ if connection.tcp.is_broken() => Ok(Progress::More),
+                    progress => Ok(progress),
+                }
+            }
         };
         if let Err(fault) = received {
             engine.on_connection_error(now, id, Operation::Read, fault);
@@ -200,6 +221,7 @@ impl UpstreamSide {
     /// The connection cannot be opened or written to.
     pub(super) fn send(
         &mut self,
+        now: Moment,
         id: ConnectionId,
         queries: &[Outgoing],
         engine: &mut Forwarder,
@@ -226,6 +248,13 @@ impl UpstreamSide {
                     self.queue(id);
                 }
                 Ok((dropped, false))
+            }
+            Ok(Some(Socket::Http(connection))) => {
+                connection.send(now, id, queries, engine, &mut self.scratch);
+                if connection.tcp.is_broken() {
+                    self.queue(id);
+                }
+                Ok((0, false))
             }
             Ok(None) => Ok((0, false)),
             Err(error) => Err((Operation::Dial, error)),

@@ -71,6 +71,7 @@ pub(super) fn text(
                     let evidence = upstream.and_then(|address| tls.evidence(address, fault));
                     reach(verb, &evidence.as_deref().unwrap_or(fault.text()))
                 }
+                Fault::Http(fault) => reach(verb, &fault),
                 Fault::Unknown => reach(verb, &"connection failed"),
             }
         }

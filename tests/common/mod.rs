@@ -28,7 +28,7 @@ pub(crate) fn upstream_address(number: usize) -> SocketAddr {
 
 /// A stanza for all names with `upstreams` upstreams, tried in order, and no unneeded connections.
 pub(crate) fn stanza(upstreams: usize) -> Forward {
-    let upstream = |number| Upstream { address: upstream_address(number), tls: None };
+    let upstream = |number| Upstream { address: upstream_address(number), tls: None, http: None };
     Forward {
         from: Name::root(),
         except: Vec::new(),

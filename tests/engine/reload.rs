@@ -11,7 +11,8 @@ use std::time::Duration;
 
 /// A stanza with the upstreams of these numbers.
 fn to(upstreams: &[usize]) -> Forward {
-    let upstream = |number: &usize| Upstream { address: upstream_address(*number), tls: None };
+    let upstream =
+        |number: &usize| Upstream { address: upstream_address(*number), tls: None, http: None };
     Forward { upstreams: upstreams.iter().map(upstream).collect(), ..stanza(1) }
 }
 

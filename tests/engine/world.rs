@@ -414,7 +414,9 @@ impl World {
             assert_eq!(upstream.latency.count(), upstream.answered);
             let closed = pool.expired + pool.aged + pool.surplus + pool.broken + pool.renewed;
             assert_eq!(closed, pool.opened, "{upstream:?}");
-            assert!(upstream.sent <= upstream.answered + upstream.timed_out + upstream.failed);
+            let free = upstream.tcp.asked_again + upstream.tcp.moved;
+            let ended = upstream.answered + upstream.timed_out + upstream.failed + free;
+            assert!(upstream.sent <= ended, "{upstream:?}");
         }
         stats
     }

@@ -9,6 +9,8 @@ mod coalescing;
 mod datagrams;
 #[path = "../common/dead.rs"]
 mod dead;
+mod doh_server;
+mod doh_upstream;
 mod dot_server;
 mod dot_upstream;
 #[path = "../common/flood.rs"]

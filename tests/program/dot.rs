@@ -46,7 +46,7 @@ impl Site {
     }
 
     /// unbound on `port` with additional `lines`.
-    fn unbound(&self, port: u16, lines: &str) -> Program {
+    pub(super) fn unbound(&self, port: u16, lines: &str) -> Program {
         let text = format!(
             "server:\n username: \"\"\n chroot: \"\"\n pidfile: \"\"\n use-syslog: no\n \
              do-not-query-localhost: no\n module-config: \"iterator\"\n \
@@ -64,10 +64,14 @@ impl Site {
 impl Site {
     /// Queries n1.onward.test through onward, whose upstream is the TLS server on `port`.
     fn ask_over_tls(&self, port: u16) {
+        self.ask_through(port, &format!("tls://127.0.0.1:{port}"), "");
+    }
+
+    /// Queries n1.onward.test through onward, whose upstream is `target` on `port`.
+    pub(super) fn ask_through(&self, port: u16, target: &str, options: &str) {
         until("somebody listens", || TcpStream::connect(("127.0.0.1", port)).ok());
         let body = format!(
-            "errors\n forward . tls://127.0.0.1:{port} {{\n tls ca.pem\n \
-             tls_servername dns.test\n }}"
+            "errors\n forward . {target} {{\n tls ca.pem\n tls_servername dns.test\n {options}\n }}"
         );
         let (_onward, server) = self.onward("", &body);
         for _ in 0..20 {

@@ -3,12 +3,12 @@
 //! The real binary in a process of its own: command line, messages and exit codes ([`cli`]),
 //! reports on a configuration ([`check`]) and on a host ([`doctor`]), query log ([`log`]) and error
 //! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`dot`], [`https`],
-//! [`browser`], [`proxyproto`]), idle state ([`idle`]), process lifecycle ([`life`]), files and
-//! resolvers that never respond ([`blocked`]), HTTP endpoints ([`pages`]), outages ([`outages`]),
-//! privileges ([`confinement`]), files for a host ([`tuning`]), anycast ([`anycast`]), the terminal
-//! ([`top`]), zones in a directory ([`zones`]), signed answers ([`dnssec`]), zone transfers
-//! ([`transfer`], [`secondaries`], [`secondary`], [`catalog`]), and answers compared with those of
-//! nsd and named ([`differential`]).
+//! [`doh_upstream`], [`browser`], [`proxyproto`]), idle state ([`idle`]), process lifecycle
+//! ([`life`]), files and resolvers that never respond ([`blocked`]), HTTP endpoints ([`pages`]),
+//! outages ([`outages`]), privileges ([`confinement`]), files for a host ([`tuning`]), anycast
+//! ([`anycast`]), the terminal ([`top`]), zones in a directory ([`zones`]), signed answers
+//! ([`dnssec`]), zone transfers ([`transfer`], [`secondaries`], [`secondary`], [`catalog`]), and
+//! answers compared with those of nsd and named ([`differential`]).
 
 mod anycast;
 mod blocked;
@@ -25,6 +25,7 @@ mod differential;
 mod dnssec;
 mod dnstap;
 mod doctor;
+mod doh_upstream;
 mod dot;
 mod errors;
 #[path = "../common/flood.rs"]

@@ -1,14 +1,11 @@
 //! `forward FROM TO… [{ OPTION… }]`
 //!
 //! Reads the stanzas of one server block. The block of options is read before the targets, and
-//! what an option means together with others is checked when its block is closed. Options of the
-//! language that onward lacks are read and checked like the others, so that a typing error in one
-//! is still a typing error; only then the stanza is refused. Which those are is decided by the
-//! one table [`OPTIONS`].
+//! what an option means together with others is checked when its block is closed.
 
 mod codes;
 mod health;
-mod later;
+pub(super) mod https;
 mod names;
 mod sizing;
 mod switches;
@@ -41,38 +38,37 @@ pub(super) const MAX_AGE_JITTER: u8 = 10;
 /// Default of `read_timeout`.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// All options, and whether onward has them. To build one: say `true` here, and move its arm from
-/// [`later::check`] to [`Options::read`], where its value becomes a field.
-const OPTIONS: [(&str, bool); 29] = [
-    ("except", true),
-    ("expire", true),
-    ("max_age", true),
-    ("distrust", true),
-    ("rebalance", true),
-    ("gso", true),
-    ("max_idle_conns", true),
-    ("policy", true),
-    ("read_timeout", true),
-    ("max_connect_attempts", true),
-    ("spread", true),
-    ("stream_spread", true),
-    ("max_conns", true),
-    ("max_inflight", true),
-    ("max_fails", true),
-    ("health_check", true),
-    ("failfast_all_unhealthy_upstreams", true),
-    ("force_tcp", true),
-    ("prefer_udp", true),
-    ("failover", true),
-    ("next", true),
-    ("next_on_nodata", true),
-    ("max_concurrent", true),
-    ("source_address", true),
-    ("resolver", true),
-    ("tls", true),
-    ("tls_servername", true),
-    ("tls_pin", true),
-    ("doh_method", false),
+/// All options.
+const OPTIONS: [&str; 29] = [
+    "except",
+    "expire",
+    "max_age",
+    "distrust",
+    "rebalance",
+    "gso",
+    "max_idle_conns",
+    "policy",
+    "read_timeout",
+    "max_connect_attempts",
+    "spread",
+    "stream_spread",
+    "max_conns",
+    "max_inflight",
+    "max_fails",
+    "health_check",
+    "failfast_all_unhealthy_upstreams",
+    "force_tcp",
+    "prefer_udp",
+    "failover",
+    "next",
+    "next_on_nodata",
+    "max_concurrent",
+    "source_address",
+    "resolver",
+    "tls",
+    "tls_servername",
+    "tls_pin",
+    "doh_method",
 ];
 
 /// A stanza whose sizes are not yet resolved.
@@ -110,7 +106,7 @@ pub(super) fn read(
         let mut options = Options::default();
         let mut seen = Vec::new();
         while let Some(property) = cursor.block() {
-            options.read_any(property, cursor, context)?;
+            options.read(property, cursor, context)?;
             warn_of_option(property, &mut seen, context);
         }
         options.check()?;
@@ -185,33 +181,11 @@ struct Options {
     sizing: sizing::Written,
     spread_place: Option<Place>,
     tls: tls::Written,
+    doh_method: https::Method,
 }
 
 impl Options {
-    /// Reads one option with its arguments, whether it is built or not.
-    fn read_any(
-        &mut self,
-        property: &Token,
-        cursor: &mut Cursor<'_>,
-        context: &mut Context<'_>,
-    ) -> Result<(), DirectiveError> {
-        let text = &*property.text;
-        match OPTIONS.iter().find(|(name, _)| *name == text) {
-            Some((_, true)) => self.read(property, cursor, context),
-            Some((_, false)) => {
-                later::check(property, cursor)?;
-                context.lacks(property, format!("forward option '{text}'"));
-                Ok(())
-            }
-            None => {
-                let suggestion = did_you_mean(text, OPTIONS.map(|(name, _)| name));
-                let message = format!("unknown property '{text}'{suggestion}");
-                Err(ParseError::at(property, message).into())
-            }
-        }
-    }
-
-    /// Reads one option that onward has.
+    /// Reads one option with its arguments.
     fn read(
         &mut self,
         property: &Token,
@@ -274,7 +248,11 @@ impl Options {
             }
             "max_conns" => self.sizing.max_conns = Some(sizing::read(property, cursor)?),
             "max_inflight" => self.sizing.max_inflight = Some(sizing::read_pair(property, cursor)?),
-            other => unreachable!("option '{other}' has no reader"),
+            "doh_method" => self.doh_method = https::Method::read(property, cursor)?,
+            other => {
+                let message = format!("unknown property '{other}'{}", did_you_mean(other, OPTIONS));
+                return Err(ParseError::at(property, message).into());
+            }
         }
         Ok(())
     }
@@ -287,7 +265,7 @@ impl Options {
         for word in cursor.expect_rest()? {
             match keys::parse(&word.text) {
                 Ok(zone) => {
-                    let is_option = OPTIONS.iter().any(|(name, _)| *name == &*word.text);
+                    let is_option = OPTIONS.contains(&&*word.text);
                     let hint = lints::of_exception(&word.text, &zone, is_option);
                     if let Some(hint) = hint {
                         let message = format!("plugin/forward: except '{}': {hint}", word.text);
@@ -374,7 +352,7 @@ impl Options {
         targets: Targets,
         context: &mut Context<'_>,
     ) -> Result<Stanza, DirectiveError> {
-        let upstreams = self.tls.apply(targets.found, context)?;
+        let upstreams = self.tls.apply(targets.found, &self.doh_method, context)?;
         if upstreams.len() > UPSTREAMS_MAX {
             let count = upstreams.len();
             let message = format!(

@@ -13,6 +13,7 @@ use super::super::context::Context;
 use super::super::error::DirectiveError;
 use super::super::quote::quote;
 use super::super::{Host, HostName, Name, Upstream, keys, tls};
+use super::https;
 use super::names::{Names, split_host_port};
 use crate::corefile::{Place, Token};
 use std::collections::HashMap;
@@ -20,6 +21,9 @@ use std::collections::hash_map::Entry;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
+/// Schemes of upstreams that are known by a certificate.
+const TLS: &str = "tls";
+const HTTPS: &str = "https";
 /// Nameservers of one file. A stanza can have far fewer, and says how many it has.
 const NAMESERVERS_MAX: usize = 1024;
 
@@ -38,6 +42,8 @@ pub(super) struct Found {
     pub(super) address: SocketAddr,
     /// TLS settings of the upstream, if it uses TLS.
     pub(super) tls: Option<Known>,
+    /// Path of queries, if the upstream uses HTTPS.
+    pub(super) path: Option<String>,
 }
 
 /// By what an upstream is known that speaks TLS.
@@ -63,6 +69,8 @@ struct Target {
     /// The text after the last `%`.
     zone: Option<String>,
     port: String,
+    /// Path of queries over HTTPS.
+    path: Option<String>,
 }
 
 impl Target {
@@ -71,7 +79,7 @@ impl Target {
         let zone = zone.map(str::to_owned);
         let place = argument.place.clone();
         let (host, port) = (host.to_owned(), port.to_owned());
-        Self { place, file: None, looked_up: None, scheme, host, zone, port }
+        Self { place, file: None, looked_up: None, scheme, host, zone, port, path: None }
     }
 }
 
@@ -81,16 +89,6 @@ pub(super) fn read(
     names: &Names<'_>,
     context: &mut Context<'_>,
 ) -> Result<Targets, DirectiveError> {
-    for argument in written {
-        if argument.text.strip_prefix("https://").is_some_and(|rest| rest.contains('/')) {
-            let message = format!(
-                "paths are not allowed in HTTPS upstream addresses \
-                 (the /dns-query path is used by default): {}",
-                argument.text
-            );
-            return Err(DirectiveError::value(argument, message));
-        }
-    }
     let (mut targets, mut host_names) = (Vec::new(), Vec::new());
     let mut count = 0;
     for argument in written {
@@ -113,7 +111,7 @@ pub(super) fn read(
         match seen.entry(address) {
             Entry::Vacant(new) => {
                 new.insert(false);
-                found.push(Found { address, tls });
+                found.push(Found { address, tls, path: target.path.clone() });
             }
             Entry::Occupied(mut known) => {
                 if !known.insert(true) {
@@ -149,16 +147,22 @@ fn read_one(
     if rest.is_empty() {
         return Err(DirectiveError::value(argument, format!("invalid address: {}", quote(text))));
     }
+    let (rest, path) = if scheme == HTTPS { https::split_path(rest) } else { (rest, None) };
+    let path = (scheme == HTTPS).then(|| https::path(argument, path)).transpose()?;
+    let target = |address: &str, port: &str| Target {
+        path: path.clone(),
+        ..Target::new(argument, scheme, address, port)
+    };
     let is_address = |host| strip_zone(host).0.parse::<IpAddr>().is_ok();
     let bare = rest.trim_matches(['[', ']']);
     let default_port = default_port(scheme);
     match split_host_port(rest) {
-        _ if scheme == "unix" => targets.push(Target::new(argument, scheme, rest, "")),
+        _ if scheme == "unix" => targets.push(target(rest, "")),
         Some((host, port)) if is_address(host) => {
-            targets.push(Target::new(argument, scheme, host, port));
+            targets.push(target(host, port));
         }
         None if is_address(bare) => {
-            targets.push(Target::new(argument, scheme, bare, default_port));
+            targets.push(target(bare, default_port));
         }
         split => match nameservers(argument, rest, context.host)? {
             Ok(servers) => {
@@ -171,7 +175,7 @@ fn read_one(
                 }
                 let targets_of_file = servers
                     .iter()
-                    .map(|server| Target::new(argument, scheme, server, default_port))
+                    .map(|server| target(server, default_port))
                     .map(|target| Target { file: Some(rest.to_owned()), ..target });
                 targets.extend(targets_of_file);
             }
@@ -182,8 +186,8 @@ fn read_one(
                 let (found, host_name) = names.find(argument, name, unreadable.as_deref())?;
                 targets.extend(found.iter().map(|ip| Target {
                     looked_up: Some(name.to_owned()),
-                    zone: zone.filter(|_| scheme == "tls").map(str::to_owned),
-                    ..Target::new(argument, scheme, &ip.to_string(), port)
+                    zone: zone.filter(|_| has_certificate(scheme)).map(str::to_owned),
+                    ..target(&ip.to_string(), port)
                 }));
                 return Ok(Some(host_name));
             }
@@ -199,7 +203,7 @@ fn check_name(
     name: &str,
     unreadable: Option<&str>,
 ) -> Result<(), DirectiveError> {
-    let is_known = ["dns", "tls", "https"].contains(&scheme);
+    let is_known = ["dns", TLS, HTTPS].contains(&scheme);
     if !is_known || Name::parse(name).is_err() {
         let quoted = quote(&argument.text);
         let why = unreadable.map_or_else(String::new, |why| format!(" ({why})"));
@@ -207,9 +211,6 @@ fn check_name(
         let is_path = is_known && (unreadable.is_some() || name.contains('/'));
         let error = if is_path { DirectiveError::host } else { DirectiveError::value };
         return Err(error(argument, message));
-    }
-    if scheme == "https" {
-        return Err(DirectiveError::not_built(argument, format!("upstream '{}'", argument.text)));
     }
     Ok(())
 }
@@ -252,11 +253,7 @@ impl Target {
 fn check_scheme(target: &Target) -> Result<(), DirectiveError> {
     let Target { place, scheme, host, .. } = target;
     match *scheme {
-        "dns" | "tls" => Ok(()),
-        "https" => {
-            let what = format!("upstream '{scheme}://{}'", target.shown());
-            Err(DirectiveError::NotBuilt { place: place.clone(), what })
-        }
+        "dns" | TLS | HTTPS => Ok(()),
         _ => {
             let shown = if *scheme == "unix" { host.clone() } else { target.shown() };
             let message = format!(
@@ -282,13 +279,13 @@ fn resolve(
     let port = number.ok_or_else(|| {
         refuse(format!("the port of upstream {} must be 1 to 65535", quote(&shown)))
     })?;
-    if *scheme == "tls" {
+    if has_certificate(scheme) {
         let known = match (zone, looked_up) {
             (Some(name), _) => {
                 let named = tls::server_name(name).ok_or_else(|| {
                     refuse(format!("{} is not a valid name for a certificate", quote(name)))
                 })?;
-                let shown = format!("tls://{shown}");
+                let shown = format!("{scheme}://{shown}");
                 Known::Name { name: named, shown, place: place.clone() }
             }
             (None, Some(host)) => tls::server_name(host).map_or(Known::Address, Known::Host),
@@ -385,6 +382,11 @@ fn nameservers(
         }
     }
     Ok(Ok(servers))
+}
+
+/// Returns true if upstreams with this scheme show a certificate.
+fn has_certificate(scheme: &str) -> bool {
+    [TLS, HTTPS].contains(&scheme)
 }
 
 fn default_port(scheme: &str) -> &'static str {

@@ -2,7 +2,9 @@
 //!
 //! Everything goes through [`Config::load`], as an operator's file does.
 
-use crate::config::{Config, Forward, Host, Interface, Name, Policy, Resolved, Sizing};
+use crate::config::{
+    Alpn, Config, Forward, Host, HttpTarget, Interface, Name, Policy, Resolved, Sizing,
+};
 use crate::corefile::Sources;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -268,15 +270,28 @@ fn a_source_of_the_other_family_is_refused() {
 }
 
 #[test]
-fn an_option_that_is_not_built_is_checked_before_it_is_refused() {
-    assert_eq!(
-        with("doh_method GET").unwrap_err(),
-        "f:3 - forward option 'doh_method' is not supported by onward yet"
-    );
-    assert_eq!(
-        with("doh_method get").unwrap_err(),
-        "f:3 - plugin/forward: doh_method must be either POST or GET"
-    );
+fn requests_name_the_host_that_the_certificate_is_for() {
+    let target = |to: &str, options: &str| {
+        let (forward, _) = stanza(&format!(". {to} {{\n{options}\n}}")).unwrap();
+        let upstream = forward.upstreams.into_iter().next().unwrap();
+        let tls = upstream.tls.unwrap();
+        assert_eq!(tls.alpn, Alpn::Http);
+        let HttpTarget { authority, path, is_get } = HttpTarget::clone(&upstream.http.unwrap());
+        assert_eq!(is_get, options.contains("GET"));
+        format!("{authority}{path}")
+    };
+    for (to, options, expected) in [
+        ("https://127.0.0.1", "", "127.0.0.1/dns-query"),
+        ("https://127.0.0.1:444", "doh_method GET", "127.0.0.1:444/dns-query"),
+        ("https://[::1]:443/q?r=s", "", "[::1]/q?r=s"),
+        ("https://::1", "tls_servername ::2", "[::2]/dns-query"),
+        ("https://[::1%dns.m]:8/{?dns}", "doh_method POST", "dns.m:8/"),
+        ("https://127.0.0.1/q", "tls_servername Dns.M.", "dns.m/q"),
+    ] {
+        assert_eq!(target(to, options), expected, "{to} {options}");
+    }
+    let (forward, _) = stanza(". tls://127.0.0.1 ::1").unwrap();
+    assert!(forward.upstreams.iter().all(|upstream| upstream.http.is_none()));
 }
 
 #[test]
@@ -425,11 +440,6 @@ fn targets_are_limited() {
 
 #[test]
 fn what_onward_cannot_speak_is_refused() {
-    assert_eq!(
-        upstreams("https://127.0.0.1"),
-        "f:2 - upstream 'https://127.0.0.1:443' is not supported by onward yet"
-    );
-    assert_eq!(upstreams("https://m"), "f:2 - upstream 'https://m' is not supported by onward yet");
     assert_eq!(
         upstreams("quic://::1"),
         "f:2 - plugin/forward: 'quic' is not supported as a destination protocol in forward: \

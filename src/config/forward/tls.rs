@@ -1,15 +1,16 @@
 //! `tls [CERT KEY] [CA]`, `tls_servername NAME`, `tls_pin sha256/BASE64…`
 //!
-//! TLS settings of a stanza's `tls://` upstreams. All of them share the files and the pins; the
-//! name is the stanza's or each upstream's own, never both. An upstream that is written as a host
-//! name is known by that name if none is said, where the reference would want its address in the
-//! certificate.
+//! TLS settings of a stanza's `tls://` and `https://` upstreams. All of them share the files and
+//! the pins; the name is the stanza's or each upstream's own, never both. An upstream that is
+//! written as a host name is known by that name if none is said, where the reference would want its
+//! address in the certificate.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::super::tls::{self, ClientTls, Pin};
+use super::super::tls::{self, Alpn, ClientTls, Pin};
 use super::super::word::Word;
 use super::super::{Forward, Upstream};
+use super::https;
 use super::targets::{Found, Known};
 use crate::corefile::{Cursor, ParseError, Place, Token};
 use std::fmt;
@@ -94,17 +95,28 @@ impl Written {
     pub(super) fn apply(
         &self,
         found: Vec<Found>,
+        method: &https::Method,
         context: &mut Context<'_>,
     ) -> Result<Vec<Upstream>, DirectiveError> {
         if let Some(place) =
             self.place.as_ref().filter(|_| found.iter().all(|one| one.tls.is_none()))
         {
-            let message = "plugin/forward: no upstream has tls://: the TLS options have no effect";
+            let message = "plugin/forward: no upstream has tls:// or https://: the TLS options \
+                           have no effect";
             context.warn(place, message);
         }
-        let upstream = |Found { address, tls }| {
+        let place = method.place.as_ref();
+        if let Some(place) = place.filter(|_| found.iter().all(|one| one.path.is_none())) {
+            let message = "plugin/forward: no upstream has https://: doh_method has no effect";
+            context.warn(place, message);
+        }
+        let upstream = |Found { address, tls, path }| {
+            let alpn = if path.is_some() { Alpn::Http } else { Alpn::Dot };
             let tls = tls.map(|known| self.known_by(known)).transpose()?;
-            Ok(Upstream { address, tls: tls.map(Arc::new) })
+            let tls = tls.map(|tls| ClientTls { alpn, ..tls });
+            let target = |(path, tls): (String, &ClientTls)| method.target(&path, address, tls);
+            let http = path.zip(tls.as_ref()).map(target);
+            Ok(Upstream { address, tls: tls.map(Arc::new), http: http.map(Arc::new) })
         };
         found.into_iter().map(upstream).collect()
     }
@@ -152,6 +164,10 @@ pub(in super::super) fn write_upstream(
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     let address = upstream.address;
+    if let Some(target) = &upstream.http {
+        let name = upstream.tls.as_ref().and_then(|tls| tls.name.as_deref());
+        return https::write_upstream((address, name), target, f);
+    }
     match upstream.tls.as_ref().map(|tls| &tls.name) {
         // A scope is written as a number, and read as such.
         None => write!(f, " {address}"),

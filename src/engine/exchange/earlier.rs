@@ -115,11 +115,11 @@ impl Exchanges {
         Some(self.slot(exchange).filter(waiting).ok_or(()))
     }
 
-    /// Removes the earlier attempt, because its answer has come.
-    pub(crate) fn end_earlier(&mut self, connection: ConnectionId, id: u16) {
-        if let Some(place) = self.earlier.place(connection, id) {
-            self.earlier.remove(place);
-        }
+    /// Removes the earlier attempt, because its answer has come, or none will. Returns false if
+    /// there is none.
+    pub(crate) fn end_earlier(&mut self, connection: ConnectionId, id: u16) -> bool {
+        let place = self.earlier.place(connection, id);
+        place.map(|place| self.earlier.remove(place)).is_some()
     }
 
     /// Removes all earlier attempts on `connection`.

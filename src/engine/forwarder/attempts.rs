@@ -212,7 +212,7 @@ impl Forwarder {
     }
 
     /// Counts a failed attempt of the query in `slot` and starts the next.
-    fn retry(&mut self, now: Moment, slot: u32, reason: Reason) {
+    pub(super) fn retry(&mut self, now: Moment, slot: u32, reason: Reason) {
         self.exchanges.get(slot).failures += 1;
         self.attempt(now, slot, reason);
     }

@@ -119,7 +119,7 @@ impl Forwarder {
 
     /// Validates a packet. Returns its exchange, its layout, and true if it answers an earlier
     /// attempt.
-    fn believe(
+    pub(super) fn believe(
         &self,
         connection: ConnectionId,
         packet: &[u8],

@@ -129,8 +129,8 @@ impl Upstreams {
 
     /// Returns the transport to an upstream for a query that prefers `transport`.
     pub(super) fn way_to(&self, upstream: usize, transport: Transport) -> Way {
-        match (&self.dials[upstream].tls, transport) {
-            (Some(_), _) => Way::Secure,
+        match (self.dials[upstream].way, transport) {
+            (Some(way), _) => way,
             (None, Transport::Tcp) => Way::Tcp,
             (None, Transport::Udp) => Way::Datagram,
         }
@@ -213,11 +213,18 @@ impl Upstreams {
 
 /// Returns the address of each upstream, and the source address of its queries.
 fn dials_of(config: &Config) -> Vec<Dial> {
+    let way = |upstream: &Upstream| match (&upstream.tls, &upstream.http) {
+        (_, Some(_)) => Some(Way::Https),
+        (Some(_), None) => Some(Way::Secure),
+        (None, None) => None,
+    };
     let dial = |(forward, upstream): (&Forward, &Upstream)| Dial {
         upstream: upstream.address,
         source: forward.source_address,
         gso: forward.gso,
         tls: upstream.tls.clone(),
+        http: upstream.http.clone(),
+        way: way(upstream),
     };
     config.upstreams().map(dial).collect()
 }

@@ -3,7 +3,7 @@
 //! A cache of HTTP sees a reply from outside and keeps it for as long as its headers say (RFC 8484
 //! §5.1), so the TTLs inside the message must be found for it.
 
-use super::{HEADER_LEN, Question, Record, rtype, u16_at, u32_at};
+use super::{HEADER_LEN, Question, Record, put_u16, rtype, u16_at, u32_at};
 
 /// Minimum length of an SOA's data: two names and five numbers, of which MINIMUM is the last.
 const SOA_LEN_MIN: usize = 2 + 5 * 4;
@@ -39,6 +39,28 @@ pub(crate) fn fresh_for(reply: &[u8]) -> u32 {
     0
 }
 
+/// Reduces the TTLs of `response` by the `seconds` that it has spent in caches of HTTP (RFC 8484
+/// §5.1). Malformed records end the walk.
+pub(crate) fn grow_older(response: &mut [u8], seconds: u32) {
+    let count = |section: usize| u16_at(response, 4 + 2 * section).unwrap_or(0);
+    let records = (1..4).map(|section| u32::from(count(section))).sum::<u32>();
+    let start = match count(0) {
+        0 => Some(HEADER_LEN),
+        _ => Question::parse(response).map(|question| question.end()),
+    };
+    let Some(mut place) = start else { return };
+    for _ in 0..records {
+        let Some(record) = Record::parse(response, place) else { return };
+        place = record.end;
+        // The TTL of an OPT has flags, that of a signature is 0.
+        if !matches!(record.rtype, rtype::OPT | rtype::TSIG) {
+            let ttl = ttl_at(response, record.fixed).saturating_sub(seconds);
+            put_u16(response, record.fixed + 4, (ttl >> 16) as u16);
+            put_u16(response, record.fixed + 6, ttl as u16);
+        }
+    }
+}
+
 /// Returns the TTL of the record at `fixed` in `packet`. With the highest bit set it counts as zero
 /// (RFC 2181 §8).
 pub(crate) fn ttl_at(packet: &[u8], fixed: usize) -> u32 {
@@ -55,7 +77,7 @@ pub(crate) fn negative_ttl(packet: &[u8], record: &Record) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::fresh_for;
+    use super::{fresh_for, grow_older};
 
     const QUESTION: &[u8] = b"\x01a\x00\x00\x01\x00\x01";
 
@@ -98,6 +120,22 @@ mod tests {
         assert_eq!(fresh_for(&reply(&[], &[soa(100, 300)])), 100);
         assert_eq!(fresh_for(&reply(&[], &[record(2, 50, b"\0")])), 0);
         assert_eq!(fresh_for(&reply(&[], &[])), 0);
+    }
+
+    #[test]
+    fn all_ttls_grow_older_but_those_that_are_none() {
+        let opt = record(41, 0x8000, b"");
+        let mut packet = reply(&[record(1, 300, b"abcd"), record(1, 50, b"abcd")], &[soa(60, 300)]);
+        packet[11] = 1;
+        let start = packet.len();
+        packet.extend(&opt);
+        grow_older(&mut packet, 59);
+        let expected = [record(1, 241, b"abcd"), record(1, 0, b"abcd"), soa(1, 300), opt].concat();
+        assert_eq!(&packet[packet.len() - expected.len()..], expected);
+        for len in 0..start {
+            // Nothing is read or written beyond the end.
+            grow_older(&mut packet[..len], 1);
+        }
     }
 
     #[test]

@@ -383,11 +383,11 @@ fn put_question(head: &mut QueryHead, asking: &WireQuestion) -> Question {
 /// `opt`. Returns the new length.
 pub fn add_options(query: &mut [u8; UPSTREAM_LEN_MAX], opt: usize, len: usize, way: Way) -> usize {
     let mut end = len;
-    if way != Way::Datagram {
+    if matches!(way, Way::Tcp | Way::Secure) {
         end += ASK_KEEPALIVE.len();
         query[len..end].copy_from_slice(&ASK_KEEPALIVE);
     }
-    if way == Way::Secure {
+    if matches!(way, Way::Secure | Way::Https) {
         end += pad(query, end, PADDED_QUERY);
     }
     put_u16(query, opt + OPT_LEN - 2, (end - opt - OPT_LEN) as u16);

@@ -44,8 +44,12 @@ pub(super) struct Limit {
 /// State that one pool has learnt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// `max_inflight`.
+    /// `max_inflight`, or the server's limit if that is less.
     window_max: u32,
+    /// `max_inflight`.
+    configured_max: u32,
+    /// The server's limit.
+    server_max: u32,
     window: u32,
     /// A query was stuck: the window grows slowly from now on.
     cautious: bool,
@@ -67,6 +71,8 @@ impl Pace {
         let window_max = u32::try_from(max_inflight).unwrap_or(u32::MAX);
         Self {
             window_max,
+            configured_max: window_max,
+            server_max: u32::MAX,
             window: WINDOW_FIRST.min(window_max),
             cautious: false,
             in_time: 0,
@@ -80,8 +86,19 @@ impl Pace {
 
     /// Adopts the `max_inflight` of `new` and keeps the learnt state.
     pub(super) fn go_by(&mut self, new: &Self) {
-        self.window_max = new.window_max;
-        self.window = self.window.min(new.window_max);
+        self.configured_max = new.configured_max;
+        self.bound();
+    }
+
+    /// Respects the server's limit of requests at once on a connection.
+    pub(super) fn respect(&mut self, server_max: usize) {
+        self.server_max = u32::try_from(server_max).unwrap_or(u32::MAX).max(1);
+        self.bound();
+    }
+
+    fn bound(&mut self) {
+        self.window_max = self.configured_max.min(self.server_max);
+        self.window = self.window.min(self.window_max);
     }
 
     /// Number of queries that a TCP connection carries before another is taken.

@@ -135,6 +135,13 @@ impl Pools {
         }
     }
 
+    /// Respects the server's limit of requests at once on connections like this one.
+    pub(crate) fn limit_in_flight(&mut self, connection: ConnectionId, most: usize) {
+        if let Some(pool) = self.pool_of(connection) {
+            self.pools[pool].pace.respect(most);
+        }
+    }
+
     /// Counts a query that is stuck and cannot be moved.
     pub(crate) fn count_unmoved(&mut self, connection: ConnectionId) {
         if let Some(pool) = self.pool_of(connection) {

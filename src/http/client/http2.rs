@@ -19,6 +19,8 @@ const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Memory of a session without streams, and of a stream.
 const SESSION_BYTES: usize = 192 << 10;
 const STREAM_BYTES: usize = 1 << 10;
+/// Bytes of a request's body: a DNS query.
+const REQUEST_BYTES_MAX: usize = 1 << 10;
 /// Frames without use that a server may send.
 const POINTS_MAX: u32 = 256;
 /// Overhead of a field in the size of a list (RFC 9113 §6.5.2).
@@ -52,10 +54,21 @@ impl Http2 {
         Self { is_over: session.is_none(), is_leaving: false, session, outstanding_max }
     }
 
+    /// The session with its streams and requests, and replies with one that is being taken.
+    pub(super) fn bytes_max(outstanding_max: u32) -> usize {
+        let request = REQUEST_BYTES_MAX + size_of::<Stream>();
+        let of_requests = outstanding_max as usize * (STREAM_BYTES + request);
+        size_of::<Self>() + SESSION_BYTES + of_requests + REPLY_BYTES_MAX + BODY_BYTES_MAX
+    }
+
+    pub(super) fn calls_max(&self) -> usize {
+        let allowed = self.session.as_ref().map_or(0, Session::peer_streams_max);
+        allowed.min(self.outstanding_max) as usize
+    }
+
     pub(super) fn capacity(&self) -> usize {
         let Some(session) = self.session.as_ref().filter(|_| !self.is_ending()) else { return 0 };
-        let allowed = session.peer_streams_max().min(self.outstanding_max) as usize;
-        allowed.saturating_sub(session.events().calls.len())
+        self.calls_max().saturating_sub(session.events().calls.len())
     }
 
     pub(super) fn call(&mut self, call: &Call<'_>) -> Option<u32> {

@@ -35,7 +35,7 @@ type Results = (Vec<(u32, Option<Vec<u8>>)>, Vec<(u32, Failure)>);
 fn results(client: &mut Client) -> Results {
     let (mut replies, mut failed) = (Vec::new(), Vec::new());
     while let Some(reply) = client.next_reply() {
-        replies.push((reply.id, doh::answer(&reply).map(|(message, _)| message.to_vec())));
+        replies.push((reply.id, doh::answer(&reply).ok().map(|(message, _)| message.to_vec())));
     }
     while let Some(failure) = client.next_failed() {
         failed.push(failure);
@@ -126,7 +126,7 @@ fn grpc_is_called() {
         });
         let reply = client.next_reply().unwrap();
         assert_eq!(grpc::answer(&reply), status.is_none().then_some(ANSWER));
-        assert_eq!(doh::answer(&reply), None);
+        assert_eq!(doh::answer(&reply), Err(doh::NoAnswer::NoMessage));
     }
 }
 
@@ -228,7 +228,7 @@ fn only_dns_with_success_is_an_answer() {
         let fields = [&GOOD[..], more].concat();
         client.receive(&reply(one, &fields, ANSWER));
         let reply = client.next_reply().expect("a reply");
-        doh::answer(&reply).map(|(_, age)| age)
+        doh::answer(&reply).ok().map(|(_, age)| age)
     };
     assert_eq!(age(&[]), Some(0));
     assert_eq!(age(&[("age", "17")]), Some(17));
@@ -262,7 +262,7 @@ fn interim_replies_and_trailers_are_passed_over() {
     let trailer = block(&[("age", "9"), ("content-type", "text/html")]);
     let trailer = frame(HEADERS, END_HEADERS | END_STREAM, one, &trailer);
     client.receive(&[interim, head, body, trailer].concat());
-    assert_eq!(doh::answer(&client.next_reply().unwrap()), Some((ANSWER, 0)));
+    assert_eq!(doh::answer(&client.next_reply().unwrap()), Ok((ANSWER, 0)));
 }
 
 #[test]

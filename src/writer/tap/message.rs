@@ -147,6 +147,7 @@ fn of_way(way: Way) -> i32 {
         Way::Datagram => UDP,
         Way::Tcp => TCP,
         Way::Secure => DOT,
+        Way::Https => DOH,
     }
 }
 

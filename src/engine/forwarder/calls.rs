@@ -1,0 +1,76 @@
+//! Queries that are requests of HTTP, each with its own end.
+//!
+//! A connection that fails ends all its queries ([`super::attempts`]); a request may fail alone.
+//! One that the server has not processed (RFC 9113 §8.7) is sent again at once and costs nothing:
+//! to the same upstream if the connection is about to end, otherwise to the next, because this one
+//! refuses work. Any other failure is that of an attempt.
+
+use super::Forwarder;
+use crate::engine::errors::{Fault, HttpFault, Operation, Reason};
+use crate::engine::key::ConnectionId;
+use crate::moment::Moment;
+use std::time::Duration;
+
+/// Maximum number of free retries of a query that was not processed, because each may cost a
+/// handshake.
+const UNPROCESSED_MAX: u32 = 4;
+
+impl Forwarder {
+    /// Returns true if `packet` answers a query on `connection`.
+    pub(crate) fn is_answer(&self, connection: ConnectionId, packet: &[u8]) -> bool {
+        self.believe(connection, packet, false).is_ok()
+    }
+
+    /// Handles the end without an answer of the query with this ID on `connection`.
+    pub fn on_call_failed(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        id: u16,
+        fault: HttpFault,
+    ) {
+        let Some(slot) = self.exchanges.find(connection, id) else {
+            return self.forget_moved(connection, id);
+        };
+        let upstream = self.upstream_of(slot);
+        let is_ending = self.pools.is_retiring(connection);
+        self.exchanges.end_attempt(slot);
+        let is_free =
+            fault == HttpFault::Unprocessed && self.exchanges.get(slot).excused < UNPROCESSED_MAX;
+        if is_free {
+            self.pools.count_asked_again(connection);
+        }
+        self.pools.release(connection, now, false);
+        let reason = Reason::Attempt(Operation::Read, Fault::Http(fault));
+        if !is_free {
+            self.upstreams.stats(upstream).failed += 1;
+            self.upstreams.report_failure(upstream);
+            return self.retry(now, slot, reason);
+        }
+        self.exchanges.get(slot).excused += 1;
+        if is_ending {
+            self.attempt_at(now, slot, upstream);
+        } else {
+            self.attempt(now, slot, reason);
+        }
+    }
+
+    /// Forgets the query with this ID that was moved away from `connection` and is not answered
+    /// there.
+    pub fn forget_moved(&mut self, connection: ConnectionId, id: u16) {
+        if self.exchanges.end_earlier(connection, id) {
+            self.pools.count_left(connection, false);
+        }
+    }
+
+    /// Handles the server's announcement that it processes no further request on `connection`.
+    /// Those that it has begun are waited for.
+    pub fn on_closing(&mut self, connection: ConnectionId) {
+        self.pools.announce(connection, Duration::ZERO);
+    }
+
+    /// Handles the server's limit of requests at once on a connection.
+    pub fn on_calls_max(&mut self, connection: ConnectionId, calls_max: usize) {
+        self.pools.limit_in_flight(connection, calls_max);
+    }
+}

@@ -1,0 +1,265 @@
+//! A connection to an upstream whose queries are requests of HTTP (RFC 8484).
+//!
+//! Connects the bytes of the connection with [`Client`], and its calls with the engine. A query is
+//! known by its ID on the connection, for the engine; the ID that is sent is 0, so that caches of
+//! HTTP are of use. Queries that come before the handshake is over, or for which the server has no
+//! room, wait here; the engine limits their number, and moves those that wait for too long.
+
+use super::tcp::{Progress, TcpConnection};
+use crate::config::HttpTarget;
+use crate::engine::errors::HttpFault;
+use crate::engine::message::lifetime::grow_older;
+use crate::engine::message::{id, put_u16};
+use crate::engine::{ConnectionId, Forwarder, Outgoing};
+use crate::http::doh::{self, NoAnswer};
+use crate::http::{Client, Failure, Reply, Version};
+use crate::moment::Moment;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+/// Maximum number of calls at once on a connection.
+const CALLS_MAX: u32 = 256;
+/// Number of bytes in the outbox from which on no more are taken from the client.
+const OUTBOX_MAX: usize = 1 << 16;
+
+/// A query that waits for its call.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    query: Outgoing,
+    id: u16,
+}
+
+/// A query that was called.
+#[derive(Clone, Copy, Debug)]
+struct Called {
+    call: u32,
+    id: u16,
+}
+
+/// HTTP on one connection.
+pub(super) struct HttpConnection {
+    pub(super) tcp: TcpConnection,
+    target: Arc<HttpTarget>,
+    /// `None`: the handshake, which chooses the version, is not complete.
+    client: Option<Client>,
+    waiting: VecDeque<Waiting>,
+    /// Ordered by the numbers of the calls.
+    called: Vec<Called>,
+    /// The server's limit of calls at once, as the engine knows it.
+    calls_max: usize,
+    /// The engine knows that no more calls can be made.
+    is_closing: bool,
+}
+
+impl HttpConnection {
+    /// Creates a connection for calls to `target`.
+    pub(super) fn new(tcp: TcpConnection, target: Arc<HttpTarget>) -> Self {
+        let (waiting, called) = (VecDeque::new(), Vec::new());
+        let (client, calls_max, is_closing) = (None, 0, false);
+        Self { tcp, target, client, waiting, called, calls_max, is_closing }
+    }
+
+    /// Returns the maximum number of bytes of a connection whose pool puts at most `in_flight`
+    /// queries on it, besides those of TLS and the buffers of its bytes.
+    pub(super) fn bytes_max(in_flight: usize) -> usize {
+        let queries = in_flight * (size_of::<Waiting>() + size_of::<Called>());
+        size_of::<Self>() + 2 * queries + OUTBOX_MAX + Client::bytes_max(CALLS_MAX)
+    }
+
+    /// Queues `queries` of the connection `id`, and sends as many as there is room for. `scratch`
+    /// is lent.
+    pub(super) fn send(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        queries: &[Outgoing],
+        engine: &mut Forwarder,
+        scratch: &mut Vec<u8>,
+    ) {
+        let known =
+            |query: &Outgoing| Some(Waiting { query: *query, id: id(engine.query(query)?)? });
+        self.waiting.extend(queries.iter().filter_map(known));
+        self.go_on(now, connection, engine, scratch);
+    }
+
+    /// Makes calls of the waiting queries and writes them. A socket that fails is broken down.
+    pub(super) fn go_on(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        engine: &mut Forwarder,
+        scratch: &mut Vec<u8>,
+    ) {
+        if self.client.is_none() && self.tcp.is_open() {
+            // A server that agrees on no protocol speaks the older one.
+            let version = self.tcp.protocol().and_then(Version::of_alpn);
+            self.client = Some(Client::new(version.unwrap_or(Version::Http1), CALLS_MAX));
+        }
+        self.call_waiting(connection, engine, scratch);
+        self.note_limits(now, connection, engine);
+        if let Err(error) = self.flush() {
+            self.tcp.break_down(super::fault_of(&error));
+        }
+        // A session that has found an error of the server ends when its GOAWAY is sent.
+        self.note_limits(now, connection, engine);
+    }
+
+    fn call_waiting(
+        &mut self,
+        connection: ConnectionId,
+        engine: &mut Forwarder,
+        scratch: &mut Vec<u8>,
+    ) {
+        let Some(client) = &mut self.client else { return };
+        while client.capacity() > 0
+            && let Some(Waiting { query, id }) = self.waiting.pop_front()
+        {
+            // It may have ended, or have been moved to another connection.
+            let message = engine.query(&query).filter(|message| self::id(message) == Some(id));
+            let Some(message) = message else {
+                engine.forget_moved(connection, id);
+                continue;
+            };
+            scratch.clear();
+            scratch.extend_from_slice(message);
+            put_u16(scratch, 0, 0);
+            let HttpTarget { authority, path, is_get } = &*self.target;
+            let call = doh::ask(client, authority.as_bytes(), path.as_bytes(), *is_get, scratch);
+            match call {
+                Some(call) => self.called.push(Called { call, id }),
+                None => self.waiting.push_front(Waiting { query, id }),
+            }
+        }
+    }
+
+    /// Tells the engine how many calls the server allows, and the queries that it will not process.
+    fn note_limits(&mut self, now: Moment, connection: ConnectionId, engine: &mut Forwarder) {
+        let Some(client) = &mut self.client else { return };
+        let calls_max = client.calls_max();
+        if std::mem::replace(&mut self.calls_max, calls_max) != calls_max {
+            engine.on_calls_max(connection, calls_max);
+        }
+        if client.is_ending() {
+            if !std::mem::replace(&mut self.is_closing, true) {
+                engine.on_closing(connection);
+            }
+            for Waiting { id, .. } in self.waiting.drain(..) {
+                engine.on_call_failed(now, connection, id, HttpFault::Unprocessed);
+            }
+        }
+        while let Some((call, failure)) = client.next_failed() {
+            let Some(id) = take(&mut self.called, call) else { continue };
+            let fault = match failure {
+                Failure::Unprocessed => HttpFault::Unprocessed,
+                Failure::Reset => HttpFault::Reset,
+                Failure::Unusable | Failure::Lost => HttpFault::Malformed,
+            };
+            engine.on_call_failed(now, connection, id, fault);
+        }
+    }
+
+    /// Reads once, and passes each answer to `handle`, with the ID of its query.
+    pub(super) fn receive(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        engine: &mut Forwarder,
+        scratch: &mut Vec<u8>,
+        handle: &mut impl FnMut(&mut Forwarder, ConnectionId, &[u8], bool),
+    ) -> Progress {
+        let was_open = self.tcp.is_open();
+        let progress = self.tcp.read();
+        if !was_open && self.tcp.is_open() {
+            engine.on_secured(now, connection, self.tcp.is_resumed());
+        }
+        if self.client.is_none() {
+            self.go_on(now, connection, engine, scratch);
+        }
+        let Some(client) = &mut self.client else { return progress };
+        let received = self.tcp.inbox.waiting();
+        let count = received.len();
+        client.receive(received);
+        self.tcp.inbox.taken(count);
+        self.pass_replies(now, connection, engine, scratch, handle);
+        self.go_on(now, connection, engine, scratch);
+        if let Some(client) = self.client.as_mut().filter(|_| progress == Progress::Over) {
+            // It completes a reply whose end is that of the connection. The engine ends the others.
+            client.end();
+            self.pass_replies(now, connection, engine, scratch, handle);
+        }
+        progress
+    }
+
+    /// Passes each complete reply to `handle`.
+    fn pass_replies(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        engine: &mut Forwarder,
+        scratch: &mut Vec<u8>,
+        handle: &mut impl FnMut(&mut Forwarder, ConnectionId, &[u8], bool),
+    ) {
+        let Some(client) = &mut self.client else { return };
+        while let Some(reply) = client.next_reply() {
+            let Some(id) = take(&mut self.called, reply.id) else { continue };
+            if let Err(fault) = answer(&reply, id, scratch) {
+                engine.on_call_failed(now, connection, id, fault);
+                continue;
+            }
+            let is_answer = engine.is_answer(connection, scratch);
+            handle(engine, connection, scratch, false);
+            if !is_answer {
+                engine.on_call_failed(now, connection, id, HttpFault::Mismatch);
+            }
+        }
+    }
+
+    /// Writes as much as the kernel accepts.
+    fn flush(&mut self) -> io::Result<()> {
+        loop {
+            self.tcp.flush()?;
+            let Some(client) = self.client.as_mut().filter(|_| !self.tcp.is_blocked()) else {
+                return Ok(());
+            };
+            self.tcp.append(|out| client.transmit(out, OUTBOX_MAX));
+            if self.tcp.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes leave of the server, if that is possible at once.
+    pub(super) fn end(&mut self) {
+        if let Some(client) = &mut self.client {
+            client.shut_down();
+            // A socket that has failed is closed anyway.
+            let _ = self.flush();
+        }
+        self.tcp.end();
+    }
+}
+
+/// Removes a call, and returns the ID of its query.
+fn take(called: &mut Vec<Called>, call: u32) -> Option<u16> {
+    let at = called.binary_search_by_key(&call, |called| called.call).ok()?;
+    Some(called.remove(at).id)
+}
+
+/// Copies the DNS message of a reply into `scratch`, as the response to the query with this `id`.
+///
+/// # Errors
+/// There is no answer in it.
+fn answer(reply: &Reply<'_>, id: u16, scratch: &mut Vec<u8>) -> Result<(), HttpFault> {
+    let (message, age) = doh::answer(reply).map_err(|why| match why {
+        NoAnswer::Status(status) => HttpFault::Status(status),
+        NoAnswer::NoMessage => HttpFault::NoMessage,
+    })?;
+    scratch.clear();
+    scratch.extend_from_slice(message);
+    put_u16(scratch, 0, id);
+    if age > 0 {
+        grow_older(scratch, age);
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Queries that are requests of HTTP: each may fail alone, and a server limits and ends them.
+//!
+//! The test is the shell: it tells the engine what its connection of HTTP would. Retries that the
+//! server's refusal makes free must end, and no upstream may be blamed for them.
+
+use crate::common::wire::{Ask, answer, word_at};
+use crate::world::{Sent, World, world};
+use onward::engine::errors::HttpFault;
+use std::net::SocketAddr;
+
+fn two() -> World {
+    world("forward . https://192.0.2.1 https://192.0.2.2 {\n policy sequential\n }")
+}
+
+fn upstream(number: u8) -> SocketAddr {
+    ([192, 0, 2, number], 443).into()
+}
+
+fn fail(world: &mut World, sent: &Sent, fault: HttpFault) {
+    let id = word_at(&sent.bytes, 0);
+    world.engine.on_call_failed(world.now, sent.connection, id, fault);
+    world.settle();
+}
+
+fn respond(world: &mut World, sent: &Sent) {
+    assert!(world.respond(sent.connection, &answer(&sent.bytes)));
+}
+
+/// Asks, and returns the query that reaches the upstream.
+fn ask(world: &mut World, number: usize) -> Sent {
+    world.ask(number, &Ask::new(1, &format!("n{number}.example")));
+    world.only_sent()
+}
+
+#[test]
+fn queries_over_https_are_padded_and_ask_for_no_keepalive() {
+    let mut world = two();
+    let sent = ask(&mut world, 1);
+    assert_eq!(sent.bytes.len(), 128);
+    // The first option behind the OPT's fixed part is the padding.
+    let name_len = "n1.example".len() + 2;
+    assert_eq!(word_at(&sent.bytes, 12 + name_len + 4 + 11), 12);
+    respond(&mut world, &sent);
+    world.finish();
+}
+
+#[test]
+fn a_request_that_fails_is_a_failed_attempt_and_the_others_go_on() {
+    for fault in [HttpFault::Status(500), HttpFault::NoMessage, HttpFault::Reset] {
+        let mut world = two();
+        let (first, second) = (ask(&mut world, 1), ask(&mut world, 2));
+        assert_eq!(first.connection, second.connection);
+        fail(&mut world, &first, fault);
+        let again = world.only_sent();
+        assert_eq!((again.to, again.at), (upstream(2), first.at));
+        respond(&mut world, &second);
+        respond(&mut world, &again);
+        // Its call has ended.
+        assert!(!world.respond(first.connection, &answer(&first.bytes)));
+        assert_eq!(world.take_got().len(), 2);
+        let stats = world.finish();
+        let counts = [0, 1].map(|number: usize| &stats.upstreams[number]);
+        let counts = counts.map(|upstream| (upstream.answered, upstream.failed));
+        assert_eq!(counts, [(1, 1), (1, 0)], "{fault:?}");
+    }
+}
+
+#[test]
+fn a_refused_request_goes_elsewhere_and_nobody_is_to_blame() {
+    let mut world = two();
+    let first = ask(&mut world, 1);
+    fail(&mut world, &first, HttpFault::Unprocessed);
+    let again = world.only_sent();
+    assert_eq!(again.to, upstream(2));
+    respond(&mut world, &again);
+    let stats = world.finish();
+    assert!(stats.upstreams.iter().all(|upstream| upstream.failed == 0));
+}
+
+#[test]
+fn what_a_leaving_server_has_not_begun_is_asked_there_on_another_connection() {
+    let mut world = two();
+    let (first, second) = (ask(&mut world, 1), ask(&mut world, 2));
+    world.engine.on_closing(first.connection);
+    fail(&mut world, &second, HttpFault::Unprocessed);
+    let again = world.only_sent();
+    assert_eq!(again.to, upstream(1));
+    assert_ne!(again.connection, first.connection);
+    // What it has begun is answered, and the connection closes then.
+    assert!(world.closed.is_empty());
+    respond(&mut world, &first);
+    assert_eq!(world.closed, [(world.now, first.connection)]);
+    respond(&mut world, &again);
+    let third = ask(&mut world, 3);
+    assert_eq!(third.connection, again.connection);
+    respond(&mut world, &third);
+    assert_eq!(world.finish().upstreams[0].failed, 0);
+}
+
+#[test]
+fn free_retries_are_limited() {
+    let mut world =
+        world("forward . https://192.0.2.1 {\n max_fails 0\n max_connect_attempts 1\n }");
+    world.ask(1, &Ask::new(1, "a.example"));
+    let mut count = 0;
+    while let Some(sent) = world.take_sent().pop() {
+        count += 1;
+        world.engine.on_closing(sent.connection);
+        fail(&mut world, &sent, HttpFault::Unprocessed);
+    }
+    assert_eq!(count, 5, "four retries are free");
+    assert_eq!(world.only_got().rcode(), 2);
+    assert_eq!(world.finish().upstreams[0].failed, 1);
+}
+
+#[test]
+fn a_connection_takes_no_more_queries_than_the_server_allows() {
+    for (calls_max, connections) in [(1, 4), (2, 2), (100, 1)] {
+        let mut world = two();
+        let warm = ask(&mut world, 0);
+        world.engine.on_calls_max(warm.connection, calls_max);
+        respond(&mut world, &warm);
+        let sent: Vec<_> = (1..=4).map(|number| ask(&mut world, number)).collect();
+        let mut used: Vec<_> = sent.iter().map(|sent| sent.connection).collect();
+        used.sort();
+        used.dedup();
+        assert_eq!(used.len(), connections, "{calls_max} at once");
+        sent.iter().for_each(|sent| respond(&mut world, sent));
+        world.finish();
+    }
+}
+
+#[test]
+fn a_query_that_was_moved_away_before_its_call_frees_its_place() {
+    let mut world = two();
+    let warm = ask(&mut world, 0);
+    world.engine.on_connected(world.now, warm.connection);
+    world.engine.on_calls_max(warm.connection, 2);
+    respond(&mut world, &warm);
+    let (first, second) = (ask(&mut world, 1), ask(&mut world, 2));
+    assert_eq!(first.connection, second.connection);
+    world.pass(1.0);
+    let moved = world.only_sent();
+    assert_ne!(moved.connection, first.connection);
+    assert_eq!(moved.bytes[12..20], second.bytes[12..20], "the second waits behind the first");
+    let id = word_at(&second.bytes, 0);
+    world.engine.forget_moved(second.connection, id);
+    respond(&mut world, &moved);
+    respond(&mut world, &first);
+    let sent: Vec<_> = (3..=5).map(|number| ask(&mut world, number)).collect();
+    // Otherwise the first connection would be passed over, because an answer is awaited there.
+    let used = [first.connection, first.connection, moved.connection];
+    assert!(sent.iter().map(|sent| sent.connection).eq(used), "{sent:?}");
+    sent.iter().for_each(|sent| respond(&mut world, sent));
+    world.finish();
+}
