@@ -54,6 +54,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "engine::frame",
             "engine::health",
             "engine::key",
+            "engine::proxy",
             "http",
             "log",
             "moment",
@@ -96,8 +97,7 @@ const SYS_CRATES: [&str; 6] =
 /// The engine's files that combine its leaves.
 const COMBINERS: [&str; 3] = ["chain", "forwarder", "shell"];
 /// Allowed references between the engine's leaves; `*` is any leaf, and `mod` would be the items of
-/// `engine/mod.rs`. All leaves may use containers, keys and message views; an exchange carries its
-/// query's upstream selection, caches and pools their counters; zone names are for many.
+/// `engine/mod.rs`. All leaves may use containers, keys and message views.
 const LEAF_EDGES: [(&str, &str); 43] = [
     ("*", "heap"),
     ("*", "histogram"),

@@ -83,6 +83,7 @@ fn sweep(pooled: usize) -> Operations {
         max_conns: pooled + 1,
         max_inflight: 1,
         tcp: false,
+        owned: false,
         trust: TrustSettings::default(),
     }]);
     let mut now = Moment::ZERO;
@@ -120,6 +121,7 @@ fn filled() -> (Pools, Moment) {
         max_conns: POOLED,
         max_inflight: BATCH,
         tcp: false,
+        owned: false,
         trust: TrustSettings::default(),
     }]);
     let now = Moment::ZERO;

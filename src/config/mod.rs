@@ -345,6 +345,8 @@ pub struct Forward {
     pub rebalance: bool,
     /// Queries of equal length may leave as one send, which the kernel takes apart.
     pub gso: bool,
+    /// Upstreams learn the client of each query from a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// At most this many idle connections per worker and upstream. `None`: no limit.
     pub max_idle_conns: Option<usize>,
     /// Time-out of one attempt.

@@ -113,6 +113,9 @@ impl fmt::Display for Forward {
         if let Some(address) = self.source_address {
             writeln!(f, "        source_address {address}")?;
         }
+        if self.proxy_protocol {
+            writeln!(f, "        proxy_protocol v2")?;
+        }
         tls::write(self, f)?;
         https::write(self, f)?;
         writeln!(f, "        spread {}", sizing.spread)?;

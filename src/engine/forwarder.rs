@@ -33,6 +33,7 @@ mod notices;
 mod notified;
 mod parked;
 mod parts;
+mod proxying;
 mod queries;
 mod recipient;
 mod reload;
@@ -57,6 +58,7 @@ use notices::Skipped;
 pub use notified::Notified;
 pub use parts::Parts;
 use parts::hasher_of;
+use proxying::Proxying;
 pub use recipient::{TCP_MESSAGE_MAX, TCP_REPLY_SPARE};
 pub(crate) use requests::Requested;
 use rewriting::Rewriting;
@@ -131,6 +133,8 @@ pub struct Dial {
     pub(crate) http: Option<Arc<HttpTarget>>,
     /// Path of all queries to the upstream; `None`: it follows from the query's transport.
     pub(crate) way: Option<Way>,
+    /// Datagrams and connections begin with a header of the PROXY protocol.
+    pub(crate) proxied: bool,
 }
 
 /// A validated response, whose replies have not been written yet.
@@ -165,6 +169,7 @@ pub struct Forwarder {
     loops: Loops,
     rewriting: Rewriting,
     parked: parked::Table,
+    proxying: Proxying,
     /// Signatures of replies.
     online: Online,
     /// Transfers that the shell is to hand on.
@@ -218,6 +223,7 @@ impl Forwarder {
             loops: Loops::default(),
             rewriting: Rewriting::default(),
             parked: parked::Table::default(),
+            proxying: Proxying::default(),
             online: Online::new(parts.signatures),
             transfers: Vec::new(),
             notified: Vec::new(),

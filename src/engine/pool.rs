@@ -11,6 +11,7 @@
 
 mod connection;
 mod doubts;
+mod owners;
 mod pace;
 mod reload;
 mod sharing;
@@ -26,9 +27,11 @@ use super::list::List;
 use super::stats::{PoolStats, Reason};
 use crate::moment::Moment;
 use connection::{Connection, jittered};
+use owners::Owners;
 use pace::Pace;
 pub(crate) use reload::NewPools;
 pub(crate) use sharing::Stall;
+pub use sharing::TakeError;
 use stalls::Stalls;
 pub(crate) use state::PoolState;
 use std::time::Duration;
@@ -58,6 +61,8 @@ pub struct PoolSettings {
     /// Connections are TCP connections: shared query by query, dialled with a deadline, and
     /// replaced before they retire.
     pub tcp: bool,
+    /// Each connection is for queries of one client address ([`Pools::take_owned`]).
+    pub owned: bool,
     /// Settings for the replacement of connections that could still be used.
     pub trust: TrustSettings,
 }
@@ -71,21 +76,12 @@ impl PoolSettings {
     }
 }
 
-/// Reason why a query got no connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TakeError {
-    /// The pool was stopped.
-    Stopped,
-    /// The pool holds `max_conns` connections, and none of them takes another query.
-    Exhausted,
-    /// A handshake rejected the upstream's identity a moment ago, so dials are paused.
-    Paused,
-}
-
 /// One upstream's connections, as slots.
 #[derive(Debug)]
 struct Pool {
     settings: PoolSettings,
+    /// Reason why no connection can be taken.
+    refuses: Option<TakeError>,
     /// `settings.expire` before an upstream announced a shorter limit.
     expire_configured: Duration,
     idle: List,
@@ -128,6 +124,8 @@ pub struct Pools {
     /// Pools with TCP connections that are not connected yet.
     dialling: Vec<u32>,
     stalls: Stalls,
+    /// Last connection of each client address in pools with owned connections; it may be closed.
+    owners: Owners,
     stopped: bool,
     /// Latest time passed to a method.
     now: Moment,
@@ -154,6 +152,7 @@ impl Pools {
             dialling: Vec::with_capacity(pools.len()),
             stalls: Stalls::with_capacity(total),
             pools,
+            owners: Owners::default(),
             stopped: false,
             now: Moment::ZERO,
         }
@@ -194,9 +193,7 @@ impl Pools {
         waits: impl Fn(ConnectionId, Duration) -> bool,
     ) -> Result<ConnectionId, TakeError> {
         self.now = self.now.max(now);
-        if self.stopped {
-            return Err(TakeError::Stopped);
-        }
+        self.pools[pool].refuses.map_or(Ok(()), Err)?;
         if self.pools[pool].settings.tcp {
             return self.take_tcp(pool, now, random(), waits);
         }
@@ -301,6 +298,7 @@ impl Pools {
         self.stopped = true;
         self.end_batches();
         for pool in 0..self.pools.len() {
+            self.pools[pool].refuses = Some(TakeError::Stopped);
             while let Some(slot) = self.pools[pool].idle.front() {
                 self.close(slot, Reason::Stopped);
             }
@@ -483,6 +481,7 @@ impl Pool {
         let aging = if settings.max_age.is_some() { settings.max_conns } else { 0 };
         Self {
             expire_configured: settings.expire,
+            refuses: settings.owned.then_some(TakeError::Owned),
             settings,
             idle: List::default(),
             busy: List::default(),

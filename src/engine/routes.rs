@@ -52,7 +52,9 @@ pub(crate) struct Stanza {
     pub(crate) failfast: bool,
     /// Number of clients that wait for its answers.
     pub(crate) under_way: u32,
+    /// Zero in server blocks whose upstreams learn the client, which have `by_client_max`.
     under_way_max: u32,
+    by_client_max: u32,
     force_tcp: bool,
     /// UDP whatever the client used; TCP only after a truncated answer.
     pub(crate) prefer_udp: bool,
@@ -131,6 +133,10 @@ impl Routes {
                 upstreams = own.end;
                 let mut stanza = Stanza::new(forward, own, timeout_class, hasher);
                 stanza.block = Some(number);
+                // A query may move from each stanza of the block to those behind it.
+                if block.forwards.iter().any(|forward| forward.proxy_protocol) {
+                    stanza.by_client_max = std::mem::take(&mut stanza.under_way_max);
+                }
                 stanzas.push(stanza);
             }
             blocks.push(first..stanzas.len());
@@ -297,6 +303,7 @@ impl Stanza {
             failfast: forward.failfast,
             under_way: 0,
             under_way_max: forward.max_concurrent.unwrap_or(u32::MAX),
+            by_client_max: 0,
             force_tcp: forward.force_tcp,
             prefer_udp: forward.prefer_udp,
         }
@@ -319,14 +326,20 @@ impl Stanza {
             failfast: false,
             under_way: 0,
             under_way_max: 0,
+            by_client_max: 0,
             force_tcp: false,
             prefer_udp: false,
         }
     }
 
-    /// Returns true if another client may wait for its answers.
+    /// Returns true if another client may wait for its answers, whoever the others are.
     pub(crate) fn has_room(&self) -> bool {
         self.under_way < self.under_way_max
+    }
+
+    /// Returns true if another client may wait, beside others of the same address only.
+    pub(crate) fn has_room_by_client(&self) -> bool {
+        self.under_way < self.by_client_max
     }
 
     /// Returns the first transport upstream of a query whose client used `client`.

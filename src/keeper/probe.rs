@@ -11,12 +11,13 @@ use super::wire::{Failure, READ_TIMEOUT, STRAYS_MAX, Wire, unless_blocked};
 use crate::config::HttpTarget;
 use crate::engine::frame::{Inbox, Outbox};
 use crate::engine::health::query::ProbeQuery;
+use crate::engine::proxy::{self, WRITTEN_LEN_MAX};
 use crate::moment::Moment;
 use crate::sys::socket;
 use crate::tls::Session;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub(super) struct Route {
     pub(super) over_tcp: bool,
     /// Requests that carry the probes; `None`: the upstream does not speak HTTP.
     pub(super) http: Option<Arc<HttpTarget>>,
+    /// Datagrams and connections begin with a header of the PROXY protocol, which names no client.
+    pub(super) proxied: bool,
 }
 
 /// A probe in progress.
@@ -52,7 +55,7 @@ enum Link {
 }
 
 enum Stage {
-    Connecting,
+    Connecting { proxied: bool },
     Handshaking,
     Writing(Outbox),
     Reading(Inbox),
@@ -73,17 +76,20 @@ impl Probe {
         registry: &Registry,
         token: Token,
     ) -> Result<Self, Failure> {
-        let Route { upstream, source, over_tcp, ref http } = *route;
+        let Route { upstream, source, over_tcp, ref http, proxied } = *route;
         let (link, timeout) = if over_tcp {
             let mut stream = TcpStream::from_std(socket::tcp_connecting(upstream, source)?);
             registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
             let stream = Wire { socket: stream, session: session.map(Box::new) };
             let http = http.clone();
-            (Link::Stream { stream, stage: Stage::Connecting, http }, CONNECT_TIMEOUT)
+            (Link::Stream { stream, stage: Stage::Connecting { proxied }, http }, CONNECT_TIMEOUT)
         } else {
             let mut socket = UdpSocket::from_std(socket::udp_connected(upstream, source)?);
             registry.register(&mut socket, token, Interest::READABLE)?;
-            socket.send(query.as_bytes())?;
+            match proxied {
+                false => socket.send(query.as_bytes())?,
+                true => socket.send(&[&header()[..], query.as_bytes()].concat())?,
+            };
             (Link::Datagram(socket), READ_TIMEOUT)
         };
         Ok(Self { link, deadline: now.plus(timeout), strays: 0 })
@@ -109,9 +115,13 @@ impl Probe {
             Link::Datagram(socket) => return receive(socket, query, buffer, &mut self.strays),
             Link::Stream { stream, stage, http } => (stream, stage, http),
         };
-        if let Stage::Connecting = stage {
+        if let Stage::Connecting { proxied } = stage {
             if !is_connected(&stream.socket)? {
                 return Ok(false);
+            }
+            // The buffer of a new socket has room for a header.
+            if *proxied && stream.socket.write(&header())? < header().len() {
+                return Err(Failure::Io(ErrorKind::WriteZero.into()));
             }
             *stage = Stage::Handshaking;
         }
@@ -138,6 +148,14 @@ impl Probe {
             _ => Ok(false),
         }
     }
+}
+
+/// Returns a header of the PROXY protocol that names no client.
+fn header() -> Vec<u8> {
+    let mut header = vec![0; WRITTEN_LEN_MAX];
+    let len = proxy::write(None, &mut header);
+    header.truncate(len);
+    header
 }
 
 /// Reads datagrams until one is the answer or there are no more.

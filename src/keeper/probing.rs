@@ -237,6 +237,7 @@ impl Health {
                 source: forward.source_address,
                 over_tcp: forward.force_tcp || client.is_some(),
                 http: upstream.http.clone(),
+                proxied: forward.proxy_protocol,
             },
             client: client.cloned(),
             check: forward.health.clone(),

@@ -10,7 +10,8 @@ use super::token::Token;
 use super::upstream_http::HttpConnection;
 use crate::control::snapshot::Ports;
 use crate::engine::errors::Fault;
-use crate::engine::{ConnectionId, Dial, Forwarder};
+use crate::engine::proxy::WRITTEN_LEN_MAX;
+use crate::engine::{ConnectionId, Dial, Forwarder, Outgoing};
 use crate::sys::mmsg::RecvBatch;
 use crate::sys::socket;
 use crate::tls::{Clients, Setup};
@@ -30,6 +31,12 @@ pub(super) enum Socket {
         /// GSO may be used.
         segments: bool,
     },
+    /// The same, to an upstream whose datagrams begin with a header of the PROXY protocol.
+    Headed {
+        socket: UdpSocket,
+        /// GSO may be used.
+        segments: bool,
+    },
     /// TCP or TLS, established or connecting.
     Tcp(Box<TcpConnection>),
     /// HTTP over TLS.
@@ -40,7 +47,7 @@ impl Socket {
     /// Returns the connection that carries its bytes; `None`: there are datagrams.
     pub(super) fn tcp(&mut self) -> Option<&mut TcpConnection> {
         match self {
-            Self::Datagrams { .. } => None,
+            Self::Datagrams { .. } | Self::Headed { .. } => None,
             Self::Tcp(connection) => Some(connection),
             Self::Http(connection) => Some(&mut connection.tcp),
         }
@@ -48,7 +55,7 @@ impl Socket {
 
     fn port(&self) -> Option<u16> {
         let address = match self {
-            Self::Datagrams { socket, .. } => socket.local_addr(),
+            Self::Datagrams { socket, .. } | Self::Headed { socket, .. } => socket.local_addr(),
             Self::Tcp(connection) => connection.socket.local_addr(),
             Self::Http(connection) => connection.tcp.socket.local_addr(),
         };
@@ -103,19 +110,20 @@ impl Sockets {
         self.slots.capacity() * size_of::<Option<Slot>>()
     }
 
-    /// Returns the socket of `id`, and opens and registers it if there is none. `None`: the engine
-    /// has closed the connection meanwhile.
+    /// Returns the socket of `id`, and opens and registers it if there is none. `first`: the query
+    /// that it is opened for. `None`: the engine has closed the connection meanwhile.
     ///
     /// # Errors
     /// No descriptor or port is left, or there is no route.
     pub(super) fn open(
         &mut self,
         id: ConnectionId,
+        first: Option<&Outgoing>,
         engine: &Forwarder,
         registry: &Registry,
     ) -> io::Result<Option<&mut Socket>> {
         if self.get(id).is_none() {
-            let Some(socket) = self.dial(id, engine, registry)? else { return Ok(None) };
+            let Some(socket) = self.dial(id, first, engine, registry)? else { return Ok(None) };
             let slot = &mut self.slots[id.index()];
             let replaced = slot.replace(Slot { id, socket, port: None, queued: false });
             replaced.into_iter().for_each(Slot::end);
@@ -126,18 +134,24 @@ impl Sockets {
     fn dial(
         &self,
         id: ConnectionId,
+        first: Option<&Outgoing>,
         engine: &Forwarder,
         registry: &Registry,
     ) -> io::Result<Option<Socket>> {
         let Some(dial) = engine.address(id) else { return Ok(None) };
-        let Dial { upstream, source, gso, http, .. } = dial;
+        let Dial { upstream, source, gso, http, proxied, .. } = dial;
         let token = Token::Connection(id).pack();
         if engine.is_tcp(id) {
             let mut connection = TcpStream::from_std(socket::tcp_connecting(*upstream, *source)?);
             registry.register(&mut connection, token, Interest::READABLE | Interest::WRITABLE)?;
             let number = engine.upstream_at(id);
             let session = number.and_then(|number| self.tls.session(number));
-            let connection = TcpConnection::new(connection, true, session);
+            let mut connection = TcpConnection::new(connection, true, session);
+            if *proxied {
+                let mut header = [0; WRITTEN_LEN_MAX];
+                let len = engine.proxy_header(first, &mut header);
+                connection.begin_with(&header[..len]);
+            }
             return Ok(Some(match http {
                 None => Socket::Tcp(Box::new(connection)),
                 Some(target) => {
@@ -148,12 +162,17 @@ impl Sockets {
         let socket = socket::udp_connected(*upstream, *source)?;
         registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
         let segments = *gso && self.segments && !self.unsegmented.contains(upstream);
-        Ok(Some(Socket::Datagrams { socket, segments }))
+        Ok(Some(match proxied {
+            false => Socket::Datagrams { socket, segments },
+            true => Socket::Headed { socket, segments },
+        }))
     }
 
     /// Stops using GSO for the upstream of `id`, because the kernel has refused it.
     pub(super) fn refuse_segments(&mut self, id: ConnectionId, engine: &Forwarder) {
-        if let Some(Socket::Datagrams { segments, .. }) = self.get(id) {
+        if let Some(Socket::Datagrams { segments, .. } | Socket::Headed { segments, .. }) =
+            self.get(id)
+        {
             *segments = false;
         }
         let upstream = engine.address(id).map(|dial| dial.upstream);
@@ -200,7 +219,7 @@ impl Slot {
     fn end(self) {
         // What is unsent is forgotten first, because the close_notify would count as that.
         match self.socket {
-            Socket::Datagrams { .. } => {}
+            Socket::Datagrams { .. } | Socket::Headed { .. } => {}
             Socket::Tcp(mut connection) => {
                 let _ = socket::forget_unsent(&connection.socket);
                 connection.end();

@@ -45,6 +45,8 @@ pub(super) struct TcpConnection {
     fault: Option<Fault>,
     /// The socket has failed, so nothing more is written.
     broken: bool,
+    /// Bytes in front of everything else, also of TLS.
+    preamble: Option<Box<[u8]>>,
 }
 
 impl TcpConnection {
@@ -60,7 +62,24 @@ impl TcpConnection {
             half_closed: false,
             fault: None,
             broken: false,
+            preamble: None,
         }
+    }
+
+    /// Sets the bytes that the connection begins with, once it is established.
+    pub(super) fn begin_with(&mut self, preamble: &[u8]) {
+        self.preamble = Some(preamble.into());
+    }
+
+    /// Writes the bytes that the connection begins with, unless they are written.
+    ///
+    /// # Errors
+    /// The socket has failed.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        let Some(preamble) = self.preamble.take() else { return Ok(()) };
+        // The buffer of a new socket has room for them.
+        let count = self.socket.write(&preamble)?;
+        if count == preamble.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
     /// Returns the maximum number of bytes of a connection whose peer sends messages of at most

@@ -10,6 +10,7 @@ use super::tcp::{Progress, receive_messages, send_messages};
 use crate::control::snapshot::{LoopStats, Ports};
 use crate::engine::errors::{Fault, Operation};
 use crate::engine::forwarder::AHEAD_MAX;
+use crate::engine::proxy::WRITTEN_LEN_MAX;
 use crate::engine::shell::DATAGRAM_LEN_MAX;
 use crate::engine::stats::DropReason;
 use crate::engine::{ConnectionId, Forwarder, Outgoing};
@@ -27,6 +28,7 @@ pub(super) struct UpstreamSide {
     sockets: Sockets,
     responses: RecvBatch,
     queries: QueryBatch,
+    headed: Headed,
     /// Connections that may have something to read.
     ready: VecDeque<ConnectionId>,
     /// Buffer for a message of HTTP, which has the memory of the longest.
@@ -41,6 +43,7 @@ impl UpstreamSide {
             sockets: Sockets::new(capacity, gso, setup),
             responses: RecvBatch::new(batch_max, DATAGRAM_LEN_MAX, false),
             queries: QueryBatch::new(batch_max),
+            headed: Headed::default(),
             ready: VecDeque::with_capacity(capacity),
             scratch: Vec::new(),
         }
@@ -90,7 +93,7 @@ impl UpstreamSide {
                 return self.queue(id);
             }
             if event.is_writable() && connection.unblock() {
-                if let Err(error) = connection.flush() {
+                if let Err(error) = connection.begin().and_then(|()| connection.flush()) {
                     connection.break_down(fault_of(&error));
                     return self.queue(id);
                 }
@@ -133,7 +136,7 @@ impl UpstreamSide {
         }
         let received = match self.sockets.get(id) {
             None => return,
-            Some(Socket::Datagrams { socket, .. }) => {
+            Some(Socket::Datagrams { socket, .. } | Socket::Headed { socket, .. }) => {
                 let expected = engine.outstanding_on(id);
                 let received = receive_datagrams(&mut self.responses, socket.as_fd(), expected);
                 loops.responses.add(self.responses.received());
@@ -211,7 +214,7 @@ impl UpstreamSide {
         engine: &Forwarder,
         registry: &Registry,
     ) -> Result<(), Fault> {
-        self.sockets.open(id, engine, registry).map(drop).map_err(|error| fault_of(&error))
+        self.sockets.open(id, None, engine, registry).map(drop).map_err(|error| fault_of(&error))
     }
 
     /// Sends `queries` on a connection, and opens its socket first if it has none. Queries for
@@ -229,7 +232,7 @@ impl UpstreamSide {
         loops: &mut LoopStats,
     ) -> Result<(), (Operation, Fault)> {
         let packets = queries.iter().filter_map(|query| engine.query(query));
-        let sent = match self.sockets.open(id, engine, registry) {
+        let sent = match self.sockets.open(id, queries.first(), engine, registry) {
             Ok(Some(Socket::Datagrams { socket, segments })) => {
                 let sent = self.queries.send(socket.as_fd(), packets, *segments);
                 sent.map_err(|error| (Operation::Write, error)).map(|sent| {
@@ -237,6 +240,12 @@ impl UpstreamSide {
                     loops.segments_refused += u64::from(sent.refused);
                     (sent.dropped, sent.refused)
                 })
+            }
+            Ok(Some(Socket::Headed { socket, segments })) => {
+                self.headed.fill(queries, engine);
+                let sent = self.queries.send(socket.as_fd(), self.headed.datagrams(), *segments);
+                sent.map_err(|error| (Operation::Write, error))
+                    .map(|sent| (sent.dropped, sent.refused))
             }
             Ok(Some(Socket::Tcp(tcp))) => {
                 let dropped = send_messages(tcp, packets).unwrap_or_else(|error| {
@@ -271,5 +280,34 @@ impl UpstreamSide {
     /// Closes the socket of a connection, if it has one.
     pub(super) fn close(&mut self, id: ConnectionId) {
         self.sockets.close(id);
+    }
+}
+
+/// Queries behind headers of the PROXY protocol, in one buffer.
+#[derive(Default)]
+struct Headed {
+    bytes: Vec<u8>,
+    /// End of each datagram.
+    ends: Vec<usize>,
+}
+
+impl Headed {
+    /// Replaces the contents by `queries`, each behind the header for its client.
+    fn fill(&mut self, queries: &[Outgoing], engine: &Forwarder) {
+        self.bytes.clear();
+        self.ends.clear();
+        let mut header = [0; WRITTEN_LEN_MAX];
+        for query in queries {
+            let Some(packet) = engine.query(query) else { continue };
+            let len = engine.proxy_header(Some(query), &mut header);
+            self.bytes.extend_from_slice(&header[..len]);
+            self.bytes.extend_from_slice(packet);
+            self.ends.push(self.bytes.len());
+        }
+    }
+
+    fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
     }
 }

@@ -41,6 +41,7 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
         distrust: true,
         rebalance: false,
         gso: true,
+        proxy_protocol: false,
         max_idle_conns: None,
         read_timeout: Duration::from_secs(2),
         max_connect_attempts: None,

@@ -274,6 +274,7 @@ fn block() -> impl Strategy<Value = String> {
         Just("next_on_nodata"),
         Just("max_concurrent 7"),
         Just("source_address 127.0.0.5"),
+        Just("proxy_protocol v2"),
         Just("source_address ::1"),
     ];
     let options = proptest::collection::vec(option, 0..6);

@@ -61,7 +61,7 @@ fn proxy() {
         let mut datagrams = datagrams.borrow_mut();
         let (rest, source) = match datagrams.open(Moment::ZERO, sender, input) {
             Opened::Own { payload, .. } => (payload, None),
-            Opened::Relayed { source, relay, payload } => {
+            Opened::Relayed { source, relay, payload, .. } => {
                 assert_eq!(datagrams.sender(relay), Some(sender));
                 (payload, Some(source))
             }

@@ -34,6 +34,7 @@ mod outages;
 mod own_queries;
 mod pages;
 mod pipelining;
+mod proxy_protocol;
 mod proxyproto;
 mod recovery;
 mod reload;

@@ -1,14 +1,14 @@
 //! Headers of the PROXY protocol from and to third-party programs.
 //!
-//! Skipped, with a message, where dnsdist or kdig is not installed (Debian: dnsdist,
-//! knot-dnsutils).
+//! Skipped, with a message, where dnsdist, unbound or kdig is not installed (Debian: dnsdist,
+//! unbound, knot-dnsutils).
 
 use super::dot::{Site, kdig};
 use super::process::{Program, free_port};
 use super::until::until;
 use crate::installed::is_installed;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 #[test]
@@ -43,4 +43,58 @@ fn dnsdist_names_its_client_over_udp_and_tcp() {
             }
         }
     }
+}
+
+/// Asks `onward`, whose upstream sees the client by its header, from two addresses of which the
+/// upstream allows only one.
+fn check_by_address(onward: SocketAddr) {
+    for transport in ["+notcp", "+tcp"] {
+        for (client, status) in
+            [("127.0.0.2", "NOERROR"), ("127.0.0.3", "REFUSED"), ("127.0.0.2", "NOERROR")]
+        {
+            let said = kdig(onward, &["-b", client, transport, "+time=5", "a.test", "A"]);
+            assert!(said.contains(&format!("status: {status}")), "{client} {transport}: {said}");
+        }
+    }
+}
+
+#[test]
+fn dnsdist_learns_our_client_over_udp_and_tcp() {
+    if !is_installed("dnsdist") || !is_installed("kdig") {
+        return;
+    }
+    let (site, port) = (Site::new("proxy_dnsdist"), free_port());
+    let configuration = format!(
+        "setSecurityPollSuffix(\"\")\nsetLocal(\"127.0.0.1:{port}\")\n\
+         setProxyProtocolACL({{\"127.0.0.1/32\"}})\nsetACL({{\"127.0.0.0/8\"}})\n\
+         addAction(makeRule(\"127.0.0.3/32\"), RCodeAction(DNSRCode.REFUSED))\n\
+         addAction(AllRule(), SpoofAction(\"192.0.2.1\"))\n"
+    );
+    fs::write(site.path("dnsdist.conf"), configuration).unwrap();
+    let file = site.path("dnsdist.conf");
+    let _dnsdist =
+        Program::start_silent(Command::new("dnsdist").args(["--supervised", "-C", &file]));
+    until("dnsdist listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+    let body = format!("forward . 127.0.0.1:{port} {{\n proxy_protocol v2\n }}");
+    let (_onward, server) = site.onward("", &body);
+    check_by_address(server);
+}
+
+/// unbound and, by default, dnsdist expect the header of a TLS connection within TLS, which the
+/// protocol does not define; so the test has no TLS.
+#[test]
+fn unbound_learns_our_client_over_udp_and_tcp() {
+    if !is_installed("unbound") || !is_installed("kdig") {
+        return;
+    }
+    let (site, port) = (Site::new("proxy_unbound"), free_port());
+    let lines = format!(
+        " proxy-protocol-port: {port}\n access-control: 127.0.0.0/8 allow\n \
+         access-control: 127.0.0.3/32 refuse\n local-zone: test. redirect\n \
+         local-data: \"test. A 192.0.2.1\"\n"
+    );
+    let _unbound = site.unbound(port, &lines);
+    let body = format!("forward . 127.0.0.1:{port} {{\n proxy_protocol v2\n }}");
+    let (_onward, server) = site.onward("", &body);
+    check_by_address(server);
 }

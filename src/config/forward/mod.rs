@@ -18,6 +18,7 @@ pub(super) use sizing::share;
 use super::context::Context;
 use super::duration::show_duration;
 use super::error::DirectiveError;
+use super::quote::quote;
 use super::{
     Forward, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, UPSTREAMS_MAX, duration, keys,
     lints, numbers,
@@ -39,7 +40,7 @@ pub(super) const MAX_AGE_JITTER: u8 = 10;
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All options.
-const OPTIONS: [&str; 29] = [
+const OPTIONS: [&str; 30] = [
     "except",
     "expire",
     "max_age",
@@ -64,6 +65,7 @@ const OPTIONS: [&str; 29] = [
     "next_on_nodata",
     "max_concurrent",
     "source_address",
+    "proxy_protocol",
     "resolver",
     "tls",
     "tls_servername",
@@ -165,6 +167,7 @@ struct Options {
     distrust: Option<bool>,
     rebalance: bool,
     gso_off: bool,
+    proxy_protocol: bool,
     max_idle_conns: Option<usize>,
     read_timeout: Option<Duration>,
     max_connect_attempts: Option<u32>,
@@ -234,6 +237,7 @@ impl Options {
             "source_address" => {
                 self.source_address = Some((read_ip(cursor)?, property.place.clone()));
             }
+            "proxy_protocol" => self.proxy_protocol = read_proxy_protocol(cursor)?,
             "resolver" => self.resolvers = names::read_resolvers(cursor)?,
             "spread" => {
                 self.sizing.spread = Some(sizing::read(property, cursor)?);
@@ -379,6 +383,7 @@ impl Options {
             distrust: self.distrust.unwrap_or(true),
             rebalance: self.rebalance,
             gso: !self.gso_off,
+            proxy_protocol: self.proxy_protocol,
             max_idle_conns: self.max_idle_conns,
             read_timeout: self.read_timeout.unwrap_or(READ_TIMEOUT),
             max_connect_attempts: (attempts > 0).then_some(attempts),
@@ -449,6 +454,20 @@ fn read_ip(cursor: &mut Cursor<'_>) -> Result<IpAddr, DirectiveError> {
 fn read_switch(cursor: &mut Cursor<'_>) -> Result<bool, DirectiveError> {
     cursor.expect_no_arg()?;
     Ok(true)
+}
+
+/// Reads the version of headers of the PROXY protocol.
+fn read_proxy_protocol(cursor: &mut Cursor<'_>) -> Result<bool, DirectiveError> {
+    let version = cursor.expect_arg()?;
+    cursor.expect_no_arg()?;
+    if &*version.text == "v2" {
+        return Ok(true);
+    }
+    let message = format!(
+        "proxy_protocol {}: expected v2, the only version that has a form for datagrams",
+        quote(&version.text)
+    );
+    Err(DirectiveError::value(version, message))
 }
 
 fn read_unsigned(cursor: &mut Cursor<'_>) -> Result<u32, DirectiveError> {

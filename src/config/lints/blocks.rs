@@ -25,6 +25,7 @@ pub(in super::super) fn warn(
     for draft in drafts {
         of_reach(draft, notes);
         of_hosts(draft, notes);
+        of_clients(draft, notes);
         of_erratic(draft, notes);
         if let Some(place) = draft.places.metadata.as_ref().filter(|_| !draft.reads_labels) {
             let message = "plugin/metadata: no effect: nothing in this server block reads a label; \
@@ -87,6 +88,18 @@ fn of_views(drafts: &[Draft], listeners: &[Listener], notes: &mut Notes) {
                 takers.entry(zone).or_insert(*block);
             }
         }
+    }
+}
+
+/// Warns of a cache in front of an upstream that learns the client.
+fn of_clients(draft: &Draft, notes: &mut Notes) {
+    let mut stanzas = draft.forwards.iter();
+    if let Some(stanza) = stanzas.find(|stanza| stanza.forward.proxy_protocol)
+        && draft.stages.cache.is_some()
+    {
+        let message = "plugin/forward: proxy_protocol: 'cache' gives the answer for one client to \
+                       all others: leave it out if the upstream answers by client address";
+        notes.warn(&stanza.place, message);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::config::Policy;
 use crate::engine::errors::{Fault, Operation, Reason};
 use crate::engine::exchange::Overdue;
 use crate::engine::key::{ConnectionId, PoolId, Way};
+use crate::engine::pool::TakeError;
 use crate::moment::Moment;
 use rand_chacha::rand_core::Rng;
 
@@ -180,7 +181,14 @@ impl Forwarder {
         let pool = PoolId::new(upstream, way.transport()).index();
         let (random, exchanges) = (|| self.random.next_u32(), &self.exchanges);
         let waits = |connection, head_wait| exchanges.waits(connection, now, head_wait);
-        let Ok(connection) = self.pools.take(pool, now, random, waits) else { return false };
+        let connection = match self.pools.take(pool, now, random, waits) {
+            Ok(connection) => connection,
+            Err(TakeError::Owned) => match self.take_owned(now, slot, pool) {
+                Some(connection) => connection,
+                None => return false,
+            },
+            Err(_) => return false,
+        };
         let edns = self.speaks_edns(now, slot, upstream);
         self.send_on(now, slot, upstream, (connection, way), edns);
         true

@@ -279,7 +279,9 @@ impl Forwarder {
         name: &LowercaseName,
     ) -> bool {
         let Some(stanza) = self.routes.stanza_in(block, name) else { return false };
-        if self.upstreams.health().is_looping(block) || !self.routes.stanza(stanza).has_room() {
+        let own = self.routes.stanza(stanza);
+        let has_room = own.has_room() || own.has_room_by_client();
+        if self.upstreams.health().is_looping(block) || !has_room {
             return false;
         }
         let (label_set, transport) = (NOWHERE, Transport::Udp);

@@ -370,9 +370,8 @@ impl Forwarder {
         let opening = self.drafts.write(query, name, route, set, routes, chains);
         let full = Course::Failed(Rcode::ServFail, Reason::Overloaded, block);
         if !self.routes.stanza(stanza).has_room() {
-            self.counters.stats.concurrent_rejects += 1;
-            let reason = Reason::TooManyConcurrent(stanza as u32);
-            return Course::Failed(Rcode::Refused, reason, block);
+            let outcome = (looked_up, original);
+            return self.forward_by_client(now, client, query, name, (route, set), outcome);
         }
         if self.exchanges.waiters_are_full() {
             self.counters.stats.overloaded += 1;
@@ -383,12 +382,26 @@ impl Forwarder {
             self.counters.stats.overloaded += 1;
             return full;
         };
+        self.enlist(now, client, query, (route, slot, same), (looked_up, original))
+    }
+
+    /// Lets a client wait for the exchange in `slot`, which is new unless it is the `same` as an
+    /// outstanding one.
+    #[inline(always)]
+    pub(super) fn enlist(
+        &mut self,
+        now: Moment,
+        client: &Client,
+        query: &Query<'_>,
+        (route, slot, same): (&Route, u32, Option<u32>),
+        (looked_up, original): (CacheLookup, Option<&Original>),
+    ) -> Course {
         if let CacheLookup::Expired { within: Some(within), .. } = looked_up
             && self.exchanges.limit_timeout(slot, now, within) <= now
             && same.is_some()
         {
             // The clients of this exchange have waited this long and got the expired entry.
-            return full;
+            return Course::Failed(Rcode::ServFail, Reason::Overloaded, route.block);
         }
         let shown = match (original, same) {
             (Some(original), _) => Shown::Other(self.rewriting.keep(original)),
@@ -398,7 +411,7 @@ impl Forwarder {
         let (client, since, label_set) = (*client, now, route.label_set);
         let (asked, size) = (query.asked, query.size());
         self.exchanges.join(slot, Waiter { client, since, label_set, asked, size, shown });
-        self.routes.stanza(stanza).under_way += 1;
+        self.routes.stanza(route.stanza).under_way += 1;
         match same {
             Some(_) => self.counters.stats.coalesced += 1,
             None => self.attempt(now, slot, Reason::NoConnection),

@@ -225,6 +225,7 @@ fn dials_of(config: &Config) -> Vec<Dial> {
         tls: upstream.tls.clone(),
         http: upstream.http.clone(),
         way: way(upstream),
+        proxied: forward.proxy_protocol,
     };
     config.upstreams().map(dial).collect()
 }
@@ -245,11 +246,17 @@ fn upstream_settings(forward: &Forward) -> [PoolSettings; 2] {
         max_conns: forward.sizing.max_conns,
         max_inflight: forward.sizing.max_inflight,
         tcp: false,
+        owned: false,
         trust: TrustSettings {
             distrust: forward.distrust.then_some(forward.read_timeout),
             rebalance: forward.rebalance,
         },
     };
     let (spread, max_inflight) = (forward.sizing.stream_spread, forward.sizing.tcp_inflight);
-    [udp, PoolSettings { spread, max_inflight, tcp: true, ..udp }]
+    let tcp = PoolSettings { spread, max_inflight, tcp: true, ..udp };
+    if forward.proxy_protocol {
+        let trust = TrustSettings { distrust: None, rebalance: false };
+        return [udp, PoolSettings { spread: 1, owned: true, trust, ..tcp }];
+    }
+    [udp, tcp]
 }

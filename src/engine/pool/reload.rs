@@ -5,7 +5,7 @@
 //! out after its connections have been broken off. Connections keep their slots and ids, so that no
 //! other table changes; only the numbers of the pools do.
 
-use super::{Pool, PoolSettings, Pools};
+use super::{Pool, PoolSettings, Pools, TakeError};
 use crate::engine::key::ConnectionId;
 use crate::engine::stats::Reason;
 use crate::moment::Moment;
@@ -70,6 +70,9 @@ impl Pools {
         self.dialling.iter_mut().for_each(|pool| *pool = renumber(*pool));
         self.make_room();
         for pool in 0..self.pools.len() {
+            if self.stopped {
+                self.pools[pool].refuses = Some(TakeError::Stopped);
+            }
             self.apply_size_limits(pool);
             self.arm(pool);
         }

@@ -8,7 +8,7 @@
 //! other TCP connection and none may be dialled. They stand at the end of the busy list, so that a
 //! connection with room is found at once.
 
-use super::{PoolSettings, Pools, TakeError};
+use super::{PoolSettings, Pools};
 use crate::engine::key::ConnectionId;
 use crate::engine::stats::Reason;
 use crate::moment::Moment;
@@ -21,6 +21,19 @@ const SHARE_CANDIDATES_MAX: usize = 64;
 const DIALS_MAX: usize = 4;
 /// An upstream that closes its connections does so within this time of the last answer.
 const CLOSING: Duration = Duration::from_secs(1);
+
+/// Reason why a query got no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeError {
+    /// The pool was stopped.
+    Stopped,
+    /// The pool holds `max_conns` connections, and none of them takes another query.
+    Exhausted,
+    /// A handshake rejected the upstream's identity a moment ago, so dials are paused.
+    Paused,
+    /// The connections of the pool are owned: [`Pools::take_owned`] has to be called.
+    Owned,
+}
 
 /// A TCP connection on which queries may be stuck behind others.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +93,7 @@ impl Pools {
             return Err(TakeError::Stopped);
         };
         let pool = self.connections[apart as usize].pool as usize;
-        if !self.pools[pool].pace.pays() {
+        if !self.pools[pool].pace.pays() || self.pools[pool].settings.owned {
             return Err(TakeError::Exhausted);
         }
         let found = self.idle_with_room(pool, now);
@@ -329,7 +342,7 @@ impl Pools {
     }
 
     /// Counts one more query on the TCP connection in `slot`.
-    fn put_on(&mut self, slot: u32, now: Moment, random: u32) -> ConnectionId {
+    pub(super) fn put_on(&mut self, slot: u32, now: Moment, random: u32) -> ConnectionId {
         let member = &self.connections[slot as usize];
         let (pool, was_idle, shared) = (member.pool as usize, member.idle, member.outstanding > 0);
         if was_idle {
@@ -353,7 +366,7 @@ impl Pools {
 
     /// Returns true if the TCP connection in `slot` takes one more query before another is taken.
     #[inline]
-    fn has_room(&self, slot: u32) -> bool {
+    pub(super) fn has_room(&self, slot: u32) -> bool {
         let member = &self.connections[slot as usize];
         let pace = &self.pools[member.pool as usize].pace;
         member.outstanding + member.left < pace.window()
@@ -385,7 +398,7 @@ impl Pools {
     }
 
     /// Returns true if one more query on the TCP connection in `slot` might wait too long.
-    fn is_blocked(
+    pub(super) fn is_blocked(
         &self,
         slot: u32,
         now: Moment,

@@ -265,10 +265,10 @@ impl Pools {
     pub(super) fn replace(&mut self, slot: u32, now: Moment, random: u32) -> bool {
         let member = &self.connections[slot as usize];
         let pool = member.pool as usize;
-        let PoolSettings { tcp, max_age, max_conns, .. } = self.pools[pool].settings;
+        let PoolSettings { tcp, owned, max_age, max_conns, .. } = self.pools[pool].settings;
         let full = self.pools[pool].len() >= max_conns;
         // An unused successor gets no successor: otherwise an idle pool would dial for ever.
-        let wanted = tcp && member.answers > 0 && !member.replaced && !full;
+        let wanted = tcp && !owned && member.answers > 0 && !member.replaced && !full;
         let Some(max_age) = max_age.filter(|_| wanted) else {
             return false;
         };
@@ -340,6 +340,7 @@ mod tests {
             max_conns: 100,
             max_inflight: 1,
             tcp: true,
+            owned: false,
             trust: TrustSettings::default(),
         }
     }

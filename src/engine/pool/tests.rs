@@ -26,6 +26,7 @@ fn settings() -> PoolSettings {
         max_conns: 1_000,
         max_inflight: 1,
         tcp: false,
+        owned: false,
         trust: TrustSettings::default(),
     }
 }

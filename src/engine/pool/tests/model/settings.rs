@@ -27,6 +27,7 @@ pub(super) fn random_settings(random: &mut ChaCha8Rng) -> PoolSettings {
         max_conns,
         max_inflight: [1, 2, 7, 64][below(4) as usize],
         tcp: false,
+        owned: false,
         trust: TrustSettings {
             distrust: (below(3) > 0).then(|| Duration::from_millis(u64::from(below(2_000)))),
             rebalance: below(3) == 0,
