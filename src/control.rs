@@ -17,7 +17,7 @@ pub(crate) use loads::{
 pub(crate) use reloads::Reloads;
 pub(crate) use transfers::{PartEnd, Results, TransferMailbox, TransferOrder, TransferPart};
 
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, Protocol};
 use crate::engine::data::{Contents, Data};
 use crate::engine::errors::QueryError;
 use crate::engine::forwarder::{Notified, Parts};
@@ -26,6 +26,7 @@ use crate::engine::journal::Page as JournalPage;
 use crate::engine::key::Sweep;
 use crate::engine::proxy::Flaw;
 use crate::moment::Moment;
+use crate::quic::Keys;
 use crate::tls::Setup;
 use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, TrySendError};
 use snapshot::Snapshot;
@@ -76,6 +77,8 @@ pub(crate) struct Assignment {
     pub(crate) listeners: Vec<Option<usize>>,
     /// Loaded data, by slot.
     pub(crate) data: Vec<Supply>,
+    /// Keys for clients over QUIC.
+    pub(crate) quic: Arc<Keys>,
 }
 
 impl Assignment {
@@ -126,8 +129,8 @@ impl Supply {
     }
 }
 
-/// A worker's sockets for the listener with this number: those of its protocol's layers.
-pub(crate) type Sockets = (usize, Option<UdpSocket>, Option<TcpListener>);
+/// A worker's sockets for the listener with this number and protocol: those of its layers.
+pub(crate) type Sockets = (usize, Protocol, Option<UdpSocket>, Option<TcpListener>);
 
 /// A new assignment for a running worker.
 #[derive(Debug)]

@@ -23,7 +23,8 @@
 //! * [`doctor`]: host settings that cost performance or safety, with commands to fix them.
 //!   [`topology`]: NUMA nodes of the network cards and of the workers' cores.
 //! * [`engine`]: pure; every decision about a query. [`wheel`]: pure; timers. [`http`]: pure;
-//!   connections of HTTP as bytes, with DoH and gRPC in them.
+//!   connections of HTTP as bytes, with DoH and gRPC in them. [`quic`]: pure; connections of QUIC
+//!   as datagrams, with DNS in their streams.
 //! * [`tls`]: certificates, keys and sessions, between a socket and its connection.
 //! * [`sys`]: the kernel, the library of HTTP/2, and the only `unsafe`. [`clock`] reads the time,
 //!   [`moment`] is its type.
@@ -67,6 +68,7 @@ pub mod loader;
 pub mod log;
 pub mod moment;
 pub(crate) mod options;
+pub(crate) mod quic;
 pub mod resolve;
 pub mod server;
 pub(crate) mod service;

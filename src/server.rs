@@ -33,8 +33,9 @@ use crate::engine::health::HealthStates;
 use crate::engine::stats::Stats;
 use crate::keeper::Keeper;
 use crate::log::Log;
+use crate::quic::Keys;
 use crate::sys::confine::Bounds;
-use crate::sys::inherit::{Inherited, Passed};
+use crate::sys::inherit::{Inherited, Passed, SECRET_LEN};
 use crate::sys::{limits, random};
 use crate::tls::{Entry, Setup};
 use crate::transfers;
@@ -70,6 +71,10 @@ pub struct Server {
     sources: Sources,
     /// Certificates and keys of the current configuration.
     tls: Arc<Setup>,
+    /// Secret of the process, for the process that takes over.
+    secret: [u8; SECRET_LEN],
+    /// Keys for clients over QUIC, made of the secret.
+    quic: Arc<Keys>,
     sandbox: Sandbox,
     log: Log,
 }
@@ -106,6 +111,8 @@ impl Server {
         let _ = limits::raise_open_files();
         let Prepared { mut config, tls, .. } = prepared;
         let clock = Clock::start();
+        let secret = inherited.secret.map_or_else(random::seed, Ok);
+        let secret = secret.map_err(|error| StartError::Worker(0, error))?;
         let pages = Pages::new(log);
         let page_plan = pages.plan(&config, &mut inherited.acceptors)?;
         let steering = Steering::new(steer, cores);
@@ -135,6 +142,8 @@ impl Server {
             pages,
             sources,
             tls,
+            secret,
+            quic: Arc::new(Keys::new(&secret, cores.len())),
             sandbox,
             log,
         };
@@ -210,6 +219,7 @@ impl Server {
                 tls: Arc::clone(&tls),
                 listeners: plan.listeners.clone(),
                 data: data.supplies(),
+                quic: Arc::clone(&self.quic),
             };
             let Assignment { config, health_states, listeners, .. } = &assignment;
             let parts = Parts::new(config, listeners, Arc::clone(health_states), seed);
@@ -302,6 +312,11 @@ impl Server {
         Ok(passed)
     }
 
+    /// Returns the secret of the process, for the process that takes over.
+    pub(crate) fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
     /// Attaches the steering programs again, in case a process that inherited the sockets has
     /// changed them.
     pub(crate) fn steer(&self) {
@@ -353,6 +368,7 @@ impl Server {
                 tls: Arc::clone(&self.tls),
                 listeners: plan.listeners.clone(),
                 data: data.supplies(),
+                quic: Arc::clone(&self.quic),
             };
             let writing = (self.writing.mailbox.clone(), transfers.clone());
             let (slot, mailbox) =

@@ -76,6 +76,10 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
                 listener.implied &= draft.bind.is_none();
                 listener.zones.push((key.name.clone(), block));
                 apply(&draft.stages, listener);
+                if protocol.is_quic() && listener.proxies.is_some() {
+                    let (place, what) = (key.place.clone(), "'proxyproto' for quic://".to_owned());
+                    return Err(ConfigError::NotBuilt { place, what });
+                }
             }
         }
     }
@@ -104,6 +108,10 @@ fn apply(stages: &Stages, listener: &mut Listener) {
             listener.http.requests_max = grpc.requests_max.or(listener.http.requests_max);
             grpc.limits
         }),
+        Protocol::Quic => stages.quic.as_ref().map(|quic| {
+            listener.http.requests_max = quic.requests_max.or(listener.http.requests_max);
+            quic.limits
+        }),
     };
     let Some(ListenerLimits { connections, per_client }) = limits else { return };
     listener.limits.connections = connections.or(listener.limits.connections);
@@ -111,7 +119,14 @@ fn apply(stages: &Stages, listener: &mut Listener) {
 }
 
 /// Finds the certificate of each listener whose protocol has one.
-pub(super) fn show_certificates(listeners: &mut [Listener], blocks: &[Draft], notes: &mut Notes) {
+///
+/// # Errors
+/// A listener for QUIC has none.
+pub(super) fn show_certificates(
+    listeners: &mut [Listener],
+    blocks: &[Draft],
+    notes: &mut Notes,
+) -> Result<(), ConfigError> {
     let mut unencrypted = Vec::new();
     for listener in listeners.iter_mut().filter(|listener| listener.protocol.has_certificate()) {
         let port = i64::from(listener.address.port());
@@ -124,6 +139,12 @@ pub(super) fn show_certificates(listeners: &mut [Listener], blocks: &[Draft], no
             show_certificate(listener, key, blocks, notes);
         }
         if listener.tls.is_none() {
+            if let Some(key) = key.filter(|_| listener.protocol.is_quic()) {
+                let message = "DoQ requires TLS, no TLS config found: add 'tls CERT KEY' to the \
+                               server block";
+                let (place, message) = (key.place.clone(), message.to_owned());
+                return Err(ConfigError::Listener { place, message });
+            }
             let blocks = listener.zones.iter().map(|(_, block)| *block);
             unencrypted.extend(blocks.map(|block| (block, listener.protocol)));
         }
@@ -136,7 +157,7 @@ pub(super) fn show_certificates(listeners: &mut [Listener], blocks: &[Draft], no
             let (scheme, carrier) = match protocol {
                 Protocol::Https => ("an https", "HTTP"),
                 Protocol::Grpc => ("a grpc", "HTTP/2"),
-                Protocol::Dns | Protocol::Tls => ("a tls", "TCP"),
+                Protocol::Dns | Protocol::Tls | Protocol::Quic => ("a tls", "TCP"),
             };
             let message = format!(
                 "{scheme}:// zone without the directive 'tls' is served over {carrier} without \
@@ -148,11 +169,12 @@ pub(super) fn show_certificates(listeners: &mut [Listener], blocks: &[Draft], no
     for draft in blocks.iter().filter(|draft| draft.stages.tls.is_some()) {
         let is_shown = draft.keys.iter().any(|key| key.protocol.has_certificate());
         if let Some(key) = draft.keys.first().filter(|_| !is_shown) {
-            let message = "plugin/tls: no zone of this server block has tls://, https:// or \
-                           grpc://: the certificate is not used";
+            let message = "plugin/tls: no zone of this server block has tls://, https://, grpc:// \
+                           or quic://: the certificate is not used";
             notes.warn(&key.place, message);
         }
     }
+    Ok(())
 }
 
 /// Sets the certificates of `listener`: that of the first block with one is for all clients but

@@ -62,7 +62,7 @@ impl Config {
         }
         number_sources(&mut drafts)?;
         let mut listeners = listeners::group(&drafts)?;
-        listeners::show_certificates(&mut listeners, &drafts, &mut notes);
+        listeners::show_certificates(&mut listeners, &drafts, &mut notes)?;
         lints::blocks::warn(&drafts, &listeners, host, &mut notes);
         let stanzas: Vec<_> = drafts.iter().flat_map(|draft| &draft.forwards).collect();
         let upstreams = stanzas.iter().map(|stanza| stanza.forward.upstreams.len()).sum();

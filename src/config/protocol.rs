@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// Default port of DNS over TLS (RFC 7858 §3.1).
+/// Default port of DNS over TLS (RFC 7858 §3.1) and of DNS over QUIC (RFC 9250 §4.1.1).
 pub(super) const TLS_PORT: u16 = 853;
 /// Default port of DNS over HTTPS (RFC 8484) and of gRPC.
 pub(super) const HTTPS_PORT: u16 = 443;
@@ -21,6 +21,8 @@ pub enum Protocol {
     Https,
     /// DNS over gRPC, as in CoreDNS.
     Grpc,
+    /// DNS over QUIC (RFC 9250).
+    Quic,
 }
 
 /// Transport layers of a listener's sockets.
@@ -47,7 +49,7 @@ impl fmt::Display for Protocol {
 
 impl Protocol {
     /// All that are served.
-    pub(crate) const ALL: [Self; 4] = [Self::Dns, Self::Tls, Self::Https, Self::Grpc];
+    pub(crate) const ALL: [Self; 5] = [Self::Dns, Self::Tls, Self::Https, Self::Grpc, Self::Quic];
 
     /// Returns the scheme of its keys in a Corefile.
     pub(crate) fn scheme(self) -> &'static str {
@@ -56,6 +58,7 @@ impl Protocol {
             Self::Tls => "tls",
             Self::Https => "https",
             Self::Grpc => "grpc",
+            Self::Quic => "quic",
         }
     }
 
@@ -63,7 +66,7 @@ impl Protocol {
     pub(crate) fn default_port(self, dns: u16) -> u16 {
         match self {
             Self::Dns => dns,
-            Self::Tls => TLS_PORT,
+            Self::Tls | Self::Quic => TLS_PORT,
             Self::Https | Self::Grpc => HTTPS_PORT,
         }
     }
@@ -73,7 +76,13 @@ impl Protocol {
         match self {
             Self::Dns => Layers { udp: true, tcp: true },
             Self::Tls | Self::Https | Self::Grpc => Layers { udp: false, tcp: true },
+            Self::Quic => Layers { udp: true, tcp: false },
         }
+    }
+
+    /// Returns true if its clients use QUIC, which has no form without encryption.
+    pub(crate) fn is_quic(self) -> bool {
+        self == Self::Quic
     }
 
     /// Returns true if its listeners show a certificate, where the server block has one.

@@ -56,7 +56,7 @@ impl ConnectionLimits {
 
     /// Returns the connection limits of each of the shell's listeners. Of several blocks with a
     /// setting, the last one applies.
-    pub(super) fn of_listeners(config: &Config, listeners: &[Option<usize>]) -> Vec<Self> {
+    pub(crate) fn of_listeners(config: &Config, listeners: &[Option<usize>]) -> Vec<Self> {
         let limits = |listener: &Option<usize>| {
             let mut limits = Self::DEFAULT;
             let listener = listener.map(|number| &config.listeners[number]);

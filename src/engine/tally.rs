@@ -142,8 +142,10 @@ impl CountedReply {
     }
 }
 
-/// Statuses of HTTP with separate counters; one more counter is for all others.
-pub(crate) const STATUSES: [u16; 12] = [200, 400, 404, 405, 413, 414, 415, 431, 500, 501, 503, 505];
+/// Codes of DNS over QUIC and statuses of HTTP with separate counters; one more counter is for all
+/// others.
+pub(crate) const STATUSES: [u16; 16] =
+    [0, 2, 4, 5, 200, 400, 404, 405, 413, 414, 415, 431, 500, 501, 503, 505];
 
 /// The counters of one label set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,7 +168,7 @@ pub struct Tally {
     pub answered: [u64; RCODES],
     /// Replies that are errors of our own, and queries dropped on purpose (code 0).
     pub failed: [u64; RCODES],
-    /// Responses of HTTP, by place in [`STATUSES`].
+    /// Responses of HTTP and QUIC, by place in [`STATUSES`].
     pub http: [u64; STATUSES.len() + 1],
 }
 
@@ -280,7 +282,7 @@ impl Tallies {
         tally.response_sizes[way(outcome.transport)].add(outcome.len);
     }
 
-    /// Counts a response of HTTP.
+    /// Counts a response of HTTP or QUIC.
     pub(crate) fn http_response(&mut self, label_set: u32, status: u16) {
         let Some(tally) = self.counts.get_mut(label_set as usize) else { return };
         let place = STATUSES.iter().position(|known| *known == status);

@@ -73,10 +73,11 @@ impl Listeners {
     /// Attaches the steering programs to all sockets again, in case another process that shares
     /// them has changed that.
     pub(super) fn steer(&self) {
-        let firsts = self.slots.iter().flatten().filter_map(|group| group.pairs.first());
-        for datagrams in firsts.filter_map(|(datagrams, _)| datagrams.as_ref()) {
-            // It has worked before; if it fails now, the current steering stays.
-            let _ = self.steering.apply_anew(datagrams);
+        for group in self.slots.iter().flatten() {
+            if let Some((Some(datagrams), _)) = group.pairs.first() {
+                // It has worked before; if it fails now, the current steering stays.
+                let _ = self.steering.apply_anew(group.protocol, datagrams);
+            }
         }
     }
 
@@ -170,11 +171,11 @@ impl Listeners {
         for slot in &plan.fresh {
             let bound = plan.bound.iter().find(|(bound, _)| bound == slot).map(|(_, group)| group);
             let group = bound.or(self.slots.get(*slot).and_then(Option::as_ref));
-            let pairs = group.map_or(&[][..], |group| &group.pairs);
+            let Some(Group { protocol, pairs, .. }) = group else { continue };
             for (row, (datagrams, acceptor)) in rows.iter_mut().zip(pairs) {
                 let datagrams = datagrams.as_ref().map(UdpSocket::try_clone).transpose()?;
                 let acceptor = acceptor.as_ref().map(TcpListener::try_clone).transpose()?;
-                row.push((*slot, datagrams, acceptor));
+                row.push((*slot, *protocol, datagrams, acceptor));
             }
         }
         self.slots.resize_with(plan.listeners.len().max(self.slots.len()), || None);
@@ -234,12 +235,12 @@ impl Listeners {
 
     /// Attaches the steering program to the group's sockets, if there is a group.
     fn steered(&self, group: Option<Group>) -> Result<Option<Group>, StartError> {
-        if let Some(Group { address, pairs, .. }) = &group
+        if let Some(Group { address, protocol, pairs, .. }) = &group
             && let Some((Some(datagrams), _)) = pairs.first()
         {
             // The kernel numbers sockets in the order of binding, which is the order of the
             // workers.
-            let steered = self.steering.apply(datagrams);
+            let steered = self.steering.apply(*protocol, datagrams);
             steered.map_err(|error| StartError::Steer(*address, error))?;
         }
         Ok(group)
@@ -288,9 +289,13 @@ impl Listeners {
             let ask = |socket| socket::ask_for_local_address(socket, address);
             datagrams.iter().try_for_each(ask).map_err(failed)?;
         }
+        if listener.protocol.is_quic() {
+            let set = |socket| socket::dont_fragment(socket, address);
+            datagrams.iter().try_for_each(set).map_err(failed)?;
+        }
         datagrams
             .first()
-            .map_or(Ok(()), |first| self.steering.apply_anew(first))
+            .map_or(Ok(()), |first| self.steering.apply_anew(listener.protocol, first))
             .map_err(refused)?;
         let (mut datagrams, mut acceptors) = (datagrams.into_iter(), acceptors.into_iter());
         let mut pairs = (0..wanted).map(|_| (datagrams.next(), acceptors.next()));
@@ -385,7 +390,7 @@ fn bind(
     let mut tries = if asked.port() == 0 { PORT_TRIES_MAX } else { 1 };
     loop {
         tries -= 1;
-        match bind_all(asked, workers, shared, protocol.layers()) {
+        match bind_all(asked, workers, shared, protocol) {
             Ok((address, pairs)) => {
                 listener.address = address;
                 return Ok(Some(Group { protocol, asked, address, pairs, gone: None }));
@@ -403,14 +408,18 @@ fn bind_all(
     asked: SocketAddr,
     workers: usize,
     shared: bool,
-    layers: Layers,
+    protocol: Protocol,
 ) -> io::Result<(SocketAddr, Vec<Pair>)> {
+    let layers = protocol.layers();
     // SO_REUSEPORT would let us share the address with another program that has it already, so that
     // each gets half of the queries: therefore bind it exclusively first. That test is impossible
     // if our own sockets have part of the address.
     let address = if shared { asked } else { bind_alone(asked, layers)? };
     let pair = |_| {
         let datagrams = layers.udp.then(|| socket::udp_listener(address, true)).transpose()?;
+        if let Some(datagrams) = datagrams.as_ref().filter(|_| protocol.is_quic()) {
+            socket::dont_fragment(datagrams, address)?;
+        }
         let acceptor = layers.tcp.then(|| socket::tcp_listener(address, true)).transpose()?;
         Ok((datagrams, acceptor))
     };

@@ -8,7 +8,13 @@
 //!
 //! A datagram that is no query goes to the first worker if it ends before its name does, otherwise
 //! to any. TCP connections are distributed by the kernel: all queries of one share a worker anyway.
+//!
+//! Packets of QUIC always go to the worker that the first byte of their connection ID names, modulo
+//! the workers. A client chooses that of its first packet at random, and the worker those of all
+//! others, so that a client whose address changes stays with its worker.
 
+use crate::config::Protocol;
+use crate::quic;
 use crate::sys::steer::Instruction::{
     self, Add, And, FromIndex, Jump, JumpIfEqual, Load, LoadConstant, LoadCpu, LoadScratch,
     LoadScratchToIndex, Multiply, Or, OrIndex, Remainder, Return, ReturnAccumulator, ShiftRight,
@@ -31,6 +37,10 @@ const MULTIPLIER: u32 = 0x9E37_79B1;
 const LOW_BITS: u32 = 0x7F7F_7F7F;
 /// Scratch word of the hash.
 const HASH: u32 = 0;
+/// Bit of the first four bytes of a packet that has a long header.
+const LONG_HEADER: u32 = 0x8000_0000;
+/// Offset of the destination's connection ID in a long header.
+const LONG_ID: u32 = 6;
 /// Number of no socket: the kernel falls back to its own hash.
 const NOBODY: u32 = u32::MAX;
 /// Cores that are listed one by one; the others count modulo the workers. If `net.core.optmem_max`
@@ -53,6 +63,8 @@ pub enum Steer {
 /// Programs for groups of sockets.
 pub(super) struct Steering {
     program: Option<Vec<Instruction>>,
+    /// Program for packets of QUIC.
+    by_connection: Option<Vec<Instruction>>,
 }
 
 impl Steering {
@@ -63,27 +75,51 @@ impl Steering {
             (Steer::Cpu, _) => Some(by_core(cores)),
             (Steer::Name, _) => Some(by_name(cores.len())),
         };
-        Self { program }
+        let by_connection = (cores.len() > 1).then(|| by_connection(quic::named(cores.len())));
+        Self { program, by_connection }
     }
 
-    /// Attaches the program to the group that `socket` belongs to.
+    /// Attaches the program to the group that `socket` belongs to, for clients of `protocol`.
     ///
     /// # Errors
     /// As [`attach`].
-    pub(super) fn apply(&self, socket: &UdpSocket) -> io::Result<()> {
-        self.program.as_ref().map_or(Ok(()), |program| attach(socket, program))
+    pub(super) fn apply(&self, protocol: Protocol, socket: &UdpSocket) -> io::Result<()> {
+        self.program_for(protocol).map_or(Ok(()), |program| attach(socket, program))
+    }
+
+    fn program_for(&self, protocol: Protocol) -> Option<&Vec<Instruction>> {
+        if protocol.is_quic() { &self.by_connection } else { &self.program }.as_ref()
     }
 
     /// As [`Steering::apply`], for a group that another process may have steered in another way.
     ///
     /// # Errors
     /// As [`attach`].
-    pub(super) fn apply_anew(&self, socket: &UdpSocket) -> io::Result<()> {
-        if self.program.is_none() {
+    pub(super) fn apply_anew(&self, protocol: Protocol, socket: &UdpSocket) -> io::Result<()> {
+        if self.program_for(protocol).is_none() {
             detach(socket);
         }
-        self.apply(socket)
+        self.apply(protocol, socket)
     }
+}
+
+/// Program that returns the worker that a connection ID of QUIC names. It is the destination's,
+/// which begins in the second byte of a packet with a short header, and behind the version and its
+/// own length in others (RFC 8999 §5).
+fn by_connection(workers: usize) -> Vec<Instruction> {
+    vec![
+        Load(0),
+        And(LONG_HEADER),
+        JumpIfEqual { value: 0, then: 3, otherwise: 0 },
+        Load(LONG_ID - 3),
+        And(0xFF),
+        Jump(3),
+        Load(0),
+        ShiftRight(16),
+        And(0xFF),
+        Remainder(workers as u32),
+        ReturnAccumulator,
+    ]
 }
 
 /// Program that returns the worker on the current core; a core without one counts modulo the
@@ -188,6 +224,7 @@ fn end_of_name(workers: u32) -> Vec<Instruction> {
 #[cfg(test)]
 mod tests {
     use super::{Steer, Steering, by_core, by_name};
+    use crate::config::Protocol;
     use crate::sys::steer::Instruction::{self, JumpIfEqual, LoadCpu, Remainder, Return};
     use crate::sys::{cpu, socket};
     use mio::unix::SourceFd;
@@ -200,13 +237,18 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(20);
 
     /// Sockets of workers on `cores` that share an address, steered.
-    fn group(steer: Steer, cores: &[Option<usize>]) -> Vec<UdpSocket> {
+    fn group_for(protocol: Protocol, steer: Steer, cores: &[Option<usize>]) -> Vec<UdpSocket> {
         let first = socket::udp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let address = first.local_addr().unwrap();
         let others = (1..cores.len()).map(|_| socket::udp_listener(address, true).unwrap());
         let group: Vec<_> = std::iter::once(first).chain(others).collect();
-        Steering::new(steer, cores).apply(&group[0]).unwrap();
+        Steering::new(steer, cores).apply(protocol, &group[0]).unwrap();
         group
+    }
+
+    /// Sockets for plain DNS.
+    fn group(steer: Steer, cores: &[Option<usize>]) -> Vec<UdpSocket> {
+        group_for(Protocol::Dns, steer, cores)
     }
 
     /// Sends each of `packets` from a port of its own; returns the workers that received them.
@@ -319,6 +361,25 @@ mod tests {
         packets.push(query(&[1; 255], 1));
         packets.push(query(&[[1; 254].as_slice(), &[0]].concat(), 1));
         assert_eq!(workers_of(&group, &packets).len(), packets.len());
+    }
+
+    #[test]
+    fn packets_of_quic_reach_the_worker_that_their_connection_id_names() {
+        for workers in [2, 3, 5] {
+            let group = group_for(Protocol::Quic, Steer::Flow, &vec![None; workers]);
+            let packets: Vec<Vec<u8>> = (0..=255)
+                .flat_map(|first| {
+                    let long = [&[0xC3, 0, 0, 0, 1, 8, first][..], &[7; 40]].concat();
+                    [[&[0x43, first][..], &[7; 40]].concat(), long]
+                })
+                .collect();
+            let expected: Vec<_> =
+                (0..=255).flat_map(|first| [first % workers, first % workers]).collect();
+            assert_eq!(workers_of(&group, &packets), expected);
+            // Too short to name one.
+            assert_eq!(workers_of(&group, &[vec![], vec![0x43], vec![0xC3, 0, 0, 0]]), [0; 3]);
+        }
+        assert!(Steering::new(Steer::Flow, &[None]).by_connection.is_none());
     }
 
     #[test]

@@ -2,14 +2,15 @@
 //!
 //! The new process runs the binary that is now at the path where this program was started, with the
 //! same arguments. It gets copies of the listening sockets, so that from its first turn on each
-//! query is read by one of the two and none is lost. When it reports that it serves, this process
+//! query is read by one of the two and none is lost, and the secret of this one's keys for clients,
+//! over a socket that nobody else has. When it reports that it serves, this process
 //! reads no more and finishes its outstanding queries. If the new process ends before that, or
 //! reports nothing for too long, it is killed and nothing has changed. A stop signal meanwhile
 //! stops both processes.
 
 use crate::server::Server;
 use crate::sys::inherit::{PASSED, READY};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -46,7 +47,8 @@ impl Handover {
     ) -> io::Result<Option<u32>> {
         let mut passed = server.pass_sockets()?;
         let sockets = passed.list();
-        let (ours, theirs) = UnixStream::pair()?;
+        let (mut ours, theirs) = UnixStream::pair()?;
+        ours.write_all(server.secret())?;
         let ready = passed.add(&theirs)?;
         let mut child = Command::new(&self.program)
             .args(std::env::args_os().skip(1))

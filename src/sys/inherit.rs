@@ -6,7 +6,7 @@
 
 use super::cvt;
 use socket2::{Socket, Type};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -20,6 +20,10 @@ const DESCRIPTORS_MAX: RawFd = 65_536;
 pub(crate) const PASSED: &str = "ONWARD_SOCKETS";
 /// Environment variable of a process that takes over: the descriptor for its readiness message.
 pub(crate) const READY: &str = "ONWARD_READY";
+
+/// Length of the secret that a process passes with its sockets: the root of keys by which clients
+/// know both processes as one.
+pub(crate) const SECRET_LEN: usize = 32;
 
 /// Inherited descriptors have been taken.
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -35,6 +39,8 @@ pub struct Inherited {
     others: Vec<String>,
     /// Socket on which the previous process waits for the readiness message.
     waiting: Option<UnixStream>,
+    /// Secret of the previous process.
+    pub(crate) secret: Option<[u8; SECRET_LEN]>,
 }
 
 impl Inherited {
@@ -54,7 +60,9 @@ impl Inherited {
             inherited.sort_in(Socket::from(own(descriptor)?))?;
         }
         if let Some(descriptor) = variable(READY).and_then(|number| number.parse().ok()) {
-            inherited.waiting = Some(UnixStream::from(own(descriptor)?));
+            let mut waiting = UnixStream::from(own(descriptor)?);
+            inherited.secret = read_secret(&mut waiting)?;
+            inherited.waiting = Some(waiting);
         }
         Ok(inherited)
     }
@@ -101,6 +109,16 @@ impl Ready {
         // The previous process may have given up waiting.
         let _ = self.0.map(|mut waiting| waiting.write_all(b"1"));
     }
+}
+
+/// Reads the secret that the previous process has written before it started this one. `None`: it
+/// has written none.
+fn read_secret(waiting: &mut UnixStream) -> io::Result<Option<[u8; SECRET_LEN]>> {
+    let mut secret = [0; SECRET_LEN];
+    waiting.set_nonblocking(true)?;
+    let read = waiting.read_exact(&mut secret);
+    waiting.set_nonblocking(false)?;
+    Ok(read.is_ok().then_some(secret))
 }
 
 /// Takes ownership of the descriptor with this number and sets close-on-exec.
@@ -161,10 +179,11 @@ impl Passed {
 
 #[cfg(test)]
 mod tests {
-    use super::{Inherited, Passed, named};
+    use super::{Inherited, Passed, SECRET_LEN, named, read_secret};
     use socket2::Socket;
+    use std::io::Write;
     use std::net::{TcpListener, TcpStream, UdpSocket};
-    use std::os::unix::net::UnixDatagram;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
 
     fn from(pid: u32, environment: &[(&str, &str)]) -> Vec<i32> {
         named(pid, |name| {
@@ -202,6 +221,14 @@ mod tests {
             ["not an internet socket".to_owned(), format!("tcp {tcp}"), format!("udp {udp}")]
         );
         assert!(unused[0].starts_with("a connected socket at 127.0.0.1:"), "{unused:?}");
+    }
+
+    #[test]
+    fn a_secret_is_read_if_there_is_one() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        assert_eq!(read_secret(&mut theirs).unwrap(), None);
+        ours.write_all(&[7; SECRET_LEN]).unwrap();
+        assert_eq!(read_secret(&mut theirs).unwrap(), Some([7; SECRET_LEN]));
     }
 
     #[test]

@@ -266,6 +266,25 @@ fn ignore_path_mtu(socket: &Socket, family_of: SocketAddr) -> io::Result<()> {
     }
 }
 
+/// Sets the DF bit of the datagrams of `socket`, which has the family of `family_of`; datagrams
+/// that are longer than the MTU are lost (RFC 9000 §14).
+///
+/// # Errors
+/// The socket is of the other family.
+pub(crate) fn dont_fragment(socket: &impl AsRawFd, family_of: SocketAddr) -> io::Result<()> {
+    match family_of.ip() {
+        IpAddr::V4(_) => {
+            set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
+        }
+        IpAddr::V6(_) => set_option(
+            socket,
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_PROBE,
+        ),
+    }
+}
+
 /// Requests the destination address of each received datagram. `family_of`: any address of the
 /// socket's family.
 ///

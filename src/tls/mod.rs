@@ -47,6 +47,8 @@ use std::sync::Arc;
 const PROTOCOL: &[u8] = b"dot";
 /// ALPN protocol of HTTP/2 over TLS (RFC 9113 §3.2).
 pub(crate) const HTTP_2: &[u8] = b"h2";
+/// ALPN protocol of DNS over QUIC (RFC 9250 §4.1).
+const DNS_OVER_QUIC: &[u8] = b"doq";
 /// ALPN protocol of HTTP/1.1 (RFC 7301 §6).
 pub(crate) const HTTP_1: &[u8] = b"http/1.1";
 /// Supported versions; older ones are forbidden (RFC 9325 §3.1.1).
@@ -114,6 +116,12 @@ impl Setup {
     pub(crate) fn accept(&self, listener: usize) -> Option<Result<Session, TlsFault>> {
         let config = self.listeners.get(listener)?.as_ref()?;
         Some(Session::accept(Arc::clone(config)))
+    }
+
+    /// Returns the certificates and policy of the configuration's listener `number`, for its
+    /// connections over QUIC.
+    pub(crate) fn server(&self, listener: usize) -> Option<Arc<ServerConfig>> {
+        self.listeners.get(listener)?.clone()
     }
 
     /// Returns the TLS client of upstream `number`, if it uses TLS.

@@ -9,7 +9,7 @@ use super::certificate::Certificate;
 use super::client::Verifiers;
 use super::provider::provider;
 use super::trust::ClientVerifier;
-use super::{HTTP_1, HTTP_2, PROTOCOL, SetupError, VERSIONS, identity};
+use super::{DNS_OVER_QUIC, HTTP_1, HTTP_2, PROTOCOL, SetupError, VERSIONS, identity};
 use crate::config::{ClientAuth, Pem, Protocol, ServerTls};
 use rustls::crypto::{
     WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
@@ -22,12 +22,15 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, client::danger as client,
+    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, SupportedProtocolVersion,
+    client::danger as client, version,
 };
 use std::sync::Arc;
 
 /// Number of tickets that a client of TLS 1.3 gets at once: each is good for one connection.
 const TICKETS_EACH: usize = 2;
+/// The version of TLS in QUIC (RFC 9001 §4.2).
+const QUIC_VERSIONS: [&SupportedProtocolVersion; 1] = [&version::TLS13];
 
 /// TLS server of one listener, without a configuration.
 #[cfg(feature = "traffic")]
@@ -99,7 +102,7 @@ pub(super) fn config(
     verifiers: &mut Verifiers,
 ) -> Result<Arc<ServerConfig>, SetupError> {
     let builder = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&VERSIONS)
+        .with_protocol_versions(if protocol.is_quic() { &QUIC_VERSIONS[..] } else { &VERSIONS[..] })
         .map_err(|error| SetupError::new("", error.to_string()))?;
     let builder = match client_verifier(tls, verifiers)? {
         None => builder.with_no_client_auth(),
@@ -114,7 +117,9 @@ pub(super) fn config(
         Protocol::Dns | Protocol::Tls => vec![PROTOCOL.to_vec()],
         Protocol::Https => vec![HTTP_2.to_vec(), HTTP_1.to_vec()],
         Protocol::Grpc => vec![HTTP_2.to_vec()],
+        Protocol::Quic => vec![DNS_OVER_QUIC.to_vec()],
     };
+    // Early data could be replayed (RFC 9250 §4.5); its maximum of 0 bytes is the default.
     // The state of sessions is in the tickets, so that clients cost no memory.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = tickets;

@@ -102,7 +102,9 @@ impl ClientSide {
         engine: &mut Forwarder,
         loops: &mut LoopStats,
     ) {
-        let Some((socket, _)) = listeners.proxied(number) else { return };
+        let Some((socket, _)) = listeners.proxied(number) else {
+            return self.receive_packets(now, number, listeners, engine);
+        };
         let received = self.queries.recv(socket);
         let again = match &received {
             Ok(count) => *count == self.queries.capacity(),
@@ -133,6 +135,29 @@ impl ClientSide {
                 }
             }
         }
+        if again {
+            listeners.queue(number);
+        }
+    }
+
+    /// Reads and serves one batch from listener number `number`, whose datagrams are packets of
+    /// connections.
+    #[inline(never)]
+    fn receive_packets(
+        &mut self,
+        now: Moment,
+        number: usize,
+        listeners: &mut Listeners,
+        engine: &mut Forwarder,
+    ) {
+        let Some(socket) = listeners.packets(number) else { return };
+        let received = self.queries.recv(socket);
+        let again = match &received {
+            Ok(count) => *count == self.queries.capacity(),
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        };
+        let packets = (0..received.unwrap_or(0)).map(|index| self.queries.datagram(index));
+        self.connections.receive(now, number, packets, listeners, engine);
         if again {
             listeners.queue(number);
         }
@@ -203,6 +228,7 @@ impl ClientSide {
             self.replies.flush(listeners, engine);
         }
         self.connections.flush(now, engine);
+        self.connections.send_packets(now, listeners, engine);
         loops.replies_joined += std::mem::take(&mut self.replies.joined);
         loops.segments_refused += std::mem::take(&mut self.replies.refused);
     }

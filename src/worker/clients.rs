@@ -7,17 +7,21 @@
 //! is closed when they exceed their bound. TLS handshakes are limited to a share of the CPU time
 //! ([`HandshakeBudget`]): connections beyond it wait in a queue of their own and are not read.
 
+mod endpoints;
 mod framing;
 mod http;
 mod opening;
+mod packets;
+mod quic;
 mod scratch;
 
 use super::handshake_budget::HandshakeBudget;
+use super::listeners::Listeners;
 use super::proxy_alarm::ProxyAlarm;
 use super::tcp::{Progress, TcpConnection};
 use super::token::Token;
 use crate::clock::Clock;
-use crate::config::{Listener, Protocol, ProxyPolicy};
+use crate::config::{Listener, ProxyPolicy};
 use crate::control::{Assignment, PartEnd, TransferPart};
 use crate::engine::errors::{Fault, TlsFault};
 use crate::engine::key::ConnectionKey;
@@ -31,6 +35,7 @@ use framing::Framing;
 use mio::net::TcpListener;
 use mio::{Interest, Registry};
 use opening::{HeaderTaken, Opening, take_header};
+use quic::QuicClients;
 use scratch::Scratch;
 use std::collections::VecDeque;
 use std::io;
@@ -84,6 +89,8 @@ pub(super) struct ClientConnections {
     written: Vec<ConnectionKey>,
     /// Buffers for a message.
     scratch: Scratch,
+    /// Connections that are no sockets of their own.
+    quic: QuicClients,
 }
 
 impl ClientConnections {
@@ -98,28 +105,18 @@ impl ClientConnections {
             alarm,
             written: Vec::new(),
             scratch: Scratch::new(),
+            quic: QuicClients::new(clock),
         }
     }
 
     /// Returns the bytes that are reserved without any connection.
     pub(super) fn reserved(&self) -> usize {
-        self.scratch.reserved()
-    }
-
-    /// Returns the maximum number of bytes of one connection of a listener for `protocol`.
-    pub(super) fn bytes_max(protocol: Protocol, secure: bool) -> usize {
-        let connection = TcpConnection::bytes_max(QUERY_LEN_MAX, secure);
-        size_of::<Option<Slot>>() + connection + Framing::bytes_max(protocol)
+        self.scratch.reserved() + self.quic.reserved()
     }
 
     /// Returns the number of connections in the queue.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()
-    }
-
-    /// Returns the time at which waiting handshakes may continue, if there are any.
-    pub(super) fn handshakes_due(&self) -> Option<Moment> {
-        (!self.deferred.is_empty()).then(|| self.handshake_budget.next())
     }
 
     /// Accepts connections from listener number `number` with these `settings`. Returns true if
@@ -218,6 +215,7 @@ impl ClientConnections {
                 self.written.push(key);
             }
         }
+        self.quic.leave(now, number);
     }
 
     /// Gives the connections the settings of their listeners in a new configuration: a proxy that
@@ -237,6 +235,7 @@ impl ClientConnections {
             slot.framing.stop();
             self.written.push(slot.key);
         }
+        self.quic.begin_drain();
     }
 
     /// Handles an event of a connection.
@@ -259,13 +258,14 @@ impl ClientConnections {
     }
 
     /// Continues waiting handshakes until the budget is spent.
-    pub(super) fn shake(&mut self, now: Moment, engine: &mut Forwarder) {
+    pub(super) fn shake(&mut self, now: Moment, listeners: &Listeners, engine: &mut Forwarder) {
         self.handshake_budget.refill(now);
         while self.handshake_budget.is_left()
             && let Some(key) = self.deferred.pop_front()
         {
             self.read_from(now, key, engine);
         }
+        self.serve_packets(now, listeners, engine);
     }
 
     /// Reads once from the connection at the head of the queue, and passes its queries to the
@@ -368,7 +368,9 @@ impl ClientConnections {
         write: impl FnOnce(&mut Forwarder, &mut [u8]) -> usize,
     ) -> Delivery {
         let Some(key) = via.connection() else { return Delivery::Unwritten };
-        let Some(slot) = slot(&mut self.slots, key) else { return Delivery::Unwritten };
+        let Some(slot) = slot(&mut self.slots, key) else {
+            return self.quic.answer(via, (engine, &mut self.scratch), len_max, write);
+        };
         let Slot { framing, connection, listener, .. } = slot;
         let client = (*listener, via);
         let scratch = &mut self.scratch;
@@ -477,6 +479,7 @@ impl ClientConnections {
 
     /// Closes the connections whose time-out is over.
     pub(super) fn expire(&mut self, now: Moment, engine: &mut Forwarder) {
+        self.expire_packets(now, engine);
         while let Some(key) = engine.clients.overdue(now) {
             if let Some(slot) = slot(&mut self.slots, key) {
                 slot.framing.stop();
@@ -495,7 +498,7 @@ impl ClientConnections {
 
     /// Closes the socket, and counts an unfinished handshake.
     fn remove(&mut self, key: ConnectionKey, engine: &mut Forwarder) {
-        let Some(slot) = slot(&mut self.slots, key) else { return };
+        let Some(slot) = slot(&mut self.slots, key) else { return self.quic.end(key) };
         match slot.opening {
             Some(Opening { is_secure: true, header: None, .. }) => {
                 engine.stats_mut().handshakes.fail(match slot.connection.fault() {

@@ -1,6 +1,7 @@
 //! The sockets of a worker's listeners, and which of them may have something to read.
 //!
-//! Owns the sockets of each listener (UDP, TCP or both), the queue of UDP sockets to be read, and
+//! Owns the sockets of each listener (UDP, TCP or both; UDP with one message in a datagram, or with
+//! packets of QUIC), the queue of UDP sockets to be read, and
 //! the flags of TCP sockets with connections to accept. Listeners survive a panic of the event
 //! loop, so that queries in the kernel's queues are not lost; [`Listeners::queue_all`] then queues
 //! every socket, because the events of some have been consumed. A listener that a reload removed
@@ -24,33 +25,40 @@ use std::sync::Arc;
 
 /// The sockets of one listener.
 struct Listening {
-    /// The UDP socket, unless its datagrams may begin with headers of the PROXY protocol.
+    /// The UDP socket, unless its datagrams are packets of QUIC, or may begin with headers of the
+    /// PROXY protocol.
     datagrams: Option<UdpSocket>,
-    /// The UDP socket otherwise.
+    /// The UDP socket, if its datagrams may begin with these headers.
     proxied: Option<UdpSocket>,
     /// State of these headers. It stays as long as the listener, also over a reload without the
     /// directive, because replies to proxies may be under way.
     headers: Option<Box<Datagrams>>,
+    /// The UDP socket, if its datagrams are packets of QUIC.
+    packets: Option<UdpSocket>,
     acceptor: Option<TcpListener>,
 }
 
 impl Listening {
     /// Registers the sockets of a listener for reading; all are non-blocking.
-    fn register((number, datagrams, acceptor): Sockets, registry: &Registry) -> io::Result<Self> {
+    fn register(
+        (number, protocol, socket, acceptor): Sockets,
+        registry: &Registry,
+    ) -> io::Result<Self> {
         let mut acceptor = acceptor.map(TcpListener::from_std);
-        if let Some(datagrams) = &datagrams {
-            let mut source = SourceFd(&datagrams.as_raw_fd());
+        if let Some(socket) = &socket {
+            let mut source = SourceFd(&socket.as_raw_fd());
             registry.register(&mut source, Token::Datagrams(number).pack(), Interest::READABLE)?;
         }
+        let (datagrams, packets) = if protocol.is_quic() { (None, socket) } else { (socket, None) };
         if let Some(acceptor) = &mut acceptor {
             registry.register(acceptor, Token::Acceptor(number).pack(), Interest::READABLE)?;
         }
-        Ok(Self { datagrams, proxied: None, headers: None, acceptor })
+        Ok(Self { datagrams, proxied: None, headers: None, packets, acceptor })
     }
 
     /// Returns the UDP socket.
     fn socket(&self) -> Option<&UdpSocket> {
-        self.datagrams.as_ref().or(self.proxied.as_ref())
+        self.datagrams.as_ref().or(self.proxied.as_ref()).or(self.packets.as_ref())
     }
 
     /// Stops reading from the sockets; replies may still be sent. Later events must be ignored.
@@ -160,7 +168,7 @@ impl Listeners {
     }
 
     /// Returns the UDP socket of listener number `number`, for reading. `None`: it has none, or its
-    /// datagrams are [`Listeners::proxied`].
+    /// datagrams are [`Listeners::proxied`] or [`Listeners::packets`].
     pub(super) fn datagrams(&self, number: usize) -> Option<BorrowedFd<'_>> {
         let listening = self.sockets[number].as_ref()?;
         listening.datagrams.as_ref().map(AsFd::as_fd)
@@ -205,6 +213,12 @@ impl Listeners {
                 }
             }
         }
+    }
+
+    /// Returns the UDP socket of listener number `number`, if it has packets of QUIC.
+    pub(super) fn packets(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        let listening = self.sockets.get(number)?.as_ref()?;
+        listening.packets.as_ref().map(AsFd::as_fd)
     }
 
     /// Returns true if listener number `number` has sockets.

@@ -16,6 +16,7 @@ use crate::engine::forwarder::TCP_MESSAGE_MAX;
 use crate::engine::health::HealthStates;
 use crate::engine::memory::EngineMemory;
 use crate::engine::proxy::datagrams::Datagrams;
+use crate::quic::Keys;
 use mio::{Poll, Token, Waker};
 use std::io;
 use std::sync::Arc;
@@ -64,7 +65,9 @@ pub fn measure(config: &Config) -> io::Result<Memory> {
     let tls = Arc::default();
     let listeners = (0..config.listeners.len()).map(Some).collect();
     let (config, data) = (Arc::new(config.clone()), Vec::new());
-    let assignment = Assignment { config, generation: 0, health_states, tls, listeners, data };
+    let quic = Arc::new(Keys::new(&[0; 32], 1));
+    let assignment =
+        Assignment { config, generation: 0, health_states, tls, listeners, data, quic };
     let (writer, _records) = WriterMailbox::new(1);
     let (transfers, _orders) = TransferMailbox::new();
     let (mut slot, _mailbox) =

@@ -211,13 +211,14 @@ pub(super) fn fault_of(error: &io::Error) -> Fault {
 mod tests {
     use super::{IoOptions, WorkerSlot};
     use crate::clock::Clock;
-    use crate::config::{Config, Host};
+    use crate::config::{Config, Host, Protocol};
     use crate::control::{
         Assignment, KeeperMail, KeeperMailbox, Reload, ToKeeper, ToWorker, TransferMailbox,
         WriterMailbox,
     };
     use crate::engine::forwarder::Parts;
     use crate::engine::health::HealthStates;
+    use crate::quic::Keys;
     use crate::sys::socket;
     use std::net::UdpSocket;
     use std::sync::Arc;
@@ -260,8 +261,9 @@ mod tests {
             tls: Arc::default(),
             listeners: vec![Some(0)],
             data: Vec::new(),
+            quic: Arc::new(Keys::new(&[7; 32], 1)),
         };
-        let sockets = vec![(0, Some(listener), Some(acceptor))];
+        let sockets = vec![(0, Protocol::Dns, Some(listener), Some(acceptor))];
         let (writer, _records) = WriterMailbox::new(1);
         let writing = (writer, TransferMailbox::new().0);
         let (slot, mailbox) =
@@ -277,7 +279,7 @@ mod tests {
 
         // The listener number is invalid, as after a bug, so the reload panics.
         let acceptor = socket::tcp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
-        let sockets = vec![(7, None, Some(acceptor))];
+        let sockets = vec![(7, Protocol::Dns, None, Some(acceptor))];
         let Assignment { config, health_states, .. } = &assignment;
         let parts = Parts::new(config, &[Some(0)], Arc::clone(health_states), [7; 32]);
         let parts = Box::new(parts);

@@ -32,6 +32,7 @@ impl EventLoop<'_> {
             slot.writer.reload(assignment.generation, &assignment.config);
             slot.assignment.exchange(&mut assignment);
             slot.assignment.fill(&mut engine.data);
+            self.clients.connections.adopt(slot.number, &slot.assignment, engine);
             self.clients.connections.reload(&slot.assignment);
             slot.listeners.set_proxies(&slot.assignment, engine.hasher());
             slot.past.reload();

@@ -49,7 +49,7 @@ pub(super) struct EventLoop<'a> {
 
 impl<'a> EventLoop<'a> {
     /// Creates the event loop of `slot`.
-    pub(super) fn new(slot: &'a mut WorkerSlot, engine: Forwarder) -> Self {
+    pub(super) fn new(slot: &'a mut WorkerSlot, mut engine: Forwarder) -> Self {
         let (capacity, gso) = (engine.connections_max(), slot.io_options.gso);
         // An earlier event loop of this slot may have consumed events.
         slot.listeners.queue_all();
@@ -57,10 +57,12 @@ impl<'a> EventLoop<'a> {
         let mailbox = slot.keeper.mailbox();
         slot.keeper.begin();
         slot.writer.begin();
+        let mut clients = ClientSide::new(BATCH_MAX, gso, slot.clock, ProxyAlarm::new(mailbox));
+        clients.connections.adopt(slot.number, &slot.assignment, &mut engine);
         Self {
             engine,
             upstreams: UpstreamSide::new(BATCH_MAX, capacity, gso, &slot.assignment.tls),
-            clients: ClientSide::new(BATCH_MAX, gso, slot.clock, ProxyAlarm::new(mailbox)),
+            clients,
             buffers: Buffers::new(),
             events: Events::with_capacity(EVENTS_MAX),
             notices_left: false,
@@ -131,7 +133,7 @@ impl<'a> EventLoop<'a> {
         let WorkerSlot { listeners, writer, .. } = &*self.slot;
         let connections = &self.clients.connections;
         let reads = self.drain_until.is_none();
-        let asking = reads && (listeners.has_ready() || connections.ready() > 0);
+        let asking = reads && (listeners.has_ready() || connections.has_ready());
         if asking || self.upstreams.ready() > 0 || now < self.busy_until {
             return Some(Duration::ZERO);
         }
@@ -140,7 +142,7 @@ impl<'a> EventLoop<'a> {
             self.engine.clients.next_deadline(),
             (self.notices_left || writer.is_busy()).then(|| now.plus(NOTICE_RETRY)),
             writer.page_due(&self.engine),
-            connections.handshakes_due().filter(|_| reads),
+            connections.due().filter(|_| reads),
             self.drain_until,
             listeners.removed_until(),
         ];
@@ -216,7 +218,7 @@ impl<'a> EventLoop<'a> {
             let session = || tls.accept(own);
             connections.accept(now, listener, acceptor, engine, poll.registry(), session)
         });
-        connections.shake(now, engine);
+        connections.shake(now, listeners, engine);
         for _ in 0..connections.ready() {
             connections.read(now, engine);
         }

@@ -148,9 +148,10 @@ impl Field {
 
 /// Returns the transport of the query.
 pub(super) fn proto(record: &Record) -> &'static str {
-    match record.asking.transport {
-        Transport::Udp => "udp",
-        Transport::Tcp => "tcp",
+    match (record.asking.protocol, record.asking.transport) {
+        (protocol, _) if protocol.is_quic() => protocol.scheme(),
+        (_, Transport::Udp) => "udp",
+        (_, Transport::Tcp) => "tcp",
     }
 }
 

@@ -373,6 +373,7 @@ fn plain_stage() -> impl Strategy<Value = &'static str> {
         Just("proxyproto {\nallow ::/0 10.0.0.0/9\ndefault skip\nudp_session_tracking 7s\n}"),
         Just("https {\nmax_connections 3\npath /q /r\n}"),
         Just("grpc_server {\nmax_streams 3\n}"),
+        Just("quic {\nmax_streams 3\nmax_connections 9\n}"),
         Just("tcp {\nmax_per_client 3\n}"),
         Just("timeouts {\nread 3 idle 90s\nmaxtcpqueries 3\n}"),
         Just("reload 9s 3s"),

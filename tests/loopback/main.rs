@@ -11,6 +11,9 @@ mod datagrams;
 mod dead;
 mod doh_server;
 mod doh_upstream;
+#[path = "../common/doq.rs"]
+mod doq;
+mod doq_server;
 mod dot_server;
 mod dot_upstream;
 #[path = "../common/flood.rs"]
@@ -36,6 +39,8 @@ mod pages;
 mod pipelining;
 mod proxy_protocol;
 mod proxyproto;
+#[path = "../common/quic.rs"]
+mod quic;
 mod recovery;
 mod reload;
 mod stages;

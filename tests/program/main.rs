@@ -2,11 +2,11 @@
 //!
 //! The real binary in a process of its own: command line, messages and exit codes ([`cli`]),
 //! reports on a configuration ([`check`]) and on a host ([`doctor`]), query log ([`log`]) and error
-//! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`dot`], [`https`],
-//! [`doh_upstream`], [`browser`], [`proxyproto`]), idle state ([`idle`]), process lifecycle
-//! ([`life`]), files and resolvers that never respond ([`blocked`]), HTTP endpoints ([`pages`]),
-//! outages ([`outages`]), privileges ([`confinement`]), files for a host ([`tuning`]), anycast
-//! ([`anycast`]), the terminal ([`top`]), zones in a directory ([`zones`]), signed answers
+//! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`doq_server`], [`dot`],
+//! [`https`], [`doh_upstream`], [`browser`], [`proxyproto`]), idle state ([`idle`]), process
+//! lifecycle ([`life`]), files and resolvers that never respond ([`blocked`]), HTTP endpoints
+//! ([`pages`]), outages ([`outages`]), privileges ([`confinement`]), files for a host ([`tuning`]),
+//! anycast ([`anycast`]), the terminal ([`top`]), zones in a directory ([`zones`]), signed answers
 //! ([`dnssec`]), zone transfers ([`transfer`], [`secondaries`], [`secondary`], [`catalog`]), and
 //! answers compared with those of nsd and named ([`differential`]).
 
@@ -26,6 +26,9 @@ mod dnssec;
 mod dnstap;
 mod doctor;
 mod doh_upstream;
+#[path = "../common/doq.rs"]
+mod doq;
+mod doq_server;
 mod dot;
 mod errors;
 #[path = "../common/flood.rs"]
@@ -45,6 +48,8 @@ mod outages;
 mod pages;
 mod process;
 mod proxyproto;
+#[path = "../common/quic.rs"]
+mod quic;
 mod real_servers;
 mod secondaries;
 mod secondary;

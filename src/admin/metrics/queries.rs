@@ -6,7 +6,7 @@
 //! the reply is a locally made error.
 
 use super::{Buckets, Exposition, Label, Snapshot, edges, rcode_name, server_at, server_of};
-use crate::config::{Config, Listener, Plugin, RecordType, ServerBlock};
+use crate::config::{Config, Listener, Plugin, Protocol, RecordType, ServerBlock};
 use crate::engine::histogram::{SIZES, Sizes};
 use crate::engine::stats::{CacheStats, StageCounts};
 use crate::engine::tally::{LabelSet, RTYPES, STATUSES, Tally};
@@ -52,14 +52,29 @@ pub(super) fn of_sites(all: &mut Exposition, snapshot: &Snapshot) {
         let (server, zone) = labels_of(label_set);
         let block = label_set.block.and_then(|block| snapshot.config.blocks.get(block));
         let place = [("server", &*server), ("zone", &zone), view_of(block)];
-        of_requests(all, place, tally);
-        for (place, count) in tally.http.iter().enumerate() {
-            let status = STATUSES.get(place).map_or_else(|| "other".into(), u16::to_string);
-            let help = "Responses of HTTP, by status.";
-            let labels = [("server", &*server), ("status", &*status)];
-            all.counter_if_any("coredns_dns_https_responses_total", help, &labels, *count);
-        }
+        let protocol = label_set.server.map_or(Protocol::Dns, |(_, protocol)| protocol);
+        of_requests(all, place, protocol, tally);
+        of_statuses(all, &server, protocol, tally);
         of_responses(all, place, block.map_or("", plugin_of), tally);
+    }
+}
+
+/// Adds the counters of responses by status of HTTP or code of QUIC.
+fn of_statuses(all: &mut Exposition, server: &str, protocol: Protocol, tally: &Tally) {
+    for (place, count) in tally.http.iter().enumerate() {
+        let (name, help) = match protocol {
+            Protocol::Quic => {
+                ("coredns_dns_quic_responses_total", "Responses of QUIC, by error code.")
+            }
+            _ => ("coredns_dns_https_responses_total", "Responses of HTTP, by status."),
+        };
+        let status = match STATUSES.get(place) {
+            Some(code) if protocol == Protocol::Quic => format!("{code:#x}"),
+            Some(status) => status.to_string(),
+            None => "other".to_owned(),
+        };
+        let labels = [("server", server), ("status", &*status)];
+        all.counter_if_any(name, help, &labels, *count);
     }
 }
 
@@ -78,9 +93,10 @@ fn plugin_of(block: &ServerBlock) -> &'static str {
     block.plugins_after(Plugin::prometheus).next().map_or("", Plugin::name)
 }
 
-fn of_requests(all: &mut Exposition, place: [Label<'_>; 3], tally: &Tally) {
+fn of_requests(all: &mut Exposition, place: [Label<'_>; 3], protocol: Protocol, tally: &Tally) {
     let [server, zone, view] = place;
-    for (by_family, proto) in tally.requests.iter().zip(TRANSPORTS) {
+    for (by_family, transport) in tally.requests.iter().zip(TRANSPORTS) {
+        let proto = if protocol.is_quic() { protocol.scheme() } else { transport };
         for (by_rtype, family) in by_family.iter().zip(FAMILIES) {
             for (place, count) in by_rtype.iter().enumerate() {
                 let rtype = RTYPES.get(place).and_then(|rtype| RecordType(*rtype).mnemonic());

@@ -4,31 +4,21 @@
 //! a time on a connection, up to that of all connections; the others are those of `tcp`, of which
 //! the reference has only `max_connections`. 0 is no limit of its own.
 
-use super::super::ListenerLimits;
 use super::super::context::Context;
 use super::super::error::DirectiveError;
 use super::once;
-use super::tcp::{number, read_block, write_limits};
+use super::tcp::{RequestLimits, number, read_block, write_limits};
 use crate::corefile::Cursor;
 use std::fmt;
-
-/// Limits of `grpc://` listeners.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct GrpcServer {
-    /// Maximum number of requests at a time on a connection. `None`: that of all connections.
-    pub(crate) requests_max: Option<u32>,
-    /// Limits of connections.
-    pub(crate) limits: ListenerLimits,
-}
 
 /// Reads the `grpc_server` stanza of a server block.
 pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
-) -> Result<Option<GrpcServer>, DirectiveError> {
+) -> Result<Option<RequestLimits>, DirectiveError> {
     let Some(_) = context.stanza("grpc_server", cursor) else { return Ok(None) };
-    let mut grpc = GrpcServer::default();
-    let GrpcServer { requests_max, limits } = &mut grpc;
+    let mut grpc = RequestLimits::default();
+    let RequestLimits { requests_max, limits } = &mut grpc;
     read_block(cursor, limits, &["max_streams"], |property, cursor| {
         *requests_max = number(property, cursor)?;
         Ok(())
@@ -38,8 +28,8 @@ pub(super) fn read(
 }
 
 /// Writes the stanza of the directive.
-pub(super) fn write(settings: &Option<GrpcServer>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Some(GrpcServer { requests_max, limits }) = settings else { return Ok(()) };
+pub(super) fn write(settings: &Option<RequestLimits>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(RequestLimits { requests_max, limits }) = settings else { return Ok(()) };
     writeln!(f, "    grpc_server {{")?;
     writeln!(f, "        max_streams {}", requests_max.unwrap_or(0))?;
     write_limits(limits, f)?;

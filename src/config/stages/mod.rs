@@ -36,6 +36,7 @@ mod nsid;
 mod pprof;
 mod prometheus;
 mod proxyproto;
+mod quic;
 mod ready;
 mod rewrite;
 mod root;
@@ -68,8 +69,10 @@ macro_rules! order {
             "cancel" cancel: Option<Duration>, answers => cancel::Cancel;
             /// Peers that name their clients in headers of the PROXY protocol.
             "proxyproto" proxyproto: Option<ProxyProtocol>;
+            /// Limits of `quic://` listeners.
+            "quic" quic: Option<RequestLimits>;
             /// Limits of `grpc://` listeners.
-            "grpc_server" grpc_server: Option<GrpcServer>;
+            "grpc_server" grpc_server: Option<RequestLimits>;
             /// Limits and paths of `https://` listeners.
             "https" https: Option<Https>;
             /// Limits of clients' connections over TCP and TLS.
@@ -166,7 +169,6 @@ pub(crate) use errors::Consolidation;
 pub use errors::Errors;
 pub use file::Written;
 pub(crate) use file::ZoneFile;
-pub(crate) use grpc_server::GrpcServer;
 pub(crate) use header::{HeaderFlag, HeaderRule};
 pub(crate) use health::Health;
 pub use hosts::HostsSource;
@@ -186,6 +188,7 @@ pub(crate) use rewrite::{
 };
 pub(crate) use secondary::{PrimaryTarget, SecondaryZones, StateDirectory};
 pub(crate) use sign::Sign;
+pub(crate) use tcp::RequestLimits;
 pub(crate) use template::{
     ERROR_TEXT_MAX, FixedRecord, Part, Pattern, TEXT_MAX, Template, TemplateRecord, Text, Value,
     class_mnemonic,

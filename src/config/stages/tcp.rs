@@ -17,6 +17,15 @@ use std::fmt;
 /// Names of the options, which other directives share.
 const LIMITS: [&str; 2] = ["max_connections", "max_per_client"];
 
+/// Limits of listeners whose connections carry requests: streams of HTTP/2 and QUIC.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RequestLimits {
+    /// Maximum number of requests at a time on a connection. `None`: that of all connections.
+    pub(crate) requests_max: Option<u32>,
+    /// Limits of connections.
+    pub(crate) limits: ListenerLimits,
+}
+
 /// Reads the `tcp` stanza of a server block.
 pub(super) fn read(
     cursor: &mut Cursor<'_>,

@@ -214,7 +214,9 @@ impl Forwarder {
     /// Returns `asked` with only those properties that apply to the client's transport.
     pub(super) fn asked_by(&self, client: &Client, asked: Asked) -> Asked {
         let asked = client.asked(asked);
-        let secure = self.clients.is_secure(client.listener);
-        if secure { asked } else { asked.in_the_clear() }
+        if !self.clients.is_secure(client.listener) {
+            return asked.in_the_clear();
+        }
+        if self.journal.protocol(client.listener).is_quic() { asked.padded() } else { asked }
     }
 }

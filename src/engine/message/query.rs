@@ -77,12 +77,32 @@ impl Asked {
         self
     }
 
+    /// Returns the parameters of a query whose reply is padded although the client has not padded
+    /// the query (RFC 9250 §5.4).
+    pub(crate) fn padded(mut self) -> Self {
+        if let Some(edns) = &mut self.edns {
+            edns.padding = true;
+        }
+        self
+    }
+
     /// Maximum length of a UDP reply to this client.
     pub fn udp_limit(&self) -> usize {
         self.edns.map_or(UDP_PAYLOAD_PLAIN, |edns| {
             usize::from(edns.udp_size).clamp(UDP_PAYLOAD_PLAIN, UDP_PAYLOAD_MAX)
         })
     }
+}
+
+/// Returns true if `packet` is a query with the option for the idle time of its connection, which
+/// queries over QUIC must not have (RFC 9250 §5.5.2).
+pub(crate) fn has_keepalive(packet: &[u8]) -> bool {
+    let asked = match Query::parse(packet, false) {
+        Ok(query) => query.asked,
+        Err(Rejection::Refusal { asked, .. }) => asked,
+        Err(Rejection::TooShort | Rejection::IsResponse) => return false,
+    };
+    asked.edns.is_some_and(|edns| edns.keepalive)
 }
 
 /// A header and a question.

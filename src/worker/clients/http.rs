@@ -248,7 +248,7 @@ impl Carrier {
     pub(super) fn of(listener: &Listener) -> Option<Self> {
         let HttpSettings { paths, proxies, requests_max } = &listener.http;
         match listener.protocol {
-            Protocol::Dns | Protocol::Tls => None,
+            Protocol::Dns | Protocol::Tls | Protocol::Quic => None,
             Protocol::Https => {
                 Some(Self::Doh { paths: Arc::clone(paths), proxies: Arc::clone(proxies) })
             }
@@ -322,7 +322,7 @@ impl Carrier {
         match (engine.on_request(now, client, &query[..len], reply), self) {
             (Requested::Waits, _) => Ok(None),
             (Requested::Replied(len), _) => Ok(Some(len)),
-            (Requested::Malformed, Self::Doh { .. }) => {
+            (Requested::Malformed(_), Self::Doh { .. }) => {
                 let text = "the request carries no DNS query that could be read\n";
                 Err(Refused::Doh(Refusal { status: 400, text }))
             }
@@ -330,7 +330,7 @@ impl Carrier {
                 let text = "this query is not answered here\n";
                 Err(Refused::Doh(Refusal { status: 500, text }))
             }
-            (Requested::Malformed, Self::Grpc { .. }) => {
+            (Requested::Malformed(_), Self::Grpc { .. }) => {
                 Err(Refused::Grpc(Status::InvalidArgument))
             }
             (Requested::Dropped, Self::Grpc { .. }) => Err(Refused::Grpc(Status::Internal)),

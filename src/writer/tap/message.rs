@@ -69,6 +69,7 @@ const UDP: i32 = 1;
 const TCP: i32 = 2;
 const DOT: i32 = 3;
 const DOH: i32 = 4;
+const DOQ: i32 = 7;
 
 /// Appends the envelope of a message, after its length as in a data frame.
 pub(super) fn push_frame(
@@ -137,6 +138,7 @@ fn of_client(query: &LoggedQuery) -> i32 {
         (Protocol::Dns, Transport::Udp) => UDP,
         (Protocol::Tls, _) => DOT,
         (Protocol::Https, _) => DOH,
+        (Protocol::Quic, _) => DOQ,
         (Protocol::Dns | Protocol::Grpc, _) => TCP,
     }
 }

@@ -195,6 +195,7 @@ fn the_protocol_is_that_of_the_clients_listener_or_of_the_way_to_the_upstream() 
         (Protocol::Tls, Transport::Tcp, 3),
         (Protocol::Https, Transport::Tcp, 4),
         (Protocol::Grpc, Transport::Tcp, 2),
+        (Protocol::Quic, Transport::Tcp, 7),
     ];
     for (protocol, transport, number) in cases {
         (asked.asking.protocol, asked.asking.transport) = (protocol, transport);

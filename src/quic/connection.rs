@@ -1,0 +1,283 @@
+//! One connection: what the transport reports, turned into steps for the owner.
+//!
+//! [`Connection::next`] is called until it returns `None` after each call that may change
+//! something. The order of steps is that of the client's packets, save that no stream is read while
+//! the client may ask no more: flow control then slows the client down.
+
+use super::doq::{self, Read, Streams, code};
+use super::outbox::{Full, Outbox};
+use crate::engine::key::ConnectionKey;
+use crate::moment::Moment;
+use bytes::Bytes;
+use quinn_proto::{ConnectionError, Dir, Event, StreamEvent, StreamId, VarInt};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Codes of QUIC for alerts of TLS: this, and the alert (RFC 9001 §4.8).
+const CRYPTO_ERRORS: std::ops::Range<u64> = 0x100..0x200;
+
+/// Reason why a handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The client has sent an alert of TLS, or gone.
+    Refused,
+    /// There is no version, cipher or protocol in common, or the client's certificate is refused.
+    Incompatible,
+    /// The client violates the protocol.
+    Broken,
+    /// The handshake was not complete in time.
+    Unfinished,
+}
+
+impl Failure {
+    /// Returns the reason of the library's error.
+    pub(super) fn of(error: &ConnectionError) -> Self {
+        match error {
+            ConnectionError::TransportError(error) => {
+                let is_alert = CRYPTO_ERRORS.contains(&u64::from(error.code));
+                if is_alert { Self::Incompatible } else { Self::Broken }
+            }
+            ConnectionError::ConnectionClosed(_)
+            | ConnectionError::ApplicationClosed(_)
+            | ConnectionError::Reset => Self::Refused,
+            _ => Self::Unfinished,
+        }
+    }
+}
+
+/// A step of a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The handshake is complete.
+    Connected,
+    /// The handshake has failed; the connection is over.
+    Failed(Failure),
+    /// A query, and the number of its stream.
+    Query(u32, Bytes),
+    /// The client cancels the query on the stream with this number.
+    Cancelled,
+    /// The client has taken bytes that were waiting.
+    Taken,
+    /// The connection is over. The code that the client gets, if this side has closed it.
+    Closed(Option<u32>),
+}
+
+/// State of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The handshake is not complete.
+    Handshaking,
+    /// Queries are read.
+    Open,
+    /// No more queries are read; the connection closes after the last reply.
+    Ending,
+    /// The connection is over, once its last datagrams are written.
+    Over,
+}
+
+/// A client's connection.
+pub(super) struct Connection {
+    pub(super) quic: quinn_proto::Connection,
+    /// Distinguishes it from earlier ones with its index.
+    pub(super) generation: u32,
+    /// Key in the table of all client connections, once the connection is admitted.
+    pub(super) owner: Option<ConnectionKey>,
+    pub(super) phase: Phase,
+    /// Time of its first packet.
+    pub(super) since: Moment,
+    /// Entry in the table of deadlines.
+    pub(super) due: Option<Moment>,
+    /// True in the queue of connections with steps.
+    pub(super) is_touched: bool,
+    /// True in the queue of connections with datagrams.
+    pub(super) is_unsent: bool,
+    /// True in the queue of connections whose streams may be read again.
+    pub(super) is_resumed: bool,
+    streams: Streams,
+    outbox: Outbox,
+}
+
+impl Connection {
+    /// Creates a connection before its handshake.
+    pub(super) fn new(quic: quinn_proto::Connection, generation: u32, now: Moment) -> Self {
+        Self {
+            quic,
+            generation,
+            owner: None,
+            phase: Phase::Handshaking,
+            since: now,
+            due: None,
+            is_touched: false,
+            is_unsent: false,
+            is_resumed: false,
+            streams: Streams::default(),
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// Returns the address of the client, which may change.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.quic.remote_address()
+    }
+
+    /// Returns the address that the client sends to, where the listener is a wildcard.
+    pub(super) fn local(&self) -> Option<IpAddr> {
+        self.quic.local_ip()
+    }
+
+    /// Returns the next step. `may_ask`: the client may ask more now.
+    pub(super) fn next(
+        &mut self,
+        now: Moment,
+        instant: Instant,
+        may_ask: bool,
+        len_max: usize,
+    ) -> Option<Step> {
+        while self.phase != Phase::Over {
+            let Some(event) = self.quic.poll() else { break };
+            let step = match event {
+                Event::Connected if self.phase == Phase::Handshaking => {
+                    self.phase = Phase::Open;
+                    Some(Step::Connected)
+                }
+                Event::ConnectionLost { reason } => Some(self.lost(&reason)),
+                Event::Stream(event) => self.note(event, instant),
+                _ => None,
+            };
+            if step.is_some() {
+                return step;
+            }
+        }
+        while self.phase == Phase::Open && may_ask {
+            let read = self.streams.read(now, &mut self.quic, len_max)?;
+            match read {
+                Read::Nothing => {}
+                Read::Query(number, message) => return Some(Step::Query(number, message)),
+                Read::Violation(code) => return Some(self.close(instant, code)),
+                Read::Refused(id, code) => self.refuse(id, code),
+                Read::Reset(id) => {
+                    self.refuse(id, code::CANCELLED);
+                    if self.streams.is_abusive() {
+                        return Some(self.close(instant, code::EXCESSIVE_LOAD));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Returns true if streams wait to be read.
+    pub(super) fn has_readable(&self) -> bool {
+        self.phase == Phase::Open && self.streams.has_readable()
+    }
+
+    /// Handles an event of a stream.
+    fn note(&mut self, event: StreamEvent, instant: Instant) -> Option<Step> {
+        match event {
+            StreamEvent::Opened { dir: Dir::Bi } => {
+                while let Some(id) = self.quic.streams().accept(Dir::Bi) {
+                    self.streams.open(id);
+                }
+                None
+            }
+            StreamEvent::Readable { id } => {
+                self.streams.note(id);
+                None
+            }
+            StreamEvent::Writable { id } => {
+                self.outbox.resume(&mut self.quic, id).then_some(Step::Taken)
+            }
+            StreamEvent::Stopped { id, .. } => {
+                self.outbox.forget(id);
+                let cancelled = self.streams.cancel(id);
+                self.refuse(id, code::CANCELLED);
+                if self.streams.is_abusive() {
+                    return Some(self.close(instant, code::EXCESSIVE_LOAD));
+                }
+                cancelled.map(|_| Step::Cancelled)
+            }
+            _ => None,
+        }
+    }
+
+    /// Ends both sides of a stream with `code`, as far as they have not ended.
+    fn refuse(&mut self, id: StreamId, code: u32) {
+        let code = VarInt::from_u32(code);
+        // Sides that have ended already say so.
+        let _ = self.quic.recv_stream(id).stop(code);
+        let _ = self.quic.send_stream(id).reset(code);
+    }
+
+    /// Hands over the reply to the query on stream `number`, unless that was cancelled.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub(super) fn answer(&mut self, number: u32, message: &[u8]) -> Result<(), Full> {
+        match self.streams.answered(number) {
+            Some(id) => self.outbox.finish(&mut self.quic, id, doq::framed(message)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns true if the query on stream `number` waits for its reply.
+    pub(super) fn awaits(&self, number: u32) -> bool {
+        self.streams.awaits(number)
+    }
+
+    /// Refuses the query on stream `number`.
+    pub(super) fn refuse_query(&mut self, number: u32, code: u32) {
+        if let Some(id) = self.streams.answered(number) {
+            self.refuse(id, code);
+        }
+    }
+
+    /// Returns true if nothing waits to be taken by the client.
+    pub(super) fn is_drained(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    /// Returns true if no query waits, and nothing else to be sent to the client.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.streams.is_quiet() && self.outbox.is_empty()
+    }
+
+    /// Closes the connection with `code`.
+    pub(super) fn close(&mut self, instant: Instant, code: u32) -> Step {
+        self.quic.close(instant, VarInt::from_u32(code), Bytes::new());
+        self.phase = Phase::Over;
+        Step::Closed(Some(code))
+    }
+
+    /// Refuses streams whose queries have been incomplete for `max`.
+    pub(super) fn end_stalled(&mut self, now: Moment, max: Duration) {
+        while let Some(id) = self.streams.next_stalled(now.minus(max)) {
+            self.refuse(id, code::UNSPECIFIED);
+        }
+    }
+
+    /// Returns the time of the next call of [`Connection::end_stalled`] or, during the handshake,
+    /// its end.
+    pub(super) fn overdue_at(&self, max: Duration) -> Option<Moment> {
+        let since = match self.phase {
+            Phase::Handshaking => Some(self.since),
+            _ => self.streams.stalled_since(),
+        };
+        since.map(|since| since.plus(max))
+    }
+
+    /// Returns the step for a connection that the transport has given up.
+    fn lost(&mut self, reason: &ConnectionError) -> Step {
+        let was_handshaking = self.phase == Phase::Handshaking;
+        self.phase = Phase::Over;
+        if !was_handshaking {
+            return Step::Closed(None);
+        }
+        Step::Failed(Failure::of(reason))
+    }
+
+    /// Returns the number of streams whose replies were not handed over.
+    #[cfg(test)]
+    pub(super) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+}

@@ -1,0 +1,26 @@
+//! QUIC (RFC 9000) on the side of the server, with DNS in its streams. PURE: no sockets, no time.
+//!
+//! An [`Endpoint`] belongs to one listener of one worker. Received datagrams go in, and queries on
+//! streams come out of it; replies go in, and datagrams to send come out. Time and randomness are
+//! arguments; `Instant` is only the library's form of a moment. `quinn-proto` keeps the state of
+//! the transport; this room decides about handshakes, limits, the framing of DNS (RFC 9250) and the
+//! end of connections. A connection that is closed, by either side, is forgotten as soon as its
+//! last datagram is written: packets that still arrive for it get a stateless reset, as after a
+//! restart. Admission and idle time-outs are those of all client connections, and belong to the
+//! engine.
+
+mod connection;
+mod doq;
+mod endpoint;
+mod event;
+mod outbox;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+pub(crate) use connection::Failure;
+pub(crate) use doq::code;
+pub(crate) use endpoint::Endpoint;
+pub(crate) use event::{Event, Id, Outgoing, Packet};
+pub(crate) use settings::{Keys, Settings, named};

@@ -1,0 +1,84 @@
+//! DNS over QUIC with a third-party program, and what only the whole process shows.
+//!
+//! kdig is a client, of Debian's knot-dnsutils with ngtcp2. Skipped, with a message, where it is
+//! not installed. The other client is the library's, on a socket.
+
+use super::certs::Authority;
+use super::doq::Doq;
+use super::dot::{Site, kdig, responder, run};
+use super::process::{Stranger, directory};
+use crate::installed::is_installed;
+use onward::traffic::answer::is_right;
+use quinn_proto::ConnectionError;
+use std::fs;
+
+/// Returns a query for an address of `name`.
+fn query(name: &str) -> Vec<u8> {
+    let mut query = b"\0\0\x01\0\0\x01\0\0\0\0\0\0".to_vec();
+    for label in name.split('.') {
+        query.push(label.len() as u8);
+        query.extend(label.as_bytes());
+    }
+    query.extend(b"\0\0\x01\0\x01");
+    query
+}
+
+#[test]
+fn kdig_asks_over_quic() {
+    if !is_installed("kdig") || !run("kdig", &["-h"]).contains("+[no]quic") {
+        eprintln!("SKIPPED: kdig does not speak QUIC");
+        return;
+    }
+    let (site, upstream) = (Site::new("kdig_quic"), responder());
+    let body = format!("tls cert.pem key.pem\n log\n forward . {}", upstream.addresses()[0]);
+    let (mut onward, server) = site.onward("quic://", &body);
+    let ca = format!("+tls-ca={}", site.path("ca.pem"));
+    for name in ["a.test", "b.test"] {
+        let said = kdig(server, &[&ca, "+tls-hostname=dns.test", "+quic", name, "A"]);
+        assert!(said.contains("status: NOERROR") && said.contains("(QUICv1)"), "{said}");
+        assert!(said.contains("Received 468 B"), "{said}");
+        let line = onward.wait_for(name);
+        assert!(line.contains(" quic "), "{line}");
+    }
+}
+
+#[test]
+fn after_an_upgrade_clients_are_back_within_a_round_trip() {
+    let (directory, upstream) = (directory("doq_upgrade"), responder());
+    let authority = Authority::new("onward's tests");
+    let identity = authority.issue(&["dns.test"]);
+    fs::write(directory.join("cert.pem"), &identity.certificate).unwrap();
+    fs::write(directory.join("key.pem"), &identity.key).unwrap();
+    let write = |port: u16| {
+        let text = format!(
+            "quic://.:{port} {{\n bind 127.0.0.1\n root {}\n tls cert.pem key.pem\n forward . {}\n\
+             }}\n",
+            directory.display(),
+            upstream.addresses()[0]
+        );
+        fs::write(directory.join("Corefile"), text).unwrap();
+    };
+    write(0);
+    let file = directory.join("Corefile").display().to_string();
+    let (mut onward, server) = super::process::onward(&["--conf", &file, "--workers", "2"]);
+    write(server.port());
+    let query = query("a.test");
+    let (mut told, mut deaf) =
+        (Doq::dial(server, authority.client()), Doq::dial(server, authority.client()));
+    for client in [&mut told, &mut deaf] {
+        assert!(is_right(&query, &client.ask(&query)));
+    }
+    onward.signal("USR2");
+    let line = onward.wait_for("upgrade complete");
+    let number = line.split_whitespace().find_map(|word| word.parse().ok());
+    let _next = Stranger::new(number.expect("the process is named"));
+    assert_eq!(onward.wait(), Some(0));
+    // The old process has said that connections end.
+    assert_eq!(told.0.code(), Some(0));
+    // To a client that has not heard it, the new process says so with the keys of the old one.
+    deaf.0.discard();
+    assert_eq!(deaf.try_ask(&query), None);
+    assert_eq!(deaf.0.end, Some(ConnectionError::Reset));
+    let mut again = Doq::dial(server, authority.client());
+    assert!(is_right(&query, &again.ask(&query)));
+}
