@@ -16,11 +16,12 @@
 //! queries of a socket, [`verify`] checks answers, [`tally`] counts. Both ends share [`wire`] (the
 //! part of the format that they need), [`answer`] (the answer to a question) and [`zone`] (answers
 //! with other records); [`report`] prints tables. These are pure. Nothing here uses the forwarder's
-//! own parser, so that a mistake in it cannot hide.
+//! own parser of DNS, so that a mistake in it cannot hide.
 
 pub mod answer;
 pub mod chi_square;
 pub mod client;
+mod doh;
 pub mod ledger;
 pub mod report;
 pub mod schedule;

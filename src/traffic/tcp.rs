@@ -5,6 +5,7 @@
 //! message. It shares nothing with the engine's framing, for the reason given in [`super::wire`].
 //! Nothing is allocated once the outbox has grown to the outstanding bytes.
 
+use super::doh::Calls;
 use crate::tls::{Failure, Received, Session};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -29,6 +30,8 @@ pub(crate) struct MessageConnection {
     end: usize,
     outbox: Vec<u8>,
     written: usize,
+    /// HTTP that carries the messages.
+    calls: Option<Calls>,
 }
 
 impl MessageConnection {
@@ -45,7 +48,22 @@ impl MessageConnection {
     ) -> io::Result<Self> {
         registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
         let (session, inbox) = (session.map(Box::new), vec![0; INBOX_LEN]);
-        Ok(Self { socket, session, inbox, start: 0, end: 0, outbox: Vec::new(), written: 0 })
+        Ok(Self {
+            socket,
+            session,
+            inbox,
+            start: 0,
+            end: 0,
+            outbox: Vec::new(),
+            written: 0,
+            calls: None,
+        })
+    }
+
+    /// Carries messages in requests of HTTP.
+    pub(super) fn over_http(mut self, calls: Calls) -> Self {
+        self.calls = Some(calls);
+        self
     }
 
     /// Reads once; returns whether there may be more.
@@ -58,6 +76,21 @@ impl MessageConnection {
         if self.end == self.inbox.len() {
             self.inbox.resize(PREFIX_LEN + MESSAGE_LEN_MAX, 0);
         }
+        let more = self.read()?;
+        if let Some(calls) = &mut self.calls {
+            let goes_on = calls.receive(&self.inbox[..self.end]);
+            self.end = 0;
+            // Flow control and settings of HTTP/2 are answered.
+            self.flush()?;
+            if !goes_on {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(more)
+    }
+
+    /// Reads once into the inbox.
+    fn read(&mut self) -> io::Result<bool> {
         let room = &mut self.inbox[self.end..];
         if let Some(session) = &mut self.session {
             let received = session.receive(&mut self.socket, room);
@@ -92,6 +125,9 @@ impl MessageConnection {
 
     /// Returns the next complete message, if there is one.
     pub(crate) fn message(&mut self) -> Option<&[u8]> {
+        if let Some(calls) = &mut self.calls {
+            return calls.message();
+        }
         let waiting = &self.inbox[self.start..self.end];
         let length = usize::from(u16::from_be_bytes(*waiting.first_chunk::<PREFIX_LEN>()?));
         if waiting.len() < PREFIX_LEN + length {
@@ -104,6 +140,9 @@ impl MessageConnection {
 
     /// Queues `message`, of at most 65,535 bytes.
     pub(crate) fn push(&mut self, message: &[u8]) {
+        if let Some(calls) = &mut self.calls {
+            return calls.push(message);
+        }
         self.outbox.extend_from_slice(&(message.len() as u16).to_be_bytes());
         self.outbox.extend_from_slice(message);
     }
@@ -114,6 +153,7 @@ impl MessageConnection {
     /// The connection could not be established, or has failed.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         loop {
+            self.fill();
             let waiting = &self.outbox[self.written..];
             let written = match &mut self.session {
                 Some(session) if session.wants_write() => {
@@ -138,9 +178,19 @@ impl MessageConnection {
         Ok(())
     }
 
+    /// Moves bytes of HTTP to the outbox, once the connection is open.
+    fn fill(&mut self) {
+        let Self { session, outbox, calls: Some(calls), .. } = self else { return };
+        let session = session.as_deref();
+        if session.is_none_or(Session::is_open) {
+            calls.begin(session.and_then(Session::protocol), session.is_some());
+            calls.transmit(outbox, BACKLOG_MAX);
+        }
+    }
+
     /// Returns true if the unwritten bytes have reached their maximum.
     pub(crate) fn is_backed_up(&self) -> bool {
-        self.outbox.len() > BACKLOG_MAX
+        self.outbox.len() > BACKLOG_MAX || self.calls.as_ref().is_some_and(Calls::is_full)
     }
 }
 

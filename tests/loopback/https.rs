@@ -9,9 +9,12 @@ use crate::kit::query_for;
 use crate::tcp::{framed, listen, read_message, upstream};
 use crate::until::until;
 use crate::zones::ZoneFile;
-use crate::{TIMEOUT, responder, start_text, start_with, sum};
+use crate::{SEED, TIMEOUT, assert_all_answered, responder, start_text, start_with, sum};
+use onward::config::{Alpn, ClientTls, Pem};
 use onward::server::Server;
 use onward::traffic::answer::{Behaviour, is_right};
+use onward::traffic::client::link::Transport;
+use onward::traffic::client::{self, Options, Tls};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -407,4 +410,39 @@ fn a_reload_changes_the_certificate_and_a_removed_listener_answers_what_it_has_r
     assert!(is_right(&query, &body2(&mut new).1));
     assert!(read_frame(&mut new).is_none(), "closed");
     server.stop();
+}
+
+#[test]
+fn the_client_of_loadgen_asks_with_and_without_tls() {
+    let (authority, upstream) = (Authority::new("good"), responder(&[Behaviour::Answer]));
+    let identity = authority.issue(&["dns.test"]);
+    let files = [("cert.pem", &*identity.certificate), ("key.pem", &*identity.key)];
+    let pem = Pem {
+        path: "ca.pem".into(),
+        place: std::path::PathBuf::new(),
+        bytes: authority.pem().into_bytes().into(),
+    };
+    let name = Some("dns.test".to_owned());
+    let settings = ClientTls { name, authorities: Some(pem), ..ClientTls::default() };
+    for (tls, alpn, pipeline) in
+        [(false, Alpn::Http, 500), (true, Alpn::Http, 500), (true, Alpn::Http2, 3)]
+    {
+        let own = if tls { "tls cert.pem key.pem" } else { "" };
+        let text = format!(
+            "https://.:0 {{\n bind 127.0.0.1\n {own}\n forward . {}\n}}\n",
+            upstream.addresses()[0]
+        );
+        let server = start_with(load(&text, &files), 1);
+        let mut options = Options::closed(vec![server.addresses()[0]], 600, TIMEOUT, SEED);
+        (options.sockets, options.limit, options.timeout) = (2, Some(3_000), TIMEOUT);
+        options.transport = Transport::Connections { queries: Some(700), pipeline };
+        options.doh = true;
+        let settings = Arc::new(ClientTls { alpn, ..settings.clone() });
+        options.tls = tls.then_some(Tls { settings, forgetful: false });
+        let tally = client::run(&options).unwrap().join().unwrap();
+        assert_all_answered(&tally, 3_000);
+        assert!(tally.counts.reconnects >= 2, "{:?}", tally.counts);
+        assert_eq!(sum(&server.stats()).queries, 3_000);
+        server.stop();
+    }
 }

@@ -10,6 +10,7 @@ use crate::{dot, zone};
 use clap::Args;
 use domain::base::Name;
 use domain::base::iana::Rtype;
+use onward::config::Alpn;
 use onward::sys::limits;
 use onward::traffic::client::link::Transport;
 use onward::traffic::client::{Load, Options, Tls};
@@ -56,6 +57,9 @@ pub struct Asking {
         help_heading = "Transport"
     )]
     pub pipeline: usize,
+    /// Use DNS over HTTPS, with --tls, or HTTP/2 without encryption
+    #[arg(long, requires = "tcp", help_heading = "Transport")]
+    pub doh: bool,
     /// Use DNS over TLS; the server's certificate must be valid for its address
     #[arg(long, requires = "tcp", help_heading = "Transport")]
     pub tls: bool,
@@ -198,9 +202,13 @@ impl Asking {
             },
         };
         if self.tls {
-            let settings = dot::client(self.tls_name.as_deref(), self.tls_ca.as_deref())?;
+            let mut settings = dot::client(self.tls_name.as_deref(), self.tls_ca.as_deref())?;
+            if self.doh {
+                settings.alpn = Alpn::Http;
+            }
             options.tls = Some(Tls { settings: settings.into(), forgetful: self.no_resumption });
         }
+        options.doh = self.doh;
         options.random_case = self.random_case;
         options.timeout = self.timeout;
         options.verify = match &self.verify_zone {
@@ -268,10 +276,13 @@ impl Asking {
         if let Some(ratio) = self.hit_ratio {
             tell("repeats", format!("{:.1} %", ratio * 100.0));
         }
-        let stream = match (self.tls, self.no_resumption) {
-            (false, _) => "TCP",
-            (true, false) => "TLS",
-            (true, true) => "TLS without resumption",
+        let stream = match (self.doh, self.tls, self.no_resumption) {
+            (false, false, _) => "TCP",
+            (false, true, false) => "TLS",
+            (false, true, true) => "TLS without resumption",
+            (true, false, _) => "HTTP/2",
+            (true, true, false) => "HTTPS",
+            (true, true, true) => "HTTPS without resumption",
         };
         tell(
             "transport",

@@ -78,7 +78,14 @@ impl Driver {
             let ledger = ledger(options, i, count);
             let registry = pacer.registry();
             let tls = options.tls.as_ref().map(|tls| known.of(tls, target)).transpose()?;
-            Link::new(target, source, Token(i), options.transport, tls, ledger, registry)
+            let link =
+                Link::new(target, source, Token(i), options.transport, tls, ledger, registry)?;
+            if !options.doh {
+                return Ok(link);
+            }
+            let name = options.tls.as_ref().and_then(|tls| tls.settings.name.clone());
+            let authority = name.unwrap_or_else(|| target.to_string());
+            Ok(link.over_http(authority.into(), options.transport))
         });
         let links = links.collect::<io::Result<Vec<_>>>()?;
         let mut driver = Self {

@@ -8,6 +8,7 @@ use crate::moment::Moment;
 use crate::sys::mmsg::{QueryBatch, RecvBatch};
 use crate::sys::socket;
 use crate::tls::Client;
+use crate::traffic::doh::Calls;
 use crate::traffic::ledger::Ledger;
 use crate::traffic::tally::Tally;
 use crate::traffic::tcp::MessageConnection;
@@ -18,6 +19,7 @@ use mio::{Interest, Registry, Token};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Delay before a failed connection is opened again, because otherwise a server that refuses would
@@ -51,6 +53,8 @@ pub(super) struct Link {
     source: Option<IpAddr>,
     token: Token,
     tls: Option<Client>,
+    /// Server name in requests of HTTP, and their maximum at once; `None`: no HTTP.
+    http: Option<(Arc<str>, usize)>,
     /// Maximum number of queries per connection.
     quota: u64,
     /// Number of queries on this connection.
@@ -67,7 +71,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Creates a link to `target` from `source`, its connections over `tls` if given; its events
-    /// have `token`.
+    /// have `token`. [`Link::over_http`] changes the protocol of its connections.
     ///
     /// # Errors
     /// There is no route to `target`, or no descriptor or port is left.
@@ -96,6 +100,7 @@ impl Link {
             source,
             token,
             tls,
+            http: None,
             quota,
             carried: 0,
             opened: 0,
@@ -104,6 +109,15 @@ impl Link {
             ledger,
             ready: false,
         })
+    }
+
+    /// Queries become requests of HTTP to the server `authority`, as far as `transport` has
+    /// connections.
+    pub(super) fn over_http(mut self, authority: Arc<str>, transport: Transport) -> Self {
+        if let Transport::Connections { pipeline, .. } = transport {
+            self.http = Some((authority, pipeline));
+        }
+        self
     }
 
     /// Returns the number of queries that it can take now; opens a connection for them if needed.
@@ -133,6 +147,10 @@ impl Link {
         let socket = TcpStream::from_std(socket::tcp_connecting(self.target, self.source)?);
         let session = self.tls.as_ref().map(Client::session);
         let stream = MessageConnection::through(session, socket, registry, self.token)?;
+        let stream = match &self.http {
+            Some((authority, most)) => stream.over_http(Calls::new(Arc::clone(authority), *most)),
+            None => stream,
+        };
         self.socket = Socket::Tcp(stream);
         tally.counts.connects += 1;
         tally.counts.reconnects += u64::from(self.opened > 0);

@@ -91,6 +91,8 @@ pub struct Options {
     pub transport: Transport,
     /// Connections go through TLS.
     pub tls: Option<Tls>,
+    /// Connections carry DNS over HTTPS: over TLS, or HTTP/2 by prior knowledge without it.
+    pub doh: bool,
     /// Times of the queries.
     pub load: Load,
     /// Source of queries.
@@ -126,6 +128,7 @@ impl Options {
             sources: Vec::new(),
             transport: Transport::Datagrams,
             tls: None,
+            doh: false,
             load,
             source,
             limit: None,
