@@ -6,11 +6,15 @@
 use super::certs::Authority;
 use super::doq::Doq;
 use super::dot::{Site, kdig, responder, run};
+use super::https::memory;
 use super::process::{Stranger, directory};
 use crate::installed::is_installed;
 use onward::traffic::answer::is_right;
 use quinn_proto::ConnectionError;
 use std::fs;
+
+/// Maximum memory of an idle client: the state of the transport and its keys, and the session of TLS.
+const IDLE_BYTES_MAX: u64 = 40 << 10;
 
 /// Returns a query for an address of `name`.
 fn query(name: &str) -> Vec<u8> {
@@ -81,4 +85,28 @@ fn after_an_upgrade_clients_are_back_within_a_round_trip() {
     assert_eq!(deaf.0.end, Some(ConnectionError::Reset));
     let mut again = Doq::dial(server, authority.client());
     assert!(is_right(&query, &again.ask(&query)));
+}
+
+#[test]
+fn idle_clients_cost_little_memory() {
+    let (site, upstream) = (Site::new("doq_idle"), responder());
+    let body = format!(
+        "tls cert.pem key.pem\n timeouts {{\n idle 1h\n }}\n forward . {}",
+        upstream.addresses()[0]
+    );
+    let (onward, server) = site.onward("quic://", &body);
+    let config = Authority::trusting(&fs::read_to_string(site.path("ca.pem")).unwrap());
+    let message = query("a.test");
+    let connect = || {
+        let mut client = Doq::dial(server, config.clone());
+        assert!(is_right(&message, &client.ask(&message)));
+        client
+    };
+    let mut clients: Vec<_> = (0..50).map(|_| connect()).collect();
+    let before = memory(&onward);
+    let count = 300;
+    clients.extend((0..count).map(|_| connect()));
+    let each = memory(&onward).saturating_sub(before) / count;
+    println!("{each} bytes for an idle client");
+    assert!(each <= IDLE_BYTES_MAX, "{each} bytes each");
 }

@@ -289,7 +289,7 @@ fn queries_that_were_read_are_answered_when_the_process_ends() {
 }
 
 /// Memory of a process that no file backs.
-fn memory(program: &Program) -> u64 {
+pub(super) fn memory(program: &Program) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
