@@ -13,7 +13,7 @@ use onward::traffic::answer::is_right;
 use quinn_proto::ConnectionError;
 use std::fs;
 
-/// Maximum memory of an idle client: the state of the transport and its keys, and the session of TLS.
+/// Maximum memory of an idle client: the state of the transport, its keys, and the session of TLS.
 const IDLE_BYTES_MAX: u64 = 40 << 10;
 
 /// Returns a query for an address of `name`.
