@@ -16,7 +16,7 @@ use crate::config::{Listener, Protocol, rcode_mnemonic};
 use crate::control::Loads;
 use crate::control::snapshot::{BATCHES, Ports, Snapshot};
 use crate::engine::PoolId;
-use crate::engine::histogram::{EDGES, edge_seconds};
+use crate::engine::histogram::{Coarse, EDGES, edge_seconds};
 use crate::engine::message::rcode::rcode_at;
 use crate::engine::pool::PoolState;
 use crate::engine::proxy::OUTCOME_NAMES;
@@ -148,20 +148,22 @@ fn of_service(all: &mut Exposition, facts: &Facts) {
 
 /// Adds the health state of upstreams, once for all workers.
 fn of_health(all: &mut Exposition, snapshot: &Snapshot) {
-    for (number, (_, upstream)) in snapshot.config.upstreams().enumerate() {
+    for (number, (forward, upstream)) in snapshot.config.upstreams().enumerate() {
         let to = upstream.address.to_string();
         let is_up = !snapshot.health_states.is_down(number);
         let help = "Health state of the upstream: 1 is up, 0 is down (health checks fail).";
         all.largest("onward_upstream_up", help, &[("to", &to)], f64::from(u8::from(is_up)));
         let failures = snapshot.health_states.failures(number) as f64;
         let help = "Failed health checks of the upstream.";
-        let name = "coredns_proxy_healthcheck_failures_total";
-        all.counter(name, help, &[PROXY, ("to", &to)], failures);
+        if forward.grpc.is_none() {
+            let name = "coredns_proxy_healthcheck_failures_total";
+            all.counter(name, help, &[PROXY, ("to", &to)], failures);
+        }
     }
 }
 
 fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
-    for (number, (_, upstream)) in snapshot.config.upstreams().enumerate() {
+    for (number, (forward, upstream)) in snapshot.config.upstreams().enumerate() {
         let to = &*upstream.address.to_string();
         let UpstreamStats { sent, timed_out, failed, edns_refused, bare_errors, pool, tcp, .. } =
             snapshot.stats.upstreams.get(number).copied().unwrap_or_default();
@@ -184,6 +186,10 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
         }
         let answers =
             snapshot.tallies.upstreams.get(number).map_or(&[][..], |answers| &answers[..]);
+        if forward.grpc.is_some() {
+            of_grpc(all, to, sent, answers);
+            continue;
+        }
         for (place, answers) in answers.iter().enumerate() {
             let rcode = rcode_name(place);
             let labels = [PROXY, ("to", to), ("rcode", &rcode)];
@@ -195,6 +201,22 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
     }
 }
 
+/// Adds the counters of an upstream of `grpc`, as the reference has them.
+fn of_grpc(all: &mut Exposition, to: &str, sent: u64, answers: &[Coarse]) {
+    let help = "Queries sent to the upstream over gRPC, retries included.";
+    all.counter("coredns_grpc_requests_total", help, &[("to", to)], sent as f64);
+    let mut total = Coarse::default();
+    for (place, answers) in answers.iter().enumerate().filter(|(_, answers)| answers.count() > 0) {
+        total.merge(answers);
+        let labels = [("to", to), ("rcode", &*rcode_name(place))];
+        let help = "Responses of the upstream over gRPC, by response code.";
+        all.counter("coredns_grpc_responses_total", help, &labels, answers.count() as f64);
+    }
+    let buckets = Buckets::new(edges(), &total.cumulative(), total.count(), total.sum_seconds());
+    let help = "Time from a query to the upstream over gRPC until its response, in seconds.";
+    all.histogram("coredns_grpc_request_duration_seconds", help, &[("to", to)], buckets);
+}
+
 /// Adds the counters of a pool's connections.
 fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, state: &PoolState) {
     if stats.opened == 0 {
@@ -203,10 +225,12 @@ fn of_pool(all: &mut Exposition, to: &str, transport: &str, stats: &PoolStats, s
     let proto = if transport == "tls" { "tcp-tls" } else { transport };
     let labels = [PROXY, ("to", to), ("proto", proto)];
     let reused = (stats.reused + stats.shared) as f64;
-    let help = "Queries sent to the upstream on a connection that was already open.";
-    all.counter("coredns_proxy_conn_cache_hits_total", help, &labels, reused);
-    let help = "Queries to the upstream that opened a new connection.";
-    all.counter("coredns_proxy_conn_cache_misses_total", help, &labels, stats.opened as f64);
+    if transport != "grpc" {
+        let help = "Queries sent to the upstream on a connection that was already open.";
+        all.counter("coredns_proxy_conn_cache_hits_total", help, &labels, reused);
+        let help = "Queries to the upstream that opened a new connection.";
+        all.counter("coredns_proxy_conn_cache_misses_total", help, &labels, stats.opened as f64);
+    }
     let labels = [("to", to), ("transport", transport)];
     let help = "Connections opened to the upstream.";
     all.counter("onward_connections_opened_total", help, &labels, stats.opened as f64);

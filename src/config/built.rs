@@ -1,6 +1,6 @@
 //! The directives that are built, by name.
 //!
-//! Most directives are rows of the table of [`stages`](super::stages); three are not, because they
+//! Most directives are rows of the table of [`stages`](super::stages); four are not, because they
 //! concern listeners, upstreams or the whole process. The name of a directive is compared here and
 //! nowhere else: reading and printing a configuration take what this file has found.
 
@@ -15,6 +15,8 @@ pub(super) enum Built {
     Reload,
     /// `forward`: a stanza of upstreams.
     Forward,
+    /// `grpc`: a stanza of upstreams over gRPC.
+    Grpc,
     /// A row of the table.
     Stage(&'static Row),
 }
@@ -26,6 +28,7 @@ impl Built {
             bind::NAME => Some(Self::Bind),
             reload::NAME => Some(Self::Reload),
             forward::NAME => Some(Self::Forward),
+            forward::grpc::NAME => Some(Self::Grpc),
             other => Row::of(other).map(Self::Stage),
         }
     }

@@ -9,6 +9,7 @@
 use super::error::DirectiveError;
 use super::{ConfigError, Host, Name};
 use crate::corefile::{Cursor, Place, Token, WARNINGS_MAX, Warning};
+use std::fmt;
 
 /// Zones of all keys and exceptions. One word can stand for 128 of them: see [`Notes`].
 const ZONES_MAX: usize = 1_000_000;
@@ -21,6 +22,8 @@ pub(super) struct Context<'a> {
     /// Zones of `metadata`; the inner `None`: those of the server block. `None`: the block has no
     /// `metadata`, and no label is set.
     pub(super) labelled: Option<Option<&'a [Name]>>,
+    /// Directive that is read, for warnings of readers that several directives share.
+    pub(super) plugin: &'static str,
     notes: &'a mut Notes,
 }
 
@@ -60,12 +63,17 @@ impl Notes {
 impl<'a> Context<'a> {
     /// Context of a server block without `root` and `metadata`.
     pub(super) fn new(host: &'a Host, notes: &'a mut Notes) -> Self {
-        Self { host, root: None, labelled: None, notes }
+        Self { host, root: None, labelled: None, plugin: "", notes }
     }
 
     /// Notes a warning about `place`.
     pub(super) fn warn(&mut self, place: &Place, message: impl Into<String>) {
         self.notes.warn(place, message);
+    }
+
+    /// Notes a warning about `place` in the name of the directive that is read.
+    pub(super) fn warn_of_plugin(&mut self, place: &Place, message: impl fmt::Display) {
+        self.warn(place, format!("plugin/{}: {message}", self.plugin));
     }
 
     /// Notes that onward lacks `feature`, which `token` asks for. The configuration is refused

@@ -11,6 +11,7 @@ use super::built::Built;
 use super::context::{Context, Notes};
 use super::draft::Draft;
 use super::error::DirectiveError;
+use super::forward::Stanza;
 use super::served::{self, Key};
 use super::stages::Places;
 use super::{
@@ -149,7 +150,12 @@ impl Reading {
                 None
             }
             Built::Forward => {
-                draft.forwards = forward::read(&mut cursor, &mut context)?;
+                let stanzas = forward::read(&mut cursor, &mut context)?;
+                draft.forwards.splice(0..0, stanzas);
+                None
+            }
+            Built::Grpc => {
+                draft.forwards.extend(forward::grpc::read(&mut cursor, &mut context)?);
                 None
             }
             Built::Stage(row) => {
@@ -176,6 +182,25 @@ impl Reading {
             Err(error) => drop(self.first.get_or_insert(error)),
         }
         None
+    }
+}
+
+/// Refuses a `grpc` whose queries would fall through to a plugin: those behind it get only queries
+/// that are not forwarded.
+fn refuse_fallthrough(stages: &Stages, forwards: &[Stanza]) -> Result<(), ConfigError> {
+    let behind = [("erratic", stages.erratic.is_some()), ("whoami", stages.whoami)];
+    let Some((plugin, _)) = behind.into_iter().find(|(_, is_written)| *is_written) else {
+        return Ok(());
+    };
+    let falls = |stanza: &&Stanza| {
+        stanza.forward.grpc.as_ref().is_some_and(|grpc| grpc.fallthrough.is_some())
+    };
+    match forwards.iter().find(falls) {
+        None => Ok(()),
+        Some(stanza) => Err(ConfigError::NotBuilt {
+            place: stanza.place.clone(),
+            what: format!("fallthrough of grpc to '{plugin}'"),
+        }),
     }
 }
 
@@ -281,6 +306,7 @@ fn finish(
     zone_slots: &mut HashMap<Arc<ZonesSource>, usize>,
 ) -> Result<ServerBlock, ConfigError> {
     let Draft { keys, bind, stages, places, forwards, .. } = draft;
+    refuse_fallthrough(&stages, &forwards)?;
     check_signers(&stages, &places)?;
     let served = |key: Key| -> Result<Served, ConfigError> {
         let port = listeners::port(&key)?;

@@ -269,8 +269,8 @@ pub struct ServerBlock {
     pub stages: Stages,
     /// The zones that it answers itself.
     pub own_zones: Option<OwnZones>,
-    /// The `forward` stanzas in the order written: the first whose FROM and `except` match
-    /// handles the query.
+    /// The `forward` stanzas in the order written, and behind them that of `grpc`: the first whose
+    /// FROM and `except` match handles the query.
     pub forwards: Vec<Forward>,
 }
 
@@ -284,9 +284,13 @@ impl ServerBlock {
     pub(crate) fn plugins(&self) -> impl Iterator<Item = Plugin> {
         let is_before_forward = |plugin: &Plugin| *plugin <= LAST_BEFORE_FORWARD;
         let before = self.stages.plugins().filter(is_before_forward);
-        let forward = (!self.forwards.is_empty()).then_some(Plugin::forward);
+        let is_grpc = |forward: &Forward| forward.grpc.is_some();
+        let forward = self.forwards.first().filter(|forward| !is_grpc(forward));
+        let forward = forward.map(|_| Plugin::forward);
+        // It is the last one.
+        let grpc = self.forwards.last().filter(|forward| is_grpc(forward)).map(|_| Plugin::grpc);
         let behind = self.stages.plugins().filter(move |plugin| !is_before_forward(plugin));
-        before.chain(forward).chain(behind)
+        before.chain(forward).chain(grpc).chain(behind)
     }
 
     /// Returns the plugins that a query meets after `plugin`.
@@ -319,7 +323,7 @@ impl BindAddress {
     }
 }
 
-/// One `forward` stanza.
+/// One `forward` stanza, or a `grpc` stanza.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Forward {
     /// Names at or below this one are forwarded.
@@ -331,6 +335,8 @@ pub struct Forward {
     /// Host names among the targets, whose addresses are among the upstreams. They are looked up
     /// again when their TTL has passed.
     pub host_names: Vec<HostName>,
+    /// Settings of `grpc`. `None`: it is a `forward` stanza.
+    pub grpc: Option<Grpc>,
     /// In which order the upstreams are tried.
     pub policy: Policy,
     /// A connection idle for this long is closed. Zero: connections are never reused.
@@ -374,6 +380,13 @@ pub struct Forward {
     pub source_address: Option<IpAddr>,
     /// The size of each of this stanza's pools.
     pub sizing: Sizing,
+}
+
+impl Forward {
+    /// Returns the name of the directive.
+    pub(crate) fn plugin(&self) -> &'static str {
+        if self.grpc.is_some() { forward::grpc::NAME } else { forward::NAME }
+    }
 }
 
 /// Settings of health checks.
@@ -432,23 +445,43 @@ pub struct Upstream {
 impl Upstream {
     /// Returns the name of its connections in metrics and on the status page.
     pub(crate) fn connection_name(&self) -> &'static str {
-        match (&self.tls, &self.http) {
-            (_, Some(_)) => "https",
+        match (&self.tls, self.http.as_ref().map(|target| &target.carrier)) {
+            (_, Some(HttpCarrier::Doh { .. })) => "https",
+            (_, Some(HttpCarrier::Grpc)) => "grpc",
             (Some(_), None) => "tls",
             (None, None) => "tcp",
         }
     }
 }
 
-/// Requests to an upstream that speaks DNS over HTTPS.
+/// Requests to an upstream that speaks HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HttpTarget {
     /// Name or address of the server, and its port.
     pub(crate) authority: String,
-    /// Path of queries.
-    pub(crate) path: String,
-    /// Queries are sent by GET.
-    pub(crate) is_get: bool,
+    /// Form of the requests.
+    pub(crate) carrier: HttpCarrier,
+}
+
+/// Form of the requests that carry queries.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum HttpCarrier {
+    /// DNS over HTTPS (RFC 8484).
+    Doh {
+        /// Path of queries.
+        path: String,
+        /// Queries are sent by GET.
+        is_get: bool,
+    },
+    /// gRPC, as in CoreDNS.
+    Grpc,
+}
+
+/// Settings of a `grpc` stanza that `forward` does not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Grpc {
+    /// Below these zones NXDOMAIN hands the query to the next plugin.
+    pub(crate) fallthrough: Option<Vec<Name>>,
 }
 
 /// In which order a query tries the upstreams of its stanza.

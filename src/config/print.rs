@@ -9,7 +9,7 @@
 
 use super::built::Built;
 use super::duration::show_duration;
-use super::forward::{MAX_AGE_JITTER, https, tls};
+use super::forward::{MAX_AGE_JITTER, grpc, https, tls};
 use super::{BindAddress, Config, Forward, Policy, Protocol, Reload, Served, ServerBlock, word};
 use crate::corefile::DIRECTIVES;
 use std::fmt;
@@ -50,7 +50,14 @@ impl ServerBlock {
             match Built::of(directive) {
                 Some(Built::Stage(row)) => row.write(&self.stages, f)?,
                 Some(Built::Forward) => {
-                    self.forwards.iter().try_for_each(|forward| write!(f, "{forward}"))?
+                    let stanzas = self.forwards.iter().filter(|stanza| stanza.grpc.is_none());
+                    stanzas.into_iter().try_for_each(|stanza| write!(f, "{stanza}"))?;
+                }
+                Some(Built::Grpc) => {
+                    for stanza in &self.forwards {
+                        let written = stanza.grpc.iter();
+                        written.into_iter().try_for_each(|own| grpc::write(stanza, own, f))?;
+                    }
                 }
                 // Written above, or not built.
                 Some(Built::Bind | Built::Reload) | None => {}

@@ -59,6 +59,8 @@ pub enum HttpFault {
     Status(u16),
     /// The body is not a DNS message.
     NoMessage,
+    /// The status of gRPC, which is not one of success.
+    GrpcStatus(u32),
     /// The DNS message does not answer the query.
     Mismatch,
 }
@@ -71,6 +73,7 @@ impl fmt::Display for HttpFault {
             Self::Malformed => f.write_str("http: malformed or too long reply"),
             Self::Status(status) => write!(f, "http: status {status}"),
             Self::NoMessage => f.write_str("http: the reply is not a DNS message"),
+            Self::GrpcStatus(status) => write!(f, "grpc: status {status}"),
             Self::Mismatch => f.write_str("http: the DNS message does not answer the query"),
         }
     }

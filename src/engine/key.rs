@@ -57,6 +57,10 @@ pub enum Way {
     Secure,
     /// Requests of HTTP on an encrypted connection.
     Https,
+    /// Requests of gRPC on an unencrypted connection.
+    Grpc,
+    /// Requests of gRPC on an encrypted connection.
+    SecureGrpc,
 }
 
 impl Way {
@@ -64,7 +68,9 @@ impl Way {
     pub(crate) fn transport(self) -> Transport {
         match self {
             Self::Datagram => Transport::Udp,
-            Self::Tcp | Self::Secure | Self::Https => Transport::Tcp,
+            Self::Tcp | Self::Secure | Self::Https | Self::Grpc | Self::SecureGrpc => {
+                Transport::Tcp
+            }
         }
     }
 }

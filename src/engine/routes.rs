@@ -48,6 +48,9 @@ pub(crate) struct Stanza {
     pub(crate) next: Rcodes,
     /// NOERROR without an answer record does the same.
     pub(crate) next_on_nodata: bool,
+    /// Zones below which `next` hands the query to the plugin behind `grpc`. `None`: it is a
+    /// `forward` stanza.
+    fallthrough: Option<Zones<()>>,
     /// Reply with SERVFAIL at once when all upstreams are down.
     pub(crate) failfast: bool,
     /// Number of clients that wait for its answers.
@@ -211,11 +214,17 @@ impl Routes {
         self.stanzas.len() - 1
     }
 
-    /// Returns the next stanza in the block of number `stanza` that handles `name`.
+    /// Returns the next stanza in the block of number `stanza` that handles `name`. A stanza of
+    /// `grpc` counts only behind another one, as in the reference.
     pub(crate) fn after(&self, stanza: usize, name: &LowercaseName) -> NextStanza {
+        if let Some(zones) = &self.stanzas[stanza].fallthrough {
+            let falls = zones.longest(name).is_some();
+            return if falls { NextStanza::Nowhere } else { NextStanza::End };
+        }
         let end = self.stanzas[stanza].block.map_or(0, |block| self.blocks[block].end);
         let mut following = stanza + 1..end;
-        if following.is_empty() {
+        let is_forward = |next: usize| self.stanzas[next].fallthrough.is_none();
+        if following.is_empty() || !is_forward(following.start) {
             return NextStanza::End;
         }
         let wanted = following.find(|next| self.stanzas[*next].handles(name));
@@ -300,6 +309,10 @@ impl Stanza {
             failover: forward.failover,
             next: forward.next,
             next_on_nodata: forward.next_on_nodata,
+            fallthrough: forward.grpc.as_ref().map(|grpc| {
+                let zones = grpc.fallthrough.iter().flatten();
+                Zones::new(hasher.clone(), zones.map(|zone| (zone, ())))
+            }),
             failfast: forward.failfast,
             under_way: 0,
             under_way_max: forward.max_concurrent.unwrap_or(u32::MAX),
@@ -323,6 +336,7 @@ impl Stanza {
             failover: Rcodes::default(),
             next: Rcodes::default(),
             next_on_nodata: false,
+            fallthrough: None,
             failfast: false,
             under_way: 0,
             under_way_max: 0,

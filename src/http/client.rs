@@ -23,6 +23,8 @@ const HEADER_BYTES_MAX: usize = 8 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) method: Method,
+    /// The scheme: `https`, or `http` on a connection without TLS.
+    pub(crate) scheme: &'static [u8],
     /// Name and port of the server.
     pub(crate) authority: &'a [u8],
     /// Path and query.

@@ -14,7 +14,7 @@ use std::fmt;
 /// Maximum length of a query.
 pub const QUERY_LEN_MAX: usize = 4_096;
 /// Length of a message without question and records.
-const HEADER_LEN: usize = 12;
+pub(super) const HEADER_LEN: usize = 12;
 /// Length of the longest query in base64.
 const TEXT_LEN_MAX: usize = (QUERY_LEN_MAX * 4).div_ceil(3);
 /// Methods of the field `Allow`.
@@ -198,6 +198,7 @@ pub fn ask(
         let body = [&[], message];
         return client.call(&Call {
             method: Method::Post,
+            scheme: b"https",
             authority,
             target: path,
             headers: &both,
@@ -210,7 +211,14 @@ pub fn ask(
     target.extend_from_slice(b"dns=");
     encode(message, &mut target);
     let body: [&[u8]; 2] = [&[]; 2];
-    client.call(&Call { method: Method::Get, authority, target: &target, headers: accept, body })
+    client.call(&Call {
+        method: Method::Get,
+        scheme: b"https",
+        authority,
+        target: &target,
+        headers: accept,
+        body,
+    })
 }
 
 /// Appends base64url without padding.
@@ -244,6 +252,8 @@ pub enum NoAnswer {
     Status(u16),
     /// The body is not a DNS message.
     NoMessage,
+    /// The status of gRPC, which is not one of success.
+    GrpcStatus(u32),
 }
 
 impl fmt::Display for NoAnswer {
@@ -251,6 +261,7 @@ impl fmt::Display for NoAnswer {
         match self {
             Self::Status(status) => write!(f, "http: status {status}"),
             Self::NoMessage => f.write_str("http: the reply is not a DNS message"),
+            Self::GrpcStatus(status) => write!(f, "grpc: status {status}"),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! the response, without a body.
 
 use super::client::{Call, Client, Reply};
+use super::doh::{HEADER_LEN, NoAnswer};
 use super::limits::Full;
 use super::media::{self, Media};
 use super::request::{Fault, Method, Request};
@@ -169,13 +170,14 @@ pub fn refuse(server: &mut Server, id: u32, status: Status) -> Result<(), Full> 
     server.respond(id, &Response::new(200, &headers, &[]))
 }
 
-/// Asks an upstream with a DNS message. Returns the number of the call; `None`: the connection has
-/// no capacity.
-pub fn ask(client: &mut Client, authority: &[u8], message: &[u8]) -> Option<u32> {
+/// Asks an upstream with a DNS message, over TLS if the connection `is_secure`. Returns the number
+/// of the call; `None`: the connection has no capacity.
+pub fn ask(client: &mut Client, is_secure: bool, authority: &[u8], message: &[u8]) -> Option<u32> {
     let mut prefix = [0; PREFIX_LEN + 4];
     let len = frame(message.len(), &mut prefix);
     client.call(&Call {
         method: Method::Post,
+        scheme: if is_secure { b"https" } else { b"http" },
         authority,
         target: PATH,
         headers: &[("content-type", media::GRPC), ("te", b"trailers")],
@@ -183,14 +185,21 @@ pub fn ask(client: &mut Client, authority: &[u8], message: &[u8]) -> Option<u32>
     })
 }
 
-/// Returns the DNS message of an upstream's reply; `None`: there is no answer in it.
-pub fn answer<'a>(reply: &Reply<'a>) -> Option<&'a [u8]> {
-    if reply.status != 200 || reply.media != Media::Grpc || reply.grpc_status != Some(0) {
-        return None;
+/// Returns the DNS message of an upstream's reply.
+///
+/// # Errors
+/// There is no answer in it.
+pub fn answer<'a>(reply: &Reply<'a>) -> Result<&'a [u8], NoAnswer> {
+    match (reply.status, reply.media, reply.grpc_status) {
+        (200, Media::Grpc, Some(0)) => {}
+        (200, Media::Grpc, Some(status)) => return Err(NoAnswer::GrpcStatus(status)),
+        (200, ..) => return Err(NoAnswer::NoMessage),
+        (status, ..) => return Err(NoAnswer::Status(status)),
     }
-    let (packet, rest) = split(reply.body).ok()?;
-    let message = field(packet)?;
-    (rest.is_empty() && message.len() <= usize::from(u16::MAX)).then_some(message)
+    let (packet, rest) = split(reply.body).map_err(|_| NoAnswer::NoMessage)?;
+    let message = field(packet).ok_or(NoAnswer::NoMessage)?;
+    let is_message = (HEADER_LEN..=usize::from(u16::MAX)).contains(&message.len());
+    if rest.is_empty() && is_message { Ok(message) } else { Err(NoAnswer::NoMessage) }
 }
 
 #[cfg(test)]

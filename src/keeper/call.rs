@@ -1,13 +1,13 @@
-//! A probe as a request of HTTP (RFC 8484), over the connection of the probe.
+//! A probe as a request of HTTP (RFC 8484, or gRPC), over the connection of the probe.
 //!
 //! It uses the method, the path and the name that queries have. A reply that carries no DNS message
 //! is a failure at once.
 
 use super::wire::{Failure, READ_TIMEOUT, STRAYS_MAX, Wire};
-use crate::config::HttpTarget;
+use crate::config::{HttpCarrier, HttpTarget};
 use crate::engine::frame::Outbox;
 use crate::engine::health::query::ProbeQuery;
-use crate::http::{self, Client, Version, doh};
+use crate::http::{self, Client, Version, doh, grpc};
 use crate::moment::Moment;
 
 /// Bytes that are read at once.
@@ -17,6 +17,7 @@ const SENT_MAX: usize = 1 << 16;
 
 /// A request that is being sent, or awaits its reply.
 pub(super) struct Call {
+    carrier: HttpCarrier,
     client: Client,
     outbox: Outbox,
     is_sent: bool,
@@ -26,15 +27,28 @@ pub(super) struct Call {
 impl Call {
     /// Begins to send `query` to `target` over `wire`, whose handshake is complete.
     pub(super) fn begin(wire: &Wire, target: &HttpTarget, query: &ProbeQuery) -> Self {
-        let version = wire.protocol().and_then(Version::of_alpn).unwrap_or(Version::Http1);
+        let agreed = wire.protocol().and_then(Version::of_alpn);
+        let HttpTarget { authority, carrier } = target;
+        let version = match carrier {
+            HttpCarrier::Doh { .. } => agreed.unwrap_or(Version::Http1),
+            HttpCarrier::Grpc => Version::Http2,
+        };
         let mut client = Client::new(version, 1);
         let mut message = query.as_bytes().to_vec();
         // Caches of HTTP need the same ID in all queries.
         message[..2].fill(0);
-        let HttpTarget { authority, path, is_get } = target;
-        let call = doh::ask(&mut client, authority.as_bytes(), path.as_bytes(), *is_get, &message);
+        let authority = authority.as_bytes();
+        let call = match carrier {
+            HttpCarrier::Doh { path, is_get } => {
+                doh::ask(&mut client, authority, path.as_bytes(), *is_get, &message)
+            }
+            HttpCarrier::Grpc => {
+                grpc::ask(&mut client, wire.session.is_some(), authority, &message)
+            }
+        };
         debug_assert!(call.is_some(), "a new connection has room for a call");
-        Self { client, outbox: Outbox::default(), is_sent: false, reads_left: STRAYS_MAX }
+        let carrier = carrier.clone();
+        Self { carrier, client, outbox: Outbox::default(), is_sent: false, reads_left: STRAYS_MAX }
     }
 
     /// Continues after an event of the socket. True: `query` was answered. Sets the `deadline` of
@@ -85,7 +99,11 @@ impl Call {
     /// Returns true if the reply has arrived and answers `query`.
     fn is_answered(&mut self, query: &ProbeQuery) -> Result<bool, Failure> {
         if let Some(reply) = self.client.next_reply() {
-            let (message, _) = doh::answer(&reply).map_err(Failure::NoAnswer)?;
+            let answer = match self.carrier {
+                HttpCarrier::Doh { .. } => doh::answer(&reply).map(|(message, _)| message),
+                HttpCarrier::Grpc => grpc::answer(&reply),
+            };
+            let message = answer.map_err(Failure::NoAnswer)?;
             let mut message = message.to_vec();
             message[..2].copy_from_slice(&query.as_bytes()[..2]);
             return match query.is_answered_by(&message) {

@@ -235,7 +235,7 @@ impl Health {
             route: Route {
                 upstream: upstream.address,
                 source: forward.source_address,
-                over_tcp: forward.force_tcp || client.is_some(),
+                over_tcp: forward.force_tcp || client.is_some() || upstream.http.is_some(),
                 http: upstream.http.clone(),
                 proxied: forward.proxy_protocol,
             },

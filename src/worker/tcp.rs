@@ -95,6 +95,11 @@ impl TcpConnection {
         self.tls.as_ref().is_none_or(|session| session.is_open())
     }
 
+    /// Returns true if it uses TLS.
+    pub(super) fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Returns true if its TLS session was resumed.
     pub(super) fn is_resumed(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.is_resumed())

@@ -1,4 +1,4 @@
-//! A connection to an upstream whose queries are requests of HTTP (RFC 8484).
+//! A connection to an upstream whose queries are requests of HTTP: RFC 8484, or gRPC.
 //!
 //! Connects the bytes of the connection with [`Client`], and its calls with the engine. A query is
 //! known by its ID on the connection, for the engine; the ID that is sent is 0, so that caches of
@@ -6,13 +6,13 @@
 //! room, wait here; the engine limits their number, and moves those that wait for too long.
 
 use super::tcp::{Progress, TcpConnection};
-use crate::config::HttpTarget;
+use crate::config::{HttpCarrier, HttpTarget};
 use crate::engine::errors::HttpFault;
 use crate::engine::message::lifetime::grow_older;
 use crate::engine::message::{id, put_u16};
 use crate::engine::{ConnectionId, Forwarder, Outgoing};
 use crate::http::doh::{self, NoAnswer};
-use crate::http::{Client, Failure, Reply, Version};
+use crate::http::{Client, Failure, Reply, Version, grpc};
 use crate::moment::Moment;
 use std::collections::VecDeque;
 use std::io;
@@ -92,9 +92,13 @@ impl HttpConnection {
         scratch: &mut Vec<u8>,
     ) {
         if self.client.is_none() && self.tcp.is_open() {
-            // A server that agrees on no protocol speaks the older one.
-            let version = self.tcp.protocol().and_then(Version::of_alpn);
-            self.client = Some(Client::new(version.unwrap_or(Version::Http1), CALLS_MAX));
+            let agreed = self.tcp.protocol().and_then(Version::of_alpn);
+            let version = match &self.target.carrier {
+                // A server that agrees on no protocol speaks the older one.
+                HttpCarrier::Doh { .. } => agreed.unwrap_or(Version::Http1),
+                HttpCarrier::Grpc => Version::Http2,
+            };
+            self.client = Some(Client::new(version, CALLS_MAX));
         }
         self.call_waiting(connection, engine, scratch);
         self.note_limits(now, connection, engine);
@@ -124,8 +128,14 @@ impl HttpConnection {
             scratch.clear();
             scratch.extend_from_slice(message);
             put_u16(scratch, 0, 0);
-            let HttpTarget { authority, path, is_get } = &*self.target;
-            let call = doh::ask(client, authority.as_bytes(), path.as_bytes(), *is_get, scratch);
+            let HttpTarget { authority, carrier } = &*self.target;
+            let authority = authority.as_bytes();
+            let call = match carrier {
+                HttpCarrier::Doh { path, is_get } => {
+                    doh::ask(client, authority, path.as_bytes(), *is_get, scratch)
+                }
+                HttpCarrier::Grpc => grpc::ask(client, self.tcp.is_secure(), authority, scratch),
+            };
             match call {
                 Some(call) => self.called.push(Called { call, id }),
                 None => self.waiting.push_front(Waiting { query, id }),
@@ -203,7 +213,7 @@ impl HttpConnection {
         let Some(client) = &mut self.client else { return };
         while let Some(reply) = client.next_reply() {
             let Some(id) = take(&mut self.called, reply.id) else { continue };
-            if let Err(fault) = answer(&reply, id, scratch) {
+            if let Err(fault) = answer(&self.target.carrier, &reply, id, scratch) {
                 engine.on_call_failed(now, connection, id, fault);
                 continue;
             }
@@ -250,10 +260,20 @@ fn take(called: &mut Vec<Called>, call: u32) -> Option<u16> {
 ///
 /// # Errors
 /// There is no answer in it.
-fn answer(reply: &Reply<'_>, id: u16, scratch: &mut Vec<u8>) -> Result<(), HttpFault> {
-    let (message, age) = doh::answer(reply).map_err(|why| match why {
+fn answer(
+    carrier: &HttpCarrier,
+    reply: &Reply<'_>,
+    id: u16,
+    scratch: &mut Vec<u8>,
+) -> Result<(), HttpFault> {
+    let answer = match carrier {
+        HttpCarrier::Doh { .. } => doh::answer(reply),
+        HttpCarrier::Grpc => grpc::answer(reply).map(|message| (message, 0)),
+    };
+    let (message, age) = answer.map_err(|why| match why {
         NoAnswer::Status(status) => HttpFault::Status(status),
         NoAnswer::NoMessage => HttpFault::NoMessage,
+        NoAnswer::GrpcStatus(status) => HttpFault::GrpcStatus(status),
     })?;
     scratch.clear();
     scratch.extend_from_slice(message);

@@ -34,6 +34,7 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
         except: Vec::new(),
         upstreams: (0..upstreams).map(upstream).collect(),
         host_names: Vec::new(),
+        grpc: None,
         policy: Policy::Sequential,
         expire: Duration::from_secs(10),
         max_age: None,

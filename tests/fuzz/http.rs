@@ -154,7 +154,7 @@ fn replies(bytes: &[u8], version: Version, piece: usize) -> Vec<String> {
     let mut client = Client::new(version, 3);
     let calls: [fn(&mut Client) -> Option<u32>; 3] = [
         |client| doh::ask(client, b"dns.test", b"/dns-query", true, b"a message"),
-        |client| grpc::ask(client, b"dns.test", b"a message"),
+        |client| grpc::ask(client, true, b"dns.test", b"a message"),
         |client| doh::ask(client, b"dns.test", b"/dns-query", false, b"a message"),
     ];
     let room = client.capacity();

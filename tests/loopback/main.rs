@@ -19,6 +19,7 @@ mod dot_upstream;
 #[path = "../common/flood.rs"]
 mod flood;
 mod forgery;
+mod grpc_upstream;
 mod hosts;
 #[path = "../common/http.rs"]
 mod http;

@@ -3,12 +3,13 @@
 //! The real binary in a process of its own: command line, messages and exit codes ([`cli`]),
 //! reports on a configuration ([`check`]) and on a host ([`doctor`]), query log ([`log`]) and error
 //! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`doq_server`], [`dot`],
-//! [`https`], [`doh_upstream`], [`browser`], [`proxyproto`]), idle state ([`idle`]), process
-//! lifecycle ([`life`]), files and resolvers that never respond ([`blocked`]), HTTP endpoints
-//! ([`pages`]), outages ([`outages`]), privileges ([`confinement`]), files for a host ([`tuning`]),
-//! anycast ([`anycast`]), the terminal ([`top`]), zones in a directory ([`zones`]), signed answers
-//! ([`dnssec`]), zone transfers ([`transfer`], [`secondaries`], [`secondary`], [`catalog`]), and
-//! answers compared with those of nsd and named ([`differential`]).
+//! [`https`], [`doh_upstream`], [`grpc_upstream`], [`browser`], [`proxyproto`]), idle state
+//! ([`idle`]), process lifecycle ([`life`]), files and resolvers that never respond ([`blocked`]),
+//! HTTP endpoints ([`pages`]), outages ([`outages`]), privileges ([`confinement`]), files for a
+//! host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]), zones in a directory
+//! ([`zones`]), signed answers ([`dnssec`]), zone transfers ([`transfer`], [`secondaries`],
+//! [`secondary`], [`catalog`]), and answers compared with those of nsd and named
+//! ([`differential`]).
 
 mod anycast;
 mod blocked;
@@ -33,6 +34,7 @@ mod dot;
 mod errors;
 #[path = "../common/flood.rs"]
 mod flood;
+mod grpc_upstream;
 #[path = "../common/http.rs"]
 mod http;
 #[path = "../common/http2.rs"]

@@ -25,8 +25,8 @@ pub(super) fn read(
     health.interval = interval.max(PROBE_INTERVAL_MIN);
     if interval < PROBE_INTERVAL_MIN {
         let (written, raised) = (show_duration(interval), show_duration(PROBE_INTERVAL_MIN));
-        let message = format!("plugin/forward: health_check {written} is raised to {raised}");
-        context.warn(&argument.place, message);
+        let message = format!("health_check {written} is raised to {raised}");
+        context.warn_of_plugin(&argument.place, message);
     }
     health.domain = Name::root();
     while let Some(option) = cursor.arg() {

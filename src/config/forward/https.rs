@@ -4,7 +4,7 @@
 //! reference refuses paths; public servers have them for the settings of an account.
 
 use super::super::error::DirectiveError;
-use super::super::{ClientTls, Forward, HttpTarget, quote::quote};
+use super::super::{ClientTls, Forward, HttpCarrier, HttpTarget, quote::quote};
 use crate::corefile::{Cursor, Place, Token};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -50,7 +50,8 @@ impl Method {
         // Only an address of IPv6 has colons.
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         let authority = if port == PORT { host } else { format!("{host}:{port}") };
-        HttpTarget { authority, path: path.to_owned(), is_get: self.is_get }
+        let carrier = HttpCarrier::Doh { path: path.to_owned(), is_get: self.is_get };
+        HttpTarget { authority, carrier }
     }
 }
 
@@ -97,13 +98,18 @@ pub(super) fn write_upstream(
         IpAddr::V4(ip) => write!(f, " https://{ip}{name}:{port}")?,
         IpAddr::V6(ip) => write!(f, " https://[{ip}{name}]:{port}")?,
     }
-    if target.path == PATH { Ok(()) } else { f.write_str(&target.path) }
+    match &target.carrier {
+        HttpCarrier::Doh { path, .. } if path != PATH => f.write_str(path),
+        _ => Ok(()),
+    }
 }
 
 /// Writes the option, if an upstream of the stanza needs it.
 pub(in super::super) fn write(forward: &Forward, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut targets = forward.upstreams.iter().filter_map(|upstream| upstream.http.as_ref());
-    match targets.any(|target| target.is_get) {
+    let is_get =
+        |target: &HttpTarget| matches!(target.carrier, HttpCarrier::Doh { is_get: true, .. });
+    match targets.any(|target| is_get(target)) {
         true => writeln!(f, "        doh_method GET"),
         false => Ok(()),
     }

@@ -4,6 +4,7 @@
 //! what an option means together with others is checked when its block is closed.
 
 mod codes;
+pub(super) mod grpc;
 mod health;
 pub(super) mod https;
 mod names;
@@ -20,7 +21,7 @@ use super::duration::show_duration;
 use super::error::DirectiveError;
 use super::quote::quote;
 use super::{
-    Forward, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, UPSTREAMS_MAX, duration, keys,
+    Forward, Grpc, HealthCheck, Name, Policy, QUERY_TIMEOUT, Rcodes, UPSTREAMS_MAX, duration, keys,
     lints, numbers,
 };
 use crate::corefile::{Cursor, ParseError, Place, Token, did_you_mean};
@@ -99,6 +100,7 @@ pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
 ) -> Result<Vec<Stanza>, DirectiveError> {
+    context.plugin = NAME;
     // An error of a stanza as a whole waits until all words of all stanzas are right.
     let mut too_many = None;
     let mut stanzas = Vec::new();
@@ -131,15 +133,15 @@ fn read_from(cursor: &mut Cursor<'_>, context: &mut Context<'_>) -> Result<Name,
         return Err(DirectiveError::value(written, message));
     };
     if let Some(hint) = lints::of_from(&written.text) {
-        context.warn(&written.place, format!("plugin/forward: FROM '{}': {hint}", written.text));
+        context.warn_of_plugin(&written.place, format!("FROM '{}': {hint}", written.text));
     }
     if names.len() > 1 {
         let message = format!(
-            "plugin/forward: Unsupported CIDR notation: '{}' expands to multiple zones. \
+            "Unsupported CIDR notation: '{}' expands to multiple zones. \
              Using only '{from}'.",
             written.text
         );
-        context.warn(&written.place, message);
+        context.warn_of_plugin(&written.place, message);
     }
     Ok(from)
 }
@@ -151,8 +153,8 @@ fn warn_of_option<'a>(property: &'a Token, seen: &mut Vec<&'a str>, context: &mu
     if !seen.contains(&name) {
         seen.push(name);
     } else if !LISTS.contains(&name) {
-        let message = format!("plugin/forward: {name} is written twice: the last one applies");
-        context.warn(&property.place, message);
+        let message = format!("{name} is written twice: the last one applies");
+        context.warn_of_plugin(&property.place, message);
     }
 }
 
@@ -185,6 +187,8 @@ struct Options {
     spread_place: Option<Place>,
     tls: tls::Written,
     doh_method: https::Method,
+    /// Settings of the directive `grpc`, if it is that.
+    grpc: Option<Grpc>,
 }
 
 impl Options {
@@ -272,8 +276,8 @@ impl Options {
                     let is_option = OPTIONS.contains(&&*word.text);
                     let hint = lints::of_exception(&word.text, &zone, is_option);
                     if let Some(hint) = hint {
-                        let message = format!("plugin/forward: except '{}': {hint}", word.text);
-                        context.warn(&word.place, message);
+                        let message = format!("except '{}': {hint}", word.text);
+                        context.warn_of_plugin(&word.place, message);
                     }
                     context
                         .count_zones(zone.names.len())
@@ -281,8 +285,8 @@ impl Options {
                     self.except.extend(zone.names);
                 }
                 Err(reason) => {
-                    let message = format!("plugin/forward: except is ignored: {reason}");
-                    context.warn(&word.place, message);
+                    let message = format!("except is ignored: {reason}");
+                    context.warn_of_plugin(&word.place, message);
                 }
             }
         }
@@ -293,29 +297,28 @@ impl Options {
     fn warn(&self, from: &Name, name: &Token, context: &mut Context<'_>) {
         let outside = self.except.iter().find(|zone| !zone.is_within(from));
         if let Some(zone) = outside {
-            let message =
-                format!("plugin/forward: except {zone} has no effect: it is not below {from}");
-            context.warn(&name.place, message);
+            let message = format!("except {zone} has no effect: it is not below {from}");
+            context.warn_of_plugin(&name.place, message);
         }
         if self.except.contains(from) {
             let message = format!(
-                "plugin/forward: except {from} excludes the names below {from}, but not {from} \
+                "except {from} excludes the names below {from}, but not {from} \
                  itself"
             );
-            context.warn(&name.place, message);
+            context.warn_of_plugin(&name.place, message);
         }
         if self.force_tcp && self.prefer_udp {
-            let message = "plugin/forward: prefer_udp has no effect with force_tcp";
-            context.warn(&name.place, message);
+            let message = "prefer_udp has no effect with force_tcp";
+            context.warn_of_plugin(&name.place, message);
         }
         let timeout = self.read_timeout.unwrap_or(READ_TIMEOUT);
         if timeout >= QUERY_TIMEOUT {
             let (timeout, whole) = (show_duration(timeout), show_duration(QUERY_TIMEOUT));
             let message = format!(
-                "plugin/forward: with read_timeout {timeout} no other upstream is tried: a query \
+                "with read_timeout {timeout} no other upstream is tried: a query \
                  ends after {whole}"
             );
-            context.warn(&name.place, message);
+            context.warn_of_plugin(&name.place, message);
         }
     }
 
@@ -356,7 +359,10 @@ impl Options {
         targets: Targets,
         context: &mut Context<'_>,
     ) -> Result<Stanza, DirectiveError> {
-        let upstreams = self.tls.apply(targets.found, &self.doh_method, context)?;
+        let upstreams = match &self.grpc {
+            Some(_) => self.tls.apply_to_grpc(targets.found),
+            None => self.tls.apply(targets.found, &self.doh_method, context)?,
+        };
         if upstreams.len() > UPSTREAMS_MAX {
             let count = upstreams.len();
             let message = format!(
@@ -376,6 +382,7 @@ impl Options {
             except: self.except,
             upstreams,
             host_names: targets.host_names,
+            grpc: self.grpc,
             policy: self.policy,
             expire: self.expire.unwrap_or(EXPIRE),
             max_age: self.max_age.map(|(max_age, _)| max_age).filter(|max_age| !max_age.is_zero()),

@@ -21,6 +21,10 @@ use std::collections::hash_map::Entry;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
+/// Scheme of upstreams that are written without one.
+const DNS: &str = "dns";
+/// Scheme of upstreams of the directive of that name.
+const GRPC: &str = "grpc";
 /// Schemes of upstreams that are known by a certificate.
 const TLS: &str = "tls";
 const HTTPS: &str = "https";
@@ -103,7 +107,7 @@ pub(super) fn read(
         let (address, tls) = match usable(target, names.source, context)? {
             Ok(usable) => usable,
             Err(unusable) => {
-                context.warn(&target.place, format!("plugin/forward: {unusable} and is ignored"));
+                context.warn_of_plugin(&target.place, format!("{unusable} and is ignored"));
                 why.get_or_insert(unusable);
                 continue;
             }
@@ -116,10 +120,10 @@ pub(super) fn read(
             Entry::Occupied(mut known) => {
                 if !known.insert(true) {
                     let message = format!(
-                        "plugin/forward: upstream {address} is listed more than once: this does \
+                        "upstream {address} is listed more than once: this does \
                          not increase its share of queries"
                     );
-                    context.warn(&target.place, message);
+                    context.warn_of_plugin(&target.place, message);
                 }
             }
         }
@@ -167,11 +171,9 @@ fn read_one(
         split => match nameservers(argument, rest, context.host)? {
             Ok(servers) => {
                 if servers.is_empty() {
-                    let message = format!(
-                        "plugin/forward: the file {} lists no nameserver and is ignored",
-                        quote(rest)
-                    );
-                    context.warn(&argument.place, message);
+                    let message =
+                        format!("the file {} lists no nameserver and is ignored", quote(rest));
+                    context.warn_of_plugin(&argument.place, message);
                 }
                 let targets_of_file = servers
                     .iter()
@@ -182,7 +184,7 @@ fn read_one(
             Err(unreadable) => {
                 let (name, port) = split.unwrap_or((rest, default_port));
                 let (name, zone) = strip_zone(name);
-                check_name(argument, scheme, name, unreadable.as_deref())?;
+                check_name(argument, scheme, name, unreadable.as_deref(), context)?;
                 let (found, host_name) = names.find(argument, name, unreadable.as_deref())?;
                 targets.extend(found.iter().map(|ip| Target {
                     looked_up: Some(name.to_owned()),
@@ -202,8 +204,9 @@ fn check_name(
     scheme: &str,
     name: &str,
     unreadable: Option<&str>,
+    context: &Context<'_>,
 ) -> Result<(), DirectiveError> {
-    let is_known = ["dns", TLS, HTTPS].contains(&scheme);
+    let is_known = is_taken(scheme, context);
     if !is_known || Name::parse(name).is_err() {
         let quoted = quote(&argument.text);
         let why = unreadable.map_or_else(String::new, |why| format!(" ({why})"));
@@ -222,7 +225,7 @@ fn usable(
     source: Option<IpAddr>,
     context: &mut Context<'_>,
 ) -> Result<Result<(SocketAddr, Option<Known>), String>, DirectiveError> {
-    check_scheme(target)?;
+    check_scheme(target, context)?;
     let resolved = resolve(target, context);
     let Some(file) = &target.file else { return resolved.map(Ok) };
     let why = match resolved {
@@ -249,19 +252,25 @@ impl Target {
     }
 }
 
-/// Refuses what onward cannot speak to an upstream.
-fn check_scheme(target: &Target) -> Result<(), DirectiveError> {
+/// Refuses what the directive cannot speak to an upstream.
+fn check_scheme(target: &Target, context: &Context<'_>) -> Result<(), DirectiveError> {
     let Target { place, scheme, host, .. } = target;
-    match *scheme {
-        "dns" | TLS | HTTPS => Ok(()),
-        _ => {
-            let shown = if *scheme == "unix" { host.clone() } else { target.shown() };
-            let message = format!(
-                "'{scheme}' is not supported as a destination protocol in forward: \
-                 {scheme}://{shown}"
-            );
-            Err(DirectiveError::Value { place: place.clone(), message })
-        }
+    if is_taken(scheme, context) {
+        return Ok(());
+    }
+    let plugin = context.plugin;
+    let shown = if *scheme == "unix" { host.clone() } else { target.shown() };
+    let message = format!(
+        "'{scheme}' is not supported as a destination protocol in {plugin}: {scheme}://{shown}"
+    );
+    Err(DirectiveError::Value { place: place.clone(), message })
+}
+
+/// Returns true if upstreams with this scheme are asked by the directive that is read.
+fn is_taken(scheme: &str, context: &Context<'_>) -> bool {
+    match context.plugin {
+        GRPC => [DNS, GRPC].contains(&scheme),
+        _ => [DNS, TLS, HTTPS].contains(&scheme),
     }
 }
 
@@ -305,15 +314,13 @@ fn resolve(
         (ip, zone) => {
             if is_link_local(ip) {
                 let message = format!(
-                    "plugin/forward: upstream {ip} is a link-local address without an interface: \
+                    "upstream {ip} is a link-local address without an interface: \
                      write {ip}%eth0"
                 );
-                context.warn(place, message);
+                context.warn_of_plugin(place, message);
             } else if let Some(zone) = zone {
-                let message = format!(
-                    "plugin/forward: '%{zone}' is ignored: {ip} is not a link-local address"
-                );
-                context.warn(place, message);
+                let message = format!("'%{zone}' is ignored: {ip} is not a link-local address");
+                context.warn_of_plugin(place, message);
             }
             Ok((SocketAddr::new(ip, port), None))
         }

@@ -3,7 +3,7 @@
 //! Everything goes through [`Config::load`], as an operator's file does.
 
 use crate::config::{
-    Alpn, Config, Forward, Host, HttpTarget, Interface, Name, Policy, Resolved, Sizing,
+    Alpn, Config, Forward, Host, HttpCarrier, HttpTarget, Interface, Name, Policy, Resolved, Sizing,
 };
 use crate::corefile::Sources;
 use std::collections::BTreeMap;
@@ -276,7 +276,8 @@ fn requests_name_the_host_that_the_certificate_is_for() {
         let upstream = forward.upstreams.into_iter().next().unwrap();
         let tls = upstream.tls.unwrap();
         assert_eq!(tls.alpn, Alpn::Http);
-        let HttpTarget { authority, path, is_get } = HttpTarget::clone(&upstream.http.unwrap());
+        let HttpTarget { authority, carrier } = HttpTarget::clone(&upstream.http.unwrap());
+        let HttpCarrier::Doh { path, is_get } = carrier else { unreachable!("it is https") };
         assert_eq!(is_get, options.contains("GET"));
         format!("{authority}{path}")
     };

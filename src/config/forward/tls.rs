@@ -9,7 +9,7 @@ use super::super::context::Context;
 use super::super::error::DirectiveError;
 use super::super::tls::{self, Alpn, ClientTls, Pin};
 use super::super::word::Word;
-use super::super::{Forward, Upstream};
+use super::super::{Forward, HttpCarrier, HttpTarget, Upstream};
 use super::https;
 use super::targets::{Found, Known};
 use crate::corefile::{Cursor, ParseError, Place, Token};
@@ -101,14 +101,14 @@ impl Written {
         if let Some(place) =
             self.place.as_ref().filter(|_| found.iter().all(|one| one.tls.is_none()))
         {
-            let message = "plugin/forward: no upstream has tls:// or https://: the TLS options \
+            let message = "no upstream has tls:// or https://: the TLS options \
                            have no effect";
-            context.warn(place, message);
+            context.warn_of_plugin(place, message);
         }
         let place = method.place.as_ref();
         if let Some(place) = place.filter(|_| found.iter().all(|one| one.path.is_none())) {
-            let message = "plugin/forward: no upstream has https://: doh_method has no effect";
-            context.warn(place, message);
+            let message = "no upstream has https://: doh_method has no effect";
+            context.warn_of_plugin(place, message);
         }
         let upstream = |Found { address, tls, path }| {
             let alpn = if path.is_some() { Alpn::Http } else { Alpn::Dot };
@@ -117,6 +117,22 @@ impl Written {
             let target = |(path, tls): (String, &ClientTls)| method.target(&path, address, tls);
             let http = path.zip(tls.as_ref()).map(target);
             Ok(Upstream { address, tls: tls.map(Arc::new), http: http.map(Arc::new) })
+        };
+        found.into_iter().map(upstream).collect()
+    }
+
+    /// Returns the settings as upstreams of gRPC, which use TLS if one of the options is written.
+    pub(super) fn apply_to_grpc(&self, found: Vec<Found>) -> Vec<Upstream> {
+        let tls = self.place.as_ref().map(|_| ClientTls { alpn: Alpn::Http2, ..self.settings() });
+        let (tls, name) = (tls.map(Arc::new), self.name.as_ref().map(|(name, _)| &**name));
+        let upstream = |Found { address, .. }| Upstream {
+            address,
+            tls: tls.clone(),
+            http: Some(Arc::new(HttpTarget {
+                authority: name
+                    .map_or(address.to_string(), |name| format!("{name}:{}", address.port())),
+                carrier: HttpCarrier::Grpc,
+            })),
         };
         found.into_iter().map(upstream).collect()
     }
@@ -156,6 +172,17 @@ pub(in super::super) fn write(forward: &Forward, f: &mut fmt::Formatter<'_>) -> 
         writeln!(f)?;
     }
     tls.pins.iter().try_for_each(|pin| writeln!(f, "        tls_pin {}", Pin(pin)))
+}
+
+/// Writes what all upstreams of a stanza of gRPC share, their name included.
+pub(super) fn write_all(forward: &Forward, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(tls) = forward.upstreams.iter().find_map(|upstream| upstream.tls.as_ref()) else {
+        return Ok(());
+    };
+    write!(f, "        tls")?;
+    tls.files().try_for_each(|file| write!(f, " {}", Word(&file.path)))?;
+    writeln!(f)?;
+    tls.name.iter().try_for_each(|name| writeln!(f, "        tls_servername {name}"))
 }
 
 /// Writes where an upstream is, as a stanza names it.

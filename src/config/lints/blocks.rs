@@ -32,7 +32,8 @@ pub(in super::super) fn warn(
                            leave it out";
             notes.warn(place, message);
         }
-        if let Some(last) = draft.forwards.last()
+        let mut forwards = draft.forwards.iter().filter(|stanza| stanza.forward.grpc.is_none());
+        if let Some(last) = forwards.next_back()
             && (!last.forward.next.is_empty() || last.forward.next_on_nodata)
         {
             let message = "plugin/forward: 'next' has no effect: this is the last forward of the \
@@ -119,15 +120,17 @@ fn of_reach(draft: &Draft, notes: &mut Notes) {
         let from = &forward.from;
         if !meets(from) {
             let message = format!(
-                "plugin/forward: {from} is outside the zones of the server block: the stanza is \
-                 never used"
+                "plugin/{}: {from} is outside the zones of the server block: the stanza is never \
+                 used",
+                forward.plugin()
             );
             notes.warn(place, message);
         }
         if let Some(earlier) = from.ancestors().find_map(|zone| takers.get(zone)) {
             let message = format!(
-                "plugin/forward: the stanza is never used: the one at {earlier} matches all its \
-                 queries, put this one before it"
+                "plugin/{}: the stanza is never used: the one at {earlier} matches all its \
+                 queries, put this one before it",
+                forward.plugin()
             );
             notes.warn(place, message);
         }

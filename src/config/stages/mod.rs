@@ -219,14 +219,16 @@ macro_rules! directives {
             $($(#[$doc])* pub $field: $Settings,)*
         }
 
-        /// A directive, in the order in which a query meets them; `forward` is placed by
-        /// [`ServerBlock::plugins`](super::ServerBlock::plugins).
+        /// A directive, in the order in which a query meets them; `forward` and `grpc` are placed
+        /// by [`ServerBlock::plugins`](super::ServerBlock::plugins).
         #[allow(non_camel_case_types, reason = "variants are called like fields of the table")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum Plugin {
             $($(#[$doc])* $field,)*
             /// Queries are forwarded to upstreams.
             forward,
+            /// Queries are forwarded to upstreams over gRPC.
+            grpc,
         }
 
         impl Plugin {
@@ -235,6 +237,7 @@ macro_rules! directives {
                 match self {
                     $(Self::$field => $name,)*
                     Self::forward => super::forward::NAME,
+                    Self::grpc => super::forward::grpc::NAME,
                 }
             }
         }

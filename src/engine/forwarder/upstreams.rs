@@ -6,7 +6,7 @@
 //! [`super::attempts`], and which upstream comes next is decided there.
 
 use super::Dial;
-use crate::config::{Config, Forward, Upstream};
+use crate::config::{Config, Forward, HttpCarrier, Upstream};
 use crate::engine::errors::{Fault, TlsFault};
 use crate::engine::health::{HealthStates, Quirk, Remark};
 use crate::engine::key::{Transport, Way};
@@ -213,10 +213,15 @@ impl Upstreams {
 
 /// Returns the address of each upstream, and the source address of its queries.
 fn dials_of(config: &Config) -> Vec<Dial> {
-    let way = |upstream: &Upstream| match (&upstream.tls, &upstream.http) {
-        (_, Some(_)) => Some(Way::Https),
-        (Some(_), None) => Some(Way::Secure),
-        (None, None) => None,
+    let way = |upstream: &Upstream| {
+        let carrier = upstream.http.as_ref().map(|target| &target.carrier);
+        match (&upstream.tls, carrier) {
+            (_, Some(HttpCarrier::Doh { .. })) => Some(Way::Https),
+            (None, Some(HttpCarrier::Grpc)) => Some(Way::Grpc),
+            (Some(_), Some(HttpCarrier::Grpc)) => Some(Way::SecureGrpc),
+            (Some(_), None) => Some(Way::Secure),
+            (None, None) => None,
+        }
     };
     let dial = |(forward, upstream): (&Forward, &Upstream)| Dial {
         upstream: upstream.address,

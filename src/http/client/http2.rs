@@ -89,7 +89,7 @@ impl Http2 {
         });
         let pseudo = [
             none,
-            Field { name: b":scheme", value: b"https", repeats: true },
+            Field { name: b":scheme", value: call.scheme, repeats: true },
             Field { name: b":authority", value: call.authority, repeats: true },
             Field { name: b":path", value: call.target, repeats: is_post },
         ];

@@ -116,7 +116,7 @@ fn grpc_is_called() {
     let mut client = client(Version::Http2);
     let mut server = Server::new(Some(Version::Http2), Limits::DNS);
     for status in [None, Some(grpc::Status::Unavailable)] {
-        grpc::ask(&mut client, b"m", QUERY).unwrap();
+        grpc::ask(&mut client, true, b"m", QUERY).unwrap();
         converse(&mut client, &mut server, |server, id, message| {
             assert_eq!(message, QUERY);
             match status {
@@ -125,7 +125,11 @@ fn grpc_is_called() {
             }
         });
         let reply = client.next_reply().unwrap();
-        assert_eq!(grpc::answer(&reply), status.is_none().then_some(ANSWER));
+        let expected = match status {
+            None => Ok(ANSWER),
+            Some(_) => Err(doh::NoAnswer::GrpcStatus(14)),
+        };
+        assert_eq!(grpc::answer(&reply), expected);
         assert_eq!(doh::answer(&reply), Err(doh::NoAnswer::NoMessage));
     }
 }
@@ -417,8 +421,14 @@ fn a_call_of_http11_that_is_given_up_ends_the_connection() {
 fn a_client_that_leaves_says_so() {
     let mut client = client(Version::Http2);
     let mut server = Server::new(Some(Version::Http2), Limits::DNS);
-    let call =
-        Call { method: Method::Get, authority: b"m", target: b"/", headers: &[], body: [&[]; 2] };
+    let call = Call {
+        method: Method::Get,
+        scheme: b"https",
+        authority: b"m",
+        target: b"/",
+        headers: &[],
+        body: [&[]; 2],
+    };
     assert!(client.call(&call).is_some());
     client.cancel(1);
     converse(&mut client, &mut server, |_, _, _| {});

@@ -147,7 +147,8 @@ fn of_client(query: &LoggedQuery) -> i32 {
 fn of_way(way: Way) -> i32 {
     match way {
         Way::Datagram => UDP,
-        Way::Tcp => TCP,
+        // There is no number for gRPC.
+        Way::Tcp | Way::Grpc | Way::SecureGrpc => TCP,
         Way::Secure => DOT,
         Way::Https => DOH,
     }
