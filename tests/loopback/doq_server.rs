@@ -11,11 +11,13 @@ use crate::until::until;
 use crate::{TIMEOUT, any_port, responder, start_with, sum};
 use onward::config::Config;
 use onward::engine::errors::TlsFault;
+use onward::engine::stats::DropReason;
 use onward::server::Server;
 use onward::traffic::answer::{Behaviour, is_right};
 use onward::traffic::upstream::Upstream;
-use quinn_proto::ConnectionError;
+use quinn_proto::{ConnectionError, VarInt};
 use rustls::ClientConfig;
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 
 const A: u16 = 1;
@@ -148,6 +150,65 @@ fn queries_that_must_not_be_sent_close_the_connection() {
     let reply = client.ask(&good[..good.len() - 3]);
     assert_eq!(reply[3] & 15, 1, "FORMERR");
     ask(&mut client, "a.test");
+    server.stop();
+}
+
+#[test]
+fn cancelled_queries_do_not_count_as_outstanding() {
+    let site = Site::new();
+    let upstream = UdpSocket::bind(any_port()).unwrap();
+    upstream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let text = format!(
+        "quic://.:0 {{\n bind 127.0.0.1\n tls cert.pem key.pem\n acl {{\n filter type MX\n }}\n \
+         forward . {} {{\n prefer_udp\n }}\n}}\n",
+        upstream.local_addr().unwrap()
+    );
+    let server = start_with(site.load(&text), 1);
+    let mut client = site.dial(&server);
+    let is_asked = |packet: &[u8]| packet.windows(5).any(|window| window == b"\x04test");
+    let receive = || {
+        let mut buffer = [0; 512];
+        let (len, from) = upstream.recv_from(&mut buffer).unwrap();
+        (buffer[..len].to_vec(), from)
+    };
+    // More in all than may be outstanding at a time.
+    for round in 0..8 {
+        let ask = |number| {
+            let query = query_for(0, &format!("n{round}-{number}.test"), A);
+            client.0.send(&framed(&query), true)
+        };
+        let streams: Vec<_> = (0..20).map(ask).collect();
+        let mut received = HashMap::new();
+        while received.len() < streams.len() {
+            // Others are probes of the upstream's health.
+            let (packet, from) = receive();
+            let name = packet[12..].split(|byte| *byte == 0).next().unwrap().to_ascii_lowercase();
+            if is_asked(&packet) {
+                received.insert(name, (packet, from));
+            }
+        }
+        for stream in streams {
+            client.0.connection.recv_stream(stream).stop(VarInt::from_u32(3)).unwrap();
+        }
+        // A later query is answered, so the server knows of the ends.
+        client.ask(&query_for(0, "a.test", 15));
+        for (packet, from) in received.values() {
+            upstream.send_to(&answer_to(packet), *from).unwrap();
+        }
+        let unsent = (round + 1) * 20;
+        until("the replies are dropped", || {
+            let dropped = sum(&server.stats()).dropped(DropReason::ReplyNotSent);
+            (dropped == unsent).then_some(())
+        });
+    }
+    let query = query_for(0, "last.test", A);
+    let stream = client.0.send(&framed(&query), true);
+    let (packet, from) = std::iter::repeat_with(receive)
+        .find(|(packet, _)| packet.windows(4).any(|window| window == b"last"))
+        .unwrap();
+    upstream.send_to(&answer_to(&packet), from).unwrap();
+    let reply = client.0.finished(stream);
+    assert!(is_right(&query, &reply.bytes[2..]), "{reply:x?}");
     server.stop();
 }
 

@@ -100,9 +100,14 @@ impl Forwarder {
         let Some(slot) = self.exchanges.slot(answered.exchange) else { return };
         if let Some(waiter) = self.exchanges.next_waiter(slot) {
             self.journal_waiter(answered.at, slot, waiter, None);
-            self.rewriting.forget(self.exchanges.dismissed(waiter).shown);
+            let &Waiter { client, shown, .. } = self.exchanges.dismissed(waiter);
+            self.rewriting.forget(shown);
             let stanza = self.exchanges.first_stanza(slot);
             self.routes.stanza(stanza).under_way -= 1;
+            // The connection may go on: a stream alone may have been cancelled.
+            if let Some(connection) = client.via.connection() {
+                self.clients.answered(connection);
+            }
             self.counters.stats.drop(DropReason::ReplyNotSent);
         }
     }
