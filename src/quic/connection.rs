@@ -80,6 +80,8 @@ pub(super) struct Connection {
     pub(super) quic: quinn_proto::Connection,
     /// Distinguishes it from earlier ones with its index.
     pub(super) generation: u32,
+    /// Address from which the client has made the handshake, and so proved that it is its own.
+    proved: IpAddr,
     /// Key in the table of all client connections, once the connection is admitted.
     pub(super) owner: Option<ConnectionKey>,
     pub(super) phase: Phase,
@@ -101,6 +103,7 @@ impl Connection {
     /// Creates a connection before its handshake.
     pub(super) fn new(quic: quinn_proto::Connection, generation: u32, now: Moment) -> Self {
         Self {
+            proved: quic.remote_address().ip(),
             quic,
             generation,
             owner: None,
@@ -115,9 +118,10 @@ impl Connection {
         }
     }
 
-    /// Returns the address of the client, which may change.
+    /// Returns the address of the client. Only the port follows the client to other addresses:
+    /// the library sends there before they are proved, and anyone may forge one.
     pub(super) fn peer(&self) -> SocketAddr {
-        self.quic.remote_address()
+        SocketAddr::new(self.proved, self.quic.remote_address().port())
     }
 
     /// Returns the address that the client sends to, where the listener is a wildcard.

@@ -56,7 +56,7 @@ pub(crate) enum Event {
         key: ConnectionKey,
         /// Number of the stream.
         stream: u32,
-        /// Address of the client.
+        /// Address of the client: the validated one, and the port that it has now.
         peer: SocketAddr,
         /// Destination address, where the listener is a wildcard.
         local: Option<IpAddr>,

@@ -384,6 +384,8 @@ fn a_client_with_a_new_address_stays_connected() {
         assert!(world.received(handle, id).is_finished);
     }
     assert_eq!(world.owners.len(), 1);
+    // Its queries remain those of the address that it had when it was admitted.
+    assert_eq!(world.peers, ["192.0.2.9:999".parse().unwrap(); 3]);
 }
 
 #[test]

@@ -90,6 +90,8 @@ pub(super) struct World {
     pub(super) admits: bool,
     pub(super) owners: HashMap<u32, Id>,
     pub(super) queries: Vec<(Id, u32, Vec<u8>)>,
+    /// Addresses of their clients.
+    pub(super) peers: Vec<SocketAddr>,
     pub(super) failures: Vec<Failure>,
     pub(super) closed: Vec<Option<u32>>,
     pub(super) taken: Vec<bool>,
@@ -131,6 +133,7 @@ impl World {
             admits: true,
             owners: HashMap::new(),
             queries: Vec::new(),
+            peers: Vec::new(),
             failures: Vec::new(),
             closed: Vec::new(),
             taken: Vec::new(),
@@ -341,12 +344,13 @@ impl World {
                     self.owners.insert(index, id);
                 }
                 Event::Failed(failure) => self.failures.push(failure),
-                Event::Query { key, stream, message, .. } => {
+                Event::Query { key, stream, peer, message, .. } => {
                     let id = self.owners[&key.0.index];
                     assert!(self.endpoint.awaits(id, stream));
                     if self.echoes {
                         assert_eq!(self.endpoint.answer(id, stream, &message), Ok(false));
                     }
+                    self.peers.push(peer);
                     self.queries.push((id, stream, message.to_vec()));
                 }
                 Event::Taken { is_drained, .. } => self.taken.push(is_drained),
