@@ -50,6 +50,8 @@ pub(crate) struct Endpoint {
     waiting: VecDeque<Incoming>,
     /// Handshakes that failed with their first packet.
     failures: Vec<Failure>,
+    /// The last datagram has cost time for a handshake.
+    has_shaken: bool,
     /// Datagram that is written.
     buffer: Vec<u8>,
 }
@@ -81,6 +83,7 @@ impl Endpoint {
             resumed: Vec::new(),
             waiting: VecDeque::new(),
             failures: Vec::new(),
+            has_shaken: false,
             buffer: Vec::with_capacity(DATAGRAM_LEN),
         })
     }
@@ -111,6 +114,7 @@ impl Endpoint {
         may_shake: bool,
     ) -> Option<Outgoing<'_>> {
         self.buffer.clear();
+        self.has_shaken = false;
         let (instant, bytes) = (self.instant(now), BytesMut::from(packet.bytes));
         let Packet { peer, local, .. } = packet;
         let event = self.inner.handle(instant, peer, local, None, bytes, &mut self.buffer)?;
@@ -119,6 +123,7 @@ impl Endpoint {
             DatagramEvent::ConnectionEvent(ConnectionHandle(index), event) => {
                 if let Some(connection) = self.at(index as u32) {
                     connection.quic.handle_event(event);
+                    self.has_shaken = connection.phase == Phase::Handshaking;
                     self.touch(index as u32);
                 }
                 None
@@ -128,6 +133,12 @@ impl Endpoint {
                 Some(self.outgoing(&transmit))
             }
         }
+    }
+
+    /// Returns true if the datagram that was received last has begun or continued a handshake.
+    /// Others cost no more than a query: what they get needs no key of a certificate.
+    pub(crate) fn has_shaken(&self) -> bool {
+        self.has_shaken
     }
 
     /// Accepts, delays or refuses a new client.
@@ -149,6 +160,7 @@ impl Endpoint {
     /// Begins a handshake.
     fn accept(&mut self, now: Moment, incoming: Incoming) -> Option<Transmit> {
         let instant = self.instant(now);
+        self.has_shaken = true;
         match self.inner.accept(incoming, instant, &mut self.buffer, None) {
             Ok((ConnectionHandle(index), quic)) => {
                 self.generation = self.generation.wrapping_add(1);

@@ -15,6 +15,9 @@ const SHARE: u64 = 2;
 /// Maximum of unused time that is saved, so that a few simultaneous handshakes need not wait; the
 /// delay of queries is negligible.
 const SAVED_MAX: Duration = Duration::from_millis(2);
+/// Maximum of time that is owed: that of the slowest handshakes. Packets of QUIC are read even if
+/// no time is left, and those of one client must not delay the others for longer.
+const OWED_MAX: Duration = Duration::from_millis(20);
 
 /// The time left for handshakes.
 #[derive(Debug)]
@@ -44,7 +47,8 @@ impl HandshakeBudget {
 
     /// Subtracts the time that a handshake took.
     pub(super) fn spend(&mut self, took: Duration) {
-        self.left -= nanos(took).min(i64::MAX as u64 / 4) as i64;
+        let left = self.left - nanos(took).min(i64::MAX as u64 / 4) as i64;
+        self.left = left.max(-(nanos(OWED_MAX) as i64));
     }
 
     /// Returns the time at which handshakes may continue.
@@ -56,7 +60,7 @@ impl HandshakeBudget {
 
 #[cfg(test)]
 mod tests {
-    use super::{HandshakeBudget, SAVED_MAX};
+    use super::{HandshakeBudget, OWED_MAX, SAVED_MAX};
     use crate::moment::Moment;
     use std::time::Duration;
 
@@ -89,5 +93,15 @@ mod tests {
         let steps =
             std::iter::from_fn(|| handshake_budget.is_left().then(|| handshake_budget.spend(STEP)));
         assert!(STEP * steps.count() as u32 <= SAVED_MAX + STEP);
+    }
+
+    #[test]
+    fn the_time_that_is_owed_has_a_bound() {
+        let mut handshake_budget = HandshakeBudget::new();
+        (0..1_000).for_each(|_| handshake_budget.spend(OWED_MAX));
+        let later = Moment::ZERO.plus(OWED_MAX * 2 + STEP);
+        assert!(!handshake_budget.is_left() && handshake_budget.next() <= later);
+        handshake_budget.refill(later);
+        assert!(handshake_budget.is_left());
     }
 }

@@ -96,6 +96,8 @@ pub(super) struct World {
     pub(super) closed: Vec<Option<u32>>,
     pub(super) taken: Vec<bool>,
     pub(super) to_client: usize,
+    /// Packets that have cost the server time for handshakes.
+    pub(super) shaken: usize,
 }
 
 impl World {
@@ -138,6 +140,7 @@ impl World {
             closed: Vec::new(),
             taken: Vec::new(),
             to_client: 0,
+            shaken: 0,
         }
     }
 
@@ -260,6 +263,7 @@ impl World {
         let packet = Packet { peer, local: None, bytes };
         let out = self.endpoint.receive(self.now, packet, self.may_shake);
         let out = out.map(|out| (out.peer, out.bytes.to_vec()));
+        self.shaken += usize::from(self.endpoint.has_shaken());
         self.put(out, false);
     }
 

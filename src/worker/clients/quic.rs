@@ -156,7 +156,9 @@ impl QuicClients {
             if front.endpoint.waiting() > waiting {
                 engine.stats_mut().handshakes.deferred += 1;
             }
-            began.inspect(|began| budget.spend(self.clock.now().since(*began)));
+            if let Some(began) = began.filter(|_| front.endpoint.has_shaken()) {
+                budget.spend(self.clock.now().since(began));
+            }
         }
         batch.flush(listeners);
         self.serve(now, number, true, engine, scratch);
