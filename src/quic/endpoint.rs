@@ -10,6 +10,7 @@ use super::doq::code;
 use super::event::{Event, Id, Outgoing, Packet, event_of};
 use super::outbox::{Full, WAITING_MAX};
 use super::settings::{self, Keys, Settings};
+use super::shares::Shares;
 use super::timers::Timers;
 use crate::engine::key::ConnectionKey;
 use crate::moment::Moment;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 
 /// Handshakes under way from which on clients have to prove their addresses.
 const RETRY_FROM: usize = 64;
-/// Maximum number of handshakes under way.
+/// Maximum number of handshakes under way or waiting.
 const HANDSHAKES_MAX: usize = 1_024;
 /// Capacity for one datagram.
 const DATAGRAM_LEN: usize = 2_048;
@@ -39,6 +40,8 @@ pub(crate) struct Endpoint {
     connections: Vec<Option<Box<Connection>>>,
     generation: u32,
     handshaking: usize,
+    /// Handshakes under way or waiting, by address.
+    shares: Shares,
     timers: Timers,
     /// Connections that may have steps.
     touched: VecDeque<u32>,
@@ -77,6 +80,7 @@ impl Endpoint {
             connections: Vec::new(),
             generation: 0,
             handshaking: 0,
+            shares: Shares::default(),
             timers: Timers::default(),
             touched: VecDeque::new(),
             unsent: Vec::new(),
@@ -144,11 +148,15 @@ impl Endpoint {
     /// Accepts, delays or refuses a new client.
     fn consider(&mut self, now: Moment, incoming: Incoming, may_shake: bool) -> Option<Transmit> {
         let is_pressed = !may_shake || self.handshaking >= RETRY_FROM || !self.waiting.is_empty();
-        if self.server.is_none() || self.handshaking >= HANDSHAKES_MAX {
+        let shaking = self.handshaking + self.waiting.len();
+        if self.server.is_none() || shaking >= HANDSHAKES_MAX {
             return Some(self.inner.refuse(incoming, &mut self.buffer));
         }
         if is_pressed && incoming.may_retry() {
             return self.inner.retry(incoming, &mut self.buffer).ok();
+        }
+        if !self.shares.take(incoming.remote_address().ip()) {
+            return Some(self.inner.refuse(incoming, &mut self.buffer));
         }
         if may_shake && self.waiting.is_empty() {
             return self.accept(now, incoming);
@@ -161,6 +169,7 @@ impl Endpoint {
     fn accept(&mut self, now: Moment, incoming: Incoming) -> Option<Transmit> {
         let instant = self.instant(now);
         self.has_shaken = true;
+        let client = incoming.remote_address().ip();
         match self.inner.accept(incoming, instant, &mut self.buffer, None) {
             Ok((ConnectionHandle(index), quic)) => {
                 self.generation = self.generation.wrapping_add(1);
@@ -175,6 +184,7 @@ impl Endpoint {
             }
             Err(error) => {
                 self.failures.push(Failure::of(&error.cause));
+                self.shares.give_back(client);
                 error.response
             }
         }
@@ -222,7 +232,7 @@ impl Endpoint {
         }
         let instant = self.instant(now);
         while let Some(index) = self.touched.front().copied() {
-            let Self { inner, connections, settings, .. } = self;
+            let Self { inner, connections, settings, shares, .. } = self;
             let place = connections.get_mut(index as usize).and_then(Option::as_mut);
             let Some(connection) = place else {
                 self.touched.pop_front();
@@ -254,7 +264,10 @@ impl Endpoint {
             };
             let event = event_of(connection, index, now, step);
             let is_shaken = matches!(event, Some(Event::Connected { .. } | Event::Failed(_)));
-            self.handshaking -= usize::from(is_shaken);
+            if is_shaken {
+                shares.give_back(connection.peer().ip());
+                self.handshaking -= 1;
+            }
             if event.is_some() {
                 return event;
             }
@@ -335,6 +348,7 @@ impl Endpoint {
             match connection.phase {
                 Phase::Handshaking => {
                     connection.close(instant, code::NONE);
+                    self.shares.give_back(connection.peer().ip());
                     self.handshaking -= 1;
                 }
                 Phase::Open => connection.phase = Phase::Ending,
@@ -345,6 +359,7 @@ impl Endpoint {
             }
         }
         while let Some(incoming) = self.waiting.pop_front() {
+            self.shares.give_back(incoming.remote_address().ip());
             self.inner.ignore(incoming);
         }
     }
@@ -462,6 +477,7 @@ impl Endpoint {
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         let connections = self.connections.iter().flatten().count();
         assert_eq!(connections, self.inner.open_connections());
+        assert_eq!(self.shares.total(), self.handshaking + self.waiting.len());
         (connections, self.timers.len(), self.handshaking)
     }
 

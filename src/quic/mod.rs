@@ -15,6 +15,7 @@ mod endpoint;
 mod event;
 mod outbox;
 mod settings;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod timers;

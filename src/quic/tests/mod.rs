@@ -282,6 +282,38 @@ fn many_unfinished_handshakes_hold_little() {
 }
 
 #[test]
+fn one_address_gets_a_share_of_the_handshakes() {
+    let mut world = World::new(23);
+    world.may_shake = false;
+    for _ in 0..130 {
+        world.connect();
+    }
+    world.run(WAY * 4);
+    assert_eq!((world.endpoint.waiting(), world.lost.len()), (128, 2));
+    let refused = |error: &ConnectionError| {
+        matches!(error,
+        ConnectionError::ConnectionClosed(close)
+            if close.error_code == TransportErrorCode::CONNECTION_REFUSED)
+    };
+    assert!(world.lost.iter().all(refused), "{:?}", world.lost);
+    world.connections.clear();
+    world.peer = "198.51.100.7:999".parse().unwrap();
+    let handle = world.connect();
+    world.run(WAY * 4);
+    assert_eq!(world.endpoint.waiting(), 129);
+    world.may_shake = true;
+    world.run(WAY * 4);
+    let id = world.open(handle, &query(20, 1), true).unwrap();
+    world.run(WAY * 4);
+    assert!(world.received(handle, id).is_finished);
+    world.run(READ);
+    // The handshakes that are over make room.
+    world.peer = "192.0.2.9:4000".parse().unwrap();
+    world.connected();
+    assert_eq!((world.owners.len(), world.endpoint.counts().2), (2, 0));
+}
+
+#[test]
 fn a_connection_that_is_not_admitted_is_told_why() {
     let mut world = World::new(14);
     world.admits = false;
