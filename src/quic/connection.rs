@@ -192,13 +192,15 @@ impl Connection {
                 self.outbox.resume(&mut self.quic, id).then_some(Step::Taken)
             }
             StreamEvent::Stopped { id, .. } => {
-                self.outbox.forget(id);
+                let is_unblocked = self.outbox.forget(id);
                 let cancelled = self.streams.cancel(id);
                 self.refuse(id, code::CANCELLED);
                 if self.streams.is_abusive() {
                     return Some(self.close(instant, code::EXCESSIVE_LOAD));
                 }
-                cancelled.map(|_| Step::Cancelled)
+                // What is not wanted any more need not be taken.
+                let taken = (is_unblocked && self.outbox.is_empty()).then_some(Step::Taken);
+                taken.or(cancelled.map(|_| Step::Cancelled))
             }
             _ => None,
         }

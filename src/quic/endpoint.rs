@@ -321,6 +321,11 @@ impl Endpoint {
         Ok(waits)
     }
 
+    /// Returns true if the client has to take bytes before all is on its way.
+    pub(crate) fn is_behind(&mut self, id: Id) -> bool {
+        self.get(id).is_some_and(|connection| !connection.is_drained())
+    }
+
     /// Refuses a query with `code`.
     pub(crate) fn refuse(&mut self, id: Id, stream: u32, code: u32) {
         if let Some(connection) = self.get(id) {

@@ -56,11 +56,13 @@ impl Outbox {
         is_written
     }
 
-    /// Forgets what waits for `stream`.
-    pub(super) fn forget(&mut self, stream: StreamId) {
-        if let Some(place) = self.waiting.iter().position(|(of, _)| *of == stream) {
+    /// Forgets what waits for `stream`. Returns true if something did.
+    pub(super) fn forget(&mut self, stream: StreamId) -> bool {
+        let place = self.waiting.iter().position(|(of, _)| *of == stream);
+        if let Some(place) = place {
             self.len -= self.waiting.swap_remove(place).1.len();
         }
+        place.is_some()
     }
 
     /// Returns true if nothing waits.

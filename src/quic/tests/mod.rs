@@ -407,6 +407,33 @@ fn bytes_wait_for_a_slow_reader_up_to_their_bound() {
 }
 
 #[test]
+fn a_client_that_stops_the_last_waiting_reply_is_not_behind() {
+    let mut world = World::new(24);
+    world.echoes = false;
+    let handle = world.connect_with(|transport| {
+        transport.stream_receive_window(code(1_000));
+    });
+    world.run(WAY * 6);
+    let first = world.open_unread(handle, &query(20, 1));
+    let second = world.open_unread(handle, &query(20, 1));
+    world.run(WAY * 3);
+    for (id, stream, _) in world.queries.clone() {
+        assert_eq!(world.endpoint.answer(id, stream, &[5; 3_000]), Ok(true));
+    }
+    let (id, ..) = world.queries[0];
+    world.run(WAY * 4);
+    assert!(world.endpoint.is_behind(id) && world.taken.is_empty());
+    world.client(handle).recv_stream(first).stop(code(3)).unwrap();
+    world.run(WAY * 4);
+    assert!(world.endpoint.is_behind(id) && world.taken.is_empty());
+    world.client(handle).recv_stream(second).stop(code(3)).unwrap();
+    world.run(WAY * 4);
+    assert!(!world.endpoint.is_behind(id));
+    assert_eq!(world.taken, [true]);
+    world.check_streams(handle);
+}
+
+#[test]
 fn a_client_with_a_new_address_stays_connected() {
     let mut world = World::new(19);
     let handle = world.connected();

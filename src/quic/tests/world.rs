@@ -74,6 +74,8 @@ pub(super) struct World {
     pub(super) connections: HashMap<ConnectionHandle, Connection>,
     pub(super) lost: Vec<ConnectionError>,
     pub(super) streams: BTreeMap<(usize, StreamId), Received>,
+    /// Streams that the clients leave unread.
+    unread: Vec<StreamId>,
     /// Packets under way, by arrival: to the server or not, and the client's address.
     link: BTreeMap<(Moment, u64), (bool, SocketAddr, Vec<u8>)>,
     sent: u64,
@@ -124,6 +126,7 @@ impl World {
             connections: HashMap::new(),
             lost: Vec::new(),
             streams: BTreeMap::new(),
+            unread: Vec::new(),
             link: BTreeMap::new(),
             sent: 0,
             dice: ChaCha8Rng::seed_from_u64(seed),
@@ -208,6 +211,13 @@ impl World {
             connection.send_stream(id).finish().unwrap();
         }
         Some(id)
+    }
+
+    /// Asks on a stream whose reply the client leaves unread.
+    pub(super) fn open_unread(&mut self, handle: ConnectionHandle, bytes: &[u8]) -> StreamId {
+        let id = self.open(handle, bytes, true).expect("there is credit");
+        self.unread.push(id);
+        id
     }
 
     /// Lets time pass until `span` is over, with all packets and deadlines in it.
@@ -309,7 +319,9 @@ impl World {
             while let Some(event) = connection.poll() {
                 match event {
                     quinn_proto::Event::ConnectionLost { reason } => self.lost.push(reason),
-                    quinn_proto::Event::Stream(StreamEvent::Readable { id }) => {
+                    quinn_proto::Event::Stream(StreamEvent::Readable { id })
+                        if !self.unread.contains(&id) =>
+                    {
                         let received = self.streams.entry((handle.0, id)).or_default();
                         read(connection, id, received);
                     }

@@ -255,7 +255,7 @@ impl QuicClients {
                     let client = Client { listener, peer, local: local.map(|ip| (ip, 0)), via };
                     let outcome = match engine.on_stream(now, client, &message, &mut scratch.reply)
                     {
-                        Requested::Waits => Ok(false),
+                        Requested::Waits => Ok(endpoint.is_behind(id)),
                         Requested::Replied(len) | Requested::Malformed(Some(len)) => {
                             engine.count_response(listener, code::NONE as u16);
                             endpoint.answer(id, stream, &scratch.reply[..len])
@@ -263,7 +263,7 @@ impl QuicClients {
                         Requested::Dropped => {
                             engine.count_response(listener, code::UNSPECIFIED as u16);
                             endpoint.refuse(id, stream, code::UNSPECIFIED);
-                            Ok(false)
+                            Ok(endpoint.is_behind(id))
                         }
                         Requested::Malformed(None) => {
                             close_at(now, endpoint, &mut self.slots, key, code::PROTOCOL, engine);
