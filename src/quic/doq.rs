@@ -147,9 +147,10 @@ impl Streams {
         self.points > POINTS_MAX
     }
 
-    /// Removes and returns a stream whose query has been incomplete since `since` or longer.
+    /// Removes and returns a stream whose query has been incomplete since `since` or longer. The
+    /// rest may be there if the stream waits to be read.
     pub(super) fn next_stalled(&mut self, since: Moment) -> Option<StreamId> {
-        let stalled = |stream: &&Stream| stream.stalled.is_some_and(|began| began <= since);
+        let stalled = |stream: &&Stream| stream.stalled().is_some_and(|began| began <= since);
         let id = self.table.iter().find(stalled)?.id;
         self.remove(id);
         Some(id)
@@ -157,7 +158,7 @@ impl Streams {
 
     /// Returns the earliest time since when a query has been incomplete.
     pub(super) fn stalled_since(&self) -> Option<Moment> {
-        self.table.iter().filter_map(|stream| stream.stalled).min()
+        self.table.iter().filter_map(Stream::stalled).min()
     }
 
     /// Returns true if no query waits for its reply.
@@ -183,6 +184,11 @@ impl Streams {
 }
 
 impl Stream {
+    /// Returns the time since when the client owes the rest of a query.
+    fn stalled(&self) -> Option<Moment> {
+        self.stalled.filter(|_| !self.is_queued)
+    }
+
     /// Takes what has arrived.
     fn read(&mut self, connection: &mut Connection, len_max: usize) -> Read {
         let mut receiving = connection.recv_stream(self.id);

@@ -216,8 +216,12 @@ fn streams_wait_while_their_client_may_not_ask() {
     world.echoes = false;
     world.open(handle, &query(20, 1), true).unwrap();
     world.run(WAY * 3);
+    let begun = world.open(handle, &query(20, 3)[..9], false).unwrap();
+    world.run(WAY * 3);
     world.may_ask = false;
     let held = world.open(handle, &query(20, 2), true).unwrap();
+    assert_eq!(world.client(handle).send_stream(begun).write(&query(20, 3)[9..]), Ok(13));
+    world.client(handle).send_stream(begun).finish().unwrap();
     world.run(READ * 2);
     assert_eq!(world.queries.len(), 1);
     world.may_ask = true;
@@ -227,6 +231,7 @@ fn streams_wait_while_their_client_may_not_ask() {
     world.echoes = true;
     world.run(WAY * 3);
     assert!(world.received(handle, held).is_finished);
+    assert!(world.received(handle, begun).is_finished);
     world.check_streams(handle);
 }
 
