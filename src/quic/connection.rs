@@ -180,7 +180,10 @@ impl Connection {
         match event {
             StreamEvent::Opened { dir: Dir::Bi } => {
                 while let Some(id) = self.quic.streams().accept(Dir::Bi) {
-                    self.streams.open(id);
+                    match self.phase {
+                        Phase::Ending => self.refuse(id, code::EXCESSIVE_LOAD),
+                        _ => self.streams.open(id),
+                    }
                 }
                 None
             }
@@ -252,6 +255,15 @@ impl Connection {
         self.quic.close(instant, VarInt::from_u32(code), Bytes::new());
         self.phase = Phase::Over;
         Step::Closed(Some(code))
+    }
+
+    /// Reads no more queries. Those that were not passed on are refused, so that the client asks
+    /// elsewhere at once.
+    pub(super) fn finish(&mut self) {
+        self.phase = Phase::Ending;
+        while let Some(id) = self.streams.next_unasked() {
+            self.refuse(id, code::EXCESSIVE_LOAD);
+        }
     }
 
     /// Refuses streams whose queries have been incomplete for `max`.

@@ -156,6 +156,13 @@ impl Streams {
         Some(id)
     }
 
+    /// Removes and returns a stream whose query was not passed on.
+    pub(super) fn next_unasked(&mut self) -> Option<StreamId> {
+        let id = self.table.iter().find(|stream| !stream.is_asked)?.id;
+        self.remove(id);
+        Some(id)
+    }
+
     /// Returns the earliest time since when a query has been incomplete.
     pub(super) fn stalled_since(&self) -> Option<Moment> {
         self.table.iter().filter_map(Stream::stalled).min()

@@ -339,7 +339,7 @@ impl Endpoint {
         if let Some(connection) = self.get(id)
             && connection.phase == Phase::Open
         {
-            connection.phase = Phase::Ending;
+            connection.finish();
             self.touch(id.0.index);
         }
     }
@@ -356,7 +356,7 @@ impl Endpoint {
                     self.shares.give_back(connection.peer().ip());
                     self.handshaking -= 1;
                 }
-                Phase::Open => connection.phase = Phase::Ending,
+                Phase::Open => connection.finish(),
                 Phase::Ending | Phase::Over => continue,
             }
             if !std::mem::replace(&mut connection.is_touched, true) {

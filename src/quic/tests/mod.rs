@@ -349,12 +349,18 @@ fn the_last_replies_leave_before_the_end() {
     let handle = world.connected();
     let asked = world.open(handle, &query(20, 1), true).unwrap();
     world.run(WAY * 3);
+    world.may_ask = false;
+    let held = world.open(handle, &query(20, 2), true).unwrap();
+    world.run(WAY * 3);
     world.endpoint.finish_all(world.now);
     world.run(WAY * 3);
     assert!(world.lost.is_empty());
     // What comes now is not read.
-    world.open(handle, &query(20, 2), true).unwrap();
+    let later = world.open(handle, &query(20, 2), true).unwrap();
     world.run(WAY * 3);
+    for unread in [held, later] {
+        assert_eq!(world.received(handle, unread).reset, Some(EXCESSIVE_LOAD));
+    }
     let (id, stream, _) = world.queries[0].clone();
     assert_eq!(world.endpoint.answer(id, stream, &[5; 3_000]), Ok(false));
     world.run(WAY * 3);
