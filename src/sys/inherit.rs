@@ -6,6 +6,7 @@
 
 use super::cvt;
 use socket2::{Socket, Type};
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -29,7 +30,7 @@ pub(crate) const SECRET_LEN: usize = 32;
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Sockets that were open before this process began.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Inherited {
     /// UDP sockets, by bound address.
     pub(crate) datagrams: Vec<(SocketAddr, UdpSocket)>,
@@ -41,6 +42,17 @@ pub struct Inherited {
     waiting: Option<UnixStream>,
     /// Secret of the previous process.
     pub(crate) secret: Option<[u8; SECRET_LEN]>,
+}
+
+impl fmt::Debug for Inherited {
+    /// Leaves out the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inherited")
+            .field("datagrams", &self.datagrams)
+            .field("acceptors", &self.acceptors)
+            .field("others", &self.others)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Inherited {
@@ -190,6 +202,13 @@ mod tests {
             let found = environment.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         })
+    }
+
+    #[test]
+    fn the_secret_is_not_printed() {
+        let inherited = Inherited { secret: Some([213; SECRET_LEN]), ..Inherited::default() };
+        let printed = format!("{inherited:?}");
+        assert!(printed.contains("datagrams") && !printed.contains("213"), "{printed}");
     }
 
     #[test]
