@@ -6,6 +6,7 @@
 //! is forgotten at once; the reply to its query is dropped when it comes. Cancelling costs points,
 //! of which answered queries give some back, because the work of a cancelled query is done.
 
+use super::settings::BEGUN_MAX;
 use crate::moment::Moment;
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{Connection, Dir, ReadError, Side, StreamId};
@@ -108,6 +109,11 @@ impl Streams {
         let Some(stream) = self.get(id) else { return Some(Read::Nothing) };
         stream.is_queued = false;
         let read = stream.read(connection, len_max);
+        let read = match read {
+            Read::Nothing if self.begun() > BEGUN_MAX => Read::Refused(id, code::EXCESSIVE_LOAD),
+            read => read,
+        };
+        let Some(stream) = self.get(id) else { return Some(read) };
         match read {
             Read::Nothing => _ = stream.stalled.get_or_insert(now),
             Read::Query(..) => (stream.is_asked, stream.stalled) = (true, None),
@@ -116,6 +122,11 @@ impl Streams {
             Read::Violation(_) => {}
         }
         Some(read)
+    }
+
+    /// Returns the number of bytes read of queries that are incomplete.
+    fn begun(&self) -> usize {
+        self.table.iter().map(|stream| stream.received.len()).sum()
     }
 
     /// Returns true if the query on the stream with this number waits for its reply.

@@ -30,6 +30,9 @@ const VERSION: u32 = 1;
 const STREAM_WINDOW: u32 = 8 << 10;
 /// Bytes of all streams of a connection that may be sent before they are read.
 const RECEIVE_WINDOW: u32 = 64 << 10;
+/// Bytes of a connection's queries that were read before their ends: more than those of all
+/// streams in practice.
+pub(super) const BEGUN_MAX: usize = 64 << 10;
 /// Bytes of replies that a connection keeps until they are acknowledged: four of maximum length.
 const SEND_WINDOW: u64 = 256 << 10;
 /// Bytes of a handshake that arrive out of order: a chain of client certificates.
@@ -146,9 +149,10 @@ pub(crate) fn named(workers: usize) -> usize {
     workers.clamp(1, NAMED_MAX)
 }
 
-/// Returns the maximum number of bytes that a connection's peer can make it hold.
+/// Returns the maximum number of bytes that a connection's peer can make it hold, beside replies
+/// that QUIC has not accepted yet.
 pub(super) fn windows() -> usize {
-    RECEIVE_WINDOW as usize + SEND_WINDOW as usize + CRYPTO_BUFFER
+    RECEIVE_WINDOW as usize + BEGUN_MAX + SEND_WINDOW as usize + CRYPTO_BUFFER
 }
 
 /// Connection IDs of a worker.

@@ -2,6 +2,7 @@
 //!
 //! Each test is a short story with a time that jumps; `random` has what must hold whatever happens.
 
+mod bounds;
 mod random;
 mod world;
 
@@ -28,6 +29,12 @@ impl World {
         self.run(WAY * 4);
         assert_eq!(self.endpoint.counts(), (0, 0, 0), "connections, deadlines, handshakes");
     }
+}
+
+/// Returns true if the server has refused to begin a connection.
+fn is_refusal(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::ConnectionClosed(close)
+        if close.error_code == TransportErrorCode::CONNECTION_REFUSED)
 }
 
 #[test]
@@ -287,38 +294,6 @@ fn many_unfinished_handshakes_hold_little() {
 }
 
 #[test]
-fn one_address_gets_a_share_of_the_handshakes() {
-    let mut world = World::new(23);
-    world.may_shake = false;
-    for _ in 0..130 {
-        world.connect();
-    }
-    world.run(WAY * 4);
-    assert_eq!((world.endpoint.waiting(), world.lost.len()), (128, 2));
-    let refused = |error: &ConnectionError| {
-        matches!(error,
-        ConnectionError::ConnectionClosed(close)
-            if close.error_code == TransportErrorCode::CONNECTION_REFUSED)
-    };
-    assert!(world.lost.iter().all(refused), "{:?}", world.lost);
-    world.connections.clear();
-    world.peer = "198.51.100.7:999".parse().unwrap();
-    let handle = world.connect();
-    world.run(WAY * 4);
-    assert_eq!(world.endpoint.waiting(), 129);
-    world.may_shake = true;
-    world.run(WAY * 4);
-    let id = world.open(handle, &query(20, 1), true).unwrap();
-    world.run(WAY * 4);
-    assert!(world.received(handle, id).is_finished);
-    world.run(READ);
-    // The handshakes that are over make room.
-    world.peer = "192.0.2.9:4000".parse().unwrap();
-    world.connected();
-    assert_eq!((world.owners.len(), world.endpoint.counts().2), (2, 0));
-}
-
-#[test]
 fn a_connection_that_is_not_admitted_is_told_why() {
     let mut world = World::new(14);
     world.admits = false;
@@ -371,9 +346,7 @@ fn the_last_replies_leave_before_the_end() {
     // New clients are refused.
     world.connect();
     world.run(WAY * 3);
-    let refused = matches!(world.lost.last().unwrap(), ConnectionError::ConnectionClosed(close)
-        if close.error_code == TransportErrorCode::CONNECTION_REFUSED);
-    assert!(refused, "{:?}", world.lost);
+    assert!(world.lost.last().is_some_and(is_refusal), "{:?}", world.lost);
     world.check_empty();
 }
 
