@@ -69,7 +69,8 @@ pub(super) enum Phase {
     Handshaking,
     /// Queries are read.
     Open,
-    /// No more queries are read; the connection closes after the last reply.
+    /// No more queries are read; the connection closes once the last reply was handed over and what
+    /// may be sent of it at once is sent.
     Ending,
     /// The connection is over, once its last datagrams are written.
     Over,

@@ -6,8 +6,8 @@
 //! the transport; this room decides about handshakes, limits, the framing of DNS (RFC 9250) and the
 //! end of connections. A connection that is closed, by either side, is forgotten as soon as its
 //! last datagram is written: packets that still arrive for it get a stateless reset, as after a
-//! restart. Admission and idle time-outs are those of all client connections, and belong to the
-//! engine.
+//! restart. So a last reply is sent once, and only as much of it as may be sent at once. Admission
+//! and idle time-outs are those of all client connections, and belong to the engine.
 
 mod connection;
 mod doq;
