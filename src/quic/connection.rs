@@ -202,7 +202,7 @@ impl Connection {
                 if self.streams.is_abusive() {
                     return Some(self.close(instant, code::EXCESSIVE_LOAD));
                 }
-                // What is not wanted any more need not be taken.
+                // The client owes nothing more.
                 let taken = (is_unblocked && self.outbox.is_empty()).then_some(Step::Taken);
                 taken.or(cancelled.map(|_| Step::Cancelled))
             }

@@ -1,4 +1,6 @@
-//! Bounds on what clients can take: handshakes of an address, bytes of incomplete queries.
+//! Bounds on the resources of clients: handshakes of an address, bytes of incomplete queries.
+//!
+//! Each test uses up one bound and asserts that no more is granted.
 
 use super::world::{READ, WAY, World, query, settings};
 use super::{EXCESSIVE_LOAD, Settings, is_refusal};
