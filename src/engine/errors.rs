@@ -46,7 +46,7 @@ pub enum Fault {
     Unknown,
 }
 
-/// Reason why a request of HTTP has no answer.
+/// Reason why an HTTP request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpFault {
     /// The server has not processed the request.

@@ -1,4 +1,4 @@
-//! A probe as a request of HTTP (RFC 8484, or gRPC), over the connection of the probe.
+//! A probe as an HTTP request (RFC 8484, or gRPC), over the connection of the probe.
 //!
 //! It uses the method, the path and the name that queries have. A reply that carries no DNS message
 //! is a failure at once.
@@ -35,7 +35,7 @@ impl Call {
         };
         let mut client = Client::new(version, 1);
         let mut message = query.as_bytes().to_vec();
-        // Caches of HTTP need the same ID in all queries.
+        // HTTP caches need the same ID in all queries.
         message[..2].fill(0);
         let authority = authority.as_bytes();
         let call = match carrier {
@@ -80,13 +80,14 @@ impl Call {
                 }
                 Err(failure) => return Err(failure),
             };
-            if self.is_answered(query)? {
-                return Ok(true);
+            match self.is_answered(query) {
+                // The session ends with its connection.
+                Err(Failure::Http(http::Failure::Lost)) if is_over => return Err(Failure::Closed),
+                Ok(false) if is_over => return Err(Failure::Closed),
+                Ok(false) => {}
+                end => return end,
             }
             self.reads_left = self.reads_left.checked_sub(1).ok_or(Failure::Strays)?;
-            if is_over {
-                return Err(Failure::Closed);
-            }
         }
     }
 
@@ -111,9 +112,6 @@ impl Call {
                 false => Err(Failure::Mismatch),
             };
         }
-        match self.client.next_failed() {
-            Some((_, http::Failure::Lost)) | None => Ok(false),
-            Some((_, failure)) => Err(Failure::Http(failure)),
-        }
+        self.client.next_failed().map_or(Ok(false), |(_, failure)| Err(Failure::Http(failure)))
     }
 }

@@ -80,7 +80,7 @@ impl Probe {
         let (link, timeout) = if over_tcp {
             let mut stream = TcpStream::from_std(socket::tcp_connecting(upstream, source)?);
             registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-            let stream = Wire { socket: stream, session: session.map(Box::new) };
+            let stream = Wire::new(stream, session);
             let http = http.clone();
             (Link::Stream { stream, stage: Stage::Connecting { proxied }, http }, CONNECT_TIMEOUT)
         } else {

@@ -1,7 +1,7 @@
 //! The socket of a probe: a connection over TLS or plain TCP, and the reasons why a probe fails.
 //!
-//! Nothing here waits: a call that would block returns that. The probe and its request of HTTP
-//! share it.
+//! Nothing here waits: a call that would block returns that. The probe and its HTTP request share
+//! it.
 
 use crate::engine::errors::TlsFault;
 use crate::engine::frame::Outbox;
@@ -19,6 +19,9 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// cost of a flood of forged responses.
 pub(super) const STRAYS_MAX: u32 = 64;
 
+/// Bytes that are read at once during a handshake.
+const EARLY_LEN: usize = 512;
+
 /// Reason why a probe failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -28,11 +31,11 @@ pub(super) enum Failure {
     Closed,
     /// Too many messages that are not the answer.
     Strays,
-    /// The reply to a request of HTTP carries no answer.
+    /// The reply to an HTTP request carries no answer.
     NoAnswer(NoAnswer),
-    /// The request of HTTP has no reply.
+    /// The HTTP request has no reply.
     Http(http::Failure),
-    /// The DNS message in the reply to a request of HTTP is not the answer.
+    /// The DNS message in the reply to an HTTP request is not the answer.
     Mismatch,
     /// The TLS handshake failed, with the details if known.
     Tls(TlsFault, Option<String>),
@@ -68,9 +71,16 @@ impl From<io::Error> for Failure {
 pub(super) struct Wire {
     pub(super) socket: TcpStream,
     pub(super) session: Option<Box<Session>>,
+    /// Bytes that came with the end of the handshake and are not read yet.
+    early: Vec<u8>,
 }
 
 impl Wire {
+    /// Creates a connection whose handshake, if there is a session, has not begun.
+    pub(super) fn new(socket: TcpStream, session: Option<Session>) -> Self {
+        Self { socket, session: session.map(Box::new), early: Vec::new() }
+    }
+
     /// Returns the protocol that both sides of TLS have agreed on, if any.
     pub(super) fn protocol(&self) -> Option<&[u8]> {
         self.session.as_ref().and_then(|session| session.protocol())
@@ -80,13 +90,15 @@ impl Wire {
     pub(super) fn shake_hands(&mut self) -> Result<bool, Failure> {
         loop {
             let flushed = self.flush()?;
-            let Self { socket, session: Some(session) } = self else { return Ok(true) };
+            let Self { socket, session: Some(session), early } = self else { return Ok(true) };
             if !flushed || session.is_open() {
                 return Ok(flushed);
             }
-            // No application data precedes the end of the handshake.
-            match session.receive(socket, &mut [0]) {
-                Ok(Received::Bytes { more, .. }) => {
+            // A server of HTTP/2 may send its SETTINGS together with the end of the handshake.
+            let mut room = [0; EARLY_LEN];
+            match session.receive(socket, &mut room) {
+                Ok(Received::Bytes { count, more }) => {
+                    early.extend_from_slice(&room[..count]);
                     if !more && !session.wants_write() && !session.is_open() {
                         return Ok(false);
                     }
@@ -99,7 +111,7 @@ impl Wire {
 
     /// Writes pending TLS records. False: the kernel takes no more for now.
     fn flush(&mut self) -> io::Result<bool> {
-        let Self { socket, session } = self;
+        let Self { socket, session, .. } = self;
         while let Some(session) = session.as_mut().filter(|session| session.wants_write()) {
             if unless_blocked(|| session.write(socket))?.is_none() {
                 return Ok(false);
@@ -123,6 +135,12 @@ impl Wire {
 
     /// Reads once. `None`: there is no more for now.
     pub(super) fn read(&mut self, room: &mut [u8]) -> Result<Option<usize>, Failure> {
+        if !self.early.is_empty() {
+            let count = room.len().min(self.early.len());
+            room[..count].copy_from_slice(&self.early[..count]);
+            self.early.drain(..count);
+            return Ok(Some(count));
+        }
         let Some(session) = &mut self.session else {
             let count = unless_blocked(|| self.socket.read(room))?;
             return if count == Some(0) { Err(Failure::Closed) } else { Ok(count) };

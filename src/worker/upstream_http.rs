@@ -1,13 +1,13 @@
-//! A connection to an upstream whose queries are requests of HTTP: RFC 8484, or gRPC.
+//! A connection to an upstream whose queries are HTTP requests: RFC 8484, or gRPC.
 //!
 //! Connects the bytes of the connection with [`Client`], and its calls with the engine. A query is
-//! known by its ID on the connection, for the engine; the ID that is sent is 0, so that caches of
-//! HTTP are of use. Queries that come before the handshake is over, or for which the server has no
+//! known by its ID on the connection, for the engine; the ID that is sent is 0, so that HTTP
+//! caches are of use. Queries that come before the handshake is over, or for which the server has no
 //! room, wait here; the engine limits their number, and moves those that wait for too long.
 
 use super::tcp::{Progress, TcpConnection};
 use crate::config::{HttpCarrier, HttpTarget};
-use crate::engine::errors::HttpFault;
+use crate::engine::errors::{Fault, HttpFault};
 use crate::engine::message::lifetime::grow_older;
 use crate::engine::message::{id, put_u16};
 use crate::engine::{ConnectionId, Forwarder, Outgoing};
@@ -48,6 +48,10 @@ pub(super) struct HttpConnection {
     called: Vec<Called>,
     /// The server's limit of calls at once, as the engine knows it.
     calls_max: usize,
+    /// The server has sent bytes of HTTP.
+    has_received: bool,
+    /// The session has failed, although the socket has not.
+    has_failed: bool,
     /// The engine knows that no more calls can be made.
     is_closing: bool,
 }
@@ -56,8 +60,18 @@ impl HttpConnection {
     /// Creates a connection for calls to `target`.
     pub(super) fn new(tcp: TcpConnection, target: Arc<HttpTarget>) -> Self {
         let (waiting, called) = (VecDeque::new(), Vec::new());
-        let (client, calls_max, is_closing) = (None, 0, false);
-        Self { tcp, target, client, waiting, called, calls_max, is_closing }
+        let (client, calls_max) = (None, usize::MAX);
+        Self {
+            tcp,
+            target,
+            client,
+            waiting,
+            called,
+            calls_max,
+            has_received: false,
+            has_failed: false,
+            is_closing: false,
+        }
     }
 
     /// Returns the maximum number of bytes of a connection whose pool puts at most `in_flight`
@@ -100,13 +114,20 @@ impl HttpConnection {
             };
             self.client = Some(Client::new(version, CALLS_MAX));
         }
-        self.call_waiting(connection, engine, scratch);
-        self.note_limits(now, connection, engine);
-        if let Err(error) = self.flush() {
-            self.tcp.break_down(super::fault_of(&error));
+        loop {
+            self.call_waiting(connection, engine, scratch);
+            self.note_limits(now, connection, engine);
+            if let Err(error) = self.flush() {
+                return self.tcp.break_down(super::fault_of(&error));
+            }
+            // A session that has found an error of the server ends when its GOAWAY is sent, and a
+            // reply that is refused makes room when its RST_STREAM is.
+            self.note_limits(now, connection, engine);
+            let has_room = self.client.as_ref().is_some_and(|client| client.capacity() > 0);
+            if self.waiting.is_empty() || !has_room || self.tcp.is_blocked() {
+                return;
+            }
         }
-        // A session that has found an error of the server ends when its GOAWAY is sent.
-        self.note_limits(now, connection, engine);
     }
 
     fn call_waiting(
@@ -146,25 +167,32 @@ impl HttpConnection {
     /// Tells the engine how many calls the server allows, and the queries that it will not process.
     fn note_limits(&mut self, now: Moment, connection: ConnectionId, engine: &mut Forwarder) {
         let Some(client) = &mut self.client else { return };
-        let calls_max = client.calls_max();
+        // Before the server's SETTINGS, a default of the library stands in for its limit.
+        let calls_max = if self.has_received { client.calls_max() } else { self.calls_max };
         if std::mem::replace(&mut self.calls_max, calls_max) != calls_max {
             engine.on_calls_max(connection, calls_max);
         }
         if client.is_ending() {
             if !std::mem::replace(&mut self.is_closing, true) {
-                engine.on_closing(connection);
+                engine.on_closing(now, connection);
             }
             for Waiting { id, .. } in self.waiting.drain(..) {
-                engine.on_call_failed(now, connection, id, HttpFault::Unprocessed);
+                engine.on_call_unsent(now, connection, id);
             }
         }
         while let Some((call, failure)) = client.next_failed() {
-            let Some(id) = take(&mut self.called, call) else { continue };
             let fault = match failure {
                 Failure::Unprocessed => HttpFault::Unprocessed,
                 Failure::Reset => HttpFault::Reset,
-                Failure::Unusable | Failure::Lost => HttpFault::Malformed,
+                Failure::Unusable => HttpFault::Malformed,
+                // The whole session has failed, as a socket does.
+                Failure::Lost => {
+                    self.tcp.break_down(Fault::Http(HttpFault::Malformed));
+                    self.has_failed = true;
+                    continue;
+                }
             };
+            let Some(id) = take(&mut self.called, call) else { continue };
             engine.on_call_failed(now, connection, id, fault);
         }
     }
@@ -178,6 +206,9 @@ impl HttpConnection {
         scratch: &mut Vec<u8>,
         handle: &mut impl FnMut(&mut Forwarder, ConnectionId, &[u8], bool),
     ) -> Progress {
+        if self.has_failed {
+            return Progress::Over;
+        }
         let was_open = self.tcp.is_open();
         let progress = self.tcp.read();
         if !was_open && self.tcp.is_open() {
@@ -190,6 +221,7 @@ impl HttpConnection {
         let received = self.tcp.inbox.waiting();
         let count = received.len();
         client.receive(received);
+        self.has_received |= count > 0;
         self.tcp.inbox.taken(count);
         self.pass_replies(now, connection, engine, scratch, handle);
         self.go_on(now, connection, engine, scratch);
@@ -198,7 +230,7 @@ impl HttpConnection {
             client.end();
             self.pass_replies(now, connection, engine, scratch, handle);
         }
-        progress
+        if self.has_failed { Progress::Over } else { progress }
     }
 
     /// Passes each complete reply to `handle`.
@@ -239,7 +271,7 @@ impl HttpConnection {
         }
     }
 
-    /// Takes leave of the server, if that is possible at once.
+    /// Sends GOAWAY and TLS's end, if that is possible at once.
     pub(super) fn end(&mut self) {
         if let Some(client) = &mut self.client {
             client.shut_down();

@@ -1,6 +1,6 @@
-//! Queries that are requests of HTTP: each may fail alone, and a server limits and ends them.
+//! Queries that are HTTP requests: each may fail alone, and a server limits and ends them.
 //!
-//! The test is the shell: it tells the engine what its connection of HTTP would. Retries that the
+//! The test is the shell: it tells the engine what its HTTP connection would. Retries that the
 //! server's refusal makes free must end, and no upstream may be blamed for them.
 
 use crate::common::wire::{Ask, answer, word_at};
@@ -65,6 +65,53 @@ fn a_request_that_fails_is_a_failed_attempt_and_the_others_go_on() {
     }
 }
 
+/// Behind one address there may be several servers, one of which fails.
+#[test]
+fn the_retry_at_the_same_upstream_has_another_connection() {
+    for fault in [HttpFault::Status(502), HttpFault::NoMessage, HttpFault::Reset] {
+        let mut world = world("forward . https://192.0.2.1");
+        let first = ask(&mut world, 1);
+        fail(&mut world, &first, fault);
+        let again = world.only_sent();
+        assert_ne!(again.connection, first.connection, "{fault:?}");
+        respond(&mut world, &again);
+        world.finish();
+    }
+    // The status of a client's error says nothing about the server.
+    let mut world = world("forward . https://192.0.2.1");
+    let first = ask(&mut world, 1);
+    fail(&mut world, &first, HttpFault::Status(404));
+    let again = world.only_sent();
+    assert_eq!(again.connection, first.connection);
+    respond(&mut world, &again);
+    world.finish();
+}
+
+/// A server that closes after each answer has not refused what was never sent.
+#[test]
+fn what_was_not_sent_costs_nothing_as_long_as_connections_answer() {
+    let mut world = world("forward . https://192.0.2.1 {\n max_fails 0\n }");
+    for number in 0..40 {
+        world.ask(number, &Ask::new(1, &format!("n{number}.example")));
+    }
+    let mut rounds = 0;
+    while let Some(first) = world.sent.first().cloned() {
+        rounds += 1;
+        let own = |sent: &Sent| sent.connection == first.connection;
+        let (mut own, rest): (Vec<_>, Vec<_>) = world.take_sent().into_iter().partition(own);
+        world.sent = rest;
+        respond(&mut world, &own.remove(0));
+        world.engine.on_closing(world.now, first.connection);
+        for sent in own {
+            let id = word_at(&sent.bytes, 0);
+            world.engine.on_call_unsent(world.now, sent.connection, id);
+        }
+        world.settle();
+    }
+    assert_eq!((rounds, world.take_got().len()), (40, 40));
+    assert_eq!(world.finish().upstreams[0].failed, 0);
+}
+
 #[test]
 fn a_refused_request_goes_elsewhere_and_nobody_is_to_blame() {
     let mut world = two();
@@ -81,7 +128,7 @@ fn a_refused_request_goes_elsewhere_and_nobody_is_to_blame() {
 fn what_a_leaving_server_has_not_begun_is_asked_there_on_another_connection() {
     let mut world = two();
     let (first, second) = (ask(&mut world, 1), ask(&mut world, 2));
-    world.engine.on_closing(first.connection);
+    world.engine.on_closing(world.now, first.connection);
     fail(&mut world, &second, HttpFault::Unprocessed);
     let again = world.only_sent();
     assert_eq!(again.to, upstream(1));
@@ -105,7 +152,7 @@ fn free_retries_are_limited() {
     let mut count = 0;
     while let Some(sent) = world.take_sent().pop() {
         count += 1;
-        world.engine.on_closing(sent.connection);
+        world.engine.on_closing(world.now, sent.connection);
         fail(&mut world, &sent, HttpFault::Unprocessed);
     }
     assert_eq!(count, 5, "four retries are free");

@@ -114,15 +114,23 @@ pub(super) fn read(
         };
         match seen.entry(address) {
             Entry::Vacant(new) => {
-                new.insert(false);
+                new.insert((false, target.path.clone()));
                 found.push(Found { address, tls, path: target.path.clone() });
             }
             Entry::Occupied(mut known) => {
-                if !known.insert(true) {
-                    let message = format!(
+                let (is_reported, path) = known.get_mut();
+                let message = if *path == target.path {
+                    format!(
                         "upstream {address} is listed more than once: this does \
                          not increase its share of queries"
-                    );
+                    )
+                } else {
+                    format!(
+                        "upstream {address} is listed with another scheme or path, \
+                         and this one is ignored: a stanza asks an address in one way"
+                    )
+                };
+                if !std::mem::replace(is_reported, true) {
                     context.warn_of_plugin(&target.place, message);
                 }
             }

@@ -1,4 +1,4 @@
-//! Queries that are requests of HTTP, each with its own end.
+//! Queries that are HTTP requests, each with its own end.
 //!
 //! A connection that fails ends all its queries ([`super::attempts`]); a request may fail alone.
 //! One that the server has not processed (RFC 9113 §8.7) is sent again at once and costs nothing:
@@ -9,7 +9,6 @@ use super::Forwarder;
 use crate::engine::errors::{Fault, HttpFault, Operation, Reason};
 use crate::engine::key::ConnectionId;
 use crate::moment::Moment;
-use std::time::Duration;
 
 /// Maximum number of free retries of a query that was not processed, because each may cost a
 /// handshake.
@@ -32,11 +31,46 @@ impl Forwarder {
         let Some(slot) = self.exchanges.find(connection, id) else {
             return self.forget_moved(connection, id);
         };
+        let is_free =
+            fault == HttpFault::Unprocessed && self.exchanges.get(slot).excused < UNPROCESSED_MAX;
+        let is_of_server = match fault {
+            HttpFault::Unprocessed | HttpFault::Mismatch => false,
+            HttpFault::Status(status) => status >= 500,
+            HttpFault::Reset | HttpFault::Malformed | HttpFault::NoMessage => true,
+        };
+        if is_of_server {
+            // Behind one address, another connection may lead to a better server.
+            self.pools.break_off(connection);
+        }
+        self.exchanges.get(slot).excused += u32::from(is_free);
+        self.end_call(now, connection, slot, fault, is_free);
+    }
+
+    /// Handles the end of `connection` before the query with this ID was sent on it. The query is
+    /// sent again at no cost if the connection has answered others, so that each round makes
+    /// progress.
+    pub fn on_call_unsent(&mut self, now: Moment, connection: ConnectionId, id: u16) {
+        let Some(slot) = self.exchanges.find(connection, id) else {
+            return self.forget_moved(connection, id);
+        };
+        let excused = self.exchanges.get(slot).excused;
+        let has_answered = self.pools.has_answered(connection);
+        self.exchanges.get(slot).excused += u32::from(!has_answered);
+        let is_free = has_answered || excused < UNPROCESSED_MAX;
+        self.end_call(now, connection, slot, HttpFault::Unprocessed, is_free);
+    }
+
+    fn end_call(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        slot: u32,
+        fault: HttpFault,
+        is_free: bool,
+    ) {
         let upstream = self.upstream_of(slot);
         let is_ending = self.pools.is_retiring(connection);
         self.exchanges.end_attempt(slot);
-        let is_free =
-            fault == HttpFault::Unprocessed && self.exchanges.get(slot).excused < UNPROCESSED_MAX;
         if is_free {
             self.pools.count_asked_again(connection);
         }
@@ -47,7 +81,6 @@ impl Forwarder {
             self.upstreams.report_failure(upstream);
             return self.retry(now, slot, reason);
         }
-        self.exchanges.get(slot).excused += 1;
         if is_ending {
             self.attempt_at(now, slot, upstream);
         } else {
@@ -65,8 +98,8 @@ impl Forwarder {
 
     /// Handles the server's announcement that it processes no further request on `connection`.
     /// Those that it has begun are waited for.
-    pub fn on_closing(&mut self, connection: ConnectionId) {
-        self.pools.announce(connection, Duration::ZERO);
+    pub fn on_closing(&mut self, now: Moment, connection: ConnectionId) {
+        self.pools.closes(connection, now);
     }
 
     /// Handles the server's limit of requests at once on a connection.

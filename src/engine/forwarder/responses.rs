@@ -14,7 +14,7 @@
 
 use super::{Answered, Forwarder};
 use crate::engine::errors::Reason;
-use crate::engine::key::{ConnectionId, Transport};
+use crate::engine::key::{ConnectionId, Transport, Way};
 use crate::engine::message::response::{Response, answers, is_bare_error, is_response};
 use crate::engine::message::{HEADER_LEN, Rcode, flags, id};
 use crate::engine::policy::Tour;
@@ -74,7 +74,7 @@ impl Forwarder {
             if self.pools.is_tcp(connection) {
                 let ahead = |most| self.exchanges.ahead_of(slot, connection, most);
                 self.pools.answered(connection, now, began, ahead);
-                self.note_keepalive(connection, &response);
+                self.note_keepalive(connection, upstream, &response);
             }
             self.exchanges.end_attempt(slot);
             if self.asks_without_edns(now, slot, connection, &response) {
@@ -191,8 +191,11 @@ impl Forwarder {
     }
 
     /// Applies the keepalive option of a response to its connection.
-    fn note_keepalive(&mut self, connection: ConnectionId, response: &Response) {
-        if let Some(units) = response.opt.and_then(|opt| opt.keepalive) {
+    fn note_keepalive(&mut self, connection: ConnectionId, upstream: usize, response: &Response) {
+        // In an HTTP response it is of the connection between the HTTP server and a DNS server.
+        if let Some(units) = response.opt.and_then(|opt| opt.keepalive)
+            && self.upstreams.way_to(upstream, Transport::Tcp) != Way::Https
+        {
             self.pools.announce(connection, Duration::from_millis(100 * u64::from(units)));
         }
     }

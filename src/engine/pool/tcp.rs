@@ -173,6 +173,22 @@ impl Pools {
         answers > 0
     }
 
+    /// Handles the upstream's announcement that it takes no more queries on the connection.
+    pub(crate) fn closes(&mut self, connection: ConnectionId, now: Moment) {
+        let Some(slot) = self.slot(connection) else { return };
+        let member = &self.connections[slot as usize];
+        if member.answers > 0 && member.served {
+            let pace = &mut self.pools[member.pool as usize].pace;
+            pace.ended(now, member.answers, member.outstanding > 0);
+        }
+        self.put_out(slot, Reason::Expired);
+    }
+
+    /// Returns true if the connection has carried an answer.
+    pub(crate) fn has_answered(&self, connection: ConnectionId) -> bool {
+        self.slot(connection).is_some_and(|slot| self.connections[slot as usize].answers > 0)
+    }
+
     /// Applies the idle `limit` that the upstream announced (RFC 7828 §3.4), so that we close
     /// first. Zero: the upstream wants this connection closed.
     pub(crate) fn announce(&mut self, connection: ConnectionId, limit: Duration) {
