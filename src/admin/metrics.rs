@@ -278,8 +278,8 @@ fn of_client_connections(
     let help =
         "Queries that waited behind a slow query and were not sent again because of a limit.";
     all.counter("onward_queries_stuck_total", help, labels, stats.unmoved as f64);
-    let help = "Queries sent again because the upstream closed their connection or had not processed them; \
-         not counted as retries.";
+    let help = "Queries sent again because the upstream closed their connection or had not \
+                processed them; not counted as retries.";
     all.counter("onward_queries_asked_again_total", help, labels, stats.asked_again as f64);
     let help = "Connections opened to the upstream while it closes each after a few responses.";
     all.counter("onward_connections_limited_total", help, labels, stats.limited as f64);

@@ -51,6 +51,8 @@ pub enum Fault {
 pub enum HttpFault {
     /// The server has not processed the request.
     Unprocessed,
+    /// The connection ended before the request was sent.
+    Unsent,
     /// The server has reset the request.
     Reset,
     /// The reply is malformed or too long.
@@ -68,6 +70,7 @@ pub enum HttpFault {
 impl fmt::Display for HttpFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unsent => f.write_str("http: the connection ended before the request was sent"),
             Self::Unprocessed => f.write_str("http: the server has not processed the request"),
             Self::Reset => f.write_str("http: the server has reset the request"),
             Self::Malformed => f.write_str("http: malformed or too long reply"),

@@ -2,8 +2,8 @@
 //!
 //! Connects the bytes of the connection with [`Client`], and its calls with the engine. A query is
 //! known by its ID on the connection, for the engine; the ID that is sent is 0, so that HTTP
-//! caches are of use. Queries that come before the handshake is over, or for which the server has no
-//! room, wait here; the engine limits their number, and moves those that wait for too long.
+//! caches are of use. Queries that come before the handshake is over, or for which the server has
+//! no room, wait here; the engine limits their number, and moves those that wait for too long.
 
 use super::tcp::{Progress, TcpConnection};
 use crate::config::{HttpCarrier, HttpTarget};
@@ -177,7 +177,7 @@ impl HttpConnection {
                 engine.on_closing(now, connection);
             }
             for Waiting { id, .. } in self.waiting.drain(..) {
-                engine.on_call_unsent(now, connection, id);
+                engine.on_call_failed(now, connection, id, HttpFault::Unsent);
             }
         }
         while let Some((call, failure)) = client.next_failed() {

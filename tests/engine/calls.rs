@@ -104,7 +104,8 @@ fn what_was_not_sent_costs_nothing_as_long_as_connections_answer() {
         world.engine.on_closing(world.now, first.connection);
         for sent in own {
             let id = word_at(&sent.bytes, 0);
-            world.engine.on_call_unsent(world.now, sent.connection, id);
+            let fault = HttpFault::Unsent;
+            world.engine.on_call_failed(world.now, sent.connection, id, fault);
         }
         world.settle();
     }

@@ -31,43 +31,23 @@ impl Forwarder {
         let Some(slot) = self.exchanges.find(connection, id) else {
             return self.forget_moved(connection, id);
         };
-        let is_free =
-            fault == HttpFault::Unprocessed && self.exchanges.get(slot).excused < UNPROCESSED_MAX;
-        let is_of_server = match fault {
-            HttpFault::Unprocessed | HttpFault::Mismatch => false,
-            HttpFault::Status(status) => status >= 500,
-            HttpFault::Reset | HttpFault::Malformed | HttpFault::NoMessage => true,
+        let (is_unprocessed, is_of_server) = match fault {
+            HttpFault::Unprocessed | HttpFault::Unsent => (true, false),
+            HttpFault::Mismatch => (false, false),
+            HttpFault::Status(status) => (false, status >= 500),
+            // UNKNOWN, INTERNAL, UNAVAILABLE and DATA_LOSS.
+            HttpFault::GrpcStatus(status) => (false, matches!(status, 2 | 13..=15)),
+            HttpFault::Reset | HttpFault::Malformed | HttpFault::NoMessage => (false, true),
         };
         if is_of_server {
             // Behind one address, another connection may lead to a better server.
             self.pools.break_off(connection);
         }
-        self.exchanges.get(slot).excused += u32::from(is_free);
-        self.end_call(now, connection, slot, fault, is_free);
-    }
-
-    /// Handles the end of `connection` before the query with this ID was sent on it. The query is
-    /// sent again at no cost if the connection has answered others, so that each round makes
-    /// progress.
-    pub fn on_call_unsent(&mut self, now: Moment, connection: ConnectionId, id: u16) {
-        let Some(slot) = self.exchanges.find(connection, id) else {
-            return self.forget_moved(connection, id);
-        };
-        let excused = self.exchanges.get(slot).excused;
-        let has_answered = self.pools.has_answered(connection);
-        self.exchanges.get(slot).excused += u32::from(!has_answered);
-        let is_free = has_answered || excused < UNPROCESSED_MAX;
-        self.end_call(now, connection, slot, HttpFault::Unprocessed, is_free);
-    }
-
-    fn end_call(
-        &mut self,
-        now: Moment,
-        connection: ConnectionId,
-        slot: u32,
-        fault: HttpFault,
-        is_free: bool,
-    ) {
+        // As long as connections answer, each round makes progress.
+        let is_costless = fault == HttpFault::Unsent && self.pools.has_answered(connection);
+        let excused = &mut self.exchanges.get(slot).excused;
+        let is_free = is_unprocessed && (is_costless || *excused < UNPROCESSED_MAX);
+        *excused += u32::from(is_free && !is_costless);
         let upstream = self.upstream_of(slot);
         let is_ending = self.pools.is_retiring(connection);
         self.exchanges.end_attempt(slot);
