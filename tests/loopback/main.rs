@@ -9,6 +9,7 @@ mod coalescing;
 mod datagrams;
 #[path = "../common/dead.rs"]
 mod dead;
+mod doh_ends;
 mod doh_server;
 mod doh_upstream;
 #[path = "../common/doq.rs"]
