@@ -6,8 +6,7 @@
 //! connection over TCP is for one client address. Other server blocks never come here: their
 //! stanzas have room for any client.
 
-use super::caching::CacheLookup;
-use super::course::{Course, Original};
+use super::course::Course;
 use super::drafts::Route;
 use super::{Forwarder, Outgoing};
 use crate::engine::errors::Reason;
@@ -47,8 +46,11 @@ impl Proxying {
 }
 
 impl Forwarder {
-    /// Forwards a query of a server block whose upstreams learn the client, or refuses it because
-    /// the stanza's maximum is reached; otherwise as [`Forwarder::forward`].
+    /// Finds or opens the exchange for a query of a server block whose upstreams learn the client:
+    /// its slot, and the slot again if it was open.
+    ///
+    /// # Errors
+    /// The query is refused: the stanza's maximum is reached, or all is full.
     #[cold]
     #[inline(never)]
     pub(super) fn forward_by_client(
@@ -58,18 +60,17 @@ impl Forwarder {
         query: &Query<'_>,
         name: &LowercaseName,
         (route, set): (&Route, u16),
-        (looked_up, original): (CacheLookup, Option<&Original>),
-    ) -> Course {
+    ) -> Result<(u32, Option<u32>), Course> {
         let (block, stanza) = (route.block, route.stanza);
         if !self.routes.stanza(stanza).has_room_by_client() {
             self.counters.stats.concurrent_rejects += 1;
             let reason = Reason::TooManyConcurrent(stanza as u32);
-            return Course::Failed(Rcode::Refused, reason, block);
+            return Err(Course::Failed(Rcode::Refused, reason, block));
         }
         let full = Course::Failed(Rcode::ServFail, Reason::Overloaded, block);
         if self.exchanges.waiters_are_full() {
             self.counters.stats.overloaded += 1;
-            return full;
+            return Err(full);
         }
         let path = self.path_of(client);
         let address = path.as_ref().map(|path| path.source.ip());
@@ -83,12 +84,12 @@ impl Forwarder {
         });
         let Some(slot) = same.or_else(|| self.exchanges.open(&opening, now)) else {
             self.counters.stats.overloaded += 1;
-            return full;
+            return Err(full);
         };
         if same.is_none() {
             self.proxying.set(self.exchanges.key(slot), path);
         }
-        self.enlist(now, client, query, (route, slot, same), (looked_up, original))
+        Ok((slot, same))
     }
 
     /// Returns the addresses of a client's query. `None`: the query is not a client's.

@@ -369,39 +369,29 @@ impl Forwarder {
         let (routes, chains) = (&mut self.routes, &self.chains);
         let opening = self.drafts.write(query, name, route, set, routes, chains);
         let full = Course::Failed(Rcode::ServFail, Reason::Overloaded, block);
-        if !self.routes.stanza(stanza).has_room() {
-            let outcome = (looked_up, original);
-            return self.forward_by_client(now, client, query, name, (route, set), outcome);
-        }
-        if self.exchanges.waiters_are_full() {
-            self.counters.stats.overloaded += 1;
-            return full;
-        }
-        let same = self.exchanges.find_same(&opening);
-        let Some(slot) = same.or_else(|| self.exchanges.open(&opening, now)) else {
-            self.counters.stats.overloaded += 1;
-            return full;
+        let (slot, same) = if self.routes.stanza(stanza).has_room() {
+            if self.exchanges.waiters_are_full() {
+                self.counters.stats.overloaded += 1;
+                return full;
+            }
+            let same = self.exchanges.find_same(&opening);
+            let Some(slot) = same.or_else(|| self.exchanges.open(&opening, now)) else {
+                self.counters.stats.overloaded += 1;
+                return full;
+            };
+            (slot, same)
+        } else {
+            match self.forward_by_client(now, client, query, name, (route, set)) {
+                Ok(found) => found,
+                Err(course) => return course,
+            }
         };
-        self.enlist(now, client, query, (route, slot, same), (looked_up, original))
-    }
-
-    /// Lets a client wait for the exchange in `slot`, which is new unless it is the `same` as an
-    /// outstanding one.
-    #[inline(always)]
-    pub(super) fn enlist(
-        &mut self,
-        now: Moment,
-        client: &Client,
-        query: &Query<'_>,
-        (route, slot, same): (&Route, u32, Option<u32>),
-        (looked_up, original): (CacheLookup, Option<&Original>),
-    ) -> Course {
         if let CacheLookup::Expired { within: Some(within), .. } = looked_up
             && self.exchanges.limit_timeout(slot, now, within) <= now
             && same.is_some()
         {
             // The clients of this exchange have waited this long and got the expired entry.
-            return Course::Failed(Rcode::ServFail, Reason::Overloaded, route.block);
+            return full;
         }
         let shown = match (original, same) {
             (Some(original), _) => Shown::Other(self.rewriting.keep(original)),
@@ -411,7 +401,7 @@ impl Forwarder {
         let (client, since, label_set) = (*client, now, route.label_set);
         let (asked, size) = (query.asked, query.size());
         self.exchanges.join(slot, Waiter { client, since, label_set, asked, size, shown });
-        self.routes.stanza(route.stanza).under_way += 1;
+        self.routes.stanza(stanza).under_way += 1;
         match same {
             Some(_) => self.counters.stats.coalesced += 1,
             None => self.attempt(now, slot, Reason::NoConnection),
