@@ -21,6 +21,7 @@ use crate::sys::mmsg::{Datagram, RecvBatch, ReplyBatch};
 use crate::sys::pktinfo::Local;
 use crate::sys::socket;
 use std::io;
+use std::os::fd::BorrowedFd;
 
 /// Batches and connections of clients.
 pub(super) struct ClientSide {
@@ -60,14 +61,7 @@ impl ClientSide {
         let Some(datagrams) = listeners.datagrams(number) else {
             return self.receive_proxied(now, number, listeners, engine, loops);
         };
-        // Errors other than WouldBlock are ICMP errors for earlier replies and concern no query.
-        let received = self.queries.recv(datagrams);
-        let again = match &received {
-            Ok(count) => *count == self.queries.capacity(),
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-        };
-        let received = received.unwrap_or(0);
-        loops.queries.add(received);
+        let (received, again) = self.read_batch(datagrams, loops);
         let mut arrivals = Arrivals::default();
         for index in 0..received {
             let datagram = self.queries.datagram(index);
@@ -91,6 +85,20 @@ impl ClientSide {
         }
     }
 
+    /// Reads one batch of datagrams. Returns their number, and whether there may be more.
+    #[inline(always)]
+    fn read_batch(&mut self, socket: BorrowedFd<'_>, loops: &mut LoopStats) -> (usize, bool) {
+        // Errors other than WouldBlock are ICMP errors for earlier replies and concern no query.
+        let received = self.queries.recv(socket);
+        let again = match &received {
+            Ok(count) => *count == self.queries.capacity(),
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        };
+        let received = received.unwrap_or(0);
+        loops.queries.add(received);
+        (received, again)
+    }
+
     /// Reads and serves one batch of queries, as [`ClientSide::receive`], from a listener whose
     /// datagrams may begin with headers of the PROXY protocol.
     #[inline(never)]
@@ -105,13 +113,7 @@ impl ClientSide {
         let Some((socket, _)) = listeners.proxied(number) else {
             return self.receive_packets(now, number, listeners, engine);
         };
-        let received = self.queries.recv(socket);
-        let again = match &received {
-            Ok(count) => *count == self.queries.capacity(),
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-        };
-        let received = received.unwrap_or(0);
-        loops.queries.add(received);
+        let (received, again) = self.read_batch(socket, loops);
         let mut arrivals = Arrivals::default();
         let mut next = 0;
         while next < received {
