@@ -50,8 +50,6 @@ pub(super) struct HttpConnection {
     calls_max: usize,
     /// The server has sent bytes of HTTP.
     has_received: bool,
-    /// The session has failed, although the socket has not.
-    has_failed: bool,
     /// The engine knows that no more calls can be made.
     is_closing: bool,
 }
@@ -69,7 +67,6 @@ impl HttpConnection {
             called,
             calls_max,
             has_received: false,
-            has_failed: false,
             is_closing: false,
         }
     }
@@ -188,13 +185,17 @@ impl HttpConnection {
                 // The whole session has failed, as a socket does.
                 Failure::Lost => {
                     self.tcp.break_down(Fault::Http(HttpFault::Malformed));
-                    self.has_failed = true;
                     continue;
                 }
             };
             let Some(id) = take(&mut self.called, call) else { continue };
             engine.on_call_failed(now, connection, id, fault);
         }
+    }
+
+    /// Returns true if the session has failed, although the socket has not.
+    fn has_failed(&self) -> bool {
+        matches!(self.tcp.fault(), Fault::Http(_))
     }
 
     /// Reads once, and passes each answer to `handle`, with the ID of its query.
@@ -206,7 +207,7 @@ impl HttpConnection {
         scratch: &mut Vec<u8>,
         handle: &mut impl FnMut(&mut Forwarder, ConnectionId, &[u8], bool),
     ) -> Progress {
-        if self.has_failed {
+        if self.has_failed() {
             return Progress::Over;
         }
         let was_open = self.tcp.is_open();
@@ -230,7 +231,7 @@ impl HttpConnection {
             client.end();
             self.pass_replies(now, connection, engine, scratch, handle);
         }
-        if self.has_failed { Progress::Over } else { progress }
+        if self.has_failed() { Progress::Over } else { progress }
     }
 
     /// Passes each complete reply to `handle`.
