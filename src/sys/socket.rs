@@ -253,17 +253,7 @@ pub(super) fn udp(family_of: SocketAddr) -> io::Result<Socket> {
 /// Disables fragmentation of our datagrams and path MTU discovery by ICMP, which anybody can forge
 /// (RFC 9715 §3.1, R1 and R2).
 fn ignore_path_mtu(socket: &Socket, family_of: SocketAddr) -> io::Result<()> {
-    match family_of.ip() {
-        IpAddr::V4(_) => {
-            set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)
-        }
-        IpAddr::V6(_) => set_option(
-            socket,
-            libc::IPPROTO_IPV6,
-            libc::IPV6_MTU_DISCOVER,
-            libc::IPV6_PMTUDISC_OMIT,
-        ),
-    }
+    discover_mtu(socket, family_of, libc::IP_PMTUDISC_OMIT, libc::IPV6_PMTUDISC_OMIT)
 }
 
 /// Sets the DF bit of the datagrams of `socket`, which has the family of `family_of`; datagrams
@@ -272,16 +262,19 @@ fn ignore_path_mtu(socket: &Socket, family_of: SocketAddr) -> io::Result<()> {
 /// # Errors
 /// The socket is of the other family.
 pub(crate) fn dont_fragment(socket: &impl AsRawFd, family_of: SocketAddr) -> io::Result<()> {
+    discover_mtu(socket, family_of, libc::IP_PMTUDISC_PROBE, libc::IPV6_PMTUDISC_PROBE)
+}
+
+/// Sets the mode of path MTU discovery, by the family of `family_of`.
+fn discover_mtu(
+    socket: &impl AsRawFd,
+    family_of: SocketAddr,
+    v4: libc::c_int,
+    v6: libc::c_int,
+) -> io::Result<()> {
     match family_of.ip() {
-        IpAddr::V4(_) => {
-            set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
-        }
-        IpAddr::V6(_) => set_option(
-            socket,
-            libc::IPPROTO_IPV6,
-            libc::IPV6_MTU_DISCOVER,
-            libc::IPV6_PMTUDISC_PROBE,
-        ),
+        IpAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, v4),
+        IpAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, v6),
     }
 }
 
