@@ -5,26 +5,21 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
+#[path = "received.rs"]
+mod received;
+
 use super::until::{TIMEOUT, until};
 use bytes::BytesMut;
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint,
-    EndpointConfig, Event, ReadError, StreamEvent, StreamId, VarInt,
+    EndpointConfig, Event, StreamEvent, StreamId, VarInt,
 };
+pub(crate) use received::Received;
 use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// What the client has received on a stream.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Received {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) is_finished: bool,
-    /// Code of the reset.
-    pub(crate) reset: Option<u64>,
-}
 
 /// A connection to a server.
 pub(crate) struct Quic {
@@ -123,7 +118,7 @@ impl Quic {
         })
     }
 
-    /// Sends what there is to be sent, and receives one packet or waits a moment.
+    /// Sends the packets that are due, and receives one packet or waits a moment.
     pub(crate) fn turn(&mut self) {
         self.transmit();
         let mut buffer = [0; 2_048];
@@ -151,6 +146,8 @@ impl Quic {
                     }
                 }
                 Event::Stream(StreamEvent::Stopped { id, error_code }) => {
+                    let received = self.received.entry(id).or_default();
+                    received.stopped = Some(error_code.into_inner());
                     let _ = self.connection.send_stream(id).reset(error_code);
                 }
                 _ => {}
@@ -161,23 +158,7 @@ impl Quic {
 
     fn read(&mut self, id: StreamId) {
         let received = self.received.entry(id).or_default();
-        let mut stream = self.connection.recv_stream(id);
-        let Ok(mut chunks) = stream.read(true) else { return };
-        loop {
-            match chunks.next(usize::MAX) {
-                Ok(Some(chunk)) => received.bytes.extend_from_slice(&chunk.bytes),
-                Ok(None) => {
-                    received.is_finished = true;
-                    break;
-                }
-                Err(ReadError::Reset(code)) => {
-                    received.reset = Some(code.into_inner());
-                    break;
-                }
-                Err(ReadError::Blocked) => break,
-            }
-        }
-        let _ = chunks.finalize();
+        received.read(&mut self.connection, id);
     }
 
     fn transmit(&mut self) {

@@ -3,6 +3,9 @@
 //! The client is the library's. The link may lose packets and deliver them late; the server answers
 //! each query with itself, unless a test answers for it.
 
+#[path = "../../../tests/common/received.rs"]
+mod received;
+
 use crate::engine::key::{ConnectionKey, Key};
 use crate::moment::Moment;
 use crate::quic::endpoint::some_instant;
@@ -11,10 +14,11 @@ use bytes::BytesMut;
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionError, ConnectionHandle, DatagramEvent, EndpointConfig,
-    ReadError, StreamEvent, StreamId, TransportConfig, VarInt,
+    StreamEvent, StreamId, TransportConfig, VarInt,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+pub(super) use received::Received;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,17 +56,6 @@ pub(super) fn tls() -> (Arc<rustls::ServerConfig>, rustls::ClientConfig) {
         .with_no_client_auth();
     client.alpn_protocols = vec![b"doq".to_vec()];
     (Arc::new(server), client)
-}
-
-/// One stream as the client sees it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Received {
-    pub(super) bytes: Vec<u8>,
-    pub(super) is_finished: bool,
-    /// Code of the reset.
-    pub(super) reset: Option<u64>,
-    /// Code by which the server stops reading.
-    pub(super) stopped: Option<u64>,
 }
 
 pub(super) struct World {
@@ -323,7 +316,7 @@ impl World {
                         if !self.unread.contains(&id) =>
                     {
                         let received = self.streams.entry((handle.0, id)).or_default();
-                        read(connection, id, received);
+                        received.read(connection, id);
                     }
                     quinn_proto::Event::Stream(StreamEvent::Stopped { id, error_code }) => {
                         let received = self.streams.entry((handle.0, id)).or_default();
@@ -393,27 +386,6 @@ impl World {
             _ => None,
         }
     }
-}
-
-/// Reads what has arrived.
-fn read(connection: &mut Connection, id: StreamId, received: &mut Received) {
-    let mut stream = connection.recv_stream(id);
-    let Ok(mut chunks) = stream.read(true) else { return };
-    loop {
-        match chunks.next(usize::MAX) {
-            Ok(Some(chunk)) => received.bytes.extend_from_slice(&chunk.bytes),
-            Ok(None) => {
-                received.is_finished = true;
-                break;
-            }
-            Err(ReadError::Reset(code)) => {
-                received.reset = Some(code.into_inner());
-                break;
-            }
-            Err(ReadError::Blocked) => break,
-        }
-    }
-    let _ = chunks.finalize();
 }
 
 /// Returns a query of `len` bytes behind its length.
