@@ -4,10 +4,8 @@
 //! knot-dnsutils).
 
 use super::dot::{Site, responder};
-use super::process::{Program, free_port};
+use super::process::free_port;
 use crate::installed::is_installed;
-use std::fs;
-use std::process::Command;
 
 /// Asks the server on `port` by both methods.
 fn ask_over_https(site: &Site, port: u16, path: &str) {
@@ -40,18 +38,13 @@ fn we_ask_dnsdist_over_https_at_a_path_of_its_own() {
     }
     let (site, upstream, port) = (Site::new("dnsdist_https"), responder(), free_port());
     let configuration = format!(
-        "setSecurityPollSuffix(\"\")\nsetLocal(\"127.0.0.1:{}\")\n\
-         addDOHLocal(\"127.0.0.1:{port}\", \"{}\", \"{}\", \"/q/dns\")\n\
+        "addDOHLocal(\"127.0.0.1:{port}\", \"{}\", \"{}\", \"/q/dns\")\n\
          addAction(\"n1.onward.test.\", SpoofAction(\"10.7.0.1\"))\n\
-         newServer({{address=\"{}\", checkInterval=3600}})\n",
-        free_port(),
+         newServer({{address=\"{}\", checkInterval=3600}})",
         site.path("cert.pem"),
         site.path("key.pem"),
         upstream.addresses()[0],
     );
-    let file = site.path("dnsdist.conf");
-    fs::write(&file, configuration).unwrap();
-    let _dnsdist =
-        Program::start_silent(Command::new("dnsdist").args(["--supervised", "-C", &file]));
+    let _dnsdist = site.dnsdist(&configuration);
     ask_over_https(&site, port, "/q/dns");
 }

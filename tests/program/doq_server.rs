@@ -6,7 +6,7 @@
 use super::certs::Authority;
 use super::doq::Doq;
 use super::dot::{Site, kdig, responder, run};
-use super::https::memory;
+use super::https::{memory, query};
 use super::process::{Stranger, directory};
 use crate::installed::is_installed;
 use onward::traffic::answer::is_right;
@@ -15,17 +15,6 @@ use std::fs;
 
 /// Maximum memory of an idle client: the state of the transport, its keys, and the session of TLS.
 const IDLE_BYTES_MAX: u64 = 40 << 10;
-
-/// Returns a query for an address of `name`.
-fn query(name: &str) -> Vec<u8> {
-    let mut query = b"\0\0\x01\0\0\x01\0\0\0\0\0\0".to_vec();
-    for label in name.split('.') {
-        query.push(label.len() as u8);
-        query.extend(label.as_bytes());
-    }
-    query.extend(b"\0\0\x01\0\x01");
-    query
-}
 
 #[test]
 fn kdig_asks_over_quic() {

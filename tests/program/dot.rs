@@ -59,6 +59,28 @@ impl Site {
         until("unbound listens", || TcpStream::connect(("127.0.0.1", port)).ok());
         program
     }
+
+    /// dnsdist with this configuration, whose plain listener is on a free port. Returns the
+    /// listener's address.
+    pub(super) fn dnsdist(&self, configuration: &str) -> (Program, SocketAddr) {
+        let port = free_port();
+        let text = format!(
+            "setSecurityPollSuffix(\"\")\nsetLocal(\"127.0.0.1:{port}\")\n{configuration}\n"
+        );
+        let file = self.path("dnsdist.conf");
+        fs::write(&file, text).unwrap();
+        let arguments = ["--supervised", "-C", &file];
+        let program = Program::start_silent(Command::new("dnsdist").args(arguments));
+        (program, SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+}
+
+/// Waits until `server` answers.
+pub(super) fn until_answered(server: SocketAddr) {
+    until("the server answers", || {
+        let said = kdig(server, &["+time=1", "a.test", "A"]);
+        said.contains("status: NOERROR").then_some(())
+    });
 }
 
 impl Site {
@@ -285,21 +307,14 @@ fn we_ask_dnsdist_over_tls() {
     }
     let (site, upstream, port) = (Site::new("dnsdist_upstream"), responder(), free_port());
     let configuration = format!(
-        "setSecurityPollSuffix(\"\")\nsetLocal(\"127.0.0.1:{}\")\n\
-         addTLSLocal(\"127.0.0.1:{port}\", \"{}\", \"{}\")\n\
+        "addTLSLocal(\"127.0.0.1:{port}\", \"{}\", \"{}\")\n\
          addAction(\"n1.onward.test.\", SpoofAction(\"10.7.0.1\"))\n\
-         newServer({{address=\"{}\", checkInterval=3600}})\n",
-        free_port(),
+         newServer({{address=\"{}\", checkInterval=3600}})",
         site.path("cert.pem"),
         site.path("key.pem"),
         upstream.addresses()[0],
     );
-    fs::write(site.directory.join("dnsdist.conf"), configuration).unwrap();
-    let _dnsdist = Program::start_silent(Command::new("dnsdist").args([
-        "--supervised",
-        "-C",
-        &site.path("dnsdist.conf"),
-    ]));
+    let _dnsdist = site.dnsdist(&configuration);
     site.ask_over_tls(port);
 }
 

@@ -5,10 +5,9 @@
 //! nghttp2-client, dnsdist, python3-grpcio). Of Debian 12, unbound has no client of DNS over HTTPS.
 
 use super::certs::Authority;
-use super::dot::{Site, kdig, responder, run};
+use super::dot::{Site, kdig, responder, run, until_answered};
 use super::http2::{GOAWAY, base64, body2, get2, preface, read_frame};
-use super::process::{Program, Stranger, TIMEOUT, free_port};
-use super::until::until;
+use super::process::{Program, Stranger, TIMEOUT};
 use crate::installed::is_installed;
 use crossbeam_channel::{Receiver, Sender};
 use onward::traffic::answer::{Behaviour, is_right};
@@ -17,7 +16,6 @@ use rustls::{ClientConnection, StreamOwned};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::Arc;
 
 const TLS: &str = "tls cert.pem key.pem";
@@ -25,7 +23,8 @@ const TLS: &str = "tls cert.pem key.pem";
 /// HTTP/2, whose frame buffer of 16 KB is mostly untouched.
 const IDLE_BYTES_MAX: u64 = 24 << 10;
 
-fn query(name: &str) -> Vec<u8> {
+/// Returns a query for an address of `name`.
+pub(super) fn query(name: &str) -> Vec<u8> {
     let mut query = b"\0\0\x01\0\0\x01\0\0\0\0\0\0".to_vec();
     for label in name.split('.') {
         query.push(label.len() as u8);
@@ -137,22 +136,13 @@ fn dnsdist_asks_us_over_https() {
     }
     let (site, upstream) = (Site::new("dnsdist_client"), responder());
     let (_onward, server) = serve(&site, "https://", &upstream);
-    let port = free_port();
     let configuration = format!(
-        "setSecurityPollSuffix(\"\")\nsetLocal(\"127.0.0.1:{port}\")\nnewServer({{\
-         address=\"{server}\", tls=\"openssl\", subjectName=\"dns.test\", caStore=\"{}\", \
-         validateCertificates=true, dohPath=\"/dns-query\", checkInterval=3600}})\n",
+        "newServer({{address=\"{server}\", tls=\"openssl\", subjectName=\"dns.test\", caStore=\"{}\", \
+         validateCertificates=true, dohPath=\"/dns-query\", checkInterval=3600}})",
         site.path("ca.pem"),
     );
-    fs::write(site.path("dnsdist.conf"), configuration).unwrap();
-    let file = site.path("dnsdist.conf");
-    let _dnsdist =
-        Program::start_silent(Command::new("dnsdist").args(["--supervised", "-C", &file]));
-    let dnsdist = SocketAddr::from(([127, 0, 0, 1], port));
-    until("dnsdist answers", || {
-        let said = kdig(dnsdist, &["+time=1", "a.test", "A"]);
-        said.contains("status: NOERROR").then_some(())
-    });
+    let (_dnsdist, dnsdist) = site.dnsdist(&configuration);
+    until_answered(dnsdist);
     for number in 0..50 {
         let said = kdig(dnsdist, &["+time=5", &format!("n{number}.test"), "A"]);
         assert!(said.contains("status: NOERROR") && said.contains("ANSWER: 1"), "{said}");

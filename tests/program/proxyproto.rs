@@ -3,13 +3,11 @@
 //! Skipped, with a message, where dnsdist, unbound or kdig is not installed (Debian: dnsdist,
 //! unbound, knot-dnsutils).
 
-use super::dot::{Site, kdig};
-use super::process::{Program, free_port};
+use super::dot::{Site, kdig, until_answered};
+use super::process::free_port;
 use super::until::until;
 use crate::installed::is_installed;
-use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
 
 #[test]
 fn dnsdist_names_its_client_over_udp_and_tcp() {
@@ -18,20 +16,10 @@ fn dnsdist_names_its_client_over_udp_and_tcp() {
     }
     let site = Site::new("dnsdist_proxy");
     let (_onward, server) = site.onward("", "proxyproto {\n allow 127.0.0.1/32\n }\n whoami");
-    let port = free_port();
-    let configuration = format!(
-        "setSecurityPollSuffix(\"\")\nsetLocal(\"127.0.0.1:{port}\")\nnewServer({{\
-         address=\"{server}\", useProxyProtocol=true, checkInterval=3600}})\n",
-    );
-    fs::write(site.path("dnsdist.conf"), configuration).unwrap();
-    let file = site.path("dnsdist.conf");
-    let _dnsdist =
-        Program::start_silent(Command::new("dnsdist").args(["--supervised", "-C", &file]));
-    let dnsdist = SocketAddr::from(([127, 0, 0, 1], port));
-    until("dnsdist answers", || {
-        let said = kdig(dnsdist, &["+time=1", "a.test", "A"]);
-        said.contains("status: NOERROR").then_some(())
-    });
+    let configuration =
+        format!("newServer({{address=\"{server}\", useProxyProtocol=true, checkInterval=3600}})",);
+    let (_dnsdist, dnsdist) = site.dnsdist(&configuration);
+    until_answered(dnsdist);
     for transport in ["+notcp", "+tcp"] {
         for client in ["127.0.0.2", "127.0.0.3"] {
             for _ in 0..5 {
@@ -63,25 +51,18 @@ fn dnsdist_learns_our_client_over_udp_and_tcp() {
     if !is_installed("dnsdist") || !is_installed("kdig") {
         return;
     }
-    let (site, port) = (Site::new("proxy_dnsdist"), free_port());
-    let configuration = format!(
-        "setSecurityPollSuffix(\"\")\nsetLocal(\"127.0.0.1:{port}\")\n\
-         setProxyProtocolACL({{\"127.0.0.1/32\"}})\nsetACL({{\"127.0.0.0/8\"}})\n\
-         addAction(makeRule(\"127.0.0.3/32\"), RCodeAction(DNSRCode.REFUSED))\n\
-         addAction(AllRule(), SpoofAction(\"192.0.2.1\"))\n"
-    );
-    fs::write(site.path("dnsdist.conf"), configuration).unwrap();
-    let file = site.path("dnsdist.conf");
-    let _dnsdist =
-        Program::start_silent(Command::new("dnsdist").args(["--supervised", "-C", &file]));
-    until("dnsdist listens", || TcpStream::connect(("127.0.0.1", port)).ok());
-    let body = format!("forward . 127.0.0.1:{port} {{\n proxy_protocol v2\n }}");
+    let site = Site::new("proxy_dnsdist");
+    let configuration = "setProxyProtocolACL({\"127.0.0.1/32\"})\nsetACL({\"127.0.0.0/8\"})\n\
+                         addAction(makeRule(\"127.0.0.3/32\"), RCodeAction(DNSRCode.REFUSED))\n\
+                         addAction(AllRule(), SpoofAction(\"192.0.2.1\"))";
+    let (_dnsdist, dnsdist) = site.dnsdist(configuration);
+    until("dnsdist listens", || TcpStream::connect(dnsdist).ok());
+    let body = format!("forward . {dnsdist} {{\n proxy_protocol v2\n }}");
     let (_onward, server) = site.onward("", &body);
     check_by_address(server);
 }
 
-/// unbound and, by default, dnsdist expect the header of a TLS connection within TLS, which the
-/// protocol does not define; so the test has no TLS.
+/// Without TLS: servers differ in whether they expect the header in front of it or within.
 #[test]
 fn unbound_learns_our_client_over_udp_and_tcp() {
     if !is_installed("unbound") || !is_installed("kdig") {
