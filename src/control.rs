@@ -196,7 +196,7 @@ pub(crate) enum ToKeeper {
         peer: SocketAddr,
         /// Reason of the refusal.
         flaw: Flaw,
-        /// It was dropped with its datagram; otherwise its connection was closed.
+        /// True: the datagram was dropped. False: the connection was closed.
         is_datagram: bool,
         /// Number of others since the last message of this worker.
         others: u64,

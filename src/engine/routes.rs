@@ -346,12 +346,12 @@ impl Stanza {
         }
     }
 
-    /// Returns true if another client may wait for its answers, whoever the others are.
+    /// Returns true if another client of any address may wait for the stanza's answers.
     pub(crate) fn has_room(&self) -> bool {
         self.under_way < self.under_way_max
     }
 
-    /// Returns true if another client may wait, beside others of the same address only.
+    /// Returns true if another client may wait where queries are coalesced by client address.
     pub(crate) fn has_room_by_client(&self) -> bool {
         self.under_way < self.by_client_max
     }

@@ -1,6 +1,6 @@
 //! A probe as an HTTP request (RFC 8484, or gRPC), over the connection of the probe.
 //!
-//! It uses the method, the path and the name that queries have. A reply that carries no DNS message
+//! The request has the method, path and name of queries. A reply that carries no DNS message
 //! is a failure at once.
 
 use super::wire::{Failure, READ_TIMEOUT, STRAYS_MAX, Wire};

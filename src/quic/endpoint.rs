@@ -442,7 +442,7 @@ impl Endpoint {
         self.inner.handle_event(handle, EndpointEvent::drained());
     }
 
-    /// Queues a connection whose steps are to be looked at.
+    /// Queues a connection whose next steps have not been taken.
     fn touch(&mut self, index: u32) {
         if let Some(connection) = self.at(index)
             && !std::mem::replace(&mut connection.is_touched, true)

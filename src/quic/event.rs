@@ -1,7 +1,7 @@
-//! What goes in and out of an endpoint: packets, connections by number, and events.
+//! Inputs and outputs of an endpoint: packets, connections by number, and events.
 //!
-//! An event has what the owner of a connection needs to act on it. Steps of connections that their
-//! owner need not know of make no event.
+//! An event has the data by which the owner of a connection acts on it. Steps that the owner need
+//! not act on make no event.
 
 use super::connection::{Connection, Failure, Step};
 use crate::engine::key::{ConnectionKey, Key};

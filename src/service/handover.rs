@@ -2,10 +2,10 @@
 //!
 //! The new process runs the binary that is now at the path where this program was started, with the
 //! same arguments. It gets copies of the listening sockets, so that from its first turn on each
-//! query is read by one of the two and none is lost, and the secret of this one's keys for clients,
-//! over a socket that nobody else has. When it reports that it serves, this process
-//! reads no more and finishes its outstanding queries. If the new process ends before that, or
-//! reports nothing for too long, it is killed and nothing has changed. A stop signal meanwhile
+//! query is read by one of the two and none is lost. It also gets the secret of the keys for
+//! clients, over a socket that only the two processes have. When it reports that it serves, this
+//! process reads no more and finishes its outstanding queries. If the new process ends before that,
+//! or reports nothing for too long, it is killed and nothing has changed. A stop signal meanwhile
 //! stops both processes.
 
 use crate::server::Server;

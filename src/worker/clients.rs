@@ -140,7 +140,7 @@ impl ClientConnections {
                 Err(_) => return false,
             };
             let policy = settings.proxies.as_ref().map(|proxies| proxies.policy(peer.ip()));
-            // A proxy's connections count for its clients, whom their headers name.
+            // A proxy's connection counts for the client that its header names.
             let address = (policy != Some(ProxyPolicy::Use)).then_some(peer.ip());
             // Dropping the socket closes a connection that is not admitted.
             let Ok((key, evicted)) = engine.admit(now, number as u16, address) else {

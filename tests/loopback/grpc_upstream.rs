@@ -1,6 +1,6 @@
 //! Upstreams over gRPC: servers of our own, with and without TLS.
 //!
-//! What a foreign library of gRPC makes of our requests is tested with the whole program.
+//! The tests of the whole program have a third-party gRPC library as the server.
 
 use crate::certs::{Authority, load};
 use crate::http::get;

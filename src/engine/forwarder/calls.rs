@@ -77,7 +77,7 @@ impl Forwarder {
     }
 
     /// Handles the server's announcement that it processes no further request on `connection`.
-    /// Those that it has begun are waited for.
+    /// Requests that the server has begun stay outstanding.
     pub fn on_closing(&mut self, now: Moment, connection: ConnectionId) {
         self.pools.closes(connection, now);
     }

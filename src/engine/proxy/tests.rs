@@ -1,6 +1,6 @@
 //! Headers of the PROXY protocol, byte by byte.
 //!
-//! Those of the specification, those that break its rules, and each beginning of a valid one.
+//! Examples of the specification, headers that violate it, and each prefix of a valid header.
 
 use super::{FIXED_LEN, Flaw, HEADER_LEN_MAX, Header, Parsed, Path, WRITTEN_LEN_MAX, read, write};
 use std::net::SocketAddr;

@@ -1,7 +1,8 @@
 //! Calls of the event loop for connections over QUIC.
 //!
-//! They share the budget of handshakes, the buffers for messages and the table of connections with
-//! those that are sockets. A worker without a listener for QUIC returns from each at once.
+//! Connections over QUIC share the budget of handshakes, the buffers for messages and the table of
+//! connections with connections over TCP. A worker without a listener for QUIC returns from each
+//! at once.
 
 use super::framing::Framing;
 use super::quic::QuicClients;
