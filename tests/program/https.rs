@@ -137,8 +137,9 @@ fn dnsdist_asks_us_over_https() {
     let (site, upstream) = (Site::new("dnsdist_client"), responder());
     let (_onward, server) = serve(&site, "https://", &upstream);
     let configuration = format!(
-        "newServer({{address=\"{server}\", tls=\"openssl\", subjectName=\"dns.test\", caStore=\"{}\", \
-         validateCertificates=true, dohPath=\"/dns-query\", checkInterval=3600}})",
+        "newServer({{address=\"{server}\", tls=\"openssl\", subjectName=\"dns.test\", \
+         caStore=\"{}\", validateCertificates=true, dohPath=\"/dns-query\", \
+         checkInterval=3600}})",
         site.path("ca.pem"),
     );
     let (_dnsdist, dnsdist) = site.dnsdist(&configuration);
