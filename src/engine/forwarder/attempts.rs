@@ -59,22 +59,38 @@ impl Forwarder {
         let excused = self.pools.ended(connection, now);
         self.pools.break_off(connection);
         while let Some(slot) = self.exchanges.first_on(connection) {
-            let upstream = self.upstream_of(slot);
-            self.exchanges.end_attempt(slot);
-            let free = excused && self.exchanges.get(slot).excused < EXCUSES_MAX;
-            if free {
-                self.pools.count_asked_again(connection);
-            }
-            self.pools.release(connection, now, false);
-            if free {
-                self.exchanges.get(slot).excused += 1;
+            let exchange = self.exchanges.get(slot);
+            let free = excused && exchange.excused < EXCUSES_MAX;
+            exchange.excused += u32::from(free);
+            let reason = Reason::Attempt(operation, fault);
+            if let Some(upstream) = self.fail_attempt(now, connection, slot, free, reason) {
                 self.attempt_at(now, slot, upstream);
-            } else {
-                self.upstreams.stats(upstream).failed += 1;
-                self.upstreams.report_failure(upstream);
-                self.retry(now, slot, Reason::Attempt(operation, fault));
             }
         }
+    }
+
+    /// Ends the attempt of the query in `slot`, which has failed on `connection`. If that is `free`,
+    /// returns the upstream, and the caller sends the query again. Otherwise it is retried.
+    pub(super) fn fail_attempt(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        slot: u32,
+        free: bool,
+        reason: Reason,
+    ) -> Option<usize> {
+        let upstream = self.upstream_of(slot);
+        self.exchanges.end_attempt(slot);
+        if free {
+            self.pools.count_asked_again(connection);
+        }
+        self.pools.release(connection, now, false);
+        if !free {
+            self.upstreams.stats(upstream).failed += 1;
+            self.upstreams.report_failure(upstream);
+            self.retry(now, slot, reason);
+        }
+        free.then_some(upstream)
     }
 
     /// Handles a connection that was established, including the TLS handshake.
@@ -220,7 +236,7 @@ impl Forwarder {
     }
 
     /// Counts a failed attempt of the query in `slot` and starts the next.
-    pub(super) fn retry(&mut self, now: Moment, slot: u32, reason: Reason) {
+    fn retry(&mut self, now: Moment, slot: u32, reason: Reason) {
         self.exchanges.get(slot).failures += 1;
         self.attempt(now, slot, reason);
     }

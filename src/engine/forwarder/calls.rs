@@ -48,23 +48,12 @@ impl Forwarder {
         let excused = &mut self.exchanges.get(slot).excused;
         let is_free = is_unprocessed && (is_costless || *excused < UNPROCESSED_MAX);
         *excused += u32::from(is_free && !is_costless);
-        let upstream = self.upstream_of(slot);
         let is_ending = self.pools.is_retiring(connection);
-        self.exchanges.end_attempt(slot);
-        if is_free {
-            self.pools.count_asked_again(connection);
-        }
-        self.pools.release(connection, now, false);
         let reason = Reason::Attempt(Operation::Read, Fault::Http(fault));
-        if !is_free {
-            self.upstreams.stats(upstream).failed += 1;
-            self.upstreams.report_failure(upstream);
-            return self.retry(now, slot, reason);
-        }
-        if is_ending {
-            self.attempt_at(now, slot, upstream);
-        } else {
-            self.attempt(now, slot, reason);
+        match self.fail_attempt(now, connection, slot, is_free, reason) {
+            Some(upstream) if is_ending => self.attempt_at(now, slot, upstream),
+            Some(_) => self.attempt(now, slot, reason),
+            None => {}
         }
     }
 
