@@ -69,8 +69,8 @@ impl Forwarder {
         }
     }
 
-    /// Ends the attempt of the query in `slot`, which has failed on `connection`. If that is `free`,
-    /// returns the upstream, and the caller sends the query again. Otherwise it is retried.
+    /// Ends the attempt of the query in `slot`, which has failed on `connection`. If that is
+    /// `free`, returns the upstream, and the caller sends the query again. Otherwise it is retried.
     pub(super) fn fail_attempt(
         &mut self,
         now: Moment,
