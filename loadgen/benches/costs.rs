@@ -143,7 +143,8 @@ fn cores() -> (usize, usize) {
 fn serve() {
     let address = "127.0.0.1:0".parse().unwrap();
     let services = vec![Service { address, script: Arc::default() }];
-    let options = upstream::Options { services, cores: vec![cores().0], seed: 1, tls: None };
+    let cores = vec![cores().0];
+    let options = upstream::Options { services, cores, seed: 1, ..upstream::Options::default() };
     let upstream = Upstream::start(&options).unwrap();
     println!("{}", upstream.addresses()[0]);
     loop {

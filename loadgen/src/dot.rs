@@ -1,10 +1,10 @@
-//! DNS over TLS: certificates of our own servers, and verification of servers by clients.
+//! TLS of DNS: certificates of our own servers, and verification of servers by clients.
 //!
 //! An upstream generates an authority and a certificate at each start, in memory only; a client
 //! that should trust it reads the authority's certificate from a file. TLS sessions come from the
 //! forwarder's module `tls`, which is independent of its engine.
 
-use onward::config::{ClientTls, Pem, ServerTls};
+use onward::config::{ClientTls, Pem, Protocol, ServerTls};
 use onward::tls::Server;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
@@ -16,13 +16,14 @@ use std::path::{Path, PathBuf};
 /// The name in certificates, besides the addresses.
 pub const NAME: &str = "localhost";
 
-/// Creates a server for `addresses` and [`NAME`]; returns it and its authority's certificate.
+/// Creates a server of `protocol` for `addresses` and [`NAME`]; returns it and its authority's
+/// certificate.
 ///
 /// # Errors
 /// A key or a certificate cannot be generated.
-pub fn server(addresses: &[IpAddr]) -> io::Result<(Server, String)> {
+pub fn server(addresses: &[IpAddr], protocol: Protocol) -> io::Result<(Server, String)> {
     let (tls, authority) = identity(addresses).map_err(io::Error::other)?;
-    Ok((Server::new(&tls).map_err(io::Error::other)?, authority))
+    Ok((Server::new(&tls, protocol).map_err(io::Error::other)?, authority))
 }
 
 fn identity(addresses: &[IpAddr]) -> Result<(ServerTls, String), rcgen::Error> {

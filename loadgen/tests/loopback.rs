@@ -9,6 +9,7 @@ mod kit;
 use kit::{directory, installed::is_installed, options, over, run, scripted, upstream};
 use loadgen::dot;
 
+use onward::config::Protocol;
 use onward::moment::Moment;
 use onward::traffic::client::link::Transport;
 use onward::traffic::client::{self, Load, Tls};
@@ -156,7 +157,7 @@ fn connections_carry_pipelined_queries_or_one_query_each() {
 
 #[test]
 fn connections_use_tls_and_an_unverified_server_gets_no_query() {
-    let (server, authority) = dot::server(&["127.0.0.1".parse().unwrap()]).unwrap();
+    let (server, authority) = dot::server(&["127.0.0.1".parse().unwrap()], Protocol::Tls).unwrap();
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("authority.pem");
     std::fs::write(&file, authority).unwrap();
     let each = Transport::Connections { queries: Some(1), pipeline: 1 };

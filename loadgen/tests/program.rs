@@ -189,18 +189,21 @@ fn openssl_takes_the_certificate_that_an_upstream_makes() {
     }
     let file = directory("openssl").join("authority.pem").display().to_string();
     let arguments = ["upstream", "--listen", "127.0.0.1:0", "--tls", &file];
-    let mut upstream = Running::start(&arguments);
-    let mut lines = BufReader::new(upstream.0.stdout.take().unwrap()).lines();
-    let first = lines.next().unwrap().unwrap();
-    let server = first.strip_prefix("listening on ").unwrap();
-    let verified = Command::new("openssl")
-        .args(["s_client", "-connect", server, "-CAfile", &file, "-verify_return_error"])
-        .args(["-verify_ip", "127.0.0.1", "-alpn", "dot"])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(text(&verified.stdout).contains("Verify return code: 0 (ok)"), "{verified:?}");
-    assert!(text(&verified.stdout).contains("ALPN protocol: dot"), "{verified:?}");
+    for (more, alpn) in [(&[][..], "dot"), (&["--doh"], "h2"), (&["--doh"], "http/1.1")] {
+        let mut upstream = Running::start(&[&arguments[..], more].concat());
+        let mut lines = BufReader::new(upstream.0.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let server = first.strip_prefix("listening on ").unwrap();
+        let verified = Command::new("openssl")
+            .args(["s_client", "-connect", server, "-CAfile", &file, "-verify_return_error"])
+            .args(["-verify_ip", "127.0.0.1", "-alpn", alpn])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let told = text(&verified.stdout);
+        assert!(told.contains("Verify return code: 0 (ok)"), "{verified:?}");
+        assert!(told.contains(&format!("ALPN protocol: {alpn}")), "{verified:?}");
+    }
 }
 
 #[test]

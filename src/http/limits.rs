@@ -13,7 +13,7 @@ pub enum Version {
 
 impl Version {
     /// Returns the version for a protocol name of ALPN (RFC 7301).
-    pub fn of_alpn(name: &[u8]) -> Option<Self> {
+    pub(crate) fn of_alpn(name: &[u8]) -> Option<Self> {
         match name {
             b"h2" => Some(Self::Http2),
             b"http/1.1" => Some(Self::Http1),

@@ -39,13 +39,13 @@ pub struct Server(Arc<ServerConfig>);
 
 #[cfg(feature = "traffic")]
 impl Server {
-    /// Returns a server with the certificate of `tls`.
+    /// Returns a server of `protocol` with the certificate of `tls`.
     ///
     /// # Errors
     /// As for a configuration.
-    pub fn new(tls: &ServerTls) -> Result<Self, SetupError> {
+    pub fn new(tls: &ServerTls, protocol: Protocol) -> Result<Self, SetupError> {
         let tickets = Tickets::of(tls, &mut Vec::new(), &[])?;
-        config((tls, &[]), Protocol::Tls, tickets, &mut Verifiers::default()).map(Self)
+        config((tls, &[]), protocol, tickets, &mut Verifiers::default()).map(Self)
     }
 
     /// Creates a session before its handshake.

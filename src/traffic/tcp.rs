@@ -5,7 +5,7 @@
 //! message. It shares nothing with the engine's framing, for the reason given in [`super::wire`].
 //! Nothing is allocated once the outbox has grown to the outstanding bytes.
 
-use super::doh::Calls;
+use super::doh::Http;
 use crate::tls::{Failure, Received, Session};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -31,7 +31,7 @@ pub(crate) struct MessageConnection {
     outbox: Vec<u8>,
     written: usize,
     /// HTTP that carries the messages.
-    calls: Option<Calls>,
+    http: Option<Http>,
 }
 
 impl MessageConnection {
@@ -56,13 +56,13 @@ impl MessageConnection {
             end: 0,
             outbox: Vec::new(),
             written: 0,
-            calls: None,
+            http: None,
         })
     }
 
     /// Carries messages in requests of HTTP.
-    pub(super) fn over_http(mut self, calls: Calls) -> Self {
-        self.calls = Some(calls);
+    pub(super) fn over_http(mut self, http: Http) -> Self {
+        self.http = Some(http);
         self
     }
 
@@ -76,17 +76,28 @@ impl MessageConnection {
         if self.end == self.inbox.len() {
             self.inbox.resize(PREFIX_LEN + MESSAGE_LEN_MAX, 0);
         }
+        if self.end == self.inbox.len() {
+            // Requests of HTTP/1.1 that wait for the replies to earlier ones.
+            return Ok(false);
+        }
         let more = self.read()?;
-        if let Some(calls) = &mut self.calls {
-            let goes_on = calls.receive(&self.inbox[..self.end]);
-            self.end = 0;
+        if self.http.is_some() {
+            self.pass_on();
             // Flow control and settings of HTTP/2 are answered.
             self.flush()?;
-            if !goes_on {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
+        }
+        if self.is_over() {
+            return Err(ErrorKind::UnexpectedEof.into());
         }
         Ok(more)
+    }
+
+    /// Passes received bytes to HTTP, as far as it has room; returns true if it took some.
+    fn pass_on(&mut self) -> bool {
+        let Some(http) = &mut self.http else { return false };
+        let taken = http.receive(&self.inbox[self.start..self.end]);
+        self.start += taken;
+        taken > 0
     }
 
     /// Reads once into the inbox.
@@ -123,10 +134,10 @@ impl MessageConnection {
         }
     }
 
-    /// Returns the next complete message, if there is one.
-    pub(crate) fn message(&mut self) -> Option<&[u8]> {
-        if let Some(calls) = &mut self.calls {
-            return calls.message();
+    /// Returns the next complete message, if there is one, and the number that its reply needs.
+    pub(crate) fn message(&mut self) -> Option<(u32, &[u8])> {
+        if self.http.is_some() {
+            return self.carried();
         }
         let waiting = &self.inbox[self.start..self.end];
         let length = usize::from(u16::from_be_bytes(*waiting.first_chunk::<PREFIX_LEN>()?));
@@ -135,13 +146,25 @@ impl MessageConnection {
         }
         let message = self.start + PREFIX_LEN;
         self.start = message + length;
-        Some(&self.inbox[message..message + length])
+        Some((0, &self.inbox[message..message + length]))
     }
 
-    /// Queues `message`, of at most 65,535 bytes.
-    pub(crate) fn push(&mut self, message: &[u8]) {
-        if let Some(calls) = &mut self.calls {
-            return calls.push(message);
+    /// Returns the next message that HTTP carries.
+    fn carried(&mut self) -> Option<(u32, &[u8])> {
+        loop {
+            if let Some(request) = self.http.as_mut()?.next() {
+                return Some((request, self.http.as_ref()?.message()));
+            }
+            if !self.pass_on() {
+                return None;
+            }
+        }
+    }
+
+    /// Queues `message`, of at most 65,535 bytes; at a server, as the reply to `request`.
+    pub(crate) fn push(&mut self, request: u32, message: &[u8]) {
+        if let Some(http) = &mut self.http {
+            return http.push(request, message);
         }
         self.outbox.extend_from_slice(&(message.len() as u16).to_be_bytes());
         self.outbox.extend_from_slice(message);
@@ -180,17 +203,41 @@ impl MessageConnection {
 
     /// Moves bytes of HTTP to the outbox, once the connection is open.
     fn fill(&mut self) {
-        let Self { session, outbox, calls: Some(calls), .. } = self else { return };
+        let Self { session, outbox, http: Some(http), .. } = self else { return };
         let session = session.as_deref();
         if session.is_none_or(Session::is_open) {
-            calls.begin(session.and_then(Session::protocol), session.is_some());
-            calls.transmit(outbox, BACKLOG_MAX);
+            http.begin(session.and_then(Session::protocol), session.is_some());
+            http.transmit(outbox, BACKLOG_MAX);
         }
+    }
+
+    /// Refuses the `request` of a client, if HTTP carries it, because its message is no query.
+    pub(crate) fn refuse(&mut self, request: u32) {
+        if let Some(http) = &mut self.http {
+            http.refuse(request);
+        }
+    }
+
+    /// Returns true if messages were left, because replies waited, and may be taken now.
+    pub(crate) fn may_go_on(&self) -> bool {
+        self.http.as_ref().is_some_and(Http::may_go_on)
+    }
+
+    /// Returns true if bytes wait that HTTP takes once it has sent replies.
+    pub(crate) fn has_bytes(&self) -> bool {
+        self.http.is_some() && self.start < self.end
+    }
+
+    /// Returns true if nothing more comes of the connection and all bytes are written.
+    pub(crate) fn is_over(&self) -> bool {
+        let is_sent = self.outbox.is_empty()
+            && !self.session.as_ref().is_some_and(|session| session.wants_write());
+        is_sent && self.http.as_ref().is_some_and(Http::is_over)
     }
 
     /// Returns true if the unwritten bytes have reached their maximum.
     pub(crate) fn is_backed_up(&self) -> bool {
-        self.outbox.len() > BACKLOG_MAX || self.calls.as_ref().is_some_and(Calls::is_full)
+        self.outbox.len() > BACKLOG_MAX || self.http.as_ref().is_some_and(Http::is_full)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::workload::BadInput;
 use crate::{report, script, zone};
 use clap::Args;
 use onward::clock::Clock;
+use onward::config::Protocol;
 use onward::sys::signals::{Signal, Signals};
 use onward::traffic::upstream::script::Script;
 use onward::traffic::upstream::{Options, Service, Upstream};
@@ -75,6 +76,10 @@ pub(super) struct Arguments {
     /// its authority is written to FILE
     #[arg(long, value_name = "FILE")]
     tls: Option<PathBuf>,
+    /// Answer DNS over HTTPS (HTTP/2 and HTTP/1.1) on connections, or, without --tls, both versions
+    /// of HTTP without encryption
+    #[arg(long)]
+    doh: bool,
     /// Print every source port
     #[arg(long)]
     ports: bool,
@@ -95,7 +100,8 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let script = Arc::new(arguments.script()?);
     let tls = arguments.tls.as_ref().map(|path| {
         let addresses: Vec<_> = arguments.listen.iter().map(SocketAddr::ip).collect();
-        let (server, authority) = dot::server(&addresses)?;
+        let protocol = if arguments.doh { Protocol::Https } else { Protocol::Tls };
+        let (server, authority) = dot::server(&addresses, protocol)?;
         std::fs::write(path, authority)?;
         Ok::<_, io::Error>(server)
     });
@@ -103,7 +109,7 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let service = |&address: &SocketAddr| Service { address, script: Arc::clone(&script) };
     let services = arguments.listen.iter().map(service).collect();
     let cores = arguments.cores.clone();
-    let upstream = Upstream::start(&Options { services, cores, seed, tls })?;
+    let upstream = Upstream::start(&Options { services, cores, seed, tls, doh: arguments.doh })?;
     for address in upstream.addresses() {
         let line = format!("listening on {address}");
         if arguments.json { eprintln!("{line}") } else { println!("{line}") }

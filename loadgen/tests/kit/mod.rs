@@ -40,9 +40,18 @@ pub(crate) fn scripted(script: Script) -> (Upstream, SocketAddr) {
 
 /// Starts an upstream on one address, with connections over TLS if that is given.
 pub(crate) fn over(script: Script, tls: Option<Server>) -> (Upstream, SocketAddr) {
+    started(script, tls, false)
+}
+
+/// Starts an upstream on one address with DNS over HTTPS, or over HTTP without encryption.
+pub(crate) fn over_http(script: Script, tls: Option<Server>) -> (Upstream, SocketAddr) {
+    started(script, tls, true)
+}
+
+fn started(script: Script, tls: Option<Server>, doh: bool) -> (Upstream, SocketAddr) {
     let address = "127.0.0.1:0".parse().unwrap();
     let services = vec![Service { address, script: Arc::new(script) }];
-    let options = upstream::Options { services, cores: Vec::new(), seed: 1, tls };
+    let options = upstream::Options { services, cores: Vec::new(), seed: 1, tls, doh };
     let upstream = Upstream::start(&options).unwrap();
     let address = upstream.addresses()[0];
     (upstream, address)

@@ -326,7 +326,7 @@ impl<'a> Query<'a> {
 
     /// Serial of the zone that the client of an incremental transfer has: that of the SOA record in
     /// the authority section (RFC 1995 §3).
-    pub fn held_serial(&self) -> Option<u32> {
+    pub(crate) fn held_serial(&self) -> Option<u32> {
         let record = Record::parse(self.packet, self.question.end())?;
         let serial = record.end.checked_sub(20).filter(|place| *place > record.data)?;
         (record.rtype == rtype::SOA).then(|| u32_at(self.packet, serial)).flatten()

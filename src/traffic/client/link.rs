@@ -8,7 +8,7 @@ use crate::moment::Moment;
 use crate::sys::mmsg::{QueryBatch, RecvBatch};
 use crate::sys::socket;
 use crate::tls::Client;
-use crate::traffic::doh::Calls;
+use crate::traffic::doh::{Calls, Http};
 use crate::traffic::ledger::Ledger;
 use crate::traffic::tally::Tally;
 use crate::traffic::tcp::MessageConnection;
@@ -148,7 +148,9 @@ impl Link {
         let session = self.tls.as_ref().map(Client::session);
         let stream = MessageConnection::through(session, socket, registry, self.token)?;
         let stream = match &self.http {
-            Some((authority, most)) => stream.over_http(Calls::new(Arc::clone(authority), *most)),
+            Some((authority, most)) => {
+                stream.over_http(Http::Calls(Calls::new(Arc::clone(authority), *most)))
+            }
             None => stream,
         };
         self.socket = Socket::Tcp(stream);
@@ -193,7 +195,7 @@ impl Link {
                 }
             },
             Socket::Tcp(stream) => {
-                packets.for_each(|packet| stream.push(packet));
+                packets.for_each(|packet| stream.push(0, packet));
                 self.carried += slots.len() as u64;
                 failed = stream.flush().is_err();
                 0
@@ -243,7 +245,7 @@ impl Link {
                 let received = stream.flush().and_then(|()| stream.receive());
                 self.ready = matches!(received, Ok(true));
                 let now = clock();
-                while let Some(message) = stream.message() {
+                while let Some((_, message)) = stream.message() {
                     let verdict = self.ledger.settle(message, |q, r| verify.accepts(q, r));
                     tally.note_message(verdict, now, message.len());
                 }

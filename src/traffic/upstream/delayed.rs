@@ -26,8 +26,8 @@ pub(super) enum Recipient {
         /// Local address that received the datagram.
         local: Option<Local>,
     },
-    /// The connection in this slot, if its serial number is still the same.
-    Connection { slot: usize, serial: u64 },
+    /// The connection in this slot, if its serial number is still the same, and its request.
+    Connection { slot: usize, serial: u64, request: u32 },
 }
 
 struct Entry {
@@ -92,7 +92,7 @@ mod tests {
     use super::{Delayed, Recipient, WAITING_MAX};
     use crate::moment::Moment;
 
-    const CONNECTION: Recipient = Recipient::Connection { slot: 0, serial: 0 };
+    const CONNECTION: Recipient = Recipient::Connection { slot: 0, serial: 0, request: 0 };
 
     fn at(nanos: u64) -> Moment {
         Moment::from_nanos(nanos)

@@ -20,6 +20,8 @@ pub(super) const RESPONSE_ROOM: usize = 4096;
 pub(super) enum Fate {
     /// No response.
     Nothing,
+    /// No response, because the message cannot be answered.
+    Unanswerable,
     /// A response of this length in the buffer, now.
     Send(usize),
     /// A response at this time.
@@ -55,12 +57,12 @@ impl Desk {
         if *is_plain {
             let length = respond(query, Behaviour::Answer, response);
             counts.unanswerable += u64::from(length.is_none());
-            return length.map_or(Fate::Nothing, Fate::Send);
+            return length.map_or(Fate::Unanswerable, Fate::Send);
         }
         let first = *self.first.get_or_insert(now);
         let Some(question) = Question::parse(query) else {
             counts.unanswerable += 1;
-            return Fate::Nothing;
+            return Fate::Unanswerable;
         };
         let conduct = script.conduct(question.name());
         let act = conduct.decide(&mut self.random);
@@ -77,7 +79,7 @@ impl Desk {
         let told = zones.and_then(|zones| zones.respond(query, response));
         let Some(mut length) = told.or_else(|| respond(query, behaviour, response)) else {
             counts.unanswerable += 1;
-            return Fate::Nothing;
+            return Fate::Unanswerable;
         };
         counts.spoiled += u64::from(act != Act::Answer);
         match act {

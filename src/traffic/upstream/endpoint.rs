@@ -83,7 +83,7 @@ impl Endpoint {
             }
             make_room(replies, &self.socket, counts);
             match desk.answer(number.into(), query, replies.buffer(), now, counts) {
-                Fate::Nothing => {}
+                Fate::Nothing | Fate::Unanswerable => {}
                 Fate::Send(length) => {
                     let length = forge::fit(query, replies.buffer(), length);
                     replies.commit(length, 0, &peer, datagram.local);

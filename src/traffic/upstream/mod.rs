@@ -1,11 +1,11 @@
 //! The scripted upstream: a fast server with scripted faults.
 //!
-//! The upstream answers over UDP and TCP, on any number of addresses, with the answers that
-//! [`crate::traffic::answer`] derives from the name, so that the client can check them; and it
-//! delays, loses, truncates, refuses and forges by a [`script`]. It counts the sources of queries
-//! ([`sources`]): their ports and the distribution of their IDs, which make a resolver hard to
-//! spoof. `serve` is the event loop of a thread, `peers` its connections, `delayed` the delayed
-//! responses, `forge` the wrong ones.
+//! The upstream answers over UDP and TCP, plain or with TLS and HTTPS on connections, on any number
+//! of addresses, with the answers that [`crate::traffic::answer`] derives from the name, so that
+//! the client can check them; and it delays, loses, truncates, refuses and forges by a [`script`].
+//! It counts the sources of queries ([`sources`]): their ports and the distribution of their IDs,
+//! which make a resolver hard to spoof. `serve` is the event loop of a thread, `peers` its
+//! connections, `delayed` the delayed responses, `forge` the wrong ones.
 
 mod delayed;
 mod desk;
@@ -65,6 +65,8 @@ pub struct Options {
     pub seed: u64,
     /// Connections go through TLS.
     pub tls: Option<tls::Server>,
+    /// Connections carry DNS over HTTPS: over TLS, or without encryption.
+    pub doh: bool,
 }
 
 /// Counters of one address.

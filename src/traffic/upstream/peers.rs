@@ -4,11 +4,13 @@
 //! not read its responses is not read from either. A delayed response finds its connection by slot
 //! and serial number, or is dropped.
 
+use super::Counts;
 use super::delayed::{Delayed, Recipient};
 use super::desk::{Desk, Fate, RESPONSE_ROOM};
 use super::endpoint::Endpoint;
 use crate::moment::Moment;
 use crate::tls::Server;
+use crate::traffic::doh::{Http, Requests};
 use crate::traffic::tcp::MessageConnection;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Registry, Token};
@@ -34,14 +36,16 @@ pub(super) struct Peers {
     /// The token of the connection in the first slot; the others follow.
     first_token: usize,
     tls: Option<Server>,
+    /// Connections carry DNS over HTTPS.
+    doh: bool,
 }
 
 impl Peers {
     /// Creates an empty set; its tokens begin with `first_token`, and connections use `tls` if
-    /// given.
-    pub(super) fn new(first_token: usize, tls: Option<Server>) -> Self {
+    /// given, and HTTP if `doh`.
+    pub(super) fn new(first_token: usize, tls: Option<Server>, doh: bool) -> Self {
         let (slots, free, ready) = (Vec::new(), Vec::new(), Vec::new());
-        Self { slots, free, ready, accepted: 0, first_token, tls }
+        Self { slots, free, ready, accepted: 0, first_token, tls, doh }
     }
 
     /// Accepts all waiting clients at the listener of endpoint number `endpoint`; returns their
@@ -72,6 +76,10 @@ impl Peers {
         let session = session.map_err(|fault| io::Error::other(fault.text()))?;
         let token = Token(self.first_token + slot);
         let connection = MessageConnection::through(session, socket, registry, token)?;
+        let connection = match self.doh {
+            true => connection.over_http(Http::Requests(Requests::new())),
+            false => connection,
+        };
         self.accepted += 1;
         let peer = Some(Peer { endpoint, connection, serial: self.accepted, ready: true });
         match self.free.pop() {
@@ -117,13 +125,22 @@ impl Peers {
         });
     }
 
-    /// Sends a delayed response; returns its connection's endpoint, if the connection still exists.
-    pub(super) fn send(&mut self, slot: usize, serial: u64, response: &[u8]) -> Option<usize> {
+    /// Sends a delayed response to a request; returns its connection's endpoint, if the connection
+    /// still exists.
+    pub(super) fn send(
+        &mut self,
+        (slot, serial): (usize, u64),
+        request: u32,
+        response: &[u8],
+    ) -> Option<usize> {
         let peer = self.slots[slot].as_mut().filter(|peer| peer.serial == serial)?;
-        peer.connection.push(response);
+        peer.connection.push(request, response);
         let endpoint = peer.endpoint;
-        if peer.connection.flush().is_err() {
-            // The next read from it notices the error, and closes it.
+        let is_flushed = peer.connection.flush().is_ok();
+        let Peer { connection, .. } = peer;
+        let has_more = connection.may_go_on() || connection.has_bytes();
+        if !is_flushed || has_more || connection.is_over() {
+            // The next read from it notices an error or the end, and closes it.
             self.note(Token(self.first_token + slot));
         }
         Some(endpoint)
@@ -145,22 +162,44 @@ impl Peer {
         self.connection.flush()?;
         // If so, an event comes when the kernel takes more.
         self.ready = !self.connection.is_backed_up() && self.connection.receive()?;
+        loop {
+            self.answer(slot, desk, delayed, now, counts);
+            self.connection.flush()?;
+            if !self.connection.may_go_on() {
+                break;
+            }
+        }
+        match self.connection.is_over() {
+            true => Err(io::ErrorKind::UnexpectedEof.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Answers the messages that have arrived, as far as the connection takes the responses.
+    fn answer(
+        &mut self,
+        slot: usize,
+        desk: &mut Desk,
+        delayed: &mut Delayed,
+        now: Moment,
+        counts: &mut Counts,
+    ) {
         let mut response = [0; RESPONSE_ROOM];
-        while let Some(query) = self.connection.message() {
+        while let Some((request, query)) = self.connection.message() {
             counts.queries += 1;
             match desk.answer(self.endpoint, query, &mut response, now, counts) {
                 Fate::Nothing => {}
+                Fate::Unanswerable => self.connection.refuse(request),
                 Fate::Send(length) => {
-                    self.connection.push(&response[..length]);
+                    self.connection.push(request, &response[..length]);
                     counts.responses += 1;
                 }
                 Fate::Later(length, due) => {
-                    let recipient = Recipient::Connection { slot, serial: self.serial };
+                    let recipient = Recipient::Connection { slot, serial: self.serial, request };
                     let kept = delayed.push(due, &response[..length], recipient);
                     counts.dropped += u64::from(!kept);
                 }
             }
         }
-        self.connection.flush()
     }
 }

@@ -68,7 +68,7 @@ impl Server {
         let token = Token(2 * endpoints.len() + 1);
         let fd = timer.as_fd().as_raw_fd();
         poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
-        let peers = Peers::new(2 * endpoints.len() + 2, options.tls.clone());
+        let peers = Peers::new(2 * endpoints.len() + 2, options.tls.clone(), options.doh);
         let scripts: Vec<_> = options.services.iter().map(|it| Arc::clone(&it.script)).collect();
         let desk = Desk::new(&scripts, seed);
         let live = endpoints.iter().map(|_| Live::default()).collect();
@@ -194,8 +194,8 @@ impl Server {
                         flush(replies, socket, &mut seen.counts);
                     }
                 }
-                Recipient::Connection { slot, serial } => {
-                    if let Some(endpoint) = peers.send(slot, serial, response) {
+                Recipient::Connection { slot, serial, request } => {
+                    if let Some(endpoint) = peers.send((slot, serial), request, response) {
                         endpoints[endpoint].seen.counts.responses += 1;
                     }
                 }
