@@ -165,8 +165,8 @@ fn of_health(all: &mut Exposition, snapshot: &Snapshot) {
 fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
     for (number, (forward, upstream)) in snapshot.config.upstreams().enumerate() {
         let to = &*upstream.address.to_string();
-        let UpstreamStats { sent, timed_out, failed, edns_refused, bare_errors, pool, tcp, .. } =
-            snapshot.stats.upstreams.get(number).copied().unwrap_or_default();
+        let stats = snapshot.stats.upstreams.get(number).copied().unwrap_or_default();
+        let UpstreamStats { sent, timed_out, failed, edns_refused, pool, tcp, .. } = stats;
         let labels = [("to", to)];
         let help = "Queries sent to the upstream, retries included.";
         all.counter("onward_upstream_queries_total", help, &labels, sent as f64);
@@ -178,7 +178,10 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
         all.counter_if_any("onward_upstream_edns_refusals_total", help, &labels, edns_refused);
         let help = "Error responses of the upstream without a question section.";
         let name = "onward_upstream_errors_without_question_total";
-        all.counter_if_any(name, help, &labels, bare_errors);
+        all.counter_if_any(name, help, &labels, stats.bare_errors);
+        let help = "Bursts of UDP responses that match no query; the queries were sent over TCP.";
+        let name = "onward_upstream_mismatch_bursts_total";
+        all.counter_if_any(name, help, &labels, stats.mismatch_bursts);
         let counts = [("udp", &pool), (upstream.connection_name(), &tcp)];
         for (pool, (transport, stats)) in PoolId::of_upstream(number).into_iter().zip(counts) {
             let state = snapshot.pools.get(pool.index()).copied().unwrap_or_default();

@@ -11,6 +11,7 @@
 
 mod connection;
 mod doubts;
+mod mismatches;
 mod owners;
 mod pace;
 mod reload;
@@ -228,10 +229,10 @@ impl Pools {
         let Some(slot) = self.slot(connection) else { return };
         self.now = self.now.max(now);
         if silent {
-            self.penalise(slot);
-            self.retire(slot, Reason::Silent);
+            self.time_out(slot);
         }
         let member = &mut self.connections[slot as usize];
+        member.mismatches.in_a_row = 0;
         member.outstanding -= 1;
         if member.outstanding == 0 {
             self.give_back(slot, now);
@@ -369,7 +370,7 @@ impl Pools {
         let member = &mut self.connections[slot as usize];
         let (pool, retiring, retire_at) = (member.pool as usize, member.retiring, member.retire_at);
         self.pools[pool].end_batch_on(slot);
-        if !matches!(retiring, Some(Reason::Silent | Reason::Failed)) {
+        if !matches!(retiring, Some(Reason::Silent | Reason::Failed | Reason::Mismatched)) {
             let newcomer = !std::mem::replace(&mut member.tried, true);
             self.pools[pool].trust.answered(now, newcomer);
         }
@@ -428,7 +429,7 @@ impl Pools {
         self.end_succession(slot);
         let state = &mut self.pools[self.connections[slot as usize].pool as usize];
         let member = &mut self.connections[slot as usize];
-        (member.tried, member.replaced) = (false, false);
+        member.forget_trials();
         state.stats.ages[reason as usize].add(self.now.since(member.dialled_at));
         match (std::mem::take(&mut member.idle), member.retiring.take()) {
             (_, Some(_)) => state.retiring -= 1,
@@ -439,7 +440,7 @@ impl Pools {
             Reason::Expired => state.stats.expired += 1,
             Reason::Aged => state.stats.aged += 1,
             Reason::Spare | Reason::Surplus => state.stats.surplus += 1,
-            Reason::Silent | Reason::Failed => state.stats.broken += 1,
+            Reason::Silent | Reason::Failed | Reason::Mismatched => state.stats.broken += 1,
             Reason::Distrusted | Reason::Rebalanced => state.stats.renewed += 1,
             Reason::Stopped => {}
         }

@@ -197,6 +197,8 @@ pub struct UpstreamStats {
     pub edns_refused: u64,
     /// Errors without a question.
     pub bare_errors: u64,
+    /// Bursts of responses on a UDP connection that match no query.
+    pub mismatch_bursts: u64,
     /// Time from attempts to their accepted responses.
     pub latency: Latency,
     /// Connections of the UDP pool.
@@ -259,7 +261,8 @@ pub struct PoolStats {
     pub aged: u64,
     /// Closed because the pool was larger than needed, or `max_idle_conns` was reached.
     pub surplus: u64,
-    /// Closed because a query on it timed out or its socket failed.
+    /// Closed because a query on it timed out, its socket failed, or a burst of responses on it
+    /// matched no query.
     pub broken: u64,
     /// Closed although usable, to be replaced: distrusted, or for balance.
     pub renewed: u64,
@@ -268,7 +271,8 @@ pub struct PoolStats {
     /// Number of stuck queries that were not moved: no other connection, or too many repeated
     /// already.
     pub unmoved: u64,
-    /// Queries repeated at no cost because their connection was closed behind an answer.
+    /// Queries repeated at no cost because their connection was closed behind an answer, or for a
+    /// burst of mismatches.
     pub asked_again: u64,
     /// Connections dialled while the upstream was known to close them after a few answers.
     pub limited: u64,
@@ -298,9 +302,11 @@ pub(crate) enum Reason {
     Distrusted,
     /// Renewed by `rebalance` because of its age.
     Rebalanced,
+    /// A burst of responses on it matched no query.
+    Mismatched,
 }
 
-pub(crate) const REASONS: usize = Reason::Rebalanced as usize + 1;
+pub(crate) const REASONS: usize = Reason::Mismatched as usize + 1;
 /// Names of the reasons in metrics.
 pub(crate) const REASON_NAMES: [&str; REASONS] = [
     "expire",
@@ -312,6 +318,7 @@ pub(crate) const REASON_NAMES: [&str; REASONS] = [
     "stop",
     "distrust",
     "rebalance",
+    "mismatch",
 ];
 /// Upper edges of the classes of age, in seconds.
 pub(crate) const AGES: [u32; 11] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600];
@@ -483,6 +490,7 @@ impl UpstreamStats {
         self.failed += other.failed;
         self.edns_refused += other.edns_refused;
         self.bare_errors += other.bare_errors;
+        self.mismatch_bursts += other.mismatch_bursts;
         self.latency.merge(&other.latency);
         self.pool.add(&other.pool);
         self.tcp.add(&other.tcp);

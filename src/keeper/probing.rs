@@ -166,7 +166,7 @@ impl Probing {
         let Remark { upstream, quirk, rcode } = remark;
         let address = self.upstreams[upstream].route.upstream;
         let rcode = rcode_mnemonic(rcode).unwrap_or("an error");
-        let fields = [("upstream", Value::Text(&address)), ("rcode", Value::Text(&rcode))];
+        let mut fields = vec![("upstream", Value::Text(&address)), ("rcode", Value::Text(&rcode))];
         let minutes = PLAIN_FOR.as_secs() / 60;
         let text = match quirk {
             Quirk::NoEdns => format!(
@@ -177,6 +177,14 @@ impl Probing {
                 "upstream {address} returns {rcode} without a question section: it may refuse \
                  queries from this host (not repeated for {minutes} minutes)"
             ),
+            Quirk::Mismatches => {
+                fields.truncate(1);
+                format!(
+                    "responses from {address} match no query: forged, or duplicated by the \
+                     network; queries on that port are sent over TCP (not repeated for {minutes} \
+                     minutes)"
+                )
+            }
         };
         log.event(&Event::new(Level::Warning, SOURCE, &text).with(&fields).alone());
     }

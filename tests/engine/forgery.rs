@@ -4,7 +4,9 @@
 
 use crate::common::wire::{Ask, answer, word_at};
 use crate::common::{Dice, config, stanza};
-use crate::world::{Sent, World};
+use crate::world::{Sent, World, corefile};
+use onward::engine::Notice;
+use onward::engine::health::{Quirk, Remark};
 use onward::engine::stats::DropReason;
 
 fn world() -> World {
@@ -86,7 +88,7 @@ fn garbage_ends_nothing() {
     let mut world = world();
     let mut dice = Dice::new(1);
     world.ask(1, &Ask::new(1, "a.example"));
-    let sent = world.only_sent();
+    let mut sent = world.only_sent();
     for _ in 0..10_000 {
         let length = dice.below(600);
         let mut packet = dice.bytes(length);
@@ -94,6 +96,10 @@ fn garbage_ends_nothing() {
             packet[..12].copy_from_slice(&answer(&sent.bytes)[..12]);
         }
         assert!(!world.respond(sent.connection, &packet));
+        // A burst moves the query to TCP.
+        if let Some(moved) = world.take_sent().pop() {
+            sent = moved;
+        }
     }
     still_answers(world, &sent);
 }
@@ -123,9 +129,58 @@ fn a_million_spoofed_responses_do_not_end_an_exchange() {
         spoofed[..2].copy_from_slice(&id.to_be_bytes());
         assert!(world.engine.on_response(world.now, sent.connection, &spoofed, false).is_none());
     }
-    assert_eq!(world.dropped(DropReason::ResponseUnmatched), 1_000_000 + 65_535);
-    assert_eq!(world.dropped(DropReason::ResponseWrongQuestion), 1);
-    still_answers(world, &sent);
+    assert_eq!(world.dropped(DropReason::ResponseUnmatched), 1_000_000 + 65_536);
+    world.settle();
+    assert!(!world.sockets.contains_key(&sent.connection), "the port is closed");
+    let over_tcp = world.only_sent();
+    assert_eq!(world.engine.stats().upstreams[0].mismatch_bursts, 1);
+    let remark = Remark { upstream: 0, quirk: Quirk::Mismatches, rcode: 0 };
+    let told = world.take_notices(|notice| match notice {
+        Notice::Odd(remark) => Some(*remark),
+        _ => None,
+    });
+    assert_eq!(told, [remark]);
+    still_answers(world, &over_tcp);
+}
+
+#[test]
+fn blind_forgeries_against_each_new_port_find_no_query() {
+    let mut world = world();
+    let mut dice = Dice::new(3);
+    let mut forged = 0_u64;
+    for round in 0..5_000 {
+        world.ask(1, &Ask::new(round, "a.example"));
+        let sent = world.only_sent();
+        // The attacker knows the port at once, and guesses IDs until the port is closed.
+        while world.sockets.contains_key(&sent.connection) {
+            let mut spoofed = answer(&sent.bytes);
+            spoofed[..2].copy_from_slice(&dice.word().to_be_bytes());
+            if spoofed[..2] != sent.bytes[..2] {
+                assert!(!world.respond(sent.connection, &spoofed));
+                forged += 1;
+            }
+        }
+        let over_tcp = world.only_sent();
+        assert!(world.respond(over_tcp.connection, &answer(&over_tcp.bytes)));
+        assert_eq!(world.only_got().rcode(), 0);
+    }
+    assert_eq!(forged, 8 * 5_000, "guesses at each port");
+    world.finish();
+}
+
+#[test]
+fn a_network_that_doubles_each_response_costs_one_connection_in_256() {
+    let mut world = World::new(&corefile("forward . 192.0.2.1 {\n max_conns 1\n}"));
+    for round in 1..=600 {
+        world.ask(1, &Ask::new(round, "a.example"));
+        let sent = world.only_sent();
+        assert!(world.respond(sent.connection, &answer(&sent.bytes)));
+        assert!(!world.respond(sent.connection, &answer(&sent.bytes)));
+        assert_eq!(world.only_got().rcode(), 0);
+    }
+    let stats = world.finish();
+    assert_eq!((stats.upstreams[0].mismatch_bursts, stats.upstreams[0].pool.opened), (2, 3));
+    assert_eq!(stats.upstreams[0].tcp.opened, 0, "no query was on them");
 }
 
 #[test]

@@ -414,7 +414,8 @@ impl World {
             assert_eq!(upstream.latency.count(), upstream.answered);
             let closed = pool.expired + pool.aged + pool.surplus + pool.broken + pool.renewed;
             assert_eq!(closed, pool.opened, "{upstream:?}");
-            let free = upstream.tcp.asked_again + upstream.tcp.moved;
+            let again = pool.asked_again + upstream.tcp.asked_again;
+            let free = again + upstream.tcp.moved;
             let ended = upstream.answered + upstream.timed_out + upstream.failed + free;
             assert!(upstream.sent <= ended, "{upstream:?}");
         }

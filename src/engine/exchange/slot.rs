@@ -42,6 +42,8 @@ pub(crate) struct Exchange {
     pub(crate) excused: u32,
     /// Response code for which the current or last attempt was made without EDNS; otherwise zero.
     pub(crate) refusal: u16,
+    /// The current attempt was forced over TCP after mismatching responses over UDP.
+    pub(crate) is_forced: bool,
     /// Number of moves to another connection because it was stuck behind other queries.
     pub(crate) moves: u32,
     /// Connection and id of the current attempt.
@@ -85,6 +87,7 @@ impl Exchange {
         failovers: 0,
         excused: 0,
         refusal: 0,
+        is_forced: false,
         moves: 0,
         attempt: None,
         attempt_until: Moment::FOREVER,

@@ -237,7 +237,12 @@ impl Forwarder {
 
     /// Counts a failed attempt of the query in `slot` and starts the next.
     fn retry(&mut self, now: Moment, slot: u32, reason: Reason) {
-        self.exchanges.get(slot).failures += 1;
+        let exchange = self.exchanges.get(slot);
+        exchange.failures += 1;
+        if exchange.is_forced {
+            // The upstream may have no TCP; another UDP connection has another port.
+            self.choose_transport(slot);
+        }
         self.attempt(now, slot, reason);
     }
 

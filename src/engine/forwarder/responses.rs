@@ -50,6 +50,8 @@ impl Forwarder {
                 self.counters.stats.drop(reason);
                 if reason == DropReason::ResponseRepeated {
                     self.end_earlier(now, connection, packet);
+                } else {
+                    self.on_mismatch(now, connection);
                 }
                 return None;
             }
@@ -177,17 +179,46 @@ impl Forwarder {
         NextStep::Deliver
     }
 
+    /// Sets the transport of the next attempt of the query in `slot`, by stanza and first client.
+    pub(super) fn choose_transport(&mut self, slot: u32) {
+        let client = self.exchanges.first_waiter(slot).map(|waiter| waiter.client.transport());
+        let exchange = self.exchanges.get(slot);
+        let stanza = self.routes.stanza(exchange.stanza as usize);
+        exchange.transport = stanza.transport(client.unwrap_or_default());
+        exchange.is_forced = false;
+    }
+
     /// Moves the query to another stanza, where it starts again with its remaining time.
     fn pass_on(&mut self, now: Moment, slot: u32, number: usize) {
         self.failures.drop_held(slot);
-        let client = self.exchanges.first_waiter(slot).map(|waiter| waiter.client.transport());
+        self.exchanges.get(slot).stanza = number as u32;
+        self.choose_transport(slot);
         let stanza = self.routes.stanza(number);
         let exchange = self.exchanges.get(slot);
-        exchange.stanza = number as u32;
-        exchange.transport = stanza.transport(client.unwrap_or_default());
         exchange.timeout_class = stanza.timeout_class;
         (exchange.tour, exchange.failures, exchange.failovers) = (Tour::NEW, 0, 0);
         self.attempt(now, slot, Reason::NoConnection);
+    }
+
+    /// Handles a response on `connection` that matches no query. After a burst of them, the queries
+    /// on the connection are sent to the same upstream over TCP (RFC 5452 §9.3).
+    #[cold]
+    fn on_mismatch(&mut self, now: Moment, connection: ConnectionId) {
+        let upstream = self.upstream_at(connection);
+        if !self.pools.count_mismatch(connection) {
+            return;
+        }
+        let Some(upstream) = upstream else { return };
+        self.upstreams.note_mismatches(upstream, now);
+        while let Some(slot) = self.exchanges.first_on(connection) {
+            self.exchanges.end_attempt(slot);
+            self.pools.count_asked_again(connection);
+            self.pools.release(connection, now, false);
+            let exchange = self.exchanges.get(slot);
+            exchange.transport = Transport::Tcp;
+            exchange.is_forced = true;
+            self.attempt_at(now, slot, upstream);
+        }
     }
 
     /// Applies the keepalive option of a response to its connection.

@@ -189,6 +189,14 @@ impl Upstreams {
         }
     }
 
+    /// Counts a burst of responses that match no query, and reports it.
+    pub(super) fn note_mismatches(&mut self, upstream: usize, now: Moment) {
+        self.stats[upstream].mismatch_bursts += 1;
+        if self.health_states.note_mismatches(upstream, now) {
+            self.remark(Remark { upstream, quirk: Quirk::Mismatches, rcode: 0 });
+        }
+    }
+
     /// Notes that an upstream refused EDNS with response code `rcode`, and reports it.
     pub(super) fn note_no_edns(&mut self, upstream: usize, now: Moment, rcode: u16) {
         if self.health_states.note_no_edns(upstream, now) {

@@ -37,6 +37,8 @@ pub enum Quirk {
     NoEdns,
     /// Errors from the upstream have no question section.
     BareError,
+    /// A burst of responses from the upstream's address matches no query.
+    Mismatches,
 }
 
 /// Unusual behaviour of one upstream.
@@ -46,7 +48,7 @@ pub struct Remark {
     pub upstream: usize,
     /// The behaviour.
     pub quirk: Quirk,
-    /// The observed response code.
+    /// The observed response code; zero for [`Quirk::Mismatches`].
     pub rcode: u16,
 }
 
@@ -62,6 +64,8 @@ pub struct HealthStates {
     plain_until: Box<[AtomicU64]>,
     /// Time for each upstream until which its errors without a question are not reported again.
     told_until: Box<[AtomicU64]>,
+    /// The same for its bursts of mismatching responses.
+    bursts_told_until: Box<[AtomicU64]>,
     /// True for each server block with a forwarding loop.
     loops: Box<[AtomicBool]>,
     /// Random part of the names of loop probes; zero: not yet chosen.
@@ -77,9 +81,15 @@ impl HealthStates {
         let loops = config.blocks.iter().map(|_| AtomicBool::new(false));
         let upstreams: Box<[_]> = states.map(AtomicU8::new).collect();
         let zeros = || upstreams.iter().map(|_| AtomicU64::new(0)).collect();
-        let (failures, plain_until, told_until) = (zeros(), zeros(), zeros());
-        let (loops, nonce) = (loops.collect(), AtomicU64::new(0));
-        Self { upstreams, failures, plain_until, told_until, loops, nonce }
+        Self {
+            failures: zeros(),
+            plain_until: zeros(),
+            told_until: zeros(),
+            bursts_told_until: zeros(),
+            loops: loops.collect(),
+            nonce: AtomicU64::new(0),
+            upstreams,
+        }
     }
 
     /// Returns true if queries should go elsewhere.
@@ -142,12 +152,13 @@ impl HealthStates {
         extend(&self.plain_until[upstream], now)
     }
 
-    /// Copies from `old`, where this upstream has the number `before`, the state of its EDNS and of
-    /// its errors without a question.
+    /// Copies from `old`, where this upstream has the number `before`, the state of its EDNS and
+    /// the times until which its quirks are not reported again.
     pub(crate) fn take_over(&self, upstream: usize, old: &Self, before: usize) {
         let pairs = [
             (&self.plain_until[upstream], &old.plain_until[before]),
             (&self.told_until[upstream], &old.told_until[before]),
+            (&self.bursts_told_until[upstream], &old.bursts_told_until[before]),
         ];
         for (new, old) in pairs {
             new.fetch_max(old.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -157,8 +168,14 @@ impl HealthStates {
     /// Records that `upstream` sent an error without a question. Returns true if that is new.
     #[must_use]
     pub(crate) fn note_bare_error(&self, upstream: usize, now: Moment) -> bool {
-        self.told_until[upstream].load(Ordering::Relaxed) <= now.as_nanos()
-            && extend(&self.told_until[upstream], now)
+        is_news(&self.told_until[upstream], now)
+    }
+
+    /// Records that a burst of responses from `upstream` matched no query. Returns true if that is
+    /// new.
+    #[must_use]
+    pub(crate) fn note_mismatches(&self, upstream: usize, now: Moment) -> bool {
+        is_news(&self.bursts_told_until[upstream], now)
     }
 
     /// Returns the number in the names of loop probes, which is the first that any worker proposes,
@@ -186,6 +203,11 @@ impl HealthStates {
     fn load(&self, upstream: usize) -> u8 {
         self.upstreams[upstream].load(Ordering::Relaxed)
     }
+}
+
+/// Returns true if `until` has passed, and sets it to [`PLAIN_FOR`] from now then.
+fn is_news(until: &AtomicU64, now: Moment) -> bool {
+    until.load(Ordering::Relaxed) <= now.as_nanos() && extend(until, now)
 }
 
 /// Sets `until` to [`PLAIN_FOR`] from now; returns true if it had passed.

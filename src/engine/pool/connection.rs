@@ -3,6 +3,7 @@
 //! A connection is idle (on the idle list), busy (on the busy list), or retiring (on neither, until
 //! the last query on it ends); otherwise its slot is vacant. Only the pool changes these states.
 
+use super::mismatches::Mismatches;
 use crate::engine::heap::Aging;
 use crate::engine::key::ConnectionId;
 use crate::engine::list::Link;
@@ -32,6 +33,8 @@ pub(super) struct Connection {
     pub(super) answers: u32,
     /// Number of queries sent, outstanding ones included.
     pub(super) carried: u32,
+    /// Responses on the UDP connection that matched no query.
+    pub(super) mismatches: Mismatches,
     /// Number of queries asked elsewhere whose answers may still arrive here.
     pub(super) left: u32,
     /// Maximum number of older queries that an answer on this TCP connection has overtaken: the
@@ -74,6 +77,7 @@ impl Connection {
             dialled_at: Moment::ZERO,
             answers: 0,
             carried: 0,
+            mismatches: Mismatches { in_a_row: 0, in_all: 0, timed_out: 0 },
             left: 0,
             depth: 0,
             connected_at: Moment::ZERO,
@@ -86,6 +90,15 @@ impl Connection {
             replaced: false,
             link: Link::OFF,
         }
+    }
+}
+
+impl Connection {
+    /// Resets what the closed connection has shown about itself.
+    pub(super) fn forget_trials(&mut self) {
+        self.tried = false;
+        self.replaced = false;
+        self.mismatches = Mismatches::default();
     }
 }
 

@@ -162,7 +162,7 @@ impl Pools {
         }
     }
 
-    /// Counts a query that is asked again because the TCP connection was closed behind an answer.
+    /// Counts a query that is asked again at no cost because of the end of `connection`.
     pub(crate) fn count_asked_again(&mut self, connection: ConnectionId) {
         if let Some(pool) = self.pool_of(connection) {
             self.pools[pool].stats.asked_again += 1;

@@ -412,10 +412,12 @@ impl Pair {
             let stats = PoolStats { ages: Default::default(), ..self.pools.stats(pool) };
             assert_eq!(stats, twin.stats);
             let PoolStats { expired, aged, surplus, broken, renewed, .. } = stats;
-            let [expired_, aged_, spare, surplus_, silent, failed, stopped, doubted, balanced] =
+            let [expired_, aged_, spare, surplus_, silent, failed, stopped, others @ ..] =
                 ages.map(|ages| ages.counts.iter().sum::<u64>());
-            let told =
-                [expired_, aged_, spare + surplus_, silent + failed, doubted + balanced, stopped];
+            let [doubted, balanced, mismatched] = others;
+            let broken_ = silent + failed + mismatched;
+            let renewed_ = doubted + balanced;
+            let told = [expired_, aged_, spare + surplus_, broken_, renewed_, stopped];
             let left = stats.opened - self.pools.len(pool) as u64;
             let stopped = left - expired - aged - surplus - broken - renewed;
             assert_eq!(
