@@ -17,7 +17,7 @@ pub(crate) use loads::{
 pub(crate) use reloads::Reloads;
 pub(crate) use transfers::{PartEnd, Results, TransferMailbox, TransferOrder, TransferPart};
 
-use crate::config::{Config, Endpoint, Protocol};
+use crate::config::{Config, Endpoint, Name, Protocol};
 use crate::engine::data::{Contents, Data};
 use crate::engine::errors::QueryError;
 use crate::engine::forwarder::{Notified, Parts};
@@ -200,6 +200,11 @@ pub(crate) enum ToKeeper {
         is_datagram: bool,
         /// Number of others since the last message of this worker.
         others: u64,
+    },
+    /// Queries for names below this one fill the table of outstanding queries of a worker.
+    Flood {
+        /// The name above all of them.
+        zone: Name,
     },
     /// Queries of a server block are in a forwarding loop.
     Looping {

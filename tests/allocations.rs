@@ -267,6 +267,7 @@ impl Shell for Worker {
             Notice::Failing(_)
             | Notice::Odd(_)
             | Notice::Looping { .. }
+            | Notice::Flood(_)
             | Notice::Transfer
             | Notice::Notified => {}
         }

@@ -371,6 +371,9 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
     all.counter("onward_coalesced_total", help, &[], stats.coalesced as f64);
     let help = "Queries that failed because the limit of outstanding queries was reached.";
     all.counter("onward_overloaded_total", help, &[], stats.overloaded as f64);
+    let help =
+        "Queries among these for names of a zone that filled the table of outstanding queries.";
+    all.counter_if_any("onward_flood_refusals_total", help, &[], stats.flood_refusals);
     of_parked(all, &stats.parked);
     let help = "Queries received while all upstreams of the matching forward stanza were down.";
     all.counter("coredns_forward_healthcheck_broken_total", help, &[], stats.all_down as f64);

@@ -33,6 +33,10 @@ pub(crate) use waiters::{AskedKey, Dismissed, Shown, Spelling, Waiter};
 
 /// Maximum of outstanding queries of one worker: 160,000 queries a second at 100 ms each.
 pub const EXCHANGES_MAX: usize = 16_384;
+/// Part of them for queries that have nothing in common with most of the outstanding ones.
+const RESERVE: usize = EXCHANGES_MAX / 16;
+/// First slot of the reserve.
+const RESERVE_FIRST: usize = EXCHANGES_MAX - RESERVE;
 /// Maximum number of waiting clients at one worker.
 pub const WAITERS_MAX: usize = 2 * EXCHANGES_MAX;
 
@@ -112,12 +116,17 @@ pub(crate) struct Opening<'a> {
     pub(crate) cacheable: bool,
 }
 
+/// Maximum number of vacant slots that are passed over in search of one in use.
+const NEAR_MAX: usize = 64;
+
 type QueryBuffer = [u8; UPSTREAM_LEN_MAX];
 
 /// All outstanding queries of a worker.
 pub(crate) struct Exchanges {
     slots: Vec<Exchange>,
     free: Vec<u32>,
+    /// Vacant slots of the reserve.
+    free_reserved: Vec<u32>,
     queries: Vec<QueryBuffer>,
     waiters: Vec<(Waiter, u32)>,
     waiters_free: Vec<u32>,
@@ -138,7 +147,8 @@ impl Exchanges {
     pub(crate) fn new(timeouts: &[Duration], connections: usize) -> Self {
         Self {
             slots: Vec::with_capacity(EXCHANGES_MAX),
-            free: Vec::with_capacity(EXCHANGES_MAX),
+            free: Vec::with_capacity(RESERVE_FIRST + 1),
+            free_reserved: Vec::with_capacity(RESERVE),
             queries: Vec::with_capacity(EXCHANGES_MAX),
             waiters: Vec::with_capacity(WAITERS_MAX),
             waiters_free: Vec::with_capacity(WAITERS_MAX),
@@ -154,13 +164,14 @@ impl Exchanges {
 
     /// Returns the number of outstanding exchanges.
     pub(crate) fn outstanding(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots.len() - self.free.len() - self.free_reserved.len()
     }
 
     /// Returns the reserved memory in bytes.
     pub(crate) fn reserved(&self) -> usize {
         reserved(&self.slots)
             + reserved(&self.free)
+            + reserved(&self.free_reserved)
             + reserved(&self.queries)
             + reserved(&self.waiters)
             + reserved(&self.waiters_free)
@@ -191,15 +202,12 @@ impl Exchanges {
         })
     }
 
-    /// Opens an exchange without waiters; returns `None` if every slot is taken.
+    /// Opens an exchange without waiters; returns `None` if every slot outside of the reserve is
+    /// taken.
     pub(crate) fn open(&mut self, opening: &Opening<'_>, now: Moment) -> Option<u32> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
-            None if self.slots.len() < EXCHANGES_MAX => {
-                self.slots.push(Exchange::VACANT);
-                self.queries.push([0; UPSTREAM_LEN_MAX]);
-                self.slots.len() as u32 - 1
-            }
+            None if self.slots.len() < RESERVE_FIRST => self.add_slot(),
             None => return None,
         };
         self.queries[slot as usize][..opening.query.len()].copy_from_slice(opening.query);
@@ -228,6 +236,33 @@ impl Exchanges {
         queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_age);
         self.check(slot);
         Some(slot)
+    }
+
+    /// Opens an exchange in the reserve; returns `None` if every slot is taken.
+    pub(crate) fn open_reserved(&mut self, opening: &Opening<'_>, now: Moment) -> Option<u32> {
+        debug_assert!(self.free.is_empty(), "there are others");
+        let slot = match self.free_reserved.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < EXCHANGES_MAX => self.add_slot(),
+            None => return None,
+        };
+        self.free.push(slot);
+        self.open(opening, now)
+    }
+
+    fn add_slot(&mut self) -> u32 {
+        self.slots.push(Exchange::VACANT);
+        self.queries.push([0; UPSTREAM_LEN_MAX]);
+        self.slots.len() as u32 - 1
+    }
+
+    /// Returns the name in the question of an outstanding query near the place that `random` gives.
+    /// `None`: there is none.
+    pub(crate) fn name_near(&self, random: u32) -> Option<&[u8]> {
+        let count = self.slots.len() as u32;
+        let first = random.checked_rem(count)?;
+        let mut near = (first..count).take(NEAR_MAX);
+        near.find(|slot| self.slots[*slot as usize].open).map(|slot| self.name(slot))
     }
 
     /// The exchange in an open slot.

@@ -25,6 +25,7 @@ mod delays;
 mod drafts;
 mod edns;
 mod failures;
+mod floods;
 mod journalling;
 mod logging;
 mod loops;
@@ -52,6 +53,7 @@ use counters::Counters;
 use delays::Delays;
 use drafts::Drafts;
 use failures::Failures;
+use floods::Floods;
 use loops::Loops;
 pub use notices::Notice;
 use notices::Skipped;
@@ -167,6 +169,7 @@ pub struct Forwarder {
     journal: Journal,
     caches: Caches,
     loops: Loops,
+    floods: Floods,
     rewriting: Rewriting,
     parked: parked::Table,
     proxying: Proxying,
@@ -221,6 +224,7 @@ impl Forwarder {
             journal: parts.journal,
             caches: Caches::new(parts.caches),
             loops: Loops::default(),
+            floods: Floods::default(),
             rewriting: Rewriting::default(),
             parked: parked::Table::default(),
             proxying: Proxying::default(),

@@ -4,6 +4,8 @@
 //! exactly one of `replies` by response code or `drops` by reason (or is still outstanding), so
 //! that the sums can be checked.
 
+mod ages;
+
 use super::dnssec::kept::DnssecStats;
 use super::errors::{TLS_FAULTS, TlsFault};
 use super::histogram::{Latency, add_each};
@@ -12,6 +14,8 @@ use super::proxy::HeaderStats;
 use super::stages::Step;
 use super::stages::template::TemplateStats;
 use crate::config::order;
+pub use ages::Ages;
+pub(crate) use ages::{AGES, REASON_NAMES, REASONS, Reason};
 use std::time::Duration;
 
 /// Reason why a packet was dropped without a reply.
@@ -74,6 +78,8 @@ pub struct Stats {
     pub coalesced: u64,
     /// Queries refused with SERVFAIL because the maximum was outstanding.
     pub overloaded: u64,
+    /// Those of them that were for names of a zone whose queries filled the table.
+    pub flood_refusals: u64,
     /// Queries refused because their stanza's `max_concurrent` was reached.
     pub concurrent_rejects: u64,
     /// Number of queries that found all upstreams of their stanza down.
@@ -280,72 +286,6 @@ pub struct PoolStats {
     pub ages: [Ages; REASONS],
 }
 
-/// Reason why a connection is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub(crate) enum Reason {
-    /// Idle for `expire`.
-    Expired,
-    /// As old as `max_age` allows.
-    Aged,
-    /// Idle beyond `max_idle_conns`.
-    Spare,
-    /// The pool was larger than it needed to be.
-    Surplus,
-    /// A query on it timed out.
-    Silent,
-    /// The socket failed, or the upstream closed the connection.
-    Failed,
-    /// The pools were stopped.
-    Stopped,
-    /// Others failed, so it may lead to a failed backend.
-    Distrusted,
-    /// Renewed by `rebalance` because of its age.
-    Rebalanced,
-    /// A burst of responses on it matched no query.
-    Mismatched,
-}
-
-pub(crate) const REASONS: usize = Reason::Mismatched as usize + 1;
-/// Names of the reasons in metrics.
-pub(crate) const REASON_NAMES: [&str; REASONS] = [
-    "expire",
-    "max_age",
-    "max_idle_conns",
-    "surplus",
-    "timeout",
-    "error",
-    "stop",
-    "distrust",
-    "rebalance",
-    "mismatch",
-];
-/// Upper edges of the classes of age, in seconds.
-pub(crate) const AGES: [u32; 11] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600];
-
-/// Ages of connections when they were closed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ages {
-    /// Number by [`AGES`], and of older ones.
-    pub counts: [u64; AGES.len() + 1],
-    /// Sum in milliseconds.
-    pub(crate) sum_ms: u64,
-}
-
-impl Ages {
-    /// Counts one connection.
-    pub(crate) fn add(&mut self, age: Duration) {
-        let place = AGES.partition_point(|edge| Duration::from_secs((*edge).into()) < age);
-        self.counts[place] += 1;
-        self.sum_ms += age.as_millis() as u64;
-    }
-
-    fn merge(&mut self, other: &Self) {
-        add_each(&mut self.counts, &other.counts);
-        self.sum_ms += other.sum_ms;
-    }
-}
-
 /// Counters of one cache. Its lookups are hits and misses together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
@@ -401,6 +341,7 @@ impl Stats {
         self.queries += other.queries;
         self.coalesced += other.coalesced;
         self.overloaded += other.overloaded;
+        self.flood_refusals += other.flood_refusals;
         self.panics += other.panics;
         self.concurrent_rejects += other.concurrent_rejects;
         self.all_down += other.all_down;

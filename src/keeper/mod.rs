@@ -18,7 +18,7 @@ mod wire;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{KeeperMail, KeeperMailbox, Mailbox, ToKeeper, ToWorker};
-use crate::engine::health::HealthStates;
+use crate::engine::health::{HealthStates, PLAIN_FOR};
 use crate::log::{Event, Level, Log, Value};
 use crate::moment::Moment;
 use crate::sys::random;
@@ -201,6 +201,16 @@ impl Keeper {
                      {others} others were not logged"
                 );
                 log.event(&Event::new(Level::Warning, "plugin/proxyproto", &text));
+            }
+            ToKeeper::Flood { zone } => {
+                let text = format_args!(
+                    "queries for many names below {zone} wait for answers and fill the table of \
+                     outstanding queries: new ones get SERVFAIL, so that others are served (not \
+                     repeated for {} minutes)",
+                    PLAIN_FOR.as_secs() / 60
+                );
+                let fields = [("zone", Value::Text(&zone))];
+                log.event(&Event::new(Level::Warning, "plugin/forward", &text).with(&fields));
             }
             ToKeeper::Looping { message } => {
                 log.event(&Event::new(Level::Error, "plugin/loop", &message));

@@ -77,6 +77,7 @@ impl Shell for EventLoop<'_> {
             Notice::Wake { sweep, at } => slot.keeper.wake(sweep, at),
             Notice::Failing(upstream) => slot.keeper.report(ToKeeper::Failed { upstream }),
             Notice::Odd(remark) => slot.keeper.report(ToKeeper::Odd(remark)),
+            Notice::Flood(ref zone) => slot.keeper.report(ToKeeper::Flood { zone: zone.clone() }),
             Notice::Looping { block, peer } => {
                 slot.keeper.report(ToKeeper::Looping { message: slot.loop_text(block, peer) })
             }

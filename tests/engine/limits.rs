@@ -8,7 +8,7 @@ use crate::stages::template::ask_of;
 use crate::world::{World, client, world};
 use onward::config::{Forward, Sizing};
 use onward::engine::exchange::{EXCHANGES_MAX, WAITERS_MAX};
-use onward::engine::{Client, Via};
+use onward::engine::{Client, Notice, Via};
 
 fn flood(world: &mut World, count: usize) {
     for number in 0..count {
@@ -45,6 +45,55 @@ fn more_exchanges_than_there_are_slots_are_refused_and_time_outs_free_them_all()
         assert!(world.respond(sent.connection, &answer(&sent.bytes)));
     }
     assert_eq!(world.take_got().len(), EXCHANGES_MAX);
+    world.finish();
+}
+
+#[test]
+fn a_flood_of_names_of_a_silent_zone_leaves_room_for_others() {
+    let mut world = World::new(&config(vec![(".", vec![stanza(2)])]));
+    let mut names = 0;
+    let mut flood = |world: &mut World, count: usize| {
+        for _ in 0..count {
+            names += 1;
+            let name = format!("r{names}.Victim.co.uk");
+            world.ask_within_turn(names, &Ask::new(1, &name));
+        }
+        world.settle();
+    };
+    for _ in 0..EXCHANGES_MAX / 64 {
+        flood(&mut world, 64);
+    }
+    let full = world.engine.outstanding();
+    assert!(full < EXCHANGES_MAX, "there is a reserve");
+    world.take_sent();
+    let refused = world.take_got();
+    assert!(refused.len() == EXCHANGES_MAX - full && refused.iter().all(|got| got.rcode() == 2));
+    // Ten new names of the zone between two queries of honest clients, within their time-out.
+    for number in 0..5_000 {
+        flood(&mut world, 10);
+        assert!(world.take_got().iter().all(|got| got.rcode() == 2), "{number}");
+        world.ask(1, &Ask::new(7, &format!("n{number}.site{}.co.uk", number % 50)));
+        let sent = world.only_sent();
+        assert!(world.respond(sent.connection, &answer(&sent.bytes)));
+        assert_eq!(world.only_got().rcode(), 0);
+    }
+    assert_eq!(world.engine.outstanding(), full);
+    let stats = world.engine.stats();
+    let expected = (EXCHANGES_MAX - full + 50_000) as u64;
+    assert_eq!((stats.overloaded, stats.flood_refusals), (expected, expected));
+    let told = world.take_notices(|notice| match notice {
+        Notice::Flood(zone) => Some(zone.to_string()),
+        _ => None,
+    });
+    assert_eq!(told, ["victim.co.uk."], "once");
+    // The zone is served again when its queries have timed out.
+    world.pass(5.0);
+    world.take_got();
+    world.take_sent();
+    flood(&mut world, 1);
+    assert_eq!(world.take_sent().len(), 1);
+    world.pass(5.0);
+    world.take_got();
     world.finish();
 }
 

@@ -113,6 +113,7 @@ impl Shell for World {
             // Scenarios do not cover logs.
             Notice::Odd(_)
             | Notice::Looping { .. }
+            | Notice::Flood(_)
             | Notice::Error(_)
             | Notice::Transfer
             | Notice::Notified

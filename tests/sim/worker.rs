@@ -97,6 +97,7 @@ impl Shell for Turn<'_> {
             // Ignored in the simulation.
             Notice::Odd(_)
             | Notice::Looping { .. }
+            | Notice::Flood(_)
             | Notice::Error(_)
             | Notice::Transfer
             | Notice::Notified

@@ -4,7 +4,7 @@
 //! exchanges share. Where clients can have an expired answer their response timer may end before
 //! the exchange does: then they are answered, and the exchange continues without waiters.
 
-use super::{Client, Exchanges, WAITERS_MAX, class_of};
+use super::{Client, Exchanges, RESERVE_FIRST, WAITERS_MAX, class_of};
 use crate::engine::list::NONE;
 use crate::engine::message::HEADER_LEN;
 use crate::engine::message::query::Asked;
@@ -190,6 +190,13 @@ impl Exchanges {
         }
     }
 
+    #[inline(always)]
+    fn vacate(&mut self, slot: u32) {
+        let is_reserved = slot as usize >= RESERVE_FIRST;
+        let free = if is_reserved { &mut self.free_reserved } else { &mut self.free };
+        free.push(slot);
+    }
+
     /// Removes the next waiter of a settled exchange; with the last one the exchange ends and its
     /// slot is vacant, though [`Exchanges::query`] stays valid until the next one opens.
     #[inline(always)]
@@ -201,7 +208,7 @@ impl Exchanges {
         if exchange.first_waiter == NONE {
             exchange.open = false;
             exchange.generation = exchange.generation.wrapping_add(1);
-            self.free.push(slot);
+            self.vacate(slot);
         }
         self.check(slot);
         waiter

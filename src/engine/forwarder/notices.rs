@@ -7,6 +7,7 @@
 //! other.
 
 use super::Forwarder;
+use crate::config::Name;
 use crate::engine::errors::QueryError;
 use crate::engine::health::Remark;
 use crate::engine::key::{PoolId, Sweep};
@@ -31,6 +32,8 @@ pub enum Notice {
         /// Source of the query that revealed the loop.
         peer: SocketAddr,
     },
+    /// Queries for names below this one fill the table of outstanding queries: the keeper logs it.
+    Flood(Name),
     /// The keeper wakes the worker at `at`, replacing an earlier request; the shell then calls
     /// [`Forwarder::on_sweep`].
     Wake {
@@ -56,6 +59,7 @@ pub enum Notice {
 pub(super) struct Skipped {
     failing: bool,
     odd: bool,
+    flood: bool,
     looping: bool,
     wakes: bool,
     page: bool,
@@ -93,6 +97,11 @@ impl Forwarder {
         {
             return Some(Notice::Odd(remark));
         }
+        if !self.skipped.flood
+            && let Some(suffix) = self.floods.next_found()
+        {
+            return Some(Notice::Flood(suffix));
+        }
         if !self.skipped.transfers && !self.transfers.is_empty() {
             return Some(Notice::Transfer);
         }
@@ -128,6 +137,10 @@ impl Forwarder {
             Notice::Odd(remark) => {
                 self.skipped.odd = true;
                 self.upstreams.remark(remark);
+            }
+            Notice::Flood(suffix) => {
+                self.skipped.flood = true;
+                self.floods.put_back(suffix);
             }
             Notice::Transfer => self.skipped.transfers = true,
             // It was acknowledged, so it is not lost; further ones get SERVFAIL.

@@ -375,7 +375,12 @@ impl Forwarder {
                 return full;
             }
             let same = self.exchanges.find_same(&opening);
-            let Some(slot) = same.or_else(|| self.exchanges.open(&opening, now)) else {
+            let opened = same.or_else(|| self.exchanges.open(&opening, now)).or_else(|| {
+                let refused = &mut self.counters.stats.flood_refusals;
+                let parts = (&mut self.exchanges, &mut self.random, refused);
+                self.floods.open_reserved(now, (name, &opening), parts, self.upstreams.health())
+            });
+            let Some(slot) = opened else {
                 self.counters.stats.overloaded += 1;
                 return full;
             };

@@ -66,6 +66,8 @@ pub struct HealthStates {
     told_until: Box<[AtomicU64]>,
     /// The same for its bursts of mismatching responses.
     bursts_told_until: Box<[AtomicU64]>,
+    /// Time until which floods of queries are not reported again.
+    floods_told_until: AtomicU64,
     /// True for each server block with a forwarding loop.
     loops: Box<[AtomicBool]>,
     /// Random part of the names of loop probes; zero: not yet chosen.
@@ -86,6 +88,7 @@ impl HealthStates {
             plain_until: zeros(),
             told_until: zeros(),
             bursts_told_until: zeros(),
+            floods_told_until: AtomicU64::new(0),
             loops: loops.collect(),
             nonce: AtomicU64::new(0),
             upstreams,
@@ -176,6 +179,13 @@ impl HealthStates {
     #[must_use]
     pub(crate) fn note_mismatches(&self, upstream: usize, now: Moment) -> bool {
         is_news(&self.bursts_told_until[upstream], now)
+    }
+
+    /// Records that queries below one name fill the table of outstanding queries. Returns true if
+    /// that is new.
+    #[must_use]
+    pub(crate) fn note_flood(&self, now: Moment) -> bool {
+        is_news(&self.floods_told_until, now)
     }
 
     /// Returns the number in the names of loop probes, which is the first that any worker proposes,
