@@ -4,7 +4,8 @@ A `Setting` describes the demands of a case. Each entry of `PEERS` writes its fi
 directory of its own and returns the command, or raises CannotDo with a reason. Each forwarder has
 one worker, its largest useful buffers, no cache when forwarding and a large one when hits are
 measured, and no extra work: no validation, no log. Over TLS all verify the same certificate for the
-same name; a forwarder that cannot is left out. Pure except for the files.
+same name, and all show the same certificate to clients; a forwarder that cannot is left out. Pure
+except for the files.
 """
 
 import shlex
@@ -28,6 +29,8 @@ PACKAGES = {
 PLACES = "/usr/sbin:/sbin:/usr/local/sbin"
 # Host name in the upstream's certificate.
 SERVER_NAME = "localhost"
+# Modes whose clients use an encrypted transport, and its scheme.
+FRONTS = {"doh": "https", "doh-handshakes": "https"}
 # Queries per connection, for forwarders whose default is too low: more would wait or fail.
 IN_FLIGHT = 1000
 
@@ -36,7 +39,7 @@ IN_FLIGHT = 1000
 class Setting:
     """The demands of a case on a contestant."""
 
-    mode: str  # udp, tcp, dot, hit or zone
+    mode: str  # udp, tcp, dot, hit, zone, or one of FRONTS
     port: int
     upstreams: list  # their ports
     directory: Path
@@ -50,13 +53,23 @@ class Setting:
     zone_file: Path = Path("served.zone")
     # CA of the upstreams' certificates.
     authority: Path = Path("authority.pem")
+    # Port for clients of an encrypted transport; `port` is also for DNS over UDP then.
+    front: int = 0
+    # Certificate and key that such clients see.
+    certificate: Path = Path("certificate.pem")
+    key: Path = Path("key.pem")
     # For onward and the floor: listen address, and address of the upstreams.
     address: str = "127.0.0.1"
     upstream_address: str = "127.0.0.1"
 
     @property
     def caches(self):
-        return self.mode == "hit"
+        return self.mode == "hit" or bool(self.scheme)
+
+    @property
+    def scheme(self):
+        """Scheme of the encrypted transport of clients, if they use one."""
+        return FRONTS.get(self.mode)
 
     @property
     def streams(self):
@@ -85,6 +98,11 @@ class CannotDo(Exception):
     """The forwarder does not support the mode."""
 
 
+def no_fronts(setting):
+    if setting.scheme:
+        raise CannotDo(f"it does not serve {setting.scheme}://")
+
+
 def find(command):
     """Path of a command, searched also in administrators' directories."""
     return shutil.which(command) or shutil.which(command, path=PLACES)
@@ -105,9 +123,11 @@ def corefile(setting):
     if setting.mode == "zone":
         forward = [f"    file {setting.zone_file} {ZONE}"]
     cache = [f"    cache {{\n        success {setting.entries()} 86400\n    }}"] if setting.caches else []
-    body = "\n".join([f"    bind {setting.address}", *cache, *forward])
+    shown = [f"    tls {setting.certificate} {setting.key}"] if setting.scheme else []
+    body = "\n".join([f"    bind {setting.address}", *shown, *cache, *forward])
     # All zones share a block and so its connections: only the routing differs.
     keys = " ".join(f"{zone}:{setting.port}" for zone in setting.zones or ["."])
+    keys += f" {setting.scheme}://.:{setting.front}" if setting.scheme else ""
     return f"{keys} {{\n{body}\n}}\n"
 
 
@@ -117,6 +137,7 @@ def onward(setting, program):
 
 
 def floor(setting, program, gso=False):
+    no_fronts(setting)
     listen = f"{setting.address}:{setting.port}"
     if setting.mode == "hit":
         return [program, "responder", listen]
@@ -127,6 +148,7 @@ def floor(setting, program, gso=False):
 
 
 def dnsdist(setting):
+    doh = f'addDOHLocal("127.0.0.1:{setting.front}", "{setting.certificate}", "{setting.key}")'
     told = "checkInterval=3600, maxCheckFailures=100"
     # Otherwise a connection has one query at a time, also a client's.
     in_flight = f"maxInFlight={IN_FLIGHT}" if setting.streams else ""
@@ -149,12 +171,18 @@ def dnsdist(setting):
         "setUDPMultipleMessagesVectorSize(64)",
         *servers,
         *(caching if setting.caches else []),
+        *([doh] if setting.scheme else []),
         "",
     ]))
     return [find("dnsdist"), "--supervised", "--disable-syslog", "-C", path]
 
 
 def unbound(setting):
+    doh = f"""  interface: 127.0.0.1@{setting.front}
+  https-port: {setting.front}
+  tls-service-pem: "{setting.certificate}"
+  tls-service-key: "{setting.key}"
+""" if setting.scheme else ""
     # It verifies only upstreams with a given name.
     named = f"#{SERVER_NAME}" if setting.secure else ""
     forwards = "".join(f"  forward-addr: {address}{named}\n" for address in setting.addresses("@"))
@@ -163,7 +191,7 @@ def unbound(setting):
     path = setting.write("unbound.conf", f"""server:
   verbosity: 0
   interface: 127.0.0.1@{setting.port}
-  access-control: 127.0.0.0/8 allow
+{doh}  access-control: 127.0.0.0/8 allow
   do-daemonize: no
   use-syslog: no
   username: ""
@@ -193,6 +221,7 @@ forward-zone:
 
 
 def dnsmasq(setting):
+    no_fronts(setting)
     if setting.secure:
         raise CannotDo("it does not support TLS")
     command = [find("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--user=root"]
@@ -204,6 +233,9 @@ def dnsmasq(setting):
 
 
 def knot_resolver(setting):
+    doh = f"""net.tls('{setting.certificate}', '{setting.key}')
+net.listen('127.0.0.1', {setting.front}, {{ kind = 'doh2' }})
+""" if setting.scheme else ""
     if len(setting.upstreams) > 4:
         raise CannotDo("it forwards to four upstreams at most")
     # Flags disable its cache and select TCP upstreams.
@@ -218,7 +250,7 @@ def knot_resolver(setting):
         action = f"policy.TLS_FORWARD({{ {targets} }})"
     megabytes = max(100, setting.entries() // 1000)
     path = setting.write("kresd.conf", f"""net.listen('127.0.0.1', {setting.port}, {{ kind = 'dns' }})
-log_level('crit')
+{doh}log_level('crit')
 net.tcp_pipeline({IN_FLIGHT})
 trust_anchors.remove('.')
 modules.unload('ta_update')
@@ -234,7 +266,8 @@ cache.size = {megabytes} * MB
 
 def bind9_places(setting):
     """Options of named: its directory and address, and no other files."""
-    return f"""  directory "{setting.directory}";
+    doh = f"  listen-on port {setting.front} tls shown http default {{ 127.0.0.1; }};\n"
+    return (doh if setting.scheme else "") + f"""  directory "{setting.directory}";
   listen-on port {setting.port} {{ 127.0.0.1; }};
   listen-on-v6 {{ none; }};
   pid-file none;
@@ -244,12 +277,14 @@ def bind9_places(setting):
 
 
 def bind9(setting):
+    shown = f'tls shown {{ cert-file "{setting.certificate}"; key-file "{setting.key}"; }};\n'
+    shown = shown if setting.scheme else ""
     if setting.secure:
         raise CannotDo("version 9.18 forwards over UDP and TCP only")
     forwarders = " ".join(f"127.0.0.1 port {port};" for port in setting.upstreams)
     off = "" if setting.caches else "  max-cache-ttl 0;\n  max-ncache-ttl 0;\n"
     over_tcp = "server 127.0.0.1 { tcp-only yes; };\n" if setting.mode == "tcp" else ""
-    path = setting.write("named.conf", f"""options {{
+    path = setting.write("named.conf", f"""{shown}options {{
 {bind9_places(setting)}  recursion yes;
   allow-query {{ any; }};
   forward only;
@@ -303,6 +338,7 @@ zone:
 
 
 def pdns_recursor(setting):
+    no_fronts(setting)
     if setting.mode == "tcp":
         raise CannotDo("it queries its upstreams over UDP, whatever its clients use")
     if setting.secure:
@@ -347,7 +383,8 @@ AUTHORITIES = {"nsd": nsd, "bind9": bind9_zone}
 
 
 def extra(command):
-    """Any other forwarder: its command, in which {port}, {upstreams} and {config} are filled in."""
+    """Any other forwarder: its command, in which {port}, {front}, {certificate}, {key}, {upstreams}
+    and {config} are filled in."""
 
     def start(setting):
         path = setting.write("Corefile", corefile(setting))
@@ -357,6 +394,8 @@ def extra(command):
                 words += setting.addresses()
             else:
                 filled = word.replace("{port}", str(setting.port)).replace("{config}", path)
+                for place in ("front", "certificate", "key"):
+                    filled = filled.replace(f"{{{place}}}", str(getattr(setting, place)))
                 words.append(filled.replace("{upstreams}", ",".join(setting.addresses())))
         return words
 

@@ -17,6 +17,8 @@ FLOORS = {"udp": "relay", "hit": "responder", "zone": "responder"}
 AGAINST_PEERS = {
     "tcp": ("TCP to TCP", 0.50),
     "dot": ("UDP to TLS", 0.50),
+    "doh": ("cache hits over HTTPS", 0.50),
+    "doh-handshakes": ("connections over HTTPS with one query each", 1.00),
     "zone": ("answers from a zone", 1.00),
 }
 OWN = "onward"

@@ -141,6 +141,32 @@ def raise_open_files():
             return
 
 
+# A certificate for LOOPBACK that is no authority: clients trust it alone.
+REQUEST = """[req]
+prompt = no
+distinguished_name = name
+x509_extensions = extensions
+[name]
+CN = bench
+[extensions]
+basicConstraints = critical, CA:FALSE
+subjectAltName = IP:127.0.0.1, DNS:localhost
+"""
+
+
+def certify(certificate, key):
+    """Writes a key of P-256 and a certificate for it."""
+    if certificate.exists():
+        return
+    request = certificate.with_suffix(".cnf")
+    request.write_text(REQUEST)
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", "-config", str(request), "-keyout", str(key)]
+    subprocess.run([*command, "-out", str(certificate)], check=True, capture_output=True)
+    # Peers may read it after they have changed their user.
+    key.chmod(0o644)
+
+
 def free_ports(count):
     """Ports of 127.0.0.1 that are free for UDP and TCP."""
     with contextlib.ExitStack() as held:

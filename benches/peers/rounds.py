@@ -9,8 +9,9 @@ import subprocess
 import threading
 
 import judge
+import machine
 import queries
-from forwarders import CannotDo, Setting
+from forwarders import FRONTS, CannotDo, Setting
 from machine import LOOPBACK, Process, free_ports, say
 
 # Time limit of a slot, in seconds: a slot ends by itself unless something hangs.
@@ -23,6 +24,8 @@ MANY = 100_000
 TELL = "50ms"
 # Contents of its reports: a flow is a source port, or a connection.
 SEEN = ("queries", "flows")
+# Modes whose answers are known before the first round.
+KNOWN = ("hit", "zone", *FRONTS)
 # Time for which each contestant is queried before the first round, to fill pools and caches.
 WARM_SECONDS = 0.5
 
@@ -53,11 +56,29 @@ class Case:
 class Contestant:
     """A contestant: a process, and the load parameters for it."""
 
-    def __init__(self, process, port, outstanding, streams):
+    def __init__(self, process, port, outstanding, transport):
         self.process, self.port, self.outstanding = process, port, outstanding
-        self.streams = streams
+        # Options of loadgen.
+        self.transport = transport
         # Answers a second in each round so far.
         self.rates = []
+
+
+def outstanding_of(mode, options):
+    """Queries of the closed loop: one on each socket if each is a connection."""
+    return SOCKETS if mode.endswith("handshakes") else options.outstanding
+
+
+def transport(setting):
+    """Options of loadgen for the transport of a contestant's clients."""
+    if setting.mode == "tcp":
+        return ["--tcp"]
+    if not setting.scheme:
+        return []
+    words = ["--tcp", "--tls", "--doh", "--tls-ca", str(setting.certificate)]
+    if setting.mode.endswith("handshakes"):
+        words += ["--per-connection", "1", "--pipeline", "1", "--no-resumption"]
+    return words
 
 
 class Upstreams:
@@ -107,6 +128,8 @@ class Bench:
         self.authority = directory / "authority.pem"
         self.open = contextlib.ExitStack()
         self.serial = 0
+        # Shown by forwarders with encrypted transports.
+        self.certificate, self.key = directory / "certificate.pem", directory / "key.pem"
 
     def __enter__(self):
         return self
@@ -144,40 +167,45 @@ class Bench:
         return Setting(
             mode, self.port(), ports, self.place(name), cores, names, authority=self.authority,
             zone_file=self.directory / "served.zone",
-            address=self.address, upstream_address=self.upstream_address)
+            address=self.address, upstream_address=self.upstream_address,
+            front=self.port() if mode in FRONTS else 0, certificate=self.certificate, key=self.key)
 
     @staticmethod
     def port():
         """A free port for a forwarder."""
         return free_ports(1)[0]
 
-    def contestant(self, stack, name, setting, starter, streams=False):
+    def contestant(self, stack, name, setting, starter):
         """Starts a contestant; raises CannotDo with the reason if that fails."""
         command = starter(setting)
         process = self.start(stack, name, command, setting.cores)
         fault = process.wait_until_ready(setting.port, self.address)
         if fault:
             raise CannotDo(fault)
-        return Contestant(process, setting.port, self.options.outstanding, streams)
+        port = setting.front if setting.scheme else setting.port
+        outstanding = outstanding_of(setting.mode, self.options)
+        return Contestant(process, port, outstanding, transport(setting))
 
     def play(self, case, everybody):
         """Runs a case from its first process to its last."""
         say(f"{case.heading()}")
         with contextlib.ExitStack() as stack:
             files = self.question_files(case)
-            zone = self.zone() if case.mode in ("hit", "zone") else None
+            zone = self.zone() if case.mode in KNOWN else None
+            if case.mode in FRONTS:
+                machine.certify(self.certificate, self.key)
             if case.mode == "zone":
                 served = queries.served_zone(case.names, case.lengths)
                 (self.directory / "served.zone").write_text(served)
             ports, upstreams = self.upstreams(
                 stack, case.upstreams, case.delay, zone, secure=case.mode == "dot")
-            result = case.result([], case.title + f", {self.options.outstanding} outstanding.")
+            outstanding = outstanding_of(case.mode, self.options)
+            result = case.result([], case.title + f", {outstanding} outstanding.")
             taking_part = {}
             for name, starter in everybody.items():
                 try:
                     setting = self.setting(name, case.mode, ports, case.names)
-                    taking_part[name] = self.contestant(
-                        stack, name, setting, starter, case.mode == "tcp")
+                    taking_part[name] = self.contestant(stack, name, setting, starter)
                 except CannotDo as reason:
                     say(f"  {name} is not measured: {reason}")
                     result["notes"].append(f"{name} is not measured: {reason}")
@@ -202,7 +230,7 @@ class Bench:
 
     @staticmethod
     def types(case):
-        mixed = case.mode not in ("hit", "zone") and case.lengths == "spread"
+        mixed = case.mode not in KNOWN and case.lengths == "spread"
         return "mixed" if mixed else "addresses"
 
     def play_rounds(self, taking_part, files, zone, upstreams, result):
@@ -228,17 +256,17 @@ class Bench:
             result["closed"].append(closed)
             if half:
                 result["half"].append(half)
-        if result["mode"] == "hit":
+        if result["mode"] == "hit" or result["mode"] in FRONTS:
             result["notes"] += missed(result)
         if result["mode"] == "dot":
             result["notes"] += dialled(result)
 
     def warm(self, one, path, zone, mode):
         """Queries every name once if answers are cached; otherwise for a moment."""
-        how = ["--passes", "1"] if mode in ("hit", "zone") else ["--seconds", str(WARM_SECONDS)]
+        how = ["--passes", "1"] if mode in KNOWN else ["--seconds", str(WARM_SECONDS)]
         # With as many outstanding as later if connections must stay open: otherwise some would open
         # then.
-        outstanding = one.outstanding if mode == "dot" else 64
+        outstanding = one.outstanding if mode == "dot" or mode in FRONTS else 64
         self.ask(one, path, zone, ["--closed", str(outstanding), *how])
 
     def closed(self, one, path, zone):
@@ -256,7 +284,7 @@ class Bench:
         command += ["--queries-binary", str(path), "--sockets", str(SOCKETS), "--quiet"]
         command += ["--cores", str(self.other_core), "--pid", str(one.process.pid), "--json", "-"]
         command += ["--verify-zone", str(zone)] if zone else ["--verify"]
-        command += ["--tcp"] if one.streams else []
+        command += one.transport
         # Its exit code is ignored, because its counts are judged.
         told = subprocess.run(command, capture_output=True, timeout=SLOT_MAX, check=False)
         try:

@@ -79,6 +79,7 @@ FILES = (".conf", "Corefile")
 # Forwarders without a mode.
 UNABLE = [("pdns-recursor", "tcp")]
 UNABLE += [(name, "dot") for name in ("dnsmasq", "bind9", "pdns-recursor")]
+UNABLE += [(name, mode) for name in ("dnsmasq", "pdns-recursor") for mode in forwarders.FRONTS]
 
 
 class Forwarders(unittest.TestCase):
@@ -87,11 +88,11 @@ class Forwarders(unittest.TestCase):
         self.addCleanup(self.directory.cleanup)
 
     def setting(self, mode, upstreams=(5301,)):
-        return forwarders.Setting(mode, 5300, list(upstreams), Path(self.directory.name))
+        return forwarders.Setting(mode, 5300, list(upstreams), Path(self.directory.name), front=5443)
 
     def test_each_peer_is_told_port_and_upstreams(self):
         for name, start in forwarders.PEERS.items():
-            for mode in ("udp", "tcp", "dot", "hit"):
+            for mode in ("udp", "tcp", "dot", "hit", *forwarders.FRONTS):
                 try:
                     command = start(self.setting(mode, (5301, 5302)))
                 except forwarders.CannotDo as reason:
@@ -121,6 +122,27 @@ class Forwarders(unittest.TestCase):
             label = queries.name(number, "spread").split(".")[0]
             self.assertIn(f"\n{label} A 192.0.2.1\n", text)
         self.assertNotIn("*", text)
+
+    def test_each_front_has_its_port_and_certificate(self):
+        servers = forwarders.PEERS | {"onward": lambda setting: forwarders.onward(setting, "onward")}
+        for name, start in servers.items():
+            if (name, "doh") in UNABLE:
+                continue
+            for mode in ("doh", "doh-handshakes", "hit"):
+                setting = self.setting(mode)
+                setting.certificate, setting.key = Path("/shown.pem"), Path("/kept.key")
+                path = Path(next(word for word in start(setting) if str(word).endswith(FILES)))
+                for words in ("5443", "/shown.pem", "/kept.key"):
+                    self.assertEqual(words in path.read_text(), mode != "hit", f"{name}: {words}")
+        self.assertRaises(forwarders.CannotDo, forwarders.floor, self.setting("doh"), "floor")
+
+    def test_fronts_are_asked_over_https_and_cold_ones_anew_each_time(self):
+        words = rounds.transport(self.setting("doh"))
+        self.assertEqual(words, ["--tcp", "--tls", "--doh", "--tls-ca", "certificate.pem"])
+        words = rounds.transport(self.setting("doh-handshakes"))
+        self.assertEqual(words[5:], ["--per-connection", "1", "--pipeline", "1", "--no-resumption"])
+        self.assertEqual(rounds.transport(self.setting("hit")), [])
+        self.assertEqual(rounds.transport(self.setting("tcp")), ["--tcp"])
 
     def test_caches_are_on_for_hits_only(self):
         self.assertIn("cache", forwarders.corefile(self.setting("hit")))
@@ -214,7 +236,8 @@ class Judge(unittest.TestCase):
 
     def test_streams_are_held_against_the_best_peer_that_loses_nothing(self):
         closed = [{"onward": slot(4.0), "a": slot(9.0), "b": slot(7.0, lost=50)}] * 5
-        for mode, named in (("tcp", "TCP to TCP"), ("dot", "UDP to TLS")):
+        modes = (("tcp", "TCP to TCP"), ("dot", "UDP to TLS"), ("doh", "cache hits over HTTPS"))
+        for mode, named in modes:
             [(what, ratio, met)] = measured([case(mode, closed)])
             self.assertEqual(what, f"{named}, against the best peer (a)")
             self.assertEqual((ratio, met), (0.444, True))
