@@ -58,6 +58,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
             "http",
             "log",
             "moment",
+            "quic",
             "sys",
             "tls",
             "wheel",
@@ -364,8 +365,7 @@ fn leaf_violations(path: &str, text: &str) -> Vec<String> {
     named.map(|other| format!("{path}: the leaf `{own}` may not name `{other}`")).collect()
 }
 
-/// The leaf that a path below `engine` starts in: each stage is a leaf, and so is each other
-/// module.
+/// The leaf that a path below `engine` starts in: each stage and each other module is a leaf.
 fn leaf_of(inside: &[&str]) -> String {
     let is_module = |name: &str| name.starts_with(|first: char| first.is_ascii_lowercase());
     match inside {

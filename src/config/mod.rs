@@ -443,11 +443,17 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Returns true if it is asked over QUIC.
+    pub(crate) fn is_quic(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.alpn == Alpn::Doq)
+    }
+
     /// Returns the name of its connections in metrics and on the status page.
     pub(crate) fn connection_name(&self) -> &'static str {
         match (&self.tls, self.http.as_ref().map(|target| &target.carrier)) {
             (_, Some(HttpCarrier::Doh { .. })) => "https",
             (_, Some(HttpCarrier::Grpc)) => "grpc",
+            (Some(_), None) if self.is_quic() => "quic",
             (Some(_), None) => "tls",
             (None, None) => "tcp",
         }

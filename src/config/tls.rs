@@ -54,6 +54,8 @@ pub enum Alpn {
     Http,
     /// HTTP/2.
     Http2,
+    /// DNS over QUIC, which has TLS in it.
+    Doq,
 }
 
 impl ClientTls {

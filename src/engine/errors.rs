@@ -42,8 +42,22 @@ pub enum Fault {
     Tls(TlsFault),
     /// A request of HTTP has no answer.
     Http(HttpFault),
+    /// A query over QUIC has no answer.
+    Quic(QuicFault),
     /// The cause is unknown.
     Unknown,
+}
+
+impl From<HttpFault> for Fault {
+    fn from(fault: HttpFault) -> Self {
+        Self::Http(fault)
+    }
+}
+
+impl From<QuicFault> for Fault {
+    fn from(fault: QuicFault) -> Self {
+        Self::Quic(fault)
+    }
 }
 
 /// Reason why an HTTP request has no answer.
@@ -79,6 +93,36 @@ impl fmt::Display for HttpFault {
             Self::GrpcStatus(status) => write!(f, "grpc: status {status}"),
             Self::Mismatch => f.write_str("http: the DNS message does not answer the query"),
         }
+    }
+}
+
+/// Reason why a query over QUIC has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuicFault {
+    /// The server has too much to do, and has not processed the query.
+    Refused,
+    /// The connection ended before the query was sent.
+    Unsent,
+    /// The server has reset the stream.
+    Reset,
+    /// Too many bytes of incomplete replies are there.
+    TooLong,
+    /// The DNS message does not answer the query.
+    Mismatch,
+    /// The server has violated the protocol, or says that we have.
+    Violation,
+}
+
+impl fmt::Display for QuicFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "quic: the server has too much to do (DOQ_EXCESSIVE_LOAD)",
+            Self::Unsent => "quic: the connection ended before the query was sent",
+            Self::Reset => "quic: the server has reset the stream",
+            Self::TooLong => "quic: too many bytes of incomplete replies",
+            Self::Mismatch => "quic: the DNS message does not answer the query",
+            Self::Violation => "quic: protocol error",
+        })
     }
 }
 

@@ -61,6 +61,8 @@ pub enum Way {
     Grpc,
     /// Requests of gRPC on an encrypted connection.
     SecureGrpc,
+    /// Streams of QUIC.
+    Quic,
 }
 
 impl Way {
@@ -68,7 +70,7 @@ impl Way {
     pub(crate) fn transport(self) -> Transport {
         match self {
             Self::Datagram => Transport::Udp,
-            Self::Tcp | Self::Secure | Self::Https | Self::Grpc | Self::SecureGrpc => {
+            Self::Tcp | Self::Secure | Self::Https | Self::Grpc | Self::SecureGrpc | Self::Quic => {
                 Transport::Tcp
             }
         }

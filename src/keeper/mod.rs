@@ -11,6 +11,7 @@
 mod call;
 mod probe;
 mod probing;
+mod quic;
 mod retired;
 mod timers;
 mod wire;
@@ -87,7 +88,7 @@ impl Keeper {
             behind: false,
             workers: Vec::new(),
             timers: Timers::with_capacity(TIMERS),
-            probing: Probing::new(config, health_states, tls, registry, random::seed()?),
+            probing: Probing::new(config, health_states, tls, registry, (random::seed()?, clock)),
             retired: Retired::default(),
             present: 0,
             to_drain: Vec::new(),

@@ -1,20 +1,23 @@
 //! One probe: a socket of its own, a query, and an answer or a failure.
 //!
 //! Each probe has a new socket, so it has a new source port and is independent of the pools'
-//! connections. It uses UDP unless the block forces TCP or the upstream uses TLS, whose handshake
-//! is part of the connect stage. Nothing here waits: the owner calls [`Probe::on_ready`] when the
-//! socket is ready and gives up at [`Probe::deadline`]. As in the reference, the deadline limits
-//! each stage (connect, write, read), so that no upstream can hold a probe for ever.
+//! connections. It uses UDP unless the block forces TCP or the upstream uses TLS or QUIC, whose
+//! handshake is part of the connect stage. Nothing here waits: the owner calls [`Probe::on_ready`]
+//! when the socket is ready, and [`Probe::on_due`] at its deadline. As in the reference, the
+//! deadline limits each stage (connect, write, read), so that no upstream can hold a probe for
+//! ever.
 
 use super::call::Call;
+use super::quic::QuicProbe;
 use super::wire::{Failure, READ_TIMEOUT, STRAYS_MAX, Wire, unless_blocked};
 use crate::config::HttpTarget;
 use crate::engine::frame::{Inbox, Outbox};
 use crate::engine::health::query::ProbeQuery;
 use crate::engine::proxy::{self, WRITTEN_LEN_MAX};
 use crate::moment::Moment;
+use crate::quic::Dialer;
 use crate::sys::socket;
-use crate::tls::Session;
+use crate::tls::Client;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind, Write};
@@ -51,6 +54,7 @@ pub(super) struct Probe {
 
 enum Link {
     Datagram(UdpSocket),
+    Quic(Box<QuicProbe>),
     Stream { stream: Wire, stage: Stage, http: Option<Arc<HttpTarget>> },
 }
 
@@ -63,21 +67,32 @@ enum Stage {
 }
 
 impl Probe {
-    /// Begins to send `query` by `route`, over TLS if there is a `session`. Events of its socket
-    /// carry `token`.
+    /// Begins to send `query` by `route`, over TLS or QUIC if there is a `client`. Events of its
+    /// socket carry `token`.
     ///
     /// # Errors
     /// No socket is available, or there is no route to the upstream.
     pub(super) fn begin(
         now: Moment,
         route: &Route,
-        session: Option<Session>,
+        (client, dialer): (Option<&Client>, Option<&Dialer>),
         query: &ProbeQuery,
         registry: &Registry,
         token: Token,
     ) -> Result<Self, Failure> {
         let Route { upstream, source, over_tcp, ref http, proxied } = *route;
-        let (link, timeout) = if over_tcp {
+        let handshake = client.and_then(Client::handshake);
+        let (link, timeout) = if let (Some(handshake), Some(dialer)) = (handshake, dialer) {
+            let socket = socket::udp_connected(upstream, source)?;
+            socket::dont_fragment(&socket, upstream)?;
+            let mut socket = UdpSocket::from_std(socket);
+            registry.register(&mut socket, token, Interest::READABLE)?;
+            let header = if proxied { header() } else { Vec::new() };
+            let socket = (socket, upstream);
+            let probe = QuicProbe::begin(now, socket, header.into(), handshake, dialer)?;
+            (Link::Quic(Box::new(probe)), CONNECT_TIMEOUT)
+        } else if over_tcp {
+            let session = client.map(Client::session);
             let mut stream = TcpStream::from_std(socket::tcp_connecting(upstream, source)?);
             registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
             let stream = Wire::new(stream, session);
@@ -95,9 +110,33 @@ impl Probe {
         Ok(Self { link, deadline: now.plus(timeout), strays: 0 })
     }
 
-    /// Returns the time at which the probe fails without a further event.
-    pub(super) fn deadline(&self) -> Moment {
-        self.deadline
+    /// Returns the time of the next call of [`Probe::on_due`].
+    pub(super) fn due(&self) -> Moment {
+        match &self.link {
+            Link::Quic(probe) => probe.due().map_or(self.deadline, |due| due.min(self.deadline)),
+            _ => self.deadline,
+        }
+    }
+
+    /// Handles the time given by [`Probe::due`]. True: `query` was answered. `buffer` is lent, of
+    /// [`MESSAGE_LEN_MAX`] bytes.
+    ///
+    /// # Errors
+    /// The probe has failed.
+    pub(super) fn on_due(
+        &mut self,
+        now: Moment,
+        query: &ProbeQuery,
+        buffer: &mut [u8],
+    ) -> Result<bool, Failure> {
+        match &mut self.link {
+            Link::Quic(probe) if now < self.deadline => probe.go_on(now, query, buffer),
+            Link::Quic(probe) => {
+                probe.end(now);
+                Err(Failure::TimedOut)
+            }
+            _ => Err(Failure::TimedOut),
+        }
     }
 
     /// Handles an event of the socket. True: `query` was answered. `buffer` is lent, of
@@ -113,6 +152,14 @@ impl Probe {
     ) -> Result<bool, Failure> {
         let (stream, stage, http) = match &mut self.link {
             Link::Datagram(socket) => return receive(socket, query, buffer, &mut self.strays),
+            Link::Quic(probe) => {
+                let was_connected = probe.is_connected();
+                let outcome = probe.go_on(now, query, buffer);
+                if probe.is_connected() && !was_connected {
+                    self.deadline = now.plus(READ_TIMEOUT);
+                }
+                return outcome;
+            }
             Link::Stream { stream, stage, http } => (stream, stage, http),
         };
         if let Stage::Connecting { proxied } = stage {

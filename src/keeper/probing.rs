@@ -7,13 +7,14 @@
 
 use super::probe::{MESSAGE_LEN_MAX, Probe, Route};
 use super::wire::Failure;
+use crate::clock::Clock;
 use crate::config::{Config, Forward, HealthCheck, Upstream, rcode_mnemonic};
-
 use crate::engine::health::query::ProbeQuery;
 use crate::engine::health::schedule::{Change, Schedule};
 use crate::engine::health::{HealthStates, PLAIN_FOR, Quirk, Remark};
 use crate::log::{Event, Level, Log, Value};
 use crate::moment::Moment;
+use crate::quic::Dialer;
 use crate::tls::{Client, Setup};
 use mio::{Registry, Token};
 use rand_chacha::ChaCha12Rng;
@@ -45,6 +46,8 @@ pub(super) struct Probing {
     health_states: Arc<HealthStates>,
     registry: Registry,
     random: ChaCha12Rng,
+    /// Parameters of probes over QUIC.
+    dialer: Option<Dialer>,
     buffer: Vec<u8>,
     stopped: bool,
 }
@@ -58,9 +61,12 @@ impl Probing {
         health_states: Arc<HealthStates>,
         tls: &Setup,
         registry: Registry,
-        seed: [u8; 32],
+        (seed, clock): ([u8; 32], Clock),
     ) -> Self {
         let upstreams = config.upstreams().zip(0..);
+        let mut random = ChaCha12Rng::from_seed(seed);
+        let mut own = [0; 32];
+        random.fill_bytes(&mut own);
         Self {
             upstreams: upstreams
                 .map(|((forward, upstream), number)| {
@@ -69,7 +75,8 @@ impl Probing {
                 .collect(),
             health_states,
             registry,
-            random: ChaCha12Rng::from_seed(seed),
+            random,
+            dialer: clock.instant(Moment::ZERO).map(|origin| Dialer::new(&own, origin)),
             buffer: vec![0; MESSAGE_LEN_MAX],
             stopped: false,
         }
@@ -139,8 +146,12 @@ impl Probing {
     /// Handles the time given by [`Probing::wake_at`].
     pub(super) fn on_due(&mut self, now: Moment, upstream: usize, log: Log) {
         let health = &mut self.upstreams[upstream];
-        if health.probe.is_some() {
-            self.conclude(now, upstream, Err(Failure::TimedOut), log);
+        if let Some(probe) = &mut health.probe {
+            match probe.on_due(now, &health.query, &mut self.buffer) {
+                Ok(false) => {}
+                Ok(true) => self.conclude(now, upstream, Ok(()), log),
+                Err(failure) => self.conclude(now, upstream, Err(failure), log),
+            }
         } else if health.next.take().is_some() && health.schedule.on_due() {
             self.begin(now, upstream, log);
         }
@@ -150,7 +161,7 @@ impl Probing {
     /// failed exchange.
     pub(super) fn wake_at(&self, upstream: usize) -> Option<Moment> {
         let health = &self.upstreams[upstream];
-        health.probe.as_ref().map(Probe::deadline).or(health.next)
+        health.probe.as_ref().map(Probe::due).or(health.next)
     }
 
     /// Counts connections to `upstream` that were closed for `max_age`.
@@ -208,8 +219,8 @@ impl Probing {
         self.health_states.set(upstream, schedule.is_down(), true);
         query.set_id(self.random.next_u32() as u16);
         query.set_edns(!self.health_states.is_asked_plainly(upstream, now));
-        let session = client.as_ref().map(Client::session);
-        match Probe::begin(now, route, session, query, &self.registry, Token(upstream)) {
+        let tls = (client.as_ref(), self.dialer.as_ref());
+        match Probe::begin(now, route, tls, query, &self.registry, Token(upstream)) {
             Ok(probe) => health.probe = Some(probe),
             Err(failure) => self.conclude(now, upstream, Err(failure), log),
         }

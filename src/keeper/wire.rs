@@ -3,7 +3,7 @@
 //! Nothing here waits: a call that would block returns that. The probe and its HTTP request share
 //! it.
 
-use crate::engine::errors::TlsFault;
+use crate::engine::errors::{QuicFault, TlsFault};
 use crate::engine::frame::Outbox;
 use crate::http;
 use crate::http::doh::NoAnswer;
@@ -37,6 +37,8 @@ pub(super) enum Failure {
     Http(http::Failure),
     /// The DNS message in the reply to an HTTP request is not the answer.
     Mismatch,
+    /// The query over QUIC has no answer.
+    Quic(QuicFault),
     /// The TLS handshake failed, with the details if known.
     Tls(TlsFault, Option<String>),
     /// Error from the kernel, such as refused, unreachable, out of descriptors.
@@ -52,6 +54,7 @@ impl fmt::Display for Failure {
             Self::Strays => f.write_str("only messages that do not match the probe"),
             Self::NoAnswer(why) => why.fmt(f),
             Self::Http(failure) => failure.fmt(f),
+            Self::Quic(fault) => fault.fmt(f),
             Self::Mismatch => f.write_str("http: the DNS message does not answer the query"),
             Self::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 f.write_str("refused")

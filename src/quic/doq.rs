@@ -27,7 +27,7 @@ pub(crate) mod code {
 }
 
 /// Length of the length that comes before a message.
-const PREFIX_LEN: usize = 2;
+pub(super) const PREFIX_LEN: usize = 2;
 /// Queries that a client may cancel before its connection ends.
 const POINTS_MAX: u32 = 256;
 /// Points that an answered query gives back.
@@ -209,30 +209,11 @@ impl Stream {
 
     /// Takes what has arrived.
     fn read(&mut self, connection: &mut Connection, len_max: usize) -> Read {
-        let mut receiving = connection.recv_stream(self.id);
-        // A stream in the table was neither read to its end nor stopped.
-        let Ok(mut chunks) = receiving.read(true) else { return Read::Nothing };
-        let mut whole = Bytes::new();
-        let is_ended = loop {
-            match chunks.next(usize::MAX) {
-                // The usual query is one chunk, which is not copied.
-                Ok(Some(chunk)) if whole.is_empty() && self.received.is_empty() => {
-                    whole = chunk.bytes;
-                }
-                Ok(Some(chunk)) => {
-                    self.received.extend_from_slice(&std::mem::take(&mut whole));
-                    self.received.extend_from_slice(&chunk.bytes);
-                }
-                Ok(None) => break true,
-                Err(ReadError::Blocked) => break false,
-                Err(ReadError::Reset(_)) => return Read::Reset(self.id),
-            }
+        let (whole, is_ended) = match gather(connection, self.id, &mut self.received) {
+            Gathered::Nothing => return Read::Nothing,
+            Gathered::Reset(_) => return Read::Reset(self.id),
+            Gathered::Bytes { whole, is_ended } => (whole, is_ended),
         };
-        // The library sends what the client has to know of it with the next packet.
-        let _ = chunks.finalize();
-        if whole.is_empty() {
-            whole = std::mem::take(&mut self.received).freeze();
-        }
         match judge(&whole, is_ended, len_max) {
             Judgement::Whole => match number_of(self.id) {
                 Some(number) => Read::Query(number, whole.slice(PREFIX_LEN..)),
@@ -248,21 +229,63 @@ impl Stream {
     }
 }
 
+/// What has arrived on a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Gathered {
+    /// The stream is read to its end already.
+    Nothing,
+    /// The peer has reset the stream with this code.
+    Reset(u64),
+    /// All bytes of the stream so far, and true if there will be no more.
+    Bytes { whole: Bytes, is_ended: bool },
+}
+
+/// Takes what has arrived on stream `id`, behind what was `received` before.
+pub(super) fn gather(
+    connection: &mut Connection,
+    id: StreamId,
+    received: &mut BytesMut,
+) -> Gathered {
+    let mut receiving = connection.recv_stream(id);
+    // It fails for a stream that was read to its end or stopped.
+    let Ok(mut chunks) = receiving.read(true) else { return Gathered::Nothing };
+    let mut whole = Bytes::new();
+    let is_ended = loop {
+        match chunks.next(usize::MAX) {
+            // The usual message is one chunk, which is not copied.
+            Ok(Some(chunk)) if whole.is_empty() && received.is_empty() => whole = chunk.bytes,
+            Ok(Some(chunk)) => {
+                received.extend_from_slice(&std::mem::take(&mut whole));
+                received.extend_from_slice(&chunk.bytes);
+            }
+            Ok(None) => break true,
+            Err(ReadError::Blocked) => break false,
+            Err(ReadError::Reset(code)) => return Gathered::Reset(code.into_inner()),
+        }
+    };
+    // The library sends what the peer has to know of it with the next packet.
+    let _ = chunks.finalize();
+    if whole.is_empty() {
+        whole = std::mem::take(received).freeze();
+    }
+    Gathered::Bytes { whole, is_ended }
+}
+
 /// State of the bytes of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Judgement {
-    /// The bytes are a query behind its length.
+pub(super) enum Judgement {
+    /// The bytes are a message behind its length.
     Whole,
     /// The bytes may become one.
     Beginning,
-    /// The query is longer than is accepted.
+    /// The message is longer than is accepted.
     TooLong,
     /// The bytes cannot become one.
     Wrong,
 }
 
 /// Judges the bytes of a stream. `is_ended`: there will be no more.
-fn judge(bytes: &[u8], is_ended: bool, len_max: usize) -> Judgement {
+pub(super) fn judge(bytes: &[u8], is_ended: bool, len_max: usize) -> Judgement {
     let Some((prefix, message)) = bytes.split_first_chunk::<PREFIX_LEN>() else {
         return if is_ended { Judgement::Wrong } else { Judgement::Beginning };
     };
@@ -280,7 +303,7 @@ fn judge(bytes: &[u8], is_ended: bool, len_max: usize) -> Judgement {
 }
 
 /// Returns the number of a stream that a client has opened. `None`: there have been 2^32.
-fn number_of(id: StreamId) -> Option<u32> {
+pub(super) fn number_of(id: StreamId) -> Option<u32> {
     u32::try_from(id.index()).ok()
 }
 
@@ -294,6 +317,15 @@ pub(super) fn framed(message: &[u8]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(PREFIX_LEN + message.len());
     bytes.extend_from_slice(&(message.len() as u16).to_be_bytes());
     bytes.extend_from_slice(message);
+    bytes.freeze()
+}
+
+/// Returns `query` behind its length, with the message ID 0.
+pub(super) fn anonymous(query: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(PREFIX_LEN + query.len());
+    bytes.extend_from_slice(&(query.len() as u16).to_be_bytes());
+    bytes.extend_from_slice(query);
+    bytes.iter_mut().skip(PREFIX_LEN).take(2).for_each(|byte| *byte = 0);
     bytes.freeze()
 }
 

@@ -6,18 +6,18 @@
 //! first byte of a connection ID, modulo the number of workers, is the number of its worker: the
 //! kernel steers packets by it, so that a client whose address changes stays with its worker.
 
-use quinn_proto::crypto::rustls::QuicServerConfig;
+use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::crypto::{HandshakeTokenKey, HmacKey};
 use quinn_proto::{
-    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig,
-    TransportConfig, VarInt,
+    ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, NoneTokenStore,
+    ServerConfig, TransportConfig, VarInt,
 };
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use ring::{hkdf, hmac};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Maximum number of workers that the first byte of a connection ID can name.
 const NAMED_MAX: usize = 256;
@@ -48,6 +48,16 @@ const INCOMING_BUFFERS: u64 = 1 << 20;
 const PAYLOAD_LEN: u16 = 1_200;
 /// Minimum interval between two stateless resets: after an upgrade, all clients need one at once.
 const RESET_INTERVAL: Duration = Duration::from_micros(100);
+
+/// Bytes of a reply that an upstream may send before they are read.
+const REPLY_WINDOW: u32 = 16 << 10;
+/// Bytes of all replies that an upstream may send before they are read.
+const REPLIES_WINDOW: u32 = 128 << 10;
+/// Bytes of queries that are kept until they are acknowledged.
+const QUERIES_WINDOW: u64 = 64 << 10;
+/// Round-trip time that is assumed before one is known: the first packet is repeated after three
+/// of them, before the dial is given up.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
 
 /// Settings of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +150,74 @@ impl Keys {
             .incoming_buffer_size(INCOMING_BUFFER)
             .incoming_buffer_size_total(INCOMING_BUFFERS);
         Some(Arc::new(config))
+    }
+}
+
+/// Parameters of connections to upstreams, which all of a thread share.
+pub(crate) struct Dialer {
+    pub(super) endpoint: Arc<EndpointConfig>,
+    transport: Arc<TransportConfig>,
+    /// The library's time of [`Moment::ZERO`](crate::moment::Moment::ZERO).
+    pub(super) origin: Instant,
+}
+
+impl Dialer {
+    /// Creates the parameters of a thread. `seed` is unpredictable.
+    pub(crate) fn new(seed: &[u8; 32], origin: Instant) -> Self {
+        let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, seed)));
+        // Each connection has a socket, which names it.
+        endpoint.cid_generator(|| -> Box<dyn ConnectionIdGenerator> { Box::new(NoIds) });
+        endpoint.supported_versions(vec![VERSION]);
+        let mut transport = TransportConfig::default();
+        transport
+            .max_concurrent_bidi_streams(VarInt::from_u32(0))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            // The owner ends idle connections.
+            .max_idle_timeout(None)
+            .initial_rtt(INITIAL_RTT)
+            .stream_receive_window(REPLY_WINDOW.into())
+            .receive_window(REPLIES_WINDOW.into())
+            .send_window(QUERIES_WINDOW)
+            .crypto_buffer_size(CRYPTO_BUFFER)
+            .datagram_receive_buffer_size(None)
+            .initial_mtu(PAYLOAD_LEN)
+            .mtu_discovery_config(None)
+            .allow_spin(false)
+            .enable_segmentation_offload(false);
+        Self { endpoint: Arc::new(endpoint), transport: Arc::new(transport), origin }
+    }
+
+    /// Returns the parameters of a connection. `None`: `tls` does not speak TLS 1.3.
+    pub(super) fn config(&self, tls: Arc<rustls::ClientConfig>) -> Option<ClientConfig> {
+        debug_assert!(!tls.enable_early_data, "early data can be replayed");
+        let crypto = QuicClientConfig::try_from(tls).ok()?;
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::clone(&self.transport));
+        // A server under pressure asks for a proof of the address, which costs a round trip.
+        config.token_store(Arc::new(NoneTokenStore));
+        Some(config)
+    }
+}
+
+/// Returns the maximum number of bytes that the library holds for a connection to an upstream.
+pub(super) fn client_windows() -> usize {
+    REPLIES_WINDOW as usize + QUERIES_WINDOW as usize + CRYPTO_BUFFER
+}
+
+/// Empty connection IDs.
+struct NoIds;
+
+impl ConnectionIdGenerator for NoIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&[])
+    }
+
+    fn cid_len(&self) -> usize {
+        0
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
     }
 }
 

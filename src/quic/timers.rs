@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 
 /// Deadlines of the connections of an endpoint. Each connection remembers its entry.
 #[derive(Debug, Default)]
-pub(super) struct Timers(BTreeSet<(Moment, u32)>);
+pub(crate) struct Timers(BTreeSet<(Moment, u32)>);
 
 impl Timers {
     /// Enters the deadline `due` of connection `index`, unless its `entry` is earlier.
-    pub(super) fn set(&mut self, index: u32, entry: &mut Option<Moment>, due: Option<Moment>) {
+    pub(crate) fn set(&mut self, index: u32, entry: &mut Option<Moment>, due: Option<Moment>) {
         let Some(due) = due else { return };
         if entry.is_none_or(|entry| due < entry) {
             self.remove(index, entry);
@@ -22,14 +22,14 @@ impl Timers {
     }
 
     /// Removes the entry of connection `index`.
-    pub(super) fn remove(&mut self, index: u32, entry: &mut Option<Moment>) {
+    pub(crate) fn remove(&mut self, index: u32, entry: &mut Option<Moment>) {
         if let Some(old) = entry.take() {
             self.0.remove(&(old, index));
         }
     }
 
     /// Removes the first entry that is not after `now`, and returns its connection.
-    pub(super) fn next(&mut self, now: Moment) -> Option<u32> {
+    pub(crate) fn next(&mut self, now: Moment) -> Option<u32> {
         let (due, index) = *self.0.first()?;
         (due <= now).then(|| {
             self.0.pop_first();
@@ -38,13 +38,13 @@ impl Timers {
     }
 
     /// Returns the first deadline.
-    pub(super) fn first(&self) -> Option<Moment> {
+    pub(crate) fn first(&self) -> Option<Moment> {
         self.0.first().map(|(due, _)| *due)
     }
 
     /// Returns the number of entries.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 }

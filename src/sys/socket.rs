@@ -152,6 +152,16 @@ pub fn udp_connected(upstream: SocketAddr, source: Option<IpAddr>) -> io::Result
     Ok(socket.into())
 }
 
+/// Returns true if a datagram that could not be sent or received with this error says nothing about
+/// the peer: there is none to be received, or no room for the one to be sent.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    let is_full = error.raw_os_error() == Some(libc::ENOBUFS);
+    is_full || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Number of the error of a connection that its peer has reset.
+pub(crate) const RESET: i32 = libc::ECONNRESET;
+
 /// Makes the kernel discard unacknowledged bytes when `stream` is closed, instead of retransmitting
 /// them for minutes to a peer that is silent now and may be back then. Returns whether there are
 /// any.

@@ -9,8 +9,12 @@
 use super::fault::Evidence;
 use super::pins::PinVerifier;
 use super::provider::provider;
+use super::quic::{Handshake, Verdicts};
 use super::trust::{ServerVerifier, Trusted, Witness};
-use super::{HTTP_1, HTTP_2, PROTOCOL, Session, Setup, SetupError, VERSIONS, identity};
+use super::{
+    DNS_OVER_QUIC, HTTP_1, HTTP_2, PROTOCOL, QUIC_VERSIONS, Session, Setup, SetupError, VERSIONS,
+    identity,
+};
 use crate::config::{Alpn, ClientTls, Pem};
 use crate::engine::errors::TlsFault;
 use rustls::ClientConfig;
@@ -72,6 +76,9 @@ pub struct Client {
     tls: Arc<ClientTls>,
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    /// Verdicts on certificates, if the upstream speaks QUIC.
+    verdicts: Option<Verdicts>,
     sessions: Arc<ClientSessionMemoryCache>,
     evidence: Arc<Evidence>,
 }
@@ -88,16 +95,17 @@ impl Client {
             SetupError::new("", format!("'{name}' is not a valid name for a certificate"))
         })?;
         let evidence = Arc::<Evidence>::default();
-        let witness = Witness {
+        let verifier: Arc<dyn ServerCertVerifier> = Arc::new(Witness {
             inner: verifiers.verifier(tls)?,
             tls: Arc::clone(tls),
             evidence: Arc::clone(&evidence),
-        };
+        });
+        let versions = if tls.alpn == Alpn::Doq { &QUIC_VERSIONS[..] } else { &VERSIONS[..] };
         let builder = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&VERSIONS)
+            .with_protocol_versions(versions)
             .map_err(|error| SetupError::new("", error.to_string()))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(witness));
+            .with_custom_certificate_verifier(Arc::clone(&verifier));
         let mut config = match &tls.identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
@@ -111,12 +119,15 @@ impl Client {
             Alpn::Dot => &[PROTOCOL],
             Alpn::Http => &[HTTP_2, HTTP_1],
             Alpn::Http2 => &[HTTP_2],
+            Alpn::Doq => &[DNS_OVER_QUIC],
         };
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let sessions = Arc::new(ClientSessionMemoryCache::new(TICKETS_MAX));
         config.resumption = Resumption::store(Arc::clone(&sessions) as _);
+        let is_quic = tls.alpn == Alpn::Doq;
+        let verdicts = is_quic.then(|| Verdicts::of(&mut config, &verifier));
         let (tls, config) = (Arc::clone(tls), Arc::new(config));
-        Ok(Self { address, tls, name, config, sessions, evidence })
+        Ok(Self { address, tls, name, config, verifier, verdicts, sessions, evidence })
     }
 
     /// Creates a client for one server, without a configuration.
@@ -136,17 +147,24 @@ impl Client {
         Self { config: Arc::new(config), ..self.clone() }
     }
 
-    /// Returns a copy that remembers sessions in `sessions`.
+    /// Returns a copy for a thread of its own, which remembers sessions in `sessions`.
     fn remembering_in(&self, sessions: Arc<ClientSessionMemoryCache>) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.resumption = Resumption::store(Arc::clone(&sessions) as _);
-        Self { config: Arc::new(config), sessions, ..self.clone() }
+        let verdicts = self.verdicts.as_ref().map(|_| Verdicts::of(&mut config, &self.verifier));
+        Self { config: Arc::new(config), sessions, verdicts, ..self.clone() }
     }
 
     /// Creates a session before its handshake.
     pub fn session(&self) -> Session {
         let evidence = Arc::clone(&self.evidence);
         Session::connect(Arc::clone(&self.config), self.name.clone(), evidence)
+    }
+
+    /// Creates the settings of a connection over QUIC; `None`: the upstream does not speak it.
+    pub(crate) fn handshake(&self) -> Option<Handshake> {
+        let Self { name, config, verdicts, evidence, .. } = self;
+        Some(Handshake::new(config, name, verdicts.as_ref()?, evidence))
     }
 
     /// Returns the address of the upstream.
@@ -198,5 +216,11 @@ impl Clients {
     /// Creates a session with upstream `number`; `None`: it does not use TLS.
     pub(crate) fn session(&self, upstream: usize) -> Option<Session> {
         self.upstreams.get(upstream)?.as_ref().map(Client::session)
+    }
+
+    /// Creates the settings of a connection to upstream `number` over QUIC; `None`: it does not
+    /// speak that.
+    pub(crate) fn handshake(&self, number: usize) -> Option<Handshake> {
+        self.upstreams.get(number)?.as_ref()?.handshake()
     }
 }

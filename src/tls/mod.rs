@@ -19,6 +19,7 @@ mod inventory;
 mod pem;
 mod pins;
 mod provider;
+mod quic;
 mod secp521r1;
 mod server;
 mod session;
@@ -29,6 +30,7 @@ pub(crate) use client::Clients;
 pub(crate) use error::SetupError;
 pub(crate) use inventory::Entry;
 pub use pins::pin_of;
+pub(crate) use quic::Handshake;
 #[cfg(feature = "traffic")]
 pub use server::Server;
 pub(crate) use session::Session;
@@ -53,6 +55,8 @@ const DNS_OVER_QUIC: &[u8] = b"doq";
 pub(crate) const HTTP_1: &[u8] = b"http/1.1";
 /// Supported versions; older ones are forbidden (RFC 9325 §3.1.1).
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
+/// The version of TLS in QUIC (RFC 9001 §4.2).
+const QUIC_VERSIONS: [&SupportedProtocolVersion; 1] = [&version::TLS13];
 
 /// TLS setup of one configuration.
 #[derive(Default)]

@@ -9,7 +9,9 @@ use super::certificate::Certificate;
 use super::client::Verifiers;
 use super::provider::provider;
 use super::trust::ClientVerifier;
-use super::{DNS_OVER_QUIC, HTTP_1, HTTP_2, PROTOCOL, SetupError, VERSIONS, identity};
+use super::{
+    DNS_OVER_QUIC, HTTP_1, HTTP_2, PROTOCOL, QUIC_VERSIONS, SetupError, VERSIONS, identity,
+};
 use crate::config::{ClientAuth, Pem, Protocol, ServerTls};
 use rustls::crypto::{
     WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
@@ -22,15 +24,12 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, SupportedProtocolVersion,
-    client::danger as client, version,
+    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, client::danger as client,
 };
 use std::sync::Arc;
 
 /// Number of tickets that a client of TLS 1.3 gets at once: each is good for one connection.
 const TICKETS_EACH: usize = 2;
-/// The version of TLS in QUIC (RFC 9001 §4.2).
-const QUIC_VERSIONS: [&SupportedProtocolVersion; 1] = [&version::TLS13];
 
 /// TLS server of one listener, without a configuration.
 #[cfg(feature = "traffic")]

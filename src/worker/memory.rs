@@ -8,6 +8,7 @@ use super::clients::ClientConnections;
 use super::tcp::TcpConnection;
 use super::turn::EventLoop;
 use super::upstream_http::HttpConnection;
+use super::upstream_quic::QuicConnection;
 use crate::clock::Clock;
 use crate::config::{Config, Listener};
 use crate::control::{Assignment, KeeperMailbox, TransferMailbox, WriterMailbox};
@@ -83,6 +84,8 @@ impl EventLoop<'_> {
         let upstream_tls = config.upstreams().any(|(_, upstream)| upstream.tls.is_some());
         let http = config.upstreams().filter(|(_, upstream)| upstream.http.is_some());
         let in_flight = http.map(|(forward, _)| forward.sizing.tcp_inflight).max();
+        let quic = config.upstreams().filter(|(_, upstream)| upstream.is_quic());
+        let on_quic = quic.map(|(forward, _)| forward.sizing.tcp_inflight).max();
         let listeners = config.listeners.iter();
         let of_listener = |listener: &Listener| {
             ClientConnections::bytes_max(listener.protocol, listener.tls.is_some())
@@ -97,8 +100,9 @@ impl EventLoop<'_> {
             sockets: self.upstreams.reserved_sockets(),
             batches: self.clients.reserved() + self.upstreams.reserved_batches(),
             client_connection_max: listeners.map(of_listener).max().unwrap_or(0),
-            upstream_connection_max: TcpConnection::bytes_max(TCP_MESSAGE_MAX, upstream_tls)
-                + in_flight.map_or(0, HttpConnection::bytes_max),
+            upstream_connection_max: (TcpConnection::bytes_max(TCP_MESSAGE_MAX, upstream_tls)
+                + in_flight.map_or(0, HttpConnection::bytes_max))
+            .max(on_quic.map_or(0, QuicConnection::bytes_max)),
         }
     }
 }

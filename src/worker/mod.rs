@@ -18,6 +18,7 @@ mod memory;
 mod proxy_alarm;
 mod reload;
 mod report;
+mod requests;
 mod shell;
 mod sockets;
 mod tcp;
@@ -25,6 +26,7 @@ mod token;
 mod transfer_link;
 mod turn;
 mod upstream_http;
+mod upstream_quic;
 mod upstream_side;
 mod writer_link;
 

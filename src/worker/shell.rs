@@ -30,8 +30,8 @@ impl Shell for EventLoop<'_> {
         &mut self.buffers
     }
 
-    fn open(&mut self, _: Moment, connection: ConnectionId) -> Result<(), Fault> {
-        self.upstreams.open(connection, &self.engine, self.slot.poll.registry())
+    fn open(&mut self, now: Moment, connection: ConnectionId) -> Result<(), Fault> {
+        self.upstreams.open(now, connection, &self.engine, self.slot.poll.registry())
     }
 
     fn send(

@@ -8,12 +8,17 @@ use super::fault_of;
 use super::tcp::{Progress, TcpConnection};
 use super::token::Token;
 use super::upstream_http::HttpConnection;
+use super::upstream_quic::QuicConnection;
+use crate::clock::Clock;
 use crate::control::snapshot::Ports;
 use crate::engine::errors::Fault;
+use crate::engine::key::Way;
 use crate::engine::proxy::WRITTEN_LEN_MAX;
 use crate::engine::{ConnectionId, Dial, Forwarder, Outgoing};
+use crate::moment::Moment;
+use crate::quic::{Dialer, Timers};
 use crate::sys::mmsg::RecvBatch;
-use crate::sys::socket;
+use crate::sys::{random, socket};
 use crate::tls::{Clients, Setup};
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
@@ -41,13 +46,15 @@ pub(super) enum Socket {
     Tcp(Box<TcpConnection>),
     /// HTTP over TLS.
     Http(Box<HttpConnection>),
+    /// QUIC, with TLS in it.
+    Quic(Box<QuicConnection>),
 }
 
 impl Socket {
-    /// Returns the connection that carries its bytes; `None`: there are datagrams.
+    /// Returns the connection of TCP that carries its bytes; `None`: there are datagrams.
     pub(super) fn tcp(&mut self) -> Option<&mut TcpConnection> {
         match self {
-            Self::Datagrams { .. } | Self::Headed { .. } => None,
+            Self::Datagrams { .. } | Self::Headed { .. } | Self::Quic(_) => None,
             Self::Tcp(connection) => Some(connection),
             Self::Http(connection) => Some(&mut connection.tcp),
         }
@@ -58,6 +65,7 @@ impl Socket {
             Self::Datagrams { socket, .. } | Self::Headed { socket, .. } => socket.local_addr(),
             Self::Tcp(connection) => connection.socket.local_addr(),
             Self::Http(connection) => connection.tcp.socket.local_addr(),
+            Self::Quic(connection) => connection.socket.local_addr(),
         };
         address.ok().map(|address| address.port())
     }
@@ -74,6 +82,8 @@ struct Slot {
     port: Option<u16>,
     /// The socket is in the queue of those to be read.
     queued: bool,
+    /// Entry in the table of deadlines.
+    due: Option<Moment>,
 }
 
 /// The upstream sockets of a worker.
@@ -85,16 +95,23 @@ pub(super) struct Sockets {
     unsegmented: Vec<SocketAddr>,
     /// TLS client settings of the upstreams.
     tls: Clients,
+    /// Parameters of connections over QUIC.
+    dialer: Option<Dialer>,
+    /// Deadlines of connections over QUIC.
+    timers: Timers,
 }
 
 impl Sockets {
     /// Creates a table for connections numbered below `capacity`. `gso`: queries of equal length
     /// may be sent with one call.
-    pub(super) fn new(capacity: usize, gso: bool, setup: &Setup) -> Self {
+    pub(super) fn new(capacity: usize, gso: bool, setup: &Setup, clock: Clock) -> Self {
         let segments = gso && socket::can_segment();
         let slots = std::iter::repeat_with(|| None).take(capacity).collect();
         let tls = Clients::new(setup, &Clients::default());
-        Self { slots, segments, unsegmented: Vec::new(), tls }
+        let seed = random::seed().expect("the kernel has given randomness before");
+        let dialer = clock.instant(Moment::ZERO).map(|origin| Dialer::new(&seed, origin));
+        let (unsegmented, timers) = (Vec::new(), Timers::default());
+        Self { slots, segments, unsegmented, tls, dialer, timers }
     }
 
     /// Grows the table for connections numbered below `capacity`, and changes to the TLS settings
@@ -117,28 +134,35 @@ impl Sockets {
     /// No descriptor or port is left, or there is no route.
     pub(super) fn open(
         &mut self,
-        id: ConnectionId,
+        (id, now): (ConnectionId, Moment),
         first: Option<&Outgoing>,
         engine: &Forwarder,
         registry: &Registry,
     ) -> io::Result<Option<&mut Socket>> {
         if self.get(id).is_none() {
-            let Some(socket) = self.dial(id, first, engine, registry)? else { return Ok(None) };
-            let slot = &mut self.slots[id.index()];
-            let replaced = slot.replace(Slot { id, socket, port: None, queued: false });
-            replaced.into_iter().for_each(Slot::end);
+            let socket = self.dial((id, now), first, engine, registry)?;
+            let Some(socket) = socket else { return Ok(None) };
+            let slot = Slot { id, socket, port: None, queued: false, due: None };
+            if let Some(mut replaced) = self.slots[id.index()].replace(slot) {
+                self.timers.remove(id.0.index, &mut replaced.due);
+                replaced.end();
+            }
         }
         Ok(self.get(id))
     }
 
     fn dial(
         &self,
-        id: ConnectionId,
+        (id, now): (ConnectionId, Moment),
         first: Option<&Outgoing>,
         engine: &Forwarder,
         registry: &Registry,
     ) -> io::Result<Option<Socket>> {
         let Some(dial) = engine.address(id) else { return Ok(None) };
+        if dial.way == Some(Way::Quic) {
+            let quic = self.dial_quic((id, now), first, engine, registry)?;
+            return Ok(Some(Socket::Quic(Box::new(quic))));
+        }
         let Dial { upstream, source, gso, http, proxied, .. } = dial;
         let token = Token::Connection(id).pack();
         if engine.is_tcp(id) {
@@ -166,6 +190,30 @@ impl Sockets {
             false => Socket::Datagrams { socket, segments },
             true => Socket::Headed { socket, segments },
         }))
+    }
+
+    fn dial_quic(
+        &self,
+        (id, now): (ConnectionId, Moment),
+        first: Option<&Outgoing>,
+        engine: &Forwarder,
+        registry: &Registry,
+    ) -> io::Result<QuicConnection> {
+        let number = engine.upstream_at(id);
+        let (Some(Dial { upstream, source, proxied, .. }), Some(dialer), Some(handshake)) = (
+            engine.address(id),
+            &self.dialer,
+            number.and_then(|number| self.tls.handshake(number)),
+        ) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let socket = socket::udp_connected(*upstream, *source)?;
+        socket::dont_fragment(&socket, *upstream)?;
+        let token = Token::Connection(id).pack();
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
+        let mut header = [0; WRITTEN_LEN_MAX];
+        let len = if *proxied { engine.proxy_header(first, &mut header) } else { 0 };
+        QuicConnection::dial(now, (socket, *upstream), header[..len].into(), handshake, dialer)
     }
 
     /// Stops using GSO for the upstream of `id`, because the kernel has refused it.
@@ -210,7 +258,33 @@ impl Sockets {
     /// Closes the socket of `id`, if it has one.
     pub(super) fn close(&mut self, id: ConnectionId) {
         let closed = self.slots[id.index()].take_if(|slot| slot.id == id);
-        closed.into_iter().for_each(Slot::end);
+        if let Some(mut slot) = closed {
+            self.timers.remove(id.0.index, &mut slot.due);
+            slot.end();
+        }
+    }
+
+    /// Enters the deadline of the connection `id`, if it has one that is earlier than its entry.
+    pub(super) fn note_deadline(&mut self, id: ConnectionId) {
+        let slot = self.slots.get_mut(id.index()).and_then(Option::as_mut);
+        if let Some(Slot { socket: Socket::Quic(connection), due, .. }) =
+            slot.filter(|slot| slot.id == id)
+        {
+            self.timers.set(id.0.index, due, connection.next_deadline());
+        }
+    }
+
+    /// Returns the first deadline of all connections.
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        self.timers.first()
+    }
+
+    /// Returns a connection whose deadline has passed.
+    pub(super) fn next_overdue(&mut self, now: Moment) -> Option<ConnectionId> {
+        let index = self.timers.next(now)?;
+        let slot = self.slots.get_mut(index as usize)?.as_mut()?;
+        slot.due = None;
+        Some(slot.id)
     }
 }
 
@@ -228,6 +302,7 @@ impl Slot {
                 let _ = socket::forget_unsent(&connection.tcp.socket);
                 connection.end();
             }
+            Socket::Quic(mut connection) => connection.end(),
         }
     }
 }

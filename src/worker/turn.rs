@@ -61,7 +61,13 @@ impl<'a> EventLoop<'a> {
         clients.connections.adopt(slot.number, &slot.assignment, &mut engine);
         Self {
             engine,
-            upstreams: UpstreamSide::new(BATCH_MAX, capacity, gso, &slot.assignment.tls),
+            upstreams: UpstreamSide::new(
+                BATCH_MAX,
+                capacity,
+                gso,
+                &slot.assignment.tls,
+                slot.clock,
+            ),
             clients,
             buffers: Buffers::new(),
             events: Events::with_capacity(EVENTS_MAX),
@@ -114,6 +120,9 @@ impl<'a> EventLoop<'a> {
         for _ in 0..self.upstreams.ready() {
             self.receive_responses(now);
         }
+        if self.upstreams.next_deadline().is_some_and(|due| due <= now) {
+            self.expire_upstreams(now);
+        }
         if self.drain_until.is_none() {
             for _ in 0..self.slot.listeners.ready() {
                 self.receive_queries(now);
@@ -139,6 +148,7 @@ impl<'a> EventLoop<'a> {
         }
         let deadlines = [
             self.engine.next_deadline(),
+            self.upstreams.next_deadline(),
             self.engine.clients.next_deadline(),
             (self.notices_left || writer.is_busy()).then(|| now.plus(NOTICE_RETRY)),
             writer.page_due(&self.engine),
@@ -229,6 +239,18 @@ impl<'a> EventLoop<'a> {
         let (engine, clients) = (&mut self.engine, &mut self.clients);
         let WorkerSlot { listeners, loops, .. } = &mut *self.slot;
         self.upstreams.receive(now, engine, loops, |engine, id, bytes, truncated| {
+            if let Some(answered) = engine.on_response(now, id, bytes, truncated) {
+                clients.answer(&answered, bytes, listeners, engine);
+            }
+        });
+    }
+
+    /// Handles the deadlines of upstream connections that have passed.
+    #[cold]
+    fn expire_upstreams(&mut self, now: Moment) {
+        let (engine, clients) = (&mut self.engine, &mut self.clients);
+        let listeners = &self.slot.listeners;
+        self.upstreams.on_time(now, engine, |engine, id, bytes, truncated| {
             if let Some(answered) = engine.on_response(now, id, bytes, truncated) {
                 clients.answer(&answered, bytes, listeners, engine);
             }

@@ -1,20 +1,18 @@
 //! A connection to an upstream whose queries are HTTP requests: RFC 8484, or gRPC.
 //!
-//! Connects the bytes of the connection with [`Client`], and its calls with the engine. A query is
-//! known by its ID on the connection, for the engine; the ID that is sent is 0, so that HTTP
-//! caches are of use. Queries that come before the handshake is over, or for which the server has
-//! no room, wait here; the engine limits their number, and moves those that wait for too long.
+//! Connects the bytes of the connection with [`Client`], and its calls with the engine. The message
+//! ID that is sent is 0, so that HTTP caches are of use.
 
+use super::requests::Requests;
 use super::tcp::{Progress, TcpConnection};
 use crate::config::{HttpCarrier, HttpTarget};
 use crate::engine::errors::{Fault, HttpFault};
 use crate::engine::message::lifetime::grow_older;
-use crate::engine::message::{id, put_u16};
+use crate::engine::message::put_u16;
 use crate::engine::{ConnectionId, Forwarder, Outgoing};
 use crate::http::doh::{self, NoAnswer};
 use crate::http::{Client, Failure, Reply, Version, grpc};
 use crate::moment::Moment;
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -23,29 +21,13 @@ const CALLS_MAX: u32 = 256;
 /// Number of bytes in the outbox from which on no more are taken from the client.
 const OUTBOX_MAX: usize = 1 << 16;
 
-/// A query that waits for its call.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    query: Outgoing,
-    id: u16,
-}
-
-/// A query that was called.
-#[derive(Clone, Copy, Debug)]
-struct Called {
-    call: u32,
-    id: u16,
-}
-
 /// HTTP on one connection.
 pub(super) struct HttpConnection {
     pub(super) tcp: TcpConnection,
     target: Arc<HttpTarget>,
     /// `None`: the handshake, which chooses the version, is not complete.
     client: Option<Client>,
-    waiting: VecDeque<Waiting>,
-    /// Ordered by the numbers of the calls.
-    called: Vec<Called>,
+    requests: Requests,
     /// The server's limit of calls at once, as the engine knows it.
     calls_max: usize,
     /// The server has sent bytes of HTTP.
@@ -57,25 +39,15 @@ pub(super) struct HttpConnection {
 impl HttpConnection {
     /// Creates a connection for calls to `target`.
     pub(super) fn new(tcp: TcpConnection, target: Arc<HttpTarget>) -> Self {
-        let (waiting, called) = (VecDeque::new(), Vec::new());
-        let (client, calls_max) = (None, usize::MAX);
-        Self {
-            tcp,
-            target,
-            client,
-            waiting,
-            called,
-            calls_max,
-            has_received: false,
-            is_closing: false,
-        }
+        let (client, calls_max, requests) = (None, usize::MAX, Requests::default());
+        Self { tcp, target, client, requests, calls_max, has_received: false, is_closing: false }
     }
 
     /// Returns the maximum number of bytes of a connection whose pool puts at most `in_flight`
     /// queries on it, besides those of TLS and the buffers of its bytes.
     pub(super) fn bytes_max(in_flight: usize) -> usize {
-        let queries = in_flight * (size_of::<Waiting>() + size_of::<Called>());
-        size_of::<Self>() + 2 * queries + OUTBOX_MAX + Client::bytes_max(CALLS_MAX)
+        let queries = Requests::bytes_max(in_flight);
+        size_of::<Self>() + queries + OUTBOX_MAX + Client::bytes_max(CALLS_MAX)
     }
 
     /// Queues `queries` of the connection `id`, and sends as many as there is room for. `scratch`
@@ -88,9 +60,7 @@ impl HttpConnection {
         engine: &mut Forwarder,
         scratch: &mut Vec<u8>,
     ) {
-        let known =
-            |query: &Outgoing| Some(Waiting { query: *query, id: id(engine.query(query)?)? });
-        self.waiting.extend(queries.iter().filter_map(known));
+        self.requests.add(queries, engine);
         self.go_on(now, connection, engine, scratch);
     }
 
@@ -121,7 +91,7 @@ impl HttpConnection {
             // reply that is refused makes room when its RST_STREAM is.
             self.note_limits(now, connection, engine);
             let has_room = self.client.as_ref().is_some_and(|client| client.capacity() > 0);
-            if self.waiting.is_empty() || !has_room || self.tcp.is_blocked() {
+            if self.requests.is_empty() || !has_room || self.tcp.is_blocked() {
                 return;
             }
         }
@@ -135,16 +105,8 @@ impl HttpConnection {
     ) {
         let Some(client) = &mut self.client else { return };
         while client.capacity() > 0
-            && let Some(Waiting { query, id }) = self.waiting.pop_front()
+            && let Some(waiting) = self.requests.next(connection, engine, scratch)
         {
-            // It may have ended, or have been moved to another connection.
-            let message = engine.query(&query).filter(|message| self::id(message) == Some(id));
-            let Some(message) = message else {
-                engine.forget_moved(connection, id);
-                continue;
-            };
-            scratch.clear();
-            scratch.extend_from_slice(message);
             put_u16(scratch, 0, 0);
             let HttpTarget { authority, carrier } = &*self.target;
             let authority = authority.as_bytes();
@@ -155,8 +117,8 @@ impl HttpConnection {
                 HttpCarrier::Grpc => grpc::ask(client, self.tcp.is_secure(), authority, scratch),
             };
             match call {
-                Some(call) => self.called.push(Called { call, id }),
-                None => self.waiting.push_front(Waiting { query, id }),
+                Some(call) => self.requests.called(waiting, call),
+                None => self.requests.put_back(waiting),
             }
         }
     }
@@ -173,7 +135,7 @@ impl HttpConnection {
             if !std::mem::replace(&mut self.is_closing, true) {
                 engine.on_closing(now, connection);
             }
-            for Waiting { id, .. } in self.waiting.drain(..) {
+            for id in self.requests.unsent() {
                 engine.on_call_failed(now, connection, id, HttpFault::Unsent);
             }
         }
@@ -188,7 +150,7 @@ impl HttpConnection {
                     continue;
                 }
             };
-            let Some(id) = take(&mut self.called, call) else { continue };
+            let Some(id) = self.requests.take(call) else { continue };
             engine.on_call_failed(now, connection, id, fault);
         }
     }
@@ -245,7 +207,7 @@ impl HttpConnection {
     ) {
         let Some(client) = &mut self.client else { return };
         while let Some(reply) = client.next_reply() {
-            let Some(id) = take(&mut self.called, reply.id) else { continue };
+            let Some(id) = self.requests.take(reply.id) else { continue };
             if let Err(fault) = answer(&self.target.carrier, &reply, id, scratch) {
                 engine.on_call_failed(now, connection, id, fault);
                 continue;
@@ -281,12 +243,6 @@ impl HttpConnection {
         }
         self.tcp.end();
     }
-}
-
-/// Removes a call, and returns the ID of its query.
-fn take(called: &mut Vec<Called>, call: u32) -> Option<u16> {
-    let at = called.binary_search_by_key(&call, |called| called.call).ok()?;
-    Some(called.remove(at).id)
 }
 
 /// Copies the DNS message of a reply into `scratch`, as the response to the query with this `id`.

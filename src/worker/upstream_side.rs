@@ -1,4 +1,4 @@
-//! The upstream side of a worker: queries out, responses in, over UDP, TCP and TLS.
+//! The upstream side of a worker: queries out, responses in, over UDP, TCP, TLS and QUIC.
 //!
 //! Owns the upstream sockets, the queue of those that may have something to read, and the batches
 //! of datagrams. The engine chooses the connection of each query and validates each response; this
@@ -7,6 +7,7 @@
 use super::fault_of;
 use super::sockets::{Socket, Sockets, receive_datagrams};
 use super::tcp::{Progress, receive_messages, send_messages};
+use crate::clock::Clock;
 use crate::control::snapshot::{LoopStats, Ports};
 use crate::engine::errors::{Fault, Operation};
 use crate::engine::forwarder::AHEAD_MAX;
@@ -38,9 +39,15 @@ pub(super) struct UpstreamSide {
 impl UpstreamSide {
     /// Creates batches of `batch_max` datagrams, and a table for connections numbered below
     /// `capacity`. `gso`: queries of equal length may be sent with one call.
-    pub(super) fn new(batch_max: usize, capacity: usize, gso: bool, setup: &Setup) -> Self {
+    pub(super) fn new(
+        batch_max: usize,
+        capacity: usize,
+        gso: bool,
+        setup: &Setup,
+        clock: Clock,
+    ) -> Self {
         Self {
-            sockets: Sockets::new(capacity, gso, setup),
+            sockets: Sockets::new(capacity, gso, setup, clock),
             responses: RecvBatch::new(batch_max, DATAGRAM_LEN_MAX, false),
             queries: QueryBatch::new(batch_max),
             headed: Headed::default(),
@@ -176,6 +183,13 @@ impl UpstreamSide {
                     progress => Ok(progress),
                 }
             }
+            Some(Socket::Quic(connection)) => {
+                let buffers = (&mut self.responses, &mut self.scratch);
+                let received = connection.receive(now, id, engine, buffers, &mut handle);
+                loops.responses.add(self.responses.received());
+                self.sockets.note_deadline(id);
+                received
+            }
         };
         if let Err(fault) = received {
             engine.on_connection_error(now, id, Operation::Read, fault);
@@ -210,11 +224,36 @@ impl UpstreamSide {
     /// The fault of the kernel.
     pub(super) fn open(
         &mut self,
+        now: Moment,
         id: ConnectionId,
         engine: &Forwarder,
         registry: &Registry,
     ) -> Result<(), Fault> {
-        self.sockets.open(id, None, engine, registry).map(drop).map_err(|error| fault_of(&error))
+        let opened = self.sockets.open((id, now), None, engine, registry).map(drop);
+        self.sockets.note_deadline(id);
+        opened.map_err(|error| fault_of(&error))
+    }
+
+    /// Returns the time of the next call of [`UpstreamSide::on_time`].
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        self.sockets.next_deadline()
+    }
+
+    /// Handles the deadlines of connections that have passed.
+    pub(super) fn on_time(
+        &mut self,
+        now: Moment,
+        engine: &mut Forwarder,
+        mut handle: impl FnMut(&mut Forwarder, ConnectionId, &[u8], bool),
+    ) {
+        while let Some(id) = self.sockets.next_overdue(now) {
+            let Some(Socket::Quic(connection)) = self.sockets.get(id) else { continue };
+            let ended = connection.on_time(now, id, engine, &mut self.scratch, &mut handle);
+            match ended {
+                Ok(()) => self.sockets.note_deadline(id),
+                Err(fault) => engine.on_connection_error(now, id, Operation::Read, fault),
+            }
+        }
     }
 
     /// Sends `queries` on a connection, and opens its socket first if it has none. Queries for
@@ -232,7 +271,7 @@ impl UpstreamSide {
         loops: &mut LoopStats,
     ) -> Result<(), (Operation, Fault)> {
         let packets = queries.iter().filter_map(|query| engine.query(query));
-        let sent = match self.sockets.open(id, queries.first(), engine, registry) {
+        let sent = match self.sockets.open((id, now), queries.first(), engine, registry) {
             Ok(Some(Socket::Datagrams { socket, segments })) => {
                 let sent = self.queries.send(socket.as_fd(), packets, *segments);
                 sent.map_err(|error| (Operation::Write, error)).map(|sent| {
@@ -263,6 +302,14 @@ impl UpstreamSide {
                 if connection.tcp.is_broken() {
                     self.queue(id);
                 }
+                Ok((0, false))
+            }
+            Ok(Some(Socket::Quic(connection))) => {
+                connection.send(now, id, queries, engine, &mut self.scratch);
+                if connection.is_over() {
+                    self.queue(id);
+                }
+                self.sockets.note_deadline(id);
                 Ok((0, false))
             }
             Ok(None) => Ok((0, false)),

@@ -11,6 +11,7 @@ use crate::engine::key::Transport;
 use crate::tls::Setup;
 use std::fmt::{self, Display};
 use std::io;
+use std::net::SocketAddr;
 
 /// Query and text of its error.
 pub(super) struct Line<'a> {
@@ -49,6 +50,7 @@ pub(super) fn text(
         let Some((address, transport)) = error.upstream else { return what.to_string() };
         let network = match transport {
             Transport::Udp => "udp",
+            Transport::Tcp if is_quic(config, error.block, address) => "quic",
             Transport::Tcp => "tcp",
         };
         format!("{verb} {network} {}: {what}", interfaces.show(address))
@@ -72,6 +74,7 @@ pub(super) fn text(
                     reach(verb, &evidence.as_deref().unwrap_or(fault.text()))
                 }
                 Fault::Http(fault) => reach(verb, &fault),
+                Fault::Quic(fault) => reach(verb, &fault),
                 Fault::Unknown => reach(verb, &"connection failed"),
             }
         }
@@ -91,6 +94,16 @@ pub(super) fn text(
         Reason::Overloaded => "too many queries are outstanding".into(),
         Reason::Looping => "plugin/loop: forwarding loop".into(),
     }
+}
+
+/// Returns true if the upstream at `address` of a server block is asked over QUIC.
+fn is_quic(config: &Config, block: u32, address: SocketAddr) -> bool {
+    let block = config.blocks.get(block as usize);
+    let mut upstreams = block.iter().flat_map(|block| &block.forwards);
+    upstreams.any(|forward| {
+        let mut upstreams = forward.upstreams.iter();
+        upstreams.any(|upstream| upstream.address == address && upstream.is_quic())
+    })
 }
 
 /// Returns the system's error text with a lower-case first letter, as in the reference.

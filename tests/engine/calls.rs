@@ -1,11 +1,12 @@
-//! Queries that are HTTP requests: each may fail alone, and a server limits and ends them.
+//! Queries that are HTTP requests or streams of QUIC: each may fail alone, and a server limits and
+//! ends them.
 //!
-//! The test is the shell: it tells the engine what its HTTP connection would. Retries that the
-//! server's refusal makes free must end, and no upstream may be blamed for them.
+//! The test is the shell: it tells the engine what its HTTP or QUIC connection would. Retries that
+//! the server's refusal makes free must end, and no upstream may be blamed for them.
 
 use crate::common::wire::{Ask, answer, word_at};
 use crate::world::{Sent, World, world};
-use onward::engine::errors::HttpFault;
+use onward::engine::errors::{Fault, HttpFault, Operation, QuicFault};
 use std::net::SocketAddr;
 
 fn two() -> World {
@@ -16,7 +17,7 @@ fn upstream(number: u8) -> SocketAddr {
     ([192, 0, 2, number], 443).into()
 }
 
-fn fail(world: &mut World, sent: &Sent, fault: HttpFault) {
+fn fail(world: &mut World, sent: &Sent, fault: impl Into<Fault>) {
     let id = word_at(&sent.bytes, 0);
     world.engine.on_call_failed(world.now, sent.connection, id, fault);
     world.settle();
@@ -201,4 +202,78 @@ fn a_query_that_was_moved_away_before_its_call_frees_its_place() {
     assert!(sent.iter().map(|sent| sent.connection).eq(used), "{sent:?}");
     sent.iter().for_each(|sent| respond(&mut world, sent));
     world.finish();
+}
+
+fn two_over_quic() -> World {
+    world("forward . quic://192.0.2.1 quic://192.0.2.2 {\n policy sequential\n }")
+}
+
+fn over_quic(number: u8) -> SocketAddr {
+    ([192, 0, 2, number], 853).into()
+}
+
+#[test]
+fn queries_over_quic_are_padded_and_ask_for_no_keepalive() {
+    let mut world = two_over_quic();
+    let sent = ask(&mut world, 1);
+    assert_eq!((sent.to, sent.bytes.len()), (over_quic(1), 128));
+    let name_len = "n1.example".len() + 2;
+    assert_eq!(word_at(&sent.bytes, 12 + name_len + 4 + 11), 12);
+    respond(&mut world, &sent);
+    world.finish();
+}
+
+#[test]
+fn a_refused_stream_goes_elsewhere_and_a_reset_one_is_a_failed_attempt() {
+    for (fault, failed) in [
+        (QuicFault::Refused, 0),
+        (QuicFault::Reset, 1),
+        (QuicFault::TooLong, 1),
+        (QuicFault::Mismatch, 1),
+    ] {
+        let mut world = two_over_quic();
+        let (first, second) = (ask(&mut world, 1), ask(&mut world, 2));
+        assert_eq!(first.connection, second.connection);
+        fail(&mut world, &first, fault);
+        let again = world.only_sent();
+        assert_eq!((again.to, again.at), (over_quic(2), first.at));
+        respond(&mut world, &second);
+        respond(&mut world, &again);
+        assert_eq!(world.finish().upstreams[0].failed, failed, "{fault:?}");
+    }
+}
+
+/// An upstream that is overloaded is not asked again at once, unlike one that has been restarted.
+#[test]
+fn a_connection_that_is_refused_after_answers_moves_its_queries_elsewhere() {
+    for (fault, number) in [(Fault::Quic(QuicFault::Refused), 2), (Fault::Closed, 1)] {
+        let mut world = two_over_quic();
+        let warm = ask(&mut world, 0);
+        respond(&mut world, &warm);
+        let first = ask(&mut world, 1);
+        assert_eq!(first.connection, warm.connection);
+        let (now, read) = (world.now, Operation::Read);
+        world.engine.on_connection_error(now, first.connection, read, fault);
+        world.settle();
+        let again = world.only_sent();
+        assert_eq!(again.to, over_quic(number), "{fault:?}");
+        assert_ne!(again.connection, first.connection);
+        respond(&mut world, &again);
+        assert_eq!(world.finish().upstreams[0].failed, 0, "{fault:?}");
+    }
+}
+
+#[test]
+fn what_was_not_sent_over_quic_costs_nothing_as_long_as_connections_answer() {
+    let mut world = two_over_quic();
+    let warm = ask(&mut world, 0);
+    respond(&mut world, &warm);
+    let first = ask(&mut world, 1);
+    world.engine.on_closing(world.now, first.connection);
+    fail(&mut world, &first, QuicFault::Unsent);
+    let again = world.only_sent();
+    assert_eq!(again.to, over_quic(1));
+    assert_ne!(again.connection, first.connection);
+    respond(&mut world, &again);
+    assert_eq!(world.finish().upstreams[0].failed, 0);
 }

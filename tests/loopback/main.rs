@@ -14,7 +14,10 @@ mod doh_server;
 mod doh_upstream;
 #[path = "../common/doq.rs"]
 mod doq;
+mod doq_ends;
+mod doq_peer;
 mod doq_server;
+mod doq_upstream;
 mod dot_server;
 mod dot_upstream;
 #[path = "../common/flood.rs"]

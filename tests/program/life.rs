@@ -32,7 +32,7 @@ fn write_corefile(directory: &Path, port: u16, upstream: SocketAddr, more: &str)
 }
 
 /// Sends queries as fast as they are answered while `during` runs.
-fn ask_during(target: SocketAddr, during: impl FnOnce()) -> Tally {
+pub(super) fn ask_during(target: SocketAddr, during: impl FnOnce()) -> Tally {
     let mut options = Options::closed(vec![target], 64, TIMEOUT * 3, 1);
     options.timeout = TIMEOUT;
     let client = client::run(&options).unwrap();

@@ -2,13 +2,13 @@
 //!
 //! The real binary in a process of its own: command line, messages and exit codes ([`cli`]),
 //! reports on a configuration ([`check`]) and on a host ([`doctor`]), query log ([`log`]) and error
-//! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`doq_server`], [`dot`],
-//! [`https`], [`doh_upstream`], [`grpc_upstream`], [`browser`], [`proxyproto`]), idle state
-//! ([`idle`]), process lifecycle ([`life`]), files and resolvers that never respond ([`blocked`]),
-//! HTTP endpoints ([`pages`]), outages ([`outages`]), privileges ([`confinement`]), files for a
-//! host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]), zones in a directory
-//! ([`zones`]), signed answers ([`dnssec`]), zone transfers ([`transfer`], [`secondaries`],
-//! [`secondary`], [`catalog`]), and answers compared with those of nsd and named
+//! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`doq_server`],
+//! [`doq_upstream`], [`dot`], [`https`], [`doh_upstream`], [`grpc_upstream`], [`browser`],
+//! [`proxyproto`]), idle state ([`idle`]), process lifecycle ([`life`]), files and resolvers that
+//! never respond ([`blocked`]), HTTP endpoints ([`pages`]), outages ([`outages`]), privileges
+//! ([`confinement`]), files for a host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]),
+//! zones in a directory ([`zones`]), signed answers ([`dnssec`]), zone transfers ([`transfer`],
+//! [`secondaries`], [`secondary`], [`catalog`]), and answers compared with those of nsd and named
 //! ([`differential`]).
 
 mod anycast;
@@ -30,6 +30,7 @@ mod doh_upstream;
 #[path = "../common/doq.rs"]
 mod doq;
 mod doq_server;
+mod doq_upstream;
 mod dot;
 mod errors;
 #[path = "../common/flood.rs"]

@@ -56,6 +56,12 @@ impl Program {
         line.unwrap_or_else(|| panic!("it never said {words:?}"))
     }
 
+    /// Returns true if the program has printed such a line since it was asked last.
+    pub(super) fn has_said(&mut self, words: &str) -> bool {
+        let lines = self.lines.iter().flat_map(Receiver::try_iter);
+        lines.filter(|line| line.contains(words)).count() > 0
+    }
+
     fn find<T>(&mut self, mut find: impl FnMut(&str) -> Option<T>) -> Option<T> {
         let lines = self.lines.as_ref()?;
         std::iter::from_fn(|| lines.recv_timeout(TIMEOUT).ok()).find_map(|line| find(&line))

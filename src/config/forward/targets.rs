@@ -28,6 +28,7 @@ const GRPC: &str = "grpc";
 /// Schemes of upstreams that are known by a certificate.
 const TLS: &str = "tls";
 const HTTPS: &str = "https";
+const QUIC: &str = "quic";
 /// Nameservers of one file. A stanza can have far fewer, and says how many it has.
 const NAMESERVERS_MAX: usize = 1024;
 
@@ -48,6 +49,8 @@ pub(super) struct Found {
     pub(super) tls: Option<Known>,
     /// Path of queries, if the upstream uses HTTPS.
     pub(super) path: Option<String>,
+    /// The upstream uses QUIC.
+    pub(super) is_quic: bool,
 }
 
 /// By what an upstream is known that speaks TLS.
@@ -114,12 +117,13 @@ pub(super) fn read(
         };
         match seen.entry(address) {
             Entry::Vacant(new) => {
-                new.insert((false, target.path.clone()));
-                found.push(Found { address, tls, path: target.path.clone() });
+                new.insert((false, (target.scheme, target.path.clone())));
+                let (path, is_quic) = (target.path.clone(), target.scheme == QUIC);
+                found.push(Found { address, tls, path, is_quic });
             }
             Entry::Occupied(mut known) => {
-                let (is_reported, path) = known.get_mut();
-                let message = if *path == target.path {
+                let (is_reported, (scheme, path)) = known.get_mut();
+                let message = if (*scheme, &*path) == (target.scheme, &target.path) {
                     format!(
                         "upstream {address} is listed more than once: this does \
                          not increase its share of queries"
@@ -278,7 +282,7 @@ fn check_scheme(target: &Target, context: &Context<'_>) -> Result<(), DirectiveE
 fn is_taken(scheme: &str, context: &Context<'_>) -> bool {
     match context.plugin {
         GRPC => [DNS, GRPC].contains(&scheme),
-        _ => [DNS, TLS, HTTPS].contains(&scheme),
+        _ => [DNS, TLS, HTTPS, QUIC].contains(&scheme),
     }
 }
 
@@ -401,12 +405,12 @@ fn nameservers(
 
 /// Returns true if upstreams with this scheme show a certificate.
 fn has_certificate(scheme: &str) -> bool {
-    [TLS, HTTPS].contains(&scheme)
+    [TLS, HTTPS, QUIC].contains(&scheme)
 }
 
 fn default_port(scheme: &str) -> &'static str {
     match scheme {
-        "tls" | "quic" => "853",
+        TLS | QUIC => "853",
         "grpc" | "https" | "https3" => "443",
         _ => "53",
     }

@@ -442,9 +442,9 @@ fn targets_are_limited() {
 #[test]
 fn what_onward_cannot_speak_is_refused() {
     assert_eq!(
-        upstreams("quic://::1"),
-        "f:2 - plugin/forward: 'quic' is not supported as a destination protocol in forward: \
-         quic://[::1]:853"
+        upstreams("https3://::1"),
+        "f:2 - plugin/forward: 'https3' is not supported as a destination protocol in forward: \
+         https3://[::1]:443"
     );
     assert_eq!(upstreams("dns://"), "f:2 - plugin/forward: invalid address: \"dns://\"");
     assert_eq!(

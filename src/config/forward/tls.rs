@@ -1,9 +1,9 @@
 //! `tls [CERT KEY] [CA]`, `tls_servername NAME`, `tls_pin sha256/BASE64…`
 //!
-//! TLS settings of a stanza's `tls://` and `https://` upstreams. All of them share the files and
-//! the pins; the name is the stanza's or each upstream's own, never both. An upstream that is
-//! written as a host name is known by that name if none is said, where the reference would want its
-//! address in the certificate.
+//! TLS settings of a stanza's `tls://`, `https://` and `quic://` upstreams. All of them share the
+//! files and the pins; the name is the stanza's or each upstream's own, never both. An upstream
+//! that is written as a host name is known by that name if none is said, where the reference would
+//! want its address in the certificate.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -101,7 +101,7 @@ impl Written {
         if let Some(place) =
             self.place.as_ref().filter(|_| found.iter().all(|one| one.tls.is_none()))
         {
-            let message = "no upstream has tls:// or https://: the TLS options \
+            let message = "no upstream has tls://, https:// or quic://: the TLS options \
                            have no effect";
             context.warn_of_plugin(place, message);
         }
@@ -110,8 +110,12 @@ impl Written {
             let message = "no upstream has https://: doh_method has no effect";
             context.warn_of_plugin(place, message);
         }
-        let upstream = |Found { address, tls, path }| {
-            let alpn = if path.is_some() { Alpn::Http } else { Alpn::Dot };
+        let upstream = |Found { address, tls, path, is_quic }| {
+            let alpn = match &path {
+                Some(_) => Alpn::Http,
+                None if is_quic => Alpn::Doq,
+                None => Alpn::Dot,
+            };
             let tls = tls.map(|known| self.known_by(known)).transpose()?;
             let tls = tls.map(|tls| ClientTls { alpn, ..tls });
             let target = |(path, tls): (String, &ClientTls)| method.target(&path, address, tls);
@@ -195,13 +199,14 @@ pub(in super::super) fn write_upstream(
         let name = upstream.tls.as_ref().and_then(|tls| tls.name.as_deref());
         return https::write_upstream((address, name), target, f);
     }
-    match upstream.tls.as_ref().map(|tls| &tls.name) {
-        // A scope is written as a number, and read as such.
-        None => write!(f, " {address}"),
-        Some(None) => write!(f, " tls://{address}"),
-        Some(Some(name)) if address.is_ipv4() => {
-            write!(f, " tls://{}%{name}:{}", address.ip(), address.port())
+    // A scope is written as a number, and read as such.
+    let Some(tls) = &upstream.tls else { return write!(f, " {address}") };
+    let scheme = if tls.alpn == Alpn::Doq { "quic" } else { "tls" };
+    match &tls.name {
+        None => write!(f, " {scheme}://{address}"),
+        Some(name) if address.is_ipv4() => {
+            write!(f, " {scheme}://{}%{name}:{}", address.ip(), address.port())
         }
-        Some(Some(name)) => write!(f, " tls://[{}%{name}]:{}", address.ip(), address.port()),
+        Some(name) => write!(f, " {scheme}://[{}%{name}]:{}", address.ip(), address.port()),
     }
 }

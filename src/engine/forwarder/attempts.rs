@@ -7,6 +7,7 @@
 //! The number of these free retries is limited, because the query itself may be the reason why each
 //! connection ends. Queries that are stuck behind others are in [`super::moves`].
 
+use super::calls::is_refusal;
 use super::failures::Failed;
 use super::{Forwarder, Outgoing};
 use crate::config::Policy;
@@ -63,8 +64,10 @@ impl Forwarder {
             let free = excused && exchange.excused < EXCUSES_MAX;
             exchange.excused += u32::from(free);
             let reason = Reason::Attempt(operation, fault);
-            if let Some(upstream) = self.fail_attempt(now, connection, slot, free, reason) {
-                self.attempt_at(now, slot, upstream);
+            match self.fail_attempt(now, connection, slot, free, reason) {
+                Some(_) if is_refusal(fault) => self.attempt(now, slot, reason),
+                Some(upstream) => self.attempt_at(now, slot, upstream),
+                None => {}
             }
         }
     }

@@ -225,7 +225,7 @@ impl Forwarder {
     fn note_keepalive(&mut self, connection: ConnectionId, upstream: usize, response: &Response) {
         // In an HTTP response it is of the connection between the HTTP server and a DNS server.
         if let Some(units) = response.opt.and_then(|opt| opt.keepalive)
-            && self.upstreams.way_to(upstream, Transport::Tcp) != Way::Https
+            && matches!(self.upstreams.way_to(upstream, Transport::Tcp), Way::Tcp | Way::Secure)
         {
             self.pools.announce(connection, Duration::from_millis(100 * u64::from(units)));
         }

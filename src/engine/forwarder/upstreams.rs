@@ -227,6 +227,7 @@ fn dials_of(config: &Config) -> Vec<Dial> {
             (_, Some(HttpCarrier::Doh { .. })) => Some(Way::Https),
             (None, Some(HttpCarrier::Grpc)) => Some(Way::Grpc),
             (Some(_), Some(HttpCarrier::Grpc)) => Some(Way::SecureGrpc),
+            (Some(_), None) if upstream.is_quic() => Some(Way::Quic),
             (Some(_), None) => Some(Way::Secure),
             (None, None) => None,
         }

@@ -407,7 +407,7 @@ pub fn add_options(query: &mut [u8; UPSTREAM_LEN_MAX], opt: usize, len: usize, w
         end += ASK_KEEPALIVE.len();
         query[len..end].copy_from_slice(&ASK_KEEPALIVE);
     }
-    if matches!(way, Way::Secure | Way::Https | Way::SecureGrpc) {
+    if matches!(way, Way::Secure | Way::Https | Way::SecureGrpc | Way::Quic) {
         end += pad(query, end, PADDED_QUERY);
     }
     put_u16(query, opt + OPT_LEN - 2, (end - opt - OPT_LEN) as u16);

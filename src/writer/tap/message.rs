@@ -151,6 +151,7 @@ fn of_way(way: Way) -> i32 {
         Way::Tcp | Way::Grpc | Way::SecureGrpc => TCP,
         Way::Secure => DOT,
         Way::Https => DOH,
+        Way::Quic => DOQ,
     }
 }
 

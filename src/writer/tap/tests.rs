@@ -204,7 +204,9 @@ fn the_protocol_is_that_of_the_clients_listener_or_of_the_way_to_the_upstream() 
     // The client's protocol does not matter here.
     let mut sent = record(Event::ForwarderQuery, Some("192.0.2.1:53".parse().unwrap()));
     sent.asking.protocol = Protocol::Https;
-    for (way, number) in [(Way::Datagram, 1), (Way::Tcp, 2), (Way::Secure, 3)] {
+    let ways =
+        [(Way::Datagram, 1), (Way::Tcp, 2), (Way::Secure, 3), (Way::Https, 4), (Way::Quic, 7)];
+    for (way, number) in ways {
         sent.upstream = sent.upstream.map(|(address, _, began)| (address, way, began));
         assert_eq!(of(&sent), Some(number), "{way:?}");
     }

@@ -1,0 +1,293 @@
+//! A connection to an upstream over QUIC, with its socket: DNS over QUIC (RFC 9250).
+//!
+//! Connects the datagrams of the socket with [`Client`], and its calls with the engine. Each
+//! connection has a socket of its own, so that its source port is one of many (RFC 5452) and
+//! connection tracking may lead each connection to another backend. A datagram that the kernel does
+//! not accept is lost, as on any way; an error of ICMP ends the connection, as that of a datagram
+//! socket. Queries whose replies are not awaited any more are cancelled a moment later.
+
+use super::fault_of;
+use super::requests::Requests;
+use super::tcp::Progress;
+use crate::engine::errors::{Fault, QuicFault, TlsFault};
+use crate::engine::message::put_u16;
+use crate::engine::{ConnectionId, Forwarder, Outgoing};
+use crate::moment::Moment;
+use crate::quic::{self, Client, Dialer, End, Refusal};
+use crate::sys::mmsg::RecvBatch;
+use crate::sys::random;
+use crate::sys::socket::{self, is_passing};
+use crate::tls::Handshake;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// Interval between two looks for queries whose replies are not awaited any more.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// QUIC on one socket.
+pub(super) struct QuicConnection {
+    pub(super) socket: UdpSocket,
+    /// Bytes in front of each datagram.
+    header: Box<[u8]>,
+    client: Client,
+    tls: Handshake,
+    requests: Requests,
+    /// The handshake is complete.
+    is_established: bool,
+    /// The server's limit of calls at once, as the engine knows it.
+    calls_max: usize,
+    /// Time of the next look for queries to cancel.
+    cancel_at: Moment,
+    /// Latest time that was passed to a method.
+    now: Moment,
+    /// Cause of the end, if there is one.
+    fault: Option<Fault>,
+}
+
+impl QuicConnection {
+    /// Begins a connection to `server` on `socket`, which is connected there.
+    ///
+    /// # Errors
+    /// The kernel does not accept the first datagram, or there is no randomness.
+    pub(super) fn dial(
+        now: Moment,
+        (socket, server): (UdpSocket, SocketAddr),
+        header: Box<[u8]>,
+        tls: Handshake,
+        dialer: &Dialer,
+    ) -> io::Result<Self> {
+        let client = dialer.dial(now, server, (tls.config(), &tls.name()), random::seed()?);
+        let client = client.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let (requests, calls_max) = (Requests::default(), usize::MAX);
+        let mut connection = Self {
+            socket,
+            header,
+            client,
+            tls,
+            requests,
+            is_established: false,
+            calls_max,
+            cancel_at: Moment::ZERO,
+            now,
+            fault: None,
+        };
+        connection.transmit(&mut Vec::new());
+        match connection.fault {
+            Some(Fault::System(number)) => Err(io::Error::from_raw_os_error(number)),
+            _ => Ok(connection),
+        }
+    }
+
+    /// Returns the maximum number of bytes of a connection whose pool puts at most `in_flight`
+    /// queries on it.
+    pub(super) fn bytes_max(in_flight: usize) -> usize {
+        size_of::<Self>() + Requests::bytes_max(in_flight) + Client::bytes_max(in_flight)
+    }
+
+    /// Returns true if the connection is over, which the engine does not know yet.
+    pub(super) fn is_over(&self) -> bool {
+        self.fault.is_some()
+    }
+
+    /// Queues `queries` of the connection `id`, and sends as many as there is room for. `scratch`
+    /// is lent.
+    pub(super) fn send(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        queries: &[Outgoing],
+        engine: &mut Forwarder,
+        scratch: &mut Vec<u8>,
+    ) {
+        self.now = now;
+        self.requests.add(queries, engine);
+        self.go_on(connection, engine, scratch);
+    }
+
+    /// Makes calls of the waiting queries, and sends the datagrams that are due.
+    fn go_on(&mut self, connection: ConnectionId, engine: &mut Forwarder, scratch: &mut Vec<u8>) {
+        if !self.requests.has_called() {
+            self.cancel_at = self.now.plus(CANCEL_INTERVAL);
+        }
+        while self.client.is_open()
+            && let Some(waiting) = self.requests.next(connection, engine, scratch)
+        {
+            match self.client.call(scratch) {
+                Some(call) => self.requests.called(waiting, call),
+                None => {
+                    self.requests.put_back(waiting);
+                    break;
+                }
+            }
+        }
+        let calls_max = self.client.calls_max();
+        if self.client.is_open() && std::mem::replace(&mut self.calls_max, calls_max) != calls_max {
+            engine.on_calls_max(connection, calls_max);
+        }
+        self.transmit(scratch);
+    }
+
+    /// Sends the datagrams that are due.
+    fn transmit(&mut self, scratch: &mut Vec<u8>) {
+        let Self { client, socket, header, fault, now, .. } = self;
+        client.transmit(*now, scratch, |datagram| {
+            let sent = match header.is_empty() {
+                true => socket.send(datagram),
+                false => socket.send(&[&**header, datagram].concat()),
+            };
+            if let Err(error) = sent
+                && !is_passing(&error)
+            {
+                fault.get_or_insert(fault_of(&error));
+            }
+        });
+    }
+
+    /// Reads one batch, and passes each answer to `handle`.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub(super) fn receive(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        engine: &mut Forwarder,
+        (batch, scratch): (&mut RecvBatch, &mut Vec<u8>),
+        handle: &mut impl FnMut(&mut Forwarder, ConnectionId, &[u8], bool),
+    ) -> Result<Progress, Fault> {
+        self.now = now;
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let progress = match batch.recv(self.socket.as_fd()) {
+            Ok(count) if count == batch.capacity() => Progress::More,
+            Ok(_) => Progress::Blocked,
+            Err(error) if is_passing(&error) => Progress::Blocked,
+            Err(error) => {
+                self.fault = Some(fault_of(&error));
+                Progress::Over
+            }
+        };
+        for index in 0..batch.received() {
+            self.client.receive(now, batch.datagram(index).bytes);
+            if !self.client.is_open() {
+                self.tls.note();
+            }
+        }
+        self.serve(connection, engine, scratch, handle);
+        self.fault.map_or(Ok(progress), Err)
+    }
+
+    /// Handles the deadline.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub(super) fn on_time(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        engine: &mut Forwarder,
+        scratch: &mut Vec<u8>,
+        handle: &mut impl FnMut(&mut Forwarder, ConnectionId, &[u8], bool),
+    ) -> Result<(), Fault> {
+        self.now = now;
+        self.client.on_time(now);
+        self.serve(connection, engine, scratch, handle);
+        self.fault.map_or(Ok(()), Err)
+    }
+
+    /// Returns the time of the next call of [`QuicConnection::on_time`].
+    pub(super) fn next_deadline(&mut self) -> Option<Moment> {
+        let cancel_at = self.requests.has_called().then_some(self.cancel_at);
+        self.client.next_deadline().into_iter().chain(cancel_at).min()
+    }
+
+    /// Handles the progress of the connection.
+    fn serve(
+        &mut self,
+        connection: ConnectionId,
+        engine: &mut Forwarder,
+        scratch: &mut Vec<u8>,
+        handle: &mut impl FnMut(&mut Forwarder, ConnectionId, &[u8], bool),
+    ) {
+        let now = self.now;
+        while let Some(progress) = self.client.next(now) {
+            match progress {
+                quic::Progress::Connected { silence, .. } => {
+                    self.is_established = true;
+                    engine.on_secured(now, connection, self.tls.is_resumed());
+                    silence.into_iter().for_each(|max| engine.on_silence_max(connection, max));
+                }
+                quic::Progress::Reply(call, message) => {
+                    let Some(id) = self.requests.take(call) else { continue };
+                    scratch.clear();
+                    scratch.extend_from_slice(&message);
+                    put_u16(scratch, 0, id);
+                    match engine.has_keepalive(connection, scratch) {
+                        Some(false) => handle(engine, connection, scratch, false),
+                        // RFC 9250 §5.5.2.
+                        Some(true) => {
+                            self.client.close(now, quic::code::PROTOCOL);
+                            self.fault = Some(QuicFault::Violation.into());
+                        }
+                        None => {
+                            // It is counted as dropped.
+                            handle(engine, connection, scratch, false);
+                            engine.on_call_failed(now, connection, id, QuicFault::Mismatch);
+                        }
+                    }
+                }
+                quic::Progress::Failed(call, refusal) => {
+                    let Some(id) = self.requests.take(call) else { continue };
+                    let fault = match refusal {
+                        Refusal::Load => QuicFault::Refused,
+                        Refusal::Reset => QuicFault::Reset,
+                        Refusal::TooLong => QuicFault::TooLong,
+                    };
+                    engine.on_call_failed(now, connection, id, fault);
+                }
+                quic::Progress::Over(end) => self.end_by(end, connection, engine),
+            }
+        }
+        if self.requests.has_called() && self.cancel_at <= now {
+            while let Some(call) = self.requests.next_abandoned(engine) {
+                self.client.cancel(call);
+            }
+            self.cancel_at = now.plus(CANCEL_INTERVAL);
+        }
+        self.go_on(connection, engine, scratch);
+    }
+
+    /// Notes the end of the connection. Queries that were never sent are no failures of a server
+    /// that closes connections it has served.
+    fn end_by(&mut self, end: End, connection: ConnectionId, engine: &mut Forwarder) {
+        let fault = match end {
+            End::Closed if self.is_established => Fault::Closed,
+            End::Closed => Fault::Tls(TlsFault::Unfinished),
+            End::Load => QuicFault::Refused.into(),
+            End::Reset => Fault::System(socket::RESET),
+            End::Silence => Fault::TimedOut,
+            End::Handshake(alert) => Fault::Tls(self.tls.failed(alert)),
+            End::Alert(alert) => Fault::Tls(self.tls.refused(alert)),
+            End::Version => Fault::Tls(self.tls.unknown_version()),
+            End::Violation => QuicFault::Violation.into(),
+        };
+        self.fault.get_or_insert(fault);
+        if self.is_established && end != End::Load {
+            engine.on_closing(self.now, connection);
+            for id in self.requests.unsent() {
+                engine.on_call_failed(self.now, connection, id, QuicFault::Unsent);
+            }
+        }
+    }
+
+    /// Closes the connection, and sends that to the server if it is possible at once.
+    pub(super) fn end(&mut self) {
+        if self.fault.is_none() {
+            self.client.close(self.now, quic::code::NONE);
+        }
+        self.transmit(&mut Vec::new());
+    }
+}
