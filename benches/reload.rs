@@ -4,9 +4,11 @@
 //! exchanges them ([`Forwarder::adopt`]), and serves no query meanwhile. Each reload changes the
 //! upstream of every zone.
 
+use ahash::RandomState;
 use harness::{Bench, Meter, Operations, repeat, run};
 use onward::config::{Config, Host};
 use onward::engine::Forwarder;
+use onward::engine::cache::SharedCaches;
 use onward::engine::forwarder::Parts;
 use onward::engine::health::HealthStates;
 use onward::moment::Moment;
@@ -33,7 +35,7 @@ fn build() -> Operations {
     let listeners: Vec<_> = (0..config.listeners.len()).map(Some).collect();
     let health_states = Arc::new(HealthStates::new(&config));
     repeat(move || {
-        black_box(Parts::new(&config, &listeners, health_states.clone(), [2; 32]));
+        black_box(Parts::new(&config, &listeners, health_states.clone(), &caches(&config)));
     })
 }
 
@@ -48,10 +50,15 @@ fn reload(blocks: usize, stages: &str) -> Operations {
         for _ in 0..count {
             round = (round + 1) % configs.len();
             let config = &configs[round];
-            let mut parts = Parts::new(config, &listeners, health_states(config), [2; 32]);
+            let mut parts = Parts::new(config, &listeners, health_states(config), &caches(config));
             meter.count(|| engine.adopt(Moment::ZERO, &mut parts));
         }
     })
+}
+
+/// Empty caches.
+fn caches(config: &Config) -> SharedCaches {
+    SharedCaches::new(config, RandomState::with_seeds(1, 2, 3, 4)).expect("there is memory")
 }
 
 /// A configuration of `blocks` zones with upstreams numbered from `shift` on.

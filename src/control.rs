@@ -18,6 +18,7 @@ pub(crate) use reloads::Reloads;
 pub(crate) use transfers::{PartEnd, Results, TransferMailbox, TransferOrder, TransferPart};
 
 use crate::config::{Config, Endpoint, Name, Protocol};
+use crate::engine::cache::SharedCaches;
 use crate::engine::data::{Contents, Data};
 use crate::engine::errors::QueryError;
 use crate::engine::forwarder::{Notified, Parts};
@@ -71,6 +72,8 @@ pub(crate) struct Assignment {
     pub(crate) generation: u32,
     /// Health state of the upstreams.
     pub(crate) health_states: Arc<HealthStates>,
+    /// The caches, which all workers share.
+    pub(crate) caches: SharedCaches,
     /// Certificates and keys.
     pub(crate) tls: Arc<Setup>,
     /// For each of the worker's listeners its number in the configuration; `None`: in none.

@@ -28,6 +28,7 @@ use crate::control::{
     Assignment, KeeperMailbox, Mailbox, Reload, Reloads, Remains, Sockets, ToKeeper, ToWorker,
     TransferMailbox,
 };
+use crate::engine::cache::SharedCaches;
 use crate::engine::forwarder::Parts;
 use crate::engine::health::HealthStates;
 use crate::engine::stats::Stats;
@@ -71,6 +72,8 @@ pub struct Server {
     sources: Sources,
     /// Certificates and keys of the current configuration.
     tls: Arc<Setup>,
+    /// Caches of the current configuration.
+    caches: SharedCaches,
     /// Secret of the process, for the process that takes over.
     secret: [u8; SECRET_LEN],
     /// Keys for clients over QUIC, made of the secret.
@@ -126,6 +129,8 @@ impl Server {
         let sources = Sources::new(clock, log, sandbox);
         let data = sources.loaders().plan(&config)?;
         let health_states = Arc::new(HealthStates::new(&config));
+        let caches = random::seed().and_then(|seed| SharedCaches::seeded(&config, seed));
+        let caches = caches.map_err(StartError::Caches)?;
         let (keeper, mailbox) = Keeper::new(clock, &config, Arc::clone(&health_states), &tls)
             .map_err(StartError::Keeper)?;
         let writing = Writing::start(clock, (&config, Arc::clone(&tls)), log, sandbox);
@@ -142,6 +147,7 @@ impl Server {
             pages,
             sources,
             tls,
+            caches,
             secret,
             quic: Arc::new(Keys::new(&secret, cores.len())),
             sandbox,
@@ -186,7 +192,7 @@ impl Server {
     /// [`StartError`] for an address that cannot be bound; nothing has changed then.
     pub(crate) fn apply(&mut self, prepared: Prepared) -> Result<(), StartError> {
         let Prepared { mut config, tls, data } = prepared;
-        let seed = random::seed().map_err(|error| StartError::Worker(0, error))?;
+        let caches = self.caches.renewed(&config).map_err(StartError::Caches)?;
         let now = self.clock.now();
         let pages = self.pages.plan(&config, &mut Vec::new())?;
         let mut plan = self.listeners.plan(now, &mut config.listeners)?;
@@ -216,13 +222,14 @@ impl Server {
                 generation,
                 config: Arc::new(config.of_worker(number, self.workers.len())),
                 health_states: Arc::clone(&health_states),
+                caches: caches.clone(),
                 tls: Arc::clone(&tls),
                 listeners: plan.listeners.clone(),
                 data: data.supplies(),
                 quic: Arc::clone(&self.quic),
             };
             let Assignment { config, health_states, listeners, .. } = &assignment;
-            let parts = Parts::new(config, listeners, Arc::clone(health_states), seed);
+            let parts = Parts::new(config, listeners, Arc::clone(health_states), &caches);
             Reload { assignment, parts: Box::new(parts), sockets, done: done.clone() }
         });
         let reloads: Vec<_> = reloads.collect();
@@ -236,7 +243,7 @@ impl Server {
         self.sources.adopt(data, &self.workers);
         self.remains = remains;
         self.pages.adopt(pages, &config, &health_states);
-        self.tls = tls;
+        (self.tls, self.caches) = (tls, caches);
         Ok(())
     }
 
@@ -365,6 +372,7 @@ impl Server {
                 generation: self.writing.generation,
                 config: Arc::new(config.of_worker(number, cores.len())),
                 health_states: Arc::clone(health_states),
+                caches: self.caches.clone(),
                 tls: Arc::clone(&self.tls),
                 listeners: plan.listeners.clone(),
                 data: data.supplies(),

@@ -500,9 +500,11 @@ fn a_million_answers_fit_into_the_reserved_memory() {
         cache.put(Moment::ZERO, &name, &key, &received).expect("an answer");
     }
     let (reserved, most) = (cache.reserved(), cache.reserved_max());
-    let counted = (LIVE.get().0 - before).unsigned_abs();
+    // The entries are not the allocator's.
+    let counted = (LIVE.get().0 - before).unsigned_abs() + cache.mapped();
     assert!(reserved <= counted && counted < reserved + 4_096, "{reserved} of {counted}");
-    assert!(reserved <= most && most < reserved + 4_096, "{reserved} of {most}");
+    // A shard may have more slots and blocks than its share.
+    assert!(reserved <= most && most < reserved + reserved / 10, "{reserved} of {most}");
     assert_eq!(cache.len(), [ENTRIES, 0]);
     assert!(cache.bytes() <= 128 * ENTRIES);
     let each = reserved / ENTRIES;

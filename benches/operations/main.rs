@@ -17,6 +17,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     if std::env::args().any(|word| word == "--hit-ratios") {
         policies::print_hit_ratios();
+        println!();
+        policies::shared::print();
         return ExitCode::SUCCESS;
     }
     let modules: [&[harness::Bench]; 4] =

@@ -84,8 +84,9 @@ fn memory(report: &Report) -> serde_json::Value {
             "upstream_streams_max": upstreams,
         },
         "all": {
-            "reserved": memory.reserved() * workers,
-            "caches_max": memory.engine.caches_max * workers,
+            "reserved": memory.reserved() * workers + memory.engine.shared_caches,
+            "caches": memory.engine.caches * workers + memory.engine.shared_caches,
+            "caches_max": memory.engine.caches_max * workers + memory.engine.shared_caches_max,
             "client_streams_max": clients * workers,
             "upstream_streams_max": upstreams * workers,
         },

@@ -311,7 +311,8 @@ mod tests {
             let own = worker::measure(&config).unwrap();
             let report = Report::new(config, warnings, &host, vec![None; 3], own);
             assert!(report.memory.most() >= report.memory.reserved());
-            (report.memory.most(), report.within(memory).notes)
+            let most = 3 * report.memory.most() + report.memory.engine.shared_caches_max;
+            (most, report.within(memory).notes)
         };
         let cache = "cache {\n success 500000\n}\nforward . ::1";
         let pools = "forward . ::1 {\n max_conns 9000\n}\nforward m ::1 {\n max_conns 9000\n}";
@@ -319,10 +320,10 @@ mod tests {
             [(cache, "lower CAPACITY or capacity_bytes of cache"), (pools, "lower max_conns")]
         {
             let (most, enough) = notes(options, None);
-            assert_eq!(notes(options, Some(3 * most)).1, enough);
-            let (_, notes) = notes(options, Some(3 * most - 1));
+            assert_eq!(notes(options, Some(most)).1, enough);
+            let (_, notes) = notes(options, Some(most - 1));
             let [note] = &notes[enough.len()..] else { panic!("{notes:?}") };
-            let told = format!("up to {} MiB of memory are needed", (3 * most) >> 20);
+            let told = format!("up to {} MiB of memory are needed", most >> 20);
             assert!(note.starts_with(&told), "{note}");
             assert!(note.ends_with(&format!(": {advice}, or start fewer workers")), "{note}");
         }

@@ -134,7 +134,7 @@ impl Report {
     /// Needing more is no error: memory is taken as tables and caches fill.
     pub(crate) fn within(mut self, memory: Option<usize>) -> Self {
         self.host_memory = memory;
-        let most = self.memory.most() * self.workers();
+        let most = self.memory.most() * self.workers() + self.memory.engine.shared_caches_max;
         if let Some(memory) = memory.filter(|memory| most > *memory) {
             self.notes.push(format!(
                 "up to {} MiB of memory are needed when all tables and caches are full, but only \
@@ -149,11 +149,12 @@ impl Report {
 
     /// Returns advice on the largest part of the memory.
     fn largest(&self) -> &'static str {
-        let engine = &self.memory.engine;
+        let (engine, workers) = (&self.memory.engine, self.workers());
+        let caches = engine.caches_max * workers + engine.shared_caches_max;
         let parts = [
-            (engine.caches_max, "lower CAPACITY or capacity_bytes of cache"),
-            (engine.pools + self.memory.sockets, "lower max_conns"),
-            (engine.routes, "configure fewer zones and exceptions"),
+            (caches, "lower CAPACITY or capacity_bytes of cache"),
+            (workers * (engine.pools + self.memory.sockets), "lower max_conns"),
+            (workers * engine.routes, "configure fewer zones and exceptions"),
         ];
         parts.into_iter().max_by_key(|(bytes, _)| *bytes).map_or("", |(_, advice)| advice)
     }

@@ -32,7 +32,8 @@ pub(super) fn limits(report: &Report) -> String {
     let tables = TABLE_COPIES * (hosts + zones);
     let (clients, upstreams) = report.connections_max();
     let each = report.memory.most() + clients + upstreams;
-    let bytes = PROCESSES * (PROCESS_BYTES + threads * THREAD_BYTES + each * workers + tables);
+    let shared = tables + report.memory.engine.shared_caches_max;
+    let bytes = PROCESSES * (PROCESS_BYTES + threads * THREAD_BYTES + each * workers + shared);
     let descriptors = report.descriptors.all(workers);
     let mut text = String::from(
         "# Twice the maximum that the Corefile can use: an upgrade runs two processes at a time.\n\

@@ -183,24 +183,31 @@ impl Report {
 
     fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let memory = &self.memory;
-        let EngineMemory { exchanges, pools, caches, caches_max, routes, queues, parked_max } =
-            memory.engine;
+        let EngineMemory { exchanges, pools, caches, caches_max, .. } = memory.engine;
+        let EngineMemory { routes, queues, parked_max, .. } = memory.engine;
+        let EngineMemory { shared_caches, shared_caches_max, .. } = memory.engine;
         let (clients, upstreams) = self.connections_max();
         let rows = [
-            ("memory reserved at start, MiB", memory.reserved()),
-            ("  outstanding queries and their clients", exchanges),
-            ("  upstream connection pools and sockets", pools + memory.sockets),
-            ("  caches", caches),
-            ("  zones, forward stanzas, except lists", routes),
-            ("  datagram batches and queues", queues + memory.batches),
-            ("additional memory with full caches", caches_max - caches),
-            ("additional memory with parked queries", parked_max),
-            ("additional memory with full connection buffers", clients + upstreams),
-            ("  client connections", clients),
-            ("  upstream connections", upstreams),
+            ("memory reserved at start, MiB", memory.reserved(), shared_caches),
+            ("  outstanding queries and their clients", exchanges, 0),
+            ("  upstream connection pools and sockets", pools + memory.sockets, 0),
+            ("  caches", caches, shared_caches),
+            ("  zones, forward stanzas, except lists", routes, 0),
+            ("  datagram batches and queues", queues + memory.batches, 0),
+            (
+                "additional memory with full caches",
+                caches_max - caches,
+                shared_caches_max - shared_caches,
+            ),
+            ("additional memory with parked queries", parked_max, 0),
+            ("additional memory with full connection buffers", clients + upstreams, 0),
+            ("  client connections", clients, 0),
+            ("  upstream connections", upstreams, 0),
         ];
-        for (place, (what, each)) in rows.into_iter().enumerate() {
-            let (each, all) = (each as f64 / MIB, (each * self.workers()) as f64 / MIB);
+        // The workers share the entries of caches.
+        for (place, (what, each, shared)) in rows.into_iter().enumerate() {
+            let all = (each * self.workers() + shared) as f64 / MIB;
+            let each = each as f64 / MIB;
             write!(f, "# {what:<47} {each:>10.2} {all:>13.2}")?;
             match self.host_memory {
                 Some(memory) if place == 0 => writeln!(f, "  of {:.2}", memory as f64 / MIB)?,

@@ -21,8 +21,8 @@ const EXAMPLES: &str = "
       Forward without a Corefile.
   onward --conf /etc/onward/Corefile --cores 0-3,6
       Serve a Corefile with five workers, each pinned to one core.
-  onward --conf /etc/onward/Corefile --steer name
-      Send all queries for a name to one worker, so that only one cache holds it.
+  onward --conf /etc/onward/Corefile --cores 0-3 --steer cpu
+      Serve each datagram on the core that the network card has given it to.
   onward check --conf /etc/onward/Corefile
       Check the Corefile without listening: print its meaning and limits, or its errors.
   onward doctor --conf /etc/onward/Corefile --cores 0-3

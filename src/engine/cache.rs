@@ -1,49 +1,54 @@
-//! Response cache: one per worker and server block.
+//! Response cache: one per server block, shared by all workers.
 //!
 //! A key (name, type, class, DO, CD) has at most one entry: the latest answer, unless a better one
 //! is stored. An entry is the answer in wire format, so that a hit copies it, sets the client's id,
 //! flags and spelling, and ages the TTLs; nothing is parsed, and the key is hashed once.
 //! [`admission`] decides what may be stored, [`eviction`] which entry makes room, [`refresh`] when
-//! an answer is fetched again, and [`blocks`] stores the bytes. The cache sends no query: it tells
+//! an answer is fetched again, and [`store`] has the entries. The cache sends no query: it tells
 //! its caller what to do ([`Found`]).
 //!
-//! Answers and denials have separate slots and bytes. An empty cache takes almost no memory; its
-//! tables grow with their contents up to the configured bounds, and then allocate no more.
+//! Each worker has a [`Cache`], a handle with its own counters and buffers, and all those of a
+//! block have one [`Store`]. A lookup takes no lock and never waits; storing takes locks for less
+//! than a microsecond. Answers and denials have separate slots and bytes. An empty cache takes
+//! almost no memory; it grows with its contents up to the configured bounds.
 
 pub mod admission;
 mod aliases;
 pub(crate) mod blocks;
-mod class;
 mod entry;
 pub mod eviction;
+mod places;
 pub(crate) mod refresh;
+mod rooms;
+mod sequence;
+mod shared;
+mod store;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use entry::Key;
 pub(crate) use entry::KeyRoom;
+pub use shared::SharedCaches;
+pub use store::Store;
 
-use super::index::Index;
 use super::key::Key as SlotKey;
-use super::list::NONE;
-use super::memory::prefetch;
 use super::message::query::Asked;
 use super::message::reply::{ExtendedError, ReplyTo};
 use super::message::{self, Question, Rcode, flags, rtype};
 use super::stats::CacheStats;
 use super::zones::{LowercaseName, Zones};
-use crate::config;
+use crate::config::{self, Name};
 use crate::moment::Moment;
 use admission::{Admission, AnswerClass, Limits, Received, Refusal, judge};
 use ahash::RandomState;
 use blocks::Blocks;
-use class::{Class, zones_of};
-use entry::{Age, Entry, Packed, Scratch, Ttls, pack, pack_failure};
-use eviction::Order;
+use entry::{Age, Entry, Scratch, Ttls, pack, pack_failure};
 use refresh::{Course, Refresh};
+use std::sync::Arc;
 use std::time::Duration;
-use sweep::Sweeps;
+use store::{Seen, place_of};
+use sweep::useless_at;
 
 /// Time for which the first failure of our own is cached.
 const FAILURE: Duration = Duration::from_secs(1);
@@ -80,37 +85,51 @@ pub enum Found {
     },
 }
 
-/// A worker's cache for one server block.
+/// A worker's access to the cache of one server block.
 pub struct Cache {
     settings: config::Cache,
     zones: Zones<()>,
-    classes: [Class; 2],
-    /// Index over the slots of both classes: see [`slot_of`].
-    index: Index,
-    blocks: Blocks,
+    /// Names for which a class is not stored.
+    disabled: [Zones<()>; 2],
+    store: Arc<Store>,
     scratch: Scratch,
-    sweeps: Sweeps,
-    /// Counters.
+    /// Entry whose answer is in the scratch buffer, if this worker has not changed it since.
+    copied: Option<Seen>,
+    /// Time of the last hit, for an exact order: it grows with each hit.
+    last_hit: u64,
+    /// Counters of this worker.
     pub stats: CacheStats,
 }
 
 impl Cache {
-    /// An empty cache. All its keys are hashed by `hasher`.
+    /// An empty cache for one worker. All its keys are hashed by `hasher`.
+    ///
+    /// # Panics
+    /// If its memory cannot be reserved.
     pub fn new(settings: &config::Cache, hasher: &RandomState) -> Self {
-        let order = if settings.simple { Order::Exact } else { Order::Scanned };
+        let store = Store::new(settings).expect("the address space has room for a cache");
+        Self::sharing(settings, hasher, Arc::new(store))
+    }
+
+    /// A cache with the entries in `store`, which has these settings. All workers that share it
+    /// hash their keys alike.
+    pub fn sharing(settings: &config::Cache, hasher: &RandomState, store: Arc<Store>) -> Self {
         let classes = [&settings.success, &settings.denial];
-        let classes = classes.map(|class| Class::new(class, order, hasher));
-        let sum = |count: fn(&Class) -> usize| classes.iter().map(count).sum();
         Self {
             zones: zones_of(&settings.zones, hasher),
-            index: Index::growing(sum(Class::slots_max)),
-            blocks: Blocks::new(sum(Class::blocks_max)),
-            classes,
+            disabled: classes.map(|class| zones_of(&class.disabled, hasher)),
+            store,
             scratch: Scratch::default(),
-            sweeps: Sweeps::NONE,
+            copied: None,
+            last_hit: 0,
             stats: CacheStats::default(),
             settings: settings.clone(),
         }
+    }
+
+    /// Returns the entries, which other workers may share.
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
     }
 
     /// Returns true if such a question is looked up; `name` is its name.
@@ -131,28 +150,40 @@ impl Cache {
         self.zones.longest(name).is_some()
     }
 
-    /// Returns the reserved memory in bytes.
-    pub fn reserved(&self) -> usize {
-        let classes: usize = self.classes.iter().map(Class::reserved).sum();
-        let tables = self.index.reserved() + self.blocks.reserved() + self.zones.reserved();
-        classes + tables + self.scratch.reserved()
+    /// Returns the reserved memory in bytes, without the shared part.
+    pub(crate) fn own_reserved(&self) -> usize {
+        let disabled: usize = self.disabled.iter().map(Zones::reserved).sum();
+        self.zones.reserved() + disabled + self.scratch.reserved()
     }
 
-    /// Returns the memory in bytes of a full cache.
+    /// Returns the maximum of [`Cache::own_reserved`].
+    pub(crate) fn own_reserved_max(&self) -> usize {
+        self.own_reserved() - self.scratch.reserved() + Scratch::RESERVED_MAX
+    }
+
+    /// Returns the reserved memory in bytes, with the shared part.
+    pub fn reserved(&self) -> usize {
+        self.own_reserved() + self.store.reserved()
+    }
+
+    /// Returns the memory in bytes of a full cache, with the shared part.
     pub fn reserved_max(&self) -> usize {
-        let classes: usize = self.classes.iter().map(Class::reserved_max).sum();
-        let tables = self.index.reserved_max() + self.blocks.reserved_max() + self.zones.reserved();
-        classes + tables + Scratch::RESERVED_MAX
+        self.own_reserved_max() + self.store.reserved_max()
+    }
+
+    /// Returns the bytes of the shared part that no allocator counts: pages of its own.
+    pub fn mapped(&self) -> usize {
+        self.store.mapped()
     }
 
     /// Number of stored answers by class, expired ones included.
     pub fn len(&self) -> [usize; 2] {
-        self.classes.each_ref().map(|class| class.eviction.len())
+        self.store.len()
     }
 
     /// Bytes in use by packed answers.
     pub fn bytes(&self) -> usize {
-        self.blocks.used() * blocks::BLOCK_LEN
+        self.store.blocks_used() * blocks::BLOCK_LEN
     }
 
     /// Returns true if only addresses are cached.
@@ -173,42 +204,34 @@ impl Cache {
 
     /// Prefetches the index entry of a key with this hash.
     pub(crate) fn prefetch_place(&self, hash: u32) {
-        self.index.prefetch(hash);
+        self.store.prefetch_place(hash);
     }
 
     /// Prefetches the entry, if there is one; returns its slot.
     pub(crate) fn prefetch_entry(&self, hash: u32) -> Option<Ahead> {
-        let place = self.index.find(hash, |_| true)?;
-        let (class, slot) = place_of(place);
-        prefetch(self.classes[class].entries.get(slot as usize)?);
-        Some(Ahead(place))
+        self.store.prefetch_entry(hash).map(Ahead)
     }
 
     /// Prefetches the bytes of the entry.
     pub(crate) fn prefetch_bytes(&self, ahead: Ahead) {
-        let (class, slot) = place_of(ahead.0);
-        if let Some(entry) = self.classes[class].entries.get(slot as usize) {
-            self.blocks.prefetch(entry.first);
-            self.classes[class].eviction.prefetch(slot);
-        }
+        self.store.prefetch_bytes(ahead.0);
     }
 
     /// Looks a question up.
     pub fn get(&mut self, now: Moment, key: &Key<'_>) -> Found {
         self.stats.requests += 1;
-        let Some(place) = self.find(key) else { return Found::Miss };
-        let (class, slot) = place_of(place);
-        let Class { entries, refreshes, eviction, .. } = &mut self.classes[class];
-        let found = &entries[slot as usize];
-        let entry = key_of(place, found);
+        self.copied = self.store.look_up(key, &mut self.scratch);
+        let Some(seen) = &self.copied else { return Found::Miss };
+        let found = &seen.entry;
+        let entry = key_of(seen);
         let course = match found.age(now) {
             Age::Fresh(age) => match self.settings.prefetch {
                 Some(prefetch) if found.answer_class != AnswerClass::Failure => {
                     let lifetime = found.lifetime / 1_000_000_000;
-                    let refresh = &mut refreshes[slot as usize];
-                    match refresh.hit(now, &prefetch, lifetime, age.into()) {
-                        true => Course::ReplyAndRefresh,
-                        false => Course::Reply,
+                    let hit = |state: &mut Refresh| state.hit(now, &prefetch, lifetime, age.into());
+                    match self.store.refresh(seen, hit) {
+                        Some(true) => Course::ReplyAndRefresh,
+                        _ => Course::Reply,
                     }
                 }
                 _ => Course::Reply,
@@ -217,18 +240,21 @@ impl Cache {
                 Some(stale)
                     if found.answer_class != AnswerClass::Failure && since < stale.window =>
                 {
-                    refreshes[slot as usize].stale(now, &stale)
+                    let stale = |state: &mut Refresh| state.stale(now, &stale);
+                    self.store.refresh(seen, stale).unwrap_or(Course::Reply)
                 }
                 _ => {
-                    if self.settings.simple {
-                        eviction.remove(slot);
-                        self.vacate(now, class, slot);
+                    if self.settings.simple && self.store.remove(seen) {
+                        self.stats.expired += 1;
                     }
                     return Found::Miss;
                 }
             },
         };
-        eviction.hit(slot);
+        if self.settings.simple {
+            self.last_hit = now.as_nanos().max(self.last_hit + 1);
+        }
+        self.store.hit(seen.number, self.last_hit);
         match course {
             Course::Verify(within) => Found::Verify { entry, within },
             Course::Reply => Found::Reply { entry, refresh: false },
@@ -241,12 +267,13 @@ impl Cache {
 
     /// Returns the answer to give if the upstream could not be asked, took too long or had none:
     /// maybe stale, but no failure. It is not counted as a lookup.
-    pub(crate) fn fallback(&self, now: Moment, key: &Key<'_>) -> Option<EntryKey> {
-        let place = self.find(key)?;
-        let (class, slot) = place_of(place);
-        let stored = &self.classes[class].entries[slot as usize];
-        let good = stored.answer_class != AnswerClass::Failure && self.is_usable(stored, now);
-        good.then(|| key_of(place, stored))
+    pub(crate) fn fallback(&mut self, now: Moment, key: &Key<'_>) -> Option<EntryKey> {
+        let _lock = self.store.lock_keys(key.hash);
+        self.copied = self.store.find(key, &mut self.scratch);
+        let Seen { entry, .. } = self.copied.as_ref()?;
+        let good =
+            entry.answer_class != AnswerClass::Failure && is_usable(&self.settings, entry, now);
+        self.copied.as_ref().filter(|_| good).map(key_of)
     }
 
     /// Writes the client's reply into `out`, whose size is the client's limit, and returns its
@@ -258,23 +285,24 @@ impl Cache {
         to: &ReplyTo<'_>,
         out: &mut [u8],
     ) -> Option<usize> {
-        let (class, slot) = place_of(entry.0.index);
-        let found = self.classes[class].entries.get(slot as usize)?;
-        if found.first == NONE || found.generation != entry.0.generation {
-            return None;
+        let number = entry.0.index;
+        // The copy was whole when it was made, whatever other workers have done since.
+        if !self.copied.as_ref().is_some_and(|seen| key_of(seen) == entry) {
+            let has = |sequence| generation_of(sequence) == entry.0.generation;
+            self.copied = self.store.copy_again(number, has, &mut self.scratch);
         }
+        let found = &self.copied.as_ref()?.entry;
         let ttls = match found.age(now) {
             Age::Fresh(_) if self.settings.keep_ttl => Ttls::Aged(0),
             Age::Fresh(age) => Ttls::Aged(age),
-            Age::Expired(_) if !self.is_usable(found, now) => return None,
+            Age::Expired(_) if !is_usable(&self.settings, found, now) => return None,
             Age::Expired(_) => {
                 self.stats.stale += 1;
                 Ttls::Stale(self.settings.serve_stale?.ttl)
             }
         };
-        self.stats.hits[class] += 1;
-        let (blocks, scratch) = (&self.blocks, &mut self.scratch);
-        Some(found.write(blocks, scratch, ttls, to, out))
+        self.stats.hits[place_of(number).0] += 1;
+        Some(found.write(&mut self.scratch, ttls, to, out))
     }
 
     /// Stores a response to `key`, whose name is `name`, if that is allowed. The caller answers the
@@ -290,32 +318,39 @@ impl Cache {
         key: &Key<'_>,
         received: &Received<'_>,
     ) -> Result<Admission, Refusal> {
+        let store = Arc::clone(&self.store);
         let limits = limits_of(&self.settings);
+        let judged = judge(received, &limits);
+        let _lock = store.lock_keys(key.hash);
         let before = self.find(key);
-        let admission = match judge(received, &limits) {
+        let admission = match judged {
             Ok(admission) => admission,
-            Err(refusal) => return Err(self.refuse(now, before, refusal)),
+            Err(refusal) => return Err(self.refuse(now, before.as_ref(), refusal)),
         };
-        if self.outranks(now, before, admission.answer_class) {
-            return Err(self.refuse(now, before, Refusal::Outranked));
+        if self.outranks(now, before.as_ref(), admission.answer_class) {
+            return Err(self.refuse(now, before.as_ref(), Refusal::Outranked));
         }
-        let class = &self.classes[usize::from(admission.answer_class.is_denial())];
-        if class.is_disabled(name) {
-            return Err(self.refuse(now, before, Refusal::Disabled));
+        let class = usize::from(admission.answer_class.is_denial());
+        if self.disabled[class].longest(name).is_some() {
+            return Err(self.refuse(now, before.as_ref(), Refusal::Disabled));
         }
-        self.scratch.reserve();
-        let packed = pack(&mut self.scratch.packed, key, received, &limits, admission.answer_class);
-        if !class.takes(Blocks::needed(packed.len())) {
-            return Err(self.refuse(now, before, Refusal::TooLarge));
+        let packed = &mut self.scratch.packed;
+        let limits = limits_of(&self.settings);
+        let packed = pack(packed, key, received, &limits, admission.answer_class);
+        if !store.room(class).takes(Blocks::needed(packed.len())) {
+            return Err(self.refuse(now, before.as_ref(), Refusal::TooLarge));
         }
         let entry = Entry::new(key, &admission, packed, received.response.flags, now);
-        self.store(now, before, entry, packed);
-        Ok(admission)
+        match self.replace(now, key, before.as_ref(), entry) {
+            true => Ok(admission),
+            false => Err(Refusal::TooLarge),
+        }
     }
 
     /// Caches the failure of all upstreams to answer `key`: for a second, then twice as long each
     /// time up to the configured maximum (RFC 9520 §3.2). Where a usable answer is stored, its
-    /// refresh counts as failed.
+    /// refresh counts as failed. Where a failure is stored that has not expired, it stays: another
+    /// worker has seen the same outage.
     pub fn put_failure(
         &mut self,
         now: Moment,
@@ -323,163 +358,124 @@ impl Cache {
         key: &Key<'_>,
         why: ExtendedError,
     ) {
+        let store = Arc::clone(&self.store);
+        let _lock = store.lock_keys(key.hash);
         let before = self.find(key);
-        if self.outranks(now, before, AnswerClass::Failure) {
-            self.refuse(now, before, Refusal::Outranked);
+        if self.outranks(now, before.as_ref(), AnswerClass::Failure) {
+            self.refuse(now, before.as_ref(), Refusal::Outranked);
             return;
         }
-        let failures = self.failures_before(now, before).saturating_add(1);
+        let is_known = |seen: &Seen| {
+            let Entry { answer_class, .. } = seen.entry;
+            answer_class == AnswerClass::Failure && matches!(seen.entry.age(now), Age::Fresh(_))
+        };
+        if before.as_ref().is_some_and(is_known) {
+            return;
+        }
+        let failures = self.failures_before(now, before.as_ref()).saturating_add(1);
         let lifetime = FAILURE * (1 << (failures.min(10) - 1));
         let lifetime = lifetime.min(self.settings.servfail);
         let admission = Admission { answer_class: AnswerClass::Failure, lifetime };
-        if admission.lifetime.is_zero() || self.classes[1].is_disabled(name) {
+        if admission.lifetime.is_zero() || self.disabled[1].longest(name).is_some() {
             return;
         }
-        self.scratch.reserve();
         let packed = pack_failure(&mut self.scratch.packed, key, why);
         let header = flags::RA | Rcode::ServFail as u16;
         let mut entry = Entry::new(key, &admission, packed, header, now);
         entry.failures = failures;
-        self.store(now, before, entry, packed);
+        self.replace(now, key, before.as_ref(), entry);
     }
 
-    /// Returns the number of failures in a row up to the entry at `place`, if that is recent.
-    fn failures_before(&self, now: Moment, place: Option<u32>) -> u8 {
-        let Some((class, slot)) = place.map(place_of) else { return 0 };
-        let stored = &self.classes[class].entries[slot as usize];
-        let recent = match stored.age(now) {
+    /// Returns the entry of `key`, whose lock the caller holds. What was in the scratch buffer is
+    /// gone.
+    fn find(&mut self, key: &Key<'_>) -> Option<Seen> {
+        self.copied = None;
+        self.scratch.reserve();
+        self.store.find(key, &mut self.scratch)
+    }
+
+    /// Returns the number of failures in a row up to the entry `before`, if that is recent.
+    fn failures_before(&self, now: Moment, before: Option<&Seen>) -> u8 {
+        let Some(Seen { entry, .. }) = before else { return 0 };
+        let recent = match entry.age(now) {
             Age::Fresh(_) => true,
             Age::Expired(since) => since <= self.settings.servfail,
         };
-        if recent { stored.failures } else { 0 }
+        if recent { entry.failures } else { 0 }
     }
 
-    /// Returns the slot of `key`'s entry.
-    fn find(&self, key: &Key<'_>) -> Option<u32> {
-        self.index.find(key.hash, |place| {
-            let (class, slot) = place_of(place);
-            self.classes[class].entries[slot as usize].is(key, &self.blocks)
-        })
-    }
-
-    /// Returns true if a client can still get the entry.
-    fn is_usable(&self, entry: &Entry, now: Moment) -> bool {
-        match entry.age(now) {
-            Age::Fresh(_) => true,
-            Age::Expired(since) => since < self.stale_window(entry),
-        }
-    }
-
-    /// Time for which clients can get an entry after it has expired.
-    fn stale_window(&self, entry: &Entry) -> Duration {
-        let stale =
-            self.settings.serve_stale.filter(|_| entry.answer_class != AnswerClass::Failure);
-        stale.map_or(Duration::ZERO, |stale| stale.window)
-    }
-
-    /// Returns true if the entry at `place` is kept rather than replaced by a response of this
-    /// class.
-    fn outranks(&self, now: Moment, place: Option<u32>, answer_class: AnswerClass) -> bool {
-        let Some((class, slot)) = place.map(place_of) else { return false };
-        let stored = &self.classes[class].entries[slot as usize];
+    /// Returns true if the entry `before` is kept rather than replaced by a response of this class.
+    fn outranks(&self, now: Moment, before: Option<&Seen>, answer_class: AnswerClass) -> bool {
+        let Some(Seen { entry: stored, .. }) = before else { return false };
         let prefers_positive = self.settings.serve_stale.is_some_and(|stale| stale.prefer_positive);
         let better = match answer_class {
             AnswerClass::Positive => false,
             AnswerClass::Failure => stored.answer_class != AnswerClass::Failure,
             _ => prefers_positive && stored.answer_class == AnswerClass::Positive,
         };
-        better && self.is_usable(stored, now)
+        better && is_usable(&self.settings, stored, now)
     }
 
-    /// Applies a refused response to the entry at `place`: its refresh has failed, unless the
+    /// Applies a refused response to the entry `before`: its refresh has failed, unless the
     /// response shows that the answer has changed, or shows nothing. Returns `refusal`.
-    fn refuse(&mut self, now: Moment, place: Option<u32>, refusal: Refusal) -> Refusal {
-        let Some((class, slot)) = place.map(place_of) else { return refusal };
+    fn refuse(&mut self, now: Moment, before: Option<&Seen>, refusal: Refusal) -> Refusal {
+        let Some(before) = before else { return refusal };
         let stale = self.settings.serve_stale;
         match refusal {
             Refusal::NoRecursion => {}
             Refusal::NoLifetime | Refusal::Disabled | Refusal::TooLarge
                 if stale.is_none_or(|stale| !stale.prefer_positive) =>
             {
-                self.classes[class].eviction.remove(slot);
-                self.vacate(now, class, slot);
+                self.remove(now, before);
             }
             _ => {
                 let wait = stale.map_or(Duration::ZERO, |stale| stale.recheck);
-                let refresh = &mut self.classes[class].refreshes[slot as usize];
-                refresh.failed(now, wait.max(self.settings.servfail));
+                let wait = wait.max(self.settings.servfail);
+                self.store.refresh(before, |state| state.failed(now, wait));
             }
         }
         refusal
     }
 
-    /// Stores `entry`, packed in the scratch buffer, in place of the entry at `before`.
-    fn store(&mut self, now: Moment, before: Option<u32>, mut entry: Entry, packed: Packed) {
+    fn remove(&mut self, now: Moment, seen: &Seen) {
+        let useless = !is_usable(&self.settings, &seen.entry, now);
+        self.stats.expired += u64::from(self.store.remove(seen) && useless);
+    }
+
+    /// Stores `entry`, packed in the scratch buffer, in place of the entry `before`; the caller
+    /// holds the lock of the key. Returns false if there is no room.
+    fn replace(
+        &mut self,
+        now: Moment,
+        key: &Key<'_>,
+        before: Option<&Seen>,
+        mut entry: Entry,
+    ) -> bool {
         let class = usize::from(entry.answer_class.is_denial());
-        let (mut own, mut refresh) = (None, Refresh::default());
-        if let Some((old_class, slot)) = before.map(place_of) {
-            refresh = self.classes[old_class].refreshes[slot as usize].of_successor();
-            if old_class == class {
-                // The entry keeps its place in the order of eviction.
-                own = Some(slot);
-                self.free_blocks(class, slot);
-            } else {
-                self.classes[old_class].eviction.remove(slot);
-                self.vacate(now, old_class, slot);
-            }
+        let settings = &self.settings;
+        self.last_hit = now.as_nanos().max(self.last_hit + 1);
+        let bytes = &self.scratch.packed[..entry.packed.len()];
+        let (stored, removed) = self.store.replace(
+            before,
+            key.hash,
+            &mut entry,
+            bytes,
+            self.last_hit,
+            |entry| is_usable(settings, entry, now),
+            |entry| matches!(entry.age(now), Age::Expired(_)),
+        );
+        self.stats.evicted[class] += removed.evicted;
+        self.stats.expired += removed.useless;
+        // Until here readers have found the entry of the other class.
+        if let Some(before) = before.filter(|seen| place_of(seen.number).0 != class) {
+            self.remove(now, before);
         }
-        let needed = Blocks::needed(packed.len());
-        let mut queued = own.is_some();
-        while !self.classes[class].has_room(needed, usize::from(!queued)) {
-            let victim = self.classes[class].victim(now).expect("an entry fits into its class");
-            if own == Some(victim) {
-                queued = false;
-            } else {
-                self.evict(now, class, victim);
-            }
+        self.stats.stored[class] += u64::from(stored);
+        self.store.rounds.give_up(now);
+        if stored {
+            self.store.rounds.note(useless_at(&self.settings, &entry));
         }
-        entry.first = self.blocks.store(&self.scratch.packed);
-        let target = &mut self.classes[class];
-        target.blocks_used += needed;
-        let slot = own.unwrap_or_else(|| target.take_slot());
-        entry.generation = target.entries[slot as usize].generation.wrapping_add(1);
-        target.entries[slot as usize] = entry;
-        target.refreshes[slot as usize] = refresh;
-        if queued {
-            target.eviction.hit(slot);
-        } else {
-            target.eviction.insert(slot, entry.hash);
-        }
-        if own.is_none() {
-            self.index.insert(entry.hash, slot_of(class, slot));
-        }
-        self.stats.stored[class] += 1;
-        self.sweeps.note(self.useless_at(&entry));
-    }
-
-    /// Empties the slot of an evicted entry, which has left the order of eviction.
-    fn evict(&mut self, now: Moment, class: usize, slot: u32) {
-        let usable = self.is_usable(&self.classes[class].entries[slot as usize], now);
-        self.stats.evicted[class] += u64::from(usable);
-        self.vacate(now, class, slot);
-    }
-
-    /// Empties a slot that has left the order of eviction.
-    fn vacate(&mut self, now: Moment, class: usize, slot: u32) {
-        let entry = self.classes[class].entries[slot as usize];
-        self.stats.expired += u64::from(!self.is_usable(&entry, now));
-        self.index.remove(entry.hash, slot_of(class, slot));
-        if entry.first != NONE {
-            self.free_blocks(class, slot);
-        }
-        self.classes[class].give_back(slot);
-    }
-
-    fn free_blocks(&mut self, class: usize, slot: u32) {
-        let class = &mut self.classes[class];
-        let entry = &mut class.entries[slot as usize];
-        class.blocks_used -= Blocks::needed(entry.packed.len());
-        self.blocks.release(std::mem::replace(&mut entry.first, NONE));
+        stored
     }
 }
 
@@ -488,16 +484,30 @@ fn limits_of(settings: &config::Cache) -> Limits<'_> {
     Limits { success, denial, servfail: *servfail, simple: settings.simple }
 }
 
-/// Number of a class's slot in the index.
-fn slot_of(class: usize, slot: u32) -> u32 {
-    slot << 1 | class as u32
+/// A set of names that matches the names and all names below them.
+fn zones_of(names: &[Name], hasher: &RandomState) -> Zones<()> {
+    Zones::new(hasher.clone(), names.iter().map(|name| (name, ())))
 }
 
-/// Class and slot of a number from the index.
-fn place_of(number: u32) -> (usize, u32) {
-    ((number & 1) as usize, number >> 1)
+/// Returns true if a client can still get the entry.
+fn is_usable(settings: &config::Cache, entry: &Entry, now: Moment) -> bool {
+    match entry.age(now) {
+        Age::Fresh(_) => true,
+        Age::Expired(since) => since < stale_window(settings, entry),
+    }
 }
 
-fn key_of(number: u32, entry: &Entry) -> EntryKey {
-    EntryKey(SlotKey { index: number, generation: entry.generation })
+/// Time for which clients can get an entry after it has expired.
+fn stale_window(settings: &config::Cache, entry: &Entry) -> Duration {
+    let stale = settings.serve_stale.filter(|_| entry.answer_class != AnswerClass::Failure);
+    stale.map_or(Duration::ZERO, |stale| stale.window)
+}
+
+fn key_of(seen: &Seen) -> EntryKey {
+    EntryKey(SlotKey { index: seen.number, generation: generation_of(seen.sequence) })
+}
+
+/// Returns the part of a sequence number that a key has: the number of writes.
+fn generation_of(sequence: u64) -> u32 {
+    (sequence >> 1) as u32
 }

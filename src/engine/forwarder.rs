@@ -68,6 +68,7 @@ pub use transfers::Transfer;
 use upstreams::Upstreams;
 pub(crate) use watch::Watch;
 
+use super::cache::SharedCaches;
 use super::chain::Chain;
 use super::clients::{Clients, Refused};
 use super::data::Data;
@@ -190,6 +191,9 @@ pub struct Forwarder {
 impl Forwarder {
     /// Creates an engine for `config`. `seed`: unpredictable bytes, from which all IDs, random
     /// orders and hash keys are derived. `health_states`: which upstreams are down.
+    ///
+    /// # Panics
+    /// If the memory of the caches cannot be reserved.
     pub fn new(config: &Config, seed: [u8; 32], health_states: Arc<HealthStates>) -> Self {
         let listeners: Vec<_> = (0..config.listeners.len()).map(Some).collect();
         Self::with_listeners(config, &listeners, seed, health_states)
@@ -203,9 +207,25 @@ impl Forwarder {
         seed: [u8; 32],
         health_states: Arc<HealthStates>,
     ) -> Self {
+        let caches = SharedCaches::new(config, hasher_of(&mut ChaCha12Rng::from_seed(seed)));
+        let caches = caches.expect("the address space has room for caches");
+        Self::sharing(config, listeners, seed, health_states, &caches)
+    }
+
+    /// Creates an engine that shares the caches of `config` with others. IDs and random orders are
+    /// its own.
+    pub fn sharing(
+        config: &Config,
+        listeners: &[Option<usize>],
+        seed: [u8; 32],
+        health_states: Arc<HealthStates>,
+        caches: &SharedCaches,
+    ) -> Self {
         let mut random = ChaCha12Rng::from_seed(seed);
-        let hasher = hasher_of(&mut random);
-        let parts = Parts::keyed(config, listeners, health_states, &hasher);
+        // The first numbers may be the keys of the hasher.
+        let _ = hasher_of(&mut random);
+        let hasher = caches.hasher().clone();
+        let parts = Parts::new(config, listeners, health_states, caches);
         let pools = Pools::of(parts.pools);
         let exchanges = Exchanges::new(parts.routes.timeouts(), pools.capacity());
         let mut engine = Self {
@@ -398,13 +418,15 @@ impl Forwarder {
     }
 
     /// Returns the memory that the tables have reserved. Data from loaders is shared by all workers
-    /// and counted at its source.
+    /// and counted at its source; the entries of caches are shared, too, and counted apart.
     pub fn memory(&self) -> EngineMemory {
         EngineMemory {
             exchanges: self.exchanges.reserved(),
             pools: self.pools.reserved() + self.upstreams.reserved_dials(),
             caches: self.caches.reserved(),
             caches_max: self.caches.reserved_max(),
+            shared_caches: self.caches.shared().reserved(),
+            shared_caches_max: self.caches.shared().reserved_max(),
             routes: self.routes.reserved(),
             queues: reserved(&self.sends)
                 + self.failures.reserved()

@@ -5,11 +5,10 @@
 //! are no tombstones. Only the front of its memory is in use, in proportion to the slots: a few
 //! lines that stay in the cache, whereas the whole would cost a memory access each time. When that
 //! part doubles all entries move, at most a few ten thousand; a larger index is in use as a whole.
-//! The memory is reserved at the start ([`Index::new`]), or it grows with that part
-//! ([`Index::growing`]). The caller keys the hashes where strangers choose the names.
+//! The memory is reserved at the start. The caller keys the hashes where strangers choose the
+//! names.
 
-use super::memory::{GROWN_MIN, place_of, prefetch};
-use crate::sys::memory::prefer_huge_pages;
+use super::memory::prefetch;
 
 /// A hash and its slot plus one; zero: vacant. So a new index consists of zeroed pages, which the
 /// kernel provides on first access.
@@ -22,9 +21,6 @@ const SPARSE: usize = 16;
 
 /// Maximum size of an elastic index; moving more entries would be a pause.
 const SIZE_ELASTIC_MAX: usize = 65_536;
-/// A growing index that exceeds that in the end gets its full size beyond this one, because each
-/// entry that moves may hit a page that the kernel has to provide.
-const SIZE_MOVED_MAX: usize = 8_192;
 
 /// Slots by hash.
 pub(crate) struct Index {
@@ -33,8 +29,6 @@ pub(crate) struct Index {
     mask: usize,
     /// Minimum size of the part in use.
     least: usize,
-    /// Maximum number of entries.
-    size_max: usize,
     len: usize,
     slots_max: usize,
     /// Buffer for entries while the part in use is resized.
@@ -48,27 +42,12 @@ impl Index {
         let (least, moving_max) =
             if size > SIZE_ELASTIC_MAX { (size, 0) } else { (size.min(SIZE_MIN), slots_max) };
         let (entries, moving) = (vec![(0, 0); size].into(), Vec::with_capacity(moving_max));
-        Self { entries, mask: least - 1, least, size_max: size, len: 0, slots_max, moving }
-    }
-
-    /// The same, almost without memory before slots are added.
-    pub(crate) fn growing(slots_max: usize) -> Self {
-        let size_max = (slots_max.max(1) * 2).next_power_of_two();
-        let least = if size_max > SIZE_ELASTIC_MAX { size_max } else { size_max.min(SIZE_MIN) };
-        let size = GROWN_MIN.min(size_max);
-        let entries = vec![(0, 0); size].into();
-        Self { entries, mask: size - 1, least, size_max, len: 0, slots_max, moving: Vec::new() }
+        Self { entries, mask: least - 1, least, len: 0, slots_max, moving }
     }
 
     /// Returns the reserved memory in bytes.
     pub(crate) fn reserved(&self) -> usize {
         size_of_val(&*self.entries) + self.moving.capacity() * size_of::<Entry>()
-    }
-
-    /// Returns the maximum of reserved memory in bytes.
-    pub(crate) fn reserved_max(&self) -> usize {
-        let moving = if self.size_max > SIZE_ELASTIC_MAX { 0 } else { self.slots_max };
-        (self.size_max + moving) * size_of::<Entry>()
     }
 
     /// Returns the slot with this hash for which `is_it` returns true.
@@ -116,37 +95,13 @@ impl Index {
     ) -> bool {
         assert!(self.len < self.slots_max, "the index is as large as its slab");
         let size = self.mask + 1;
-        if 2 * (self.len + 1) > size && size < self.size_max {
-            self.enlarge();
+        if 2 * (self.len + 1) > size && size < self.entries.len() {
+            self.resize(2 * size);
         }
         let Err(vacant) = self.probe(hash, is_it) else { return false };
         self.entries[vacant] = (hash, slot + 1);
         self.len += 1;
         true
-    }
-
-    /// Doubles the part in use, or extends it to the maximum.
-    #[cold]
-    fn enlarge(&mut self) {
-        let doubled = 2 * (self.mask + 1);
-        if doubled <= self.entries.len() {
-            return self.resize(doubled);
-        }
-        let large = self.size_max > SIZE_ELASTIC_MAX;
-        let size = if large && doubled > SIZE_MOVED_MAX { self.size_max } else { doubled };
-        let old = std::mem::replace(&mut self.entries, vec![(0, 0); size].into());
-        let (address, len) = place_of(&self.entries);
-        prefer_huge_pages(address, len);
-        self.mask = size - 1;
-        for entry in old.into_iter().filter(|entry| entry.1 != 0) {
-            if let Err(vacant) = self.probe(entry.0, |_| false) {
-                self.entries[vacant] = entry;
-            }
-        }
-        if size > self.least {
-            // The part in use may shrink again.
-            self.moving = Vec::with_capacity(self.slots_max.min(size / 2));
-        }
     }
 
     /// Changes the part in use to `size` entries, within the existing memory.
@@ -247,39 +202,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_growing_index_begins_small_and_never_moves_many_entries() {
-        let hash = |slot: u32| slot.wrapping_mul(0x9e37_79b1);
-        for (slots, largest_move) in [(1, 0), (500, 512), (20_000, 32_768), (300_000, 8_192)] {
-            let mut index = Index::growing(slots as usize);
-            assert!(index.reserved() <= 128, "{} bytes", index.reserved());
-            let mut moved = 0;
-            for slot in 0..slots {
-                let before = index.mask;
-                index.insert(hash(slot), slot);
-                if index.mask != before {
-                    moved = before + 1;
-                }
-            }
-            assert_eq!(moved, largest_move, "of {slots}");
-            assert!((0..slots).all(|slot| index.find(hash(slot), |at| at == slot).is_some()));
-            assert!(index.reserved() <= index.reserved_max());
-            for slot in 1..slots {
-                index.remove(hash(slot), slot);
-            }
-            assert_eq!((index.len, index.find(hash(0), |at| at == 0)), (1, Some(0)));
-            let whole = Index::new(slots as usize);
-            assert_eq!(whole.reserved(), index.reserved_max(), "the bound is what is reserved");
-        }
-    }
-
     proptest! {
         /// Few distinct hashes at the table's end, so that runs collide and wrap around.
         #[test]
         fn behaves_as_a_map_does(
             steps in proptest::collection::vec(any::<(bool, u8, u8)>(), 0..300),
         ) {
-            let mut index = Index::growing(32);
+            let mut index = Index::new(32);
             let mut model = BTreeMap::new();
             for (insert, slot, hash) in steps {
                 let (slot, hash) = (u32::from(slot % 32), 58 + u32::from(hash % 10));

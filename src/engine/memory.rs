@@ -22,10 +22,14 @@ pub struct EngineMemory {
     pub(crate) exchanges: usize,
     /// The pools and their connections.
     pub(crate) pools: usize,
-    /// Caches of server blocks at their present size.
+    /// The worker's access to the caches of server blocks.
     pub(crate) caches: usize,
-    /// The same if all of them are full.
+    /// The same with all buffers.
     pub(crate) caches_max: usize,
+    /// Entries of the caches, which all workers share, at their present size.
+    pub(crate) shared_caches: usize,
+    /// The same if all caches are full.
+    pub(crate) shared_caches_max: usize,
     /// Zones, stanzas and their excepted names.
     pub(crate) routes: usize,
     /// Queues to the shell.
@@ -46,11 +50,6 @@ pub(crate) fn reserved_boxes<T>(table: &Vec<Box<T>>) -> usize {
 
 /// Address and length in bytes of a table, for page settings.
 pub(crate) type Place = (usize, usize);
-
-/// Returns the memory of the elements of a slice.
-pub(crate) fn place_of<T>(table: &[T]) -> Place {
-    (table.as_ptr().addr(), size_of_val(table))
-}
 
 /// Returns the memory of the elements of a vector, spare room included.
 pub(crate) fn place_of_vec<T>(table: &Vec<T>) -> Place {

@@ -303,9 +303,9 @@ pub struct CacheStats {
     pub evicted: [u64; 2],
     /// Answers that had expired when they were removed.
     pub(crate) expired: u64,
-    /// Stored answers, by class; expired ones count.
+    /// Stored answers, by class; expired ones count. All workers share them.
     pub entries: [u64; 2],
-    /// Length of the stored answers in bytes.
+    /// Length of the stored answers in bytes. All workers share them.
     pub bytes: u64,
 }
 
@@ -315,14 +315,15 @@ impl CacheStats {
         (self.entries, self.bytes) = ([0; 2], 0);
     }
 
-    /// Adds another's counters.
+    /// Adds the counters of another worker, which shares the stored answers.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.stale += other.stale;
         self.refreshes += other.refreshes;
         self.expired += other.expired;
-        self.bytes += other.bytes;
-        add_each(&mut self.entries, &other.entries);
+        self.bytes = self.bytes.max(other.bytes);
+        let entries = self.entries.iter_mut().zip(&other.entries);
+        entries.for_each(|(own, other)| *own = (*own).max(*other));
         add_each(&mut self.hits, &other.hits);
         add_each(&mut self.stored, &other.stored);
         add_each(&mut self.evicted, &other.evicted);

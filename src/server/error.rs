@@ -33,6 +33,8 @@ pub enum StartError {
     Descriptors(io::Error),
     /// The process could not become the account of this name.
     Account(String, io::Error),
+    /// The memory of full caches cannot be reserved.
+    Caches(io::Error),
     /// A worker could not be pinned or started.
     Worker(usize, io::Error),
     /// The keeper could not be started.
@@ -98,6 +100,7 @@ impl fmt::Display for StartError {
                 "cannot start worker {number}: {error}; check that its core is online and allowed, \
                  and the limit of open files"
             ),
+            Self::Caches(error) => fmt_caches(f, error),
             Self::Account(name, error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 write!(f, "--user {name}: only root can switch to another user: {error}")
             }
@@ -121,6 +124,15 @@ impl fmt::Display for StartError {
             }
         }
     }
+}
+
+/// Writes the error that the memory of caches cannot be reserved.
+fn fmt_caches(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
+    write!(
+        f,
+        "cannot reserve the memory of the caches: {error}; lower CAPACITY or capacity_bytes of \
+         cache, or allow more address space (ulimit -v, vm.overcommit_memory)"
+    )
 }
 
 impl std::error::Error for StartError {}

@@ -5,10 +5,10 @@
 //! ([`socket`]), the distribution of datagrams in a group of sockets ([`steer`]), inherited sockets
 //! ([`inherit`]), accounts ([`account`]), the sandbox of threads ([`confine`]), network interfaces
 //! ([`interfaces`]), cores ([`cpu`]), limits of the process and host ([`limits`]), signals
-//! ([`signals`]), outputs ([`output`]), timers ([`timer`]), pages ([`memory`]), the kernel's
-//! randomness ([`random`]), and sessions of HTTP/2 ([`nghttp2`]). It knows nothing of DNS and uses
-//! no other module of the crate. `cvt` is the one place that turns −1 into an [`std::io::Error`]
-//! and retries EINTR.
+//! ([`signals`]), outputs ([`output`]), timers ([`timer`]), pages ([`memory`]), shared
+//! words ([`words`]), the kernel's randomness ([`random`]), and sessions of HTTP/2 ([`nghttp2`]).
+//! It knows nothing of DNS and uses no other module of the crate. `cvt` is the one place that turns
+//! −1 into an [`std::io::Error`] and retries EINTR.
 
 #![allow(unsafe_code, reason = "this room is where the kernel and C are called")]
 
@@ -33,6 +33,7 @@ pub(crate) mod steer;
 pub(crate) mod thread;
 #[cfg(feature = "traffic")]
 pub(crate) mod timer;
+pub(crate) mod words;
 
 use std::io;
 

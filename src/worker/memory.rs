@@ -13,11 +13,13 @@ use crate::clock::Clock;
 use crate::config::{Config, Listener};
 use crate::control::{Assignment, KeeperMailbox, TransferMailbox, WriterMailbox};
 use crate::engine::Forwarder;
+use crate::engine::cache::SharedCaches;
 use crate::engine::forwarder::TCP_MESSAGE_MAX;
 use crate::engine::health::HealthStates;
 use crate::engine::memory::EngineMemory;
 use crate::engine::proxy::datagrams::Datagrams;
 use crate::quic::Keys;
+use ahash::RandomState;
 use mio::{Poll, Token, Waker};
 use std::io;
 use std::sync::Arc;
@@ -40,8 +42,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Returns the memory with full caches and a full table of parked queries, without the
-    /// connections of clients and upstreams.
+    /// Returns the memory with full buffers and a full table of parked queries, without the
+    /// connections of clients and upstreams, and without the entries of caches, which all workers
+    /// share.
     pub(crate) fn most(&self) -> usize {
         let EngineMemory { caches, caches_max, parked_max, .. } = self.engine;
         self.reserved() - caches + caches_max + parked_max + self.proxies_max
@@ -57,18 +60,21 @@ impl Memory {
 /// Measures the memory of a worker for `config`.
 ///
 /// # Errors
-/// The kernel refused an epoll descriptor because the limit of open files is reached.
+/// The kernel refused an epoll descriptor because the limit of open files is reached, or the
+/// memory of full caches.
 pub fn measure(config: &Config) -> io::Result<Memory> {
     let poll = Poll::new()?;
     let (keeper, _mail) = KeeperMailbox::new(1, Waker::new(poll.registry(), Token(0))?);
     let health_states = Arc::new(HealthStates::new(config));
-    let engine = Forwarder::new(config, [0; 32], Arc::clone(&health_states));
+    let listeners: Vec<_> = (0..config.listeners.len()).map(Some).collect();
+    let caches = SharedCaches::new(config, RandomState::with_seeds(0, 0, 0, 0))?;
+    let states = Arc::clone(&health_states);
+    let engine = Forwarder::sharing(config, &listeners, [0; 32], states, &caches);
     let tls = Arc::default();
-    let listeners = (0..config.listeners.len()).map(Some).collect();
     let (config, data) = (Arc::new(config.clone()), Vec::new());
     let quic = Arc::new(Keys::new(&[0; 32], 1));
     let assignment =
-        Assignment { config, generation: 0, health_states, tls, listeners, data, quic };
+        Assignment { config, generation: 0, health_states, caches, tls, listeners, data, quic };
     let (writer, _records) = WriterMailbox::new(1);
     let (transfers, _orders) = TransferMailbox::new();
     let (mut slot, _mailbox) =

@@ -152,9 +152,9 @@ impl WorkerSlot {
         // If the starter has stopped waiting, the result is not needed.
         let _ = ready.send(Ok(()));
         loop {
-            let Assignment { config, health_states, listeners, .. } = &self.assignment;
+            let Assignment { config, health_states, listeners, caches, .. } = &self.assignment;
             let health_states = Arc::clone(health_states);
-            let mut engine = Forwarder::with_listeners(config, listeners, seed, health_states);
+            let mut engine = Forwarder::sharing(config, listeners, seed, health_states, caches);
             self.assignment.fill(&mut engine.data);
             match self.supervise(engine) {
                 Ok(()) => break,
@@ -218,6 +218,7 @@ mod tests {
         Assignment, KeeperMail, KeeperMailbox, Reload, ToKeeper, ToWorker, TransferMailbox,
         WriterMailbox,
     };
+    use crate::engine::cache::SharedCaches;
     use crate::engine::forwarder::Parts;
     use crate::engine::health::HealthStates;
     use crate::quic::Keys;
@@ -262,10 +263,13 @@ mod tests {
         let (keeper, mail) = KeeperMailbox::new(8, waker);
         let acceptor = socket::tcp_listener(address, true).unwrap();
         let health_states = Arc::new(HealthStates::new(&config));
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let caches = SharedCaches::new(&config, hasher).unwrap();
         let assignment = Assignment {
             config: Arc::new(config),
             generation: 0,
             health_states,
+            caches,
             tls: Arc::default(),
             listeners: vec![Some(0)],
             data: Vec::new(),
@@ -288,8 +292,8 @@ mod tests {
         // The listener number is invalid, as after a bug, so the reload panics.
         let acceptor = socket::tcp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let sockets = vec![(7, Protocol::Dns, None, Some(acceptor))];
-        let Assignment { config, health_states, .. } = &assignment;
-        let parts = Parts::new(config, &[Some(0)], Arc::clone(health_states), [7; 32]);
+        let Assignment { config, health_states, caches, .. } = &assignment;
+        let parts = Parts::new(config, &[Some(0)], Arc::clone(health_states), caches);
         let parts = Box::new(parts);
         let (done, _) = crossbeam_channel::bounded(1);
         let reload = Reload { assignment, parts, sockets, done };

@@ -7,7 +7,7 @@ use crate::{ALLOCATIONS, FREED, LIVE};
 use ahash::RandomState;
 use onward::config::{self, Config, Host};
 use onward::engine::Forwarder;
-use onward::engine::cache::Cache;
+use onward::engine::cache::{Cache, SharedCaches};
 use onward::engine::forwarder::Parts;
 use onward::engine::health::HealthStates;
 use onward::moment::Moment;
@@ -23,7 +23,11 @@ fn an_empty_cache_takes_four_kilobytes_at_most() {
     let caches: Vec<_> = (0..CACHES).map(|_| Cache::new(&settings, &hasher)).collect();
     let each = (LIVE.get().0 - before).unsigned_abs() / CACHES;
     assert!(each <= 4_096, "{each} bytes each");
-    assert!(caches.iter().all(|cache| cache.reserved() < each), "no more than was allocated");
+    let sizes = caches.iter().map(|cache| (cache.reserved(), cache.mapped()));
+    for (reserved, mapped) in sizes {
+        assert!(reserved - mapped < each, "no more than was allocated");
+        assert!(each + mapped <= 8_192, "{mapped} bytes of its own pages");
+    }
 }
 
 /// `count` blocks with every table that a block reserves; upstreams are numbered from `first` on.
@@ -50,7 +54,9 @@ fn work_of_a_reload(count: usize) -> (u64, u64) {
     let (before, after) = (blocks(count, 0), blocks(count, count / 2));
     let health_states = |config: &Config| Arc::new(HealthStates::new(config));
     let mut engine = Forwarder::new(&before, [1; 32], health_states(&before));
-    let mut parts = Parts::new(&after, &[Some(0)], health_states(&after), [2; 32]);
+    let caches = SharedCaches::new(&after, RandomState::with_seeds(1, 2, 3, 4)).unwrap();
+    let mut parts = Parts::new(&after, &[Some(0)], health_states(&after), &caches);
+    drop(caches);
     let (allocations, freed) = (ALLOCATIONS.get(), FREED.get());
     engine.adopt(Moment::ZERO, &mut parts);
     let work = (ALLOCATIONS.get() - allocations, FREED.get() - freed);

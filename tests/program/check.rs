@@ -244,7 +244,9 @@ fn caches_that_could_outgrow_the_host_are_a_warning() {
         "{notes:?}"
     );
     let all = &report["memory"]["all"];
-    assert!(all["caches_max"].as_u64().unwrap() >= 16 * (256 << 30));
+    // All workers share it.
+    let caches = all["caches_max"].as_u64().unwrap();
+    assert!((256 << 30..512 << 30).contains(&caches), "{caches}");
     assert!(all["reserved"].as_u64().unwrap() < 1 << 30);
 }
 

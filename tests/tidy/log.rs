@@ -19,8 +19,11 @@ const BUILT: [(&str, &str, (&str, &str)); 7] = [
     ("src/writer/mod.rs", "sum", ("src/writer/consolidation.rs", "fmt")),
 ];
 /// Functions that build a message for standard error when the program does not start.
-const EXITS: [(&str, &str); 2] =
-    [("src/server/error.rs", "fmt"), ("src/server/error.rs", "fmt_bind")];
+const EXITS: [(&str, &str); 3] = [
+    ("src/server/error.rs", "fmt"),
+    ("src/server/error.rs", "fmt_bind"),
+    ("src/server/error.rs", "fmt_caches"),
+];
 /// Files that format events, or are not part of the service.
 const OTHERS: [&str; 2] = ["src/log.rs", "src/demo/forwarder.rs"];
 

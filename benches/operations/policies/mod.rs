@@ -7,9 +7,10 @@
 //! cover the names that occur once only.
 
 mod candidates;
+pub(crate) mod shared;
 
 use candidates::{Arbitrary, Clock, Lru, Policy, Sieve};
-use onward::engine::cache::eviction::{Eviction, Order};
+use onward::engine::cache::eviction::{Eviction, Order, Tenants};
 use std::collections::HashMap;
 
 /// Names that occur repeatedly.
@@ -36,7 +37,7 @@ pub(crate) fn print_hit_ratios() {
                     Box::new(Lru::new(capacity)),
                     Box::new(Clock::new(capacity)),
                     Box::new(Sieve::new(capacity)),
-                    Box::new(Eviction::new(capacity, Order::Scanned)),
+                    Box::new(Own::new(capacity)),
                 ];
                 print!("| {capacity} | {exponent:.1} | {:.0} % |", 100.0 * scanned);
                 for mut policy in candidates {
@@ -48,17 +49,49 @@ pub(crate) fn print_hit_ratios() {
     }
 }
 
-impl Policy for Eviction {
+/// The cache's own policy, with the words of the entries.
+struct Own {
+    eviction: Eviction,
+    used: Vec<u64>,
+}
+
+impl Own {
+    fn new(capacity: usize) -> Self {
+        Self { eviction: Eviction::new(capacity, Order::Scanned), used: vec![0; capacity] }
+    }
+}
+
+/// The words, and which entries are dead.
+struct Entries<'a>(&'a mut [u64], &'a dyn Fn(u32) -> bool);
+
+impl Tenants for Entries<'_> {
+    fn used(&self, slot: u32) -> u64 {
+        self.0[slot as usize]
+    }
+
+    fn set_used(&mut self, slot: u32, word: u64) {
+        self.0[slot as usize] = word;
+    }
+
+    fn is_dead(&self, slot: u32) -> bool {
+        self.1(slot)
+    }
+}
+
+impl Policy for Own {
     fn hit(&mut self, slot: u32) {
-        Self::hit(self, slot);
+        let word = &mut self.used[slot as usize];
+        *word = Order::Scanned.used(*word, 0).unwrap_or(*word);
     }
 
     fn insert(&mut self, slot: u32, hash: u32) {
-        Self::insert(self, slot, hash);
+        self.used[slot as usize] = 0;
+        self.eviction.insert(slot, hash, 0);
     }
 
     fn victim(&mut self, dead: &dyn Fn(u32) -> bool) -> u32 {
-        Self::victim(self, dead).expect("every slot is taken")
+        let victim = self.eviction.victim(&mut Entries(&mut self.used, dead));
+        victim.expect("every slot is taken")
     }
 }
 

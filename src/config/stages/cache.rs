@@ -57,9 +57,10 @@ impl Default for Cache {
 /// Limits of one class of answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CacheClass {
-    /// Answers at most, per worker.
+    /// Answers at most, for all workers.
     pub capacity: usize,
-    /// Bytes that packed answers take at most, per worker; the index entry of each comes on top.
+    /// Bytes that packed answers take at most, for all workers; the index entry of each comes on
+    /// top.
     pub capacity_bytes: usize,
     /// The longest that an answer lives, in seconds, and the highest TTL handed out.
     pub ttl_max: u32,

@@ -21,6 +21,7 @@ pub(super) const RECORDS_MAX: usize = 1_024;
 
 /// Class of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum AnswerClass {
     /// An answer to the question.
     Positive,
@@ -35,6 +36,13 @@ pub enum AnswerClass {
 }
 
 impl AnswerClass {
+    /// Returns the class with this number in the order above.
+    #[inline(always)]
+    pub(super) fn from_number(number: u8) -> Option<Self> {
+        use AnswerClass::{Empty, Failure, NoData, NxDomain, Positive};
+        [Positive, Empty, NoData, NxDomain, Failure].get(usize::from(number)).copied()
+    }
+
     /// Returns true if it counts as a denial.
     pub fn is_denial(self) -> bool {
         !matches!(self, Self::Positive | Self::Empty)

@@ -1,4 +1,5 @@
-//! One cache entry: metadata, and the layout of its bytes in a chain of blocks.
+//! One cache entry: metadata in one cache line of shared words, and the layout of its bytes in a
+//! chain of blocks.
 //!
 //! ```text
 //! name, in lower case │ extended error │ offset of each TTL │ records in wire format
@@ -11,7 +12,7 @@
 //! that ageing is a subtraction.
 
 use super::admission::{Admission, AnswerClass, Limits, RECORDS_MAX, Received, clamp};
-use super::blocks::Blocks;
+use super::sequence::{read, write};
 use crate::engine::list::NONE;
 use crate::engine::memory::reserved;
 use crate::engine::message::compose::extended_error;
@@ -27,6 +28,7 @@ use crate::engine::message::{
 use crate::engine::zones::LowercaseName;
 use crate::moment::{Moment, nanos};
 use ahash::RandomState;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// Key of an entry: everything that may change the answer and that the cache serves.
@@ -123,12 +125,15 @@ impl<'a> Key<'a> {
     }
 }
 
-/// Metadata of an answer: all that a hit needs, in one cache line.
+/// Number of words of an entry: one cache line. The first is its sequence number, the last counts
+/// its hits ([`Order::used`](super::eviction::Order::used)), and half of the fifth is vacant.
+pub(super) const ENTRY_WORDS: usize = 8;
+/// Word that counts the hits.
+pub(super) const USED: usize = 7;
+
+/// Metadata of an answer: all that a hit needs.
 #[derive(Clone, Copy)]
-#[repr(align(64))]
 pub(super) struct Entry {
-    pub(super) generation: u32,
-    pub(super) hash: u32,
     pub(super) asked: CachedQuestion,
     pub(super) answer_class: AnswerClass,
     pub(super) stored: Moment,
@@ -162,10 +167,11 @@ impl Packed {
     }
 }
 
-/// Buffers for answers longer than a block, and for messages to be truncated. They are allocated
-/// when the first answer is stored.
+/// Buffers for a packed answer, and for messages to be truncated. They are allocated when the first
+/// answer is stored or found.
 #[derive(Default)]
 pub(super) struct Scratch {
+    /// A packed answer; at its full length, so that a copy needs no check.
     pub(super) packed: Vec<u8>,
     message: Vec<u8>,
 }
@@ -177,17 +183,24 @@ impl Scratch {
     }
 
     const PACKED_MAX: usize =
-        size_of::<KeyRoom>() + EDE_LEN_MAX + 2 * RECORDS_MAX + u16::MAX as usize;
+        (size_of::<KeyRoom>() + EDE_LEN_MAX + 2 * RECORDS_MAX + u16::MAX as usize)
+            .next_multiple_of(8);
     const MESSAGE_MAX: usize = HEADER_LEN + NAME_LEN_MAX + 4 + u16::MAX as usize;
     /// Maximum of reserved memory in bytes.
     pub(super) const RESERVED_MAX: usize = Self::PACKED_MAX + Self::MESSAGE_MAX;
 
     /// Reserves the maximum, once.
+    #[inline(always)]
     pub(super) fn reserve(&mut self) {
-        if self.packed.capacity() == 0 {
-            self.packed.reserve_exact(Self::PACKED_MAX);
-            self.message.reserve_exact(Self::MESSAGE_MAX);
+        if self.packed.is_empty() {
+            self.allocate();
         }
+    }
+
+    #[cold]
+    fn allocate(&mut self) {
+        self.packed = vec![0; Self::PACKED_MAX];
+        self.message.reserve_exact(Self::MESSAGE_MAX);
     }
 }
 
@@ -209,14 +222,10 @@ pub(super) enum Ttls {
     Stale(u32),
 }
 
-const _: () = assert!(size_of::<Entry>() == 64, "it is one line");
-
 impl Entry {
-    /// A slot that was never used.
+    /// No answer.
     pub(super) fn vacant() -> Self {
         Self {
-            generation: 0,
-            hash: 0,
             asked: CachedQuestion {
                 rtype: 0,
                 class: 0,
@@ -242,7 +251,6 @@ impl Entry {
         now: Moment,
     ) -> Self {
         Self {
-            hash: key.hash,
             asked: key.asked,
             answer_class: admission.answer_class,
             stored: now,
@@ -254,11 +262,59 @@ impl Entry {
         }
     }
 
-    /// Returns true if this is the entry of `key`.
-    pub(super) fn is(&self, key: &Key<'_>, blocks: &Blocks) -> bool {
-        self.asked == key.asked
-            && usize::from(self.packed.name_len) == key.name.len()
-            && blocks.begins_with(self.first, key.name)
+    /// Reads an entry from its words, which may be torn; `None`: they are no entry, or vacant.
+    #[inline(always)]
+    pub(super) fn read(words: &[AtomicU64; ENTRY_WORDS]) -> Option<Self> {
+        let asked = read(&words[1]);
+        let lens = read(&words[5]);
+        let counts = read(&words[6]);
+        let first = (read(&words[4]) as u32).checked_sub(1)?;
+        Some(Self {
+            asked: CachedQuestion {
+                rtype: asked as u16,
+                class: (asked >> 16) as u16,
+                dnssec_ok: asked >> 32 & 1 != 0,
+                checking_disabled: asked >> 33 & 1 != 0,
+            },
+            answer_class: AnswerClass::from_number((asked >> 40) as u8)?,
+            failures: (asked >> 48) as u8,
+            stored: Moment::from_nanos(read(&words[2])),
+            lifetime: read(&words[3]),
+            first,
+            packed: Packed {
+                name_len: lens as u16,
+                error_len: (lens >> 16) as u8,
+                ttls: (lens >> 32) as u16,
+                records_len: (lens >> 48) as u16,
+                counts: [counts as u16, (counts >> 16) as u16, (counts >> 32) as u16],
+            },
+            flags: (counts >> 48) as u16,
+        })
+    }
+
+    /// Writes the entry to its words, but for the sequence number and the hits.
+    pub(super) fn write_to(&self, words: &[AtomicU64; ENTRY_WORDS]) {
+        let CachedQuestion { rtype, class, dnssec_ok, checking_disabled } = self.asked;
+        let Packed { name_len, error_len, ttls, records_len, counts } = self.packed;
+        let four = |low: u16, second: u16, third: u16, high: u16| {
+            let low_half = u64::from(low) | u64::from(second) << 16;
+            low_half | u64::from(third) << 32 | u64::from(high) << 48
+        };
+        let bits = u16::from(dnssec_ok) | u16::from(checking_disabled) << 1;
+        let kind = bits | (self.answer_class as u16) << 8;
+        write(&words[1], four(rtype, class, kind, self.failures.into()));
+        write(&words[2], self.stored.as_nanos());
+        write(&words[3], self.lifetime);
+        // Zero, as in a slot that was never used: vacant.
+        write(&words[4], self.first.wrapping_add(1).into());
+        write(&words[5], four(name_len, error_len.into(), ttls, records_len));
+        write(&words[6], four(counts[0], counts[1], counts[2], self.flags));
+    }
+
+    /// Returns true if this can be the entry of `key`, by all but the name.
+    #[inline(always)]
+    pub(super) fn may_be(&self, key: &Key<'_>) -> bool {
+        self.asked == key.asked && usize::from(self.packed.name_len) == key.name.len()
     }
 
     pub(super) fn age(&self, now: Moment) -> Age {
@@ -271,16 +327,16 @@ impl Entry {
         }
     }
 
-    /// Writes a client's reply into `out` and returns its length.
+    /// Writes a client's reply into `out` and returns its length. The packed answer is in
+    /// `scratch`.
     pub(super) fn write(
         &self,
-        blocks: &Blocks,
         scratch: &mut Scratch,
         ttls: Ttls,
         to: &ReplyTo<'_>,
         out: &mut [u8],
     ) -> usize {
-        let packed = blocks.read(self.first, self.packed.len(), &mut scratch.packed);
+        let packed = &scratch.packed[..self.packed.len()];
         let (_, rest) = packed.split_at(self.packed.name_len.into());
         let (error, rest) = rest.split_at(self.packed.error_len.into());
         let (table, records) = rest.split_at(2 * usize::from(self.packed.ttls));
@@ -343,9 +399,9 @@ fn age(records: &mut [u8], table: &[u8], ttls: Ttls) {
     }
 }
 
-/// Packs a response into `scratch`, replacing its contents.
+/// Packs a response into `scratch`, which has room for the longest.
 pub(super) fn pack(
-    scratch: &mut Vec<u8>,
+    scratch: &mut [u8],
     key: &Key<'_>,
     received: &Received<'_>,
     limits: &Limits<'_>,
@@ -358,13 +414,13 @@ pub(super) fn pack(
     let records = &packet[response.start..response.end];
     let ttls: u16 = response.counts.iter().sum();
     let mut packed = Packed { ttls, ..pack_head(scratch, key, error) };
-    let table = scratch.len();
-    let start = table + 2 * usize::from(ttls);
-    scratch.resize(start, 0);
-    scratch.extend_from_slice(records);
     (packed.records_len, packed.counts) = (records.len() as u16, response.counts);
-    let (table, records) = scratch[table..].split_at_mut(start - table);
-    let mut sets = Sets { packet, from: response.start, records, set: None };
+    let len = packed.len();
+    let own = &mut scratch[key.name.len() + error.len()..len];
+    let (table, own) = own.split_at_mut(2 * usize::from(ttls));
+    own.copy_from_slice(records);
+    table.fill(0);
+    let mut sets = Sets { packet, from: response.start, records: own, set: None };
     let mut place = response.start;
     for offset in table.chunks_exact_mut(2) {
         let Some(record) = Record::parse(packet, place) else { break };
@@ -382,15 +438,15 @@ pub(super) fn pack(
 }
 
 /// Packs a failure of our own, which has no records.
-pub(super) fn pack_failure(scratch: &mut Vec<u8>, key: &Key<'_>, why: ExtendedError) -> Packed {
+pub(super) fn pack_failure(scratch: &mut [u8], key: &Key<'_>, why: ExtendedError) -> Packed {
     pack_head(scratch, key, &extended_error(why))
 }
 
-fn pack_head(scratch: &mut Vec<u8>, key: &Key<'_>, error: &[u8]) -> Packed {
-    scratch.clear();
-    scratch.extend_from_slice(key.name);
-    scratch.extend_from_slice(error);
-    let (name_len, error_len) = (key.name.len() as u16, error.len() as u8);
+fn pack_head(scratch: &mut [u8], key: &Key<'_>, error: &[u8]) -> Packed {
+    let (name_len, error_len) = (key.name.len(), error.len());
+    scratch[..name_len].copy_from_slice(key.name);
+    scratch[name_len..name_len + error_len].copy_from_slice(error);
+    let (name_len, error_len) = (name_len as u16, error_len as u8);
     Packed { name_len, error_len, ..Packed::default() }
 }
 

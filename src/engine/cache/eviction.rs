@@ -5,18 +5,25 @@
 //! kept for a while, so that they enter the main queue at once if they come back. In the main queue
 //! an entry goes round once more for each hit, up to three. So names that are asked for once,
 //! floods of random subdomains above all, pass through a tenth of the cache; and a hit writes one
-//! byte, where an exact LRU order would write three links. Hit ratios of both and others, over Zipf
-//! traffic with scans, are in `benches/RESULTS.md`.
+//! word at most, where an exact LRU order would write three links. Hit ratios of both and others,
+//! over Zipf traffic with scans, are in `benches/RESULTS.md`.
 //!
-//! The exact order is available as [`Order::Exact`]: one queue, and a hit moves to its end.
+//! The exact order is available as [`Order::Exact`]: a hit notes its time, and the entry with the
+//! earliest one leaves.
+//!
+//! The queues belong to a shard, whose lock protects them. Hits are noted without the lock, in a
+//! word of the entry ([`Order::used`]) that is written only if it changes: never again after three
+//! hits until the queue has gone round.
 
+use crate::engine::heap::{Aging, Heap};
 use crate::engine::list::{Link, List};
-use crate::engine::memory::{grow, prefetch, reserved};
+use crate::engine::memory::{grow, reserved};
+use crate::moment::Moment;
 
 /// Divisor of all entries: share of the small queue.
 const SMALL_SHARE: usize = 10;
 /// Maximum number of counted hits.
-const HITS_MAX: u8 = 3;
+const HITS_MAX: u64 = 3;
 /// Maximum number of entries examined for one victim; the last one is evicted despite its hits.
 const STEPS_MAX: usize = 64;
 
@@ -29,17 +36,43 @@ pub enum Order {
     Exact,
 }
 
-/// Eviction order of a class of entries.
+impl Order {
+    /// Returns the word of an entry after a hit; `None`: it does not change. `time`: a number that
+    /// grows with each hit.
+    #[inline(always)]
+    pub fn used(self, word: u64, time: u64) -> Option<u64> {
+        match self {
+            Self::Scanned => (word < HITS_MAX).then_some(word + 1),
+            Self::Exact => Some(time),
+        }
+    }
+}
+
+/// Access to the entries of the slots.
+pub trait Tenants {
+    /// Returns the word that [`Order::used`] has changed.
+    fn used(&self, slot: u32) -> u64;
+    /// Replaces that word.
+    fn set_used(&mut self, slot: u32, word: u64);
+    /// Returns true if the entry is useless, so that it is not spared for its hits.
+    fn is_dead(&self, slot: u32) -> bool;
+}
+
+/// Eviction order of the entries of a shard.
 pub struct Eviction {
     order: Order,
     slots_max: usize,
     marks: Vec<Mark>,
     small: List,
     main: List,
+    /// The exact order, and for each slot the time by which it is in it.
+    exact: Heap,
+    ages: Vec<Age>,
     /// A single unused ghost until the first new entry leaves; then the maximum number.
     ghosts: Box<[Ghost]>,
     /// Number of entries that have left the small queue, modulo 2^32.
     left: u32,
+    len: usize,
 }
 
 /// State of a slot's entry.
@@ -47,8 +80,24 @@ pub struct Eviction {
 struct Mark {
     link: Link,
     hash: u32,
-    hits: u8,
     in_main: bool,
+}
+
+/// Place of a slot in the exact order.
+#[derive(Clone, Copy)]
+struct Age {
+    used: Moment,
+    place: Option<u32>,
+}
+
+impl Aging for Age {
+    fn due(&self) -> Moment {
+        self.used
+    }
+
+    fn place(&mut self) -> &mut Option<u32> {
+        &mut self.place
+    }
 }
 
 /// Hash of an entry that left the small queue, and its number; initially zero.
@@ -63,90 +112,130 @@ impl Eviction {
             marks: Vec::new(),
             small: List::default(),
             main: List::default(),
+            exact: Heap::default(),
+            ages: Vec::new(),
             ghosts: Box::new([(0, 0)]),
             // Makes the initial zeros count as too old.
             left: slots_max as u32,
+            len: 0,
         }
     }
 
     /// Number of entries.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.small.len() + self.main.len()
+        self.len
     }
 
     /// Returns the reserved memory in bytes.
     pub(crate) fn reserved(&self) -> usize {
-        reserved(&self.marks) + size_of_val(&*self.ghosts)
+        let tables = reserved(&self.marks) + reserved(&self.ages) + self.exact.reserved();
+        tables + size_of_val(&*self.ghosts)
     }
 
     /// Returns the maximum of reserved memory in bytes.
     pub(crate) fn reserved_max(&self) -> usize {
-        let ghosts = if self.order == Order::Exact { 1 } else { self.ghosts_max() };
-        self.slots_max * size_of::<Mark>() + ghosts * size_of::<Ghost>()
+        let marks = self.slots_max * size_of::<Mark>();
+        match self.order {
+            Order::Scanned => marks + self.ghosts_max() * size_of::<Ghost>(),
+            Order::Exact => {
+                marks + self.slots_max * (size_of::<Age>() + size_of::<u32>()) + size_of::<Ghost>()
+            }
+        }
     }
 
     fn ghosts_max(&self) -> usize {
         self.slots_max.next_power_of_two()
     }
 
-    /// Prefetches the memory that [`Eviction::hit`] changes.
-    pub(crate) fn prefetch(&self, slot: u32) {
-        if let Some(mark) = self.marks.get(slot as usize) {
-            prefetch(mark);
-        }
+    /// Removes all entries.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.slots_max, self.order);
     }
 
-    /// Counts a hit on an entry.
-    pub fn hit(&mut self, slot: u32) {
-        if self.order == Order::Exact {
-            self.main.remove(&mut self.marks, slot, |mark| &mut mark.link);
-            self.main.push_back(&mut self.marks, slot, |mark| &mut mark.link);
-            return;
-        }
-        let hits = &mut self.marks[slot as usize].hits;
-        *hits = (*hits + 1).min(HITS_MAX);
+    /// Returns the number of slots for which there is room at present.
+    pub(super) fn capacity(&self) -> usize {
+        self.marks.capacity()
+    }
+
+    /// Returns the hash of the entry in `slot`.
+    pub(super) fn hash(&self, slot: u32) -> u32 {
+        self.marks[slot as usize].hash
     }
 
     /// Adds an entry in `slot`, which was vacant; vacant slots are used in ascending order the
-    /// first time.
-    pub fn insert(&mut self, slot: u32, hash: u32) {
+    /// first time. `used`: its word.
+    pub fn insert(&mut self, slot: u32, hash: u32, used: u64) {
         let (ghost, left) = self.ghosts[hash as usize & (self.ghosts.len() - 1)];
         let age = self.left.wrapping_sub(left) as usize;
-        let returns = ghost == hash && age < self.slots_max;
-        let in_main = returns || self.order == Order::Exact;
-        let mark = Mark { link: Link::OFF, hash, hits: 0, in_main };
+        let in_main = ghost == hash && age < self.slots_max;
+        let mark = Mark { link: Link::OFF, hash, in_main };
         match self.marks.get_mut(slot as usize) {
             Some(vacant) => *vacant = mark,
             None => {
                 if self.marks.len() == self.marks.capacity() {
-                    grow(&mut self.marks, self.slots_max);
+                    self.grow();
                 }
                 self.marks.push(mark);
             }
+        }
+        self.len += 1;
+        if self.order == Order::Exact {
+            let age = Age { used: Moment::from_nanos(used), place: None };
+            match self.ages.get_mut(slot as usize) {
+                Some(vacant) => *vacant = age,
+                None => self.ages.push(age),
+            }
+            self.exact.push(&mut self.ages, slot);
+            return;
         }
         let queue = if in_main { &mut self.main } else { &mut self.small };
         queue.push_back(&mut self.marks, slot, |mark| &mut mark.link);
     }
 
+    /// Makes room for more slots.
+    #[cold]
+    fn grow(&mut self) {
+        grow(&mut self.marks, self.slots_max);
+        if self.order == Order::Exact {
+            let slots = self.marks.capacity();
+            self.ages.reserve_exact(slots - self.ages.len());
+            self.exact.make_room(slots);
+        }
+    }
+
     /// Removes the entry in `slot` without eviction.
     pub(crate) fn remove(&mut self, slot: u32) {
+        self.len -= 1;
+        if self.order == Order::Exact {
+            self.exact.remove(&mut self.ages, slot);
+            return;
+        }
         let queue =
             if self.marks[slot as usize].in_main { &mut self.main } else { &mut self.small };
         queue.remove(&mut self.marks, slot, |mark| &mut mark.link);
     }
 
-    /// Removes the entry to evict and returns it; `None` if there is none. Entries that are `dead`
-    /// are not spared for their hits.
-    pub fn victim(&mut self, dead: impl Fn(u32) -> bool) -> Option<u32> {
+    /// Removes the entry to evict and returns it; `None` if there is none.
+    pub fn victim(&mut self, tenants: &mut impl Tenants) -> Option<u32> {
+        let slot = match self.order {
+            Order::Scanned => self.scan(tenants),
+            Order::Exact => self.least_recent(tenants),
+        };
+        self.len -= usize::from(slot.is_some());
+        slot
+    }
+
+    fn scan(&mut self, tenants: &mut impl Tenants) -> Option<u32> {
         for step in 1.. {
-            let newcomers = self.small.len() * SMALL_SHARE >= self.len() || self.main.is_empty();
+            let newcomers = self.small.len() * SMALL_SHARE >= self.len || self.main.is_empty();
             let queue = if newcomers { &mut self.small } else { &mut self.main };
             let slot = queue.front()?;
             queue.remove(&mut self.marks, slot, |mark| &mut mark.link);
             let mark = &mut self.marks[slot as usize];
-            let spared = mark.hits > 0 && step < STEPS_MAX && !dead(slot);
-            if spared {
-                mark.hits = if newcomers { 0 } else { mark.hits - 1 };
+            let hits = tenants.used(slot);
+            if hits > 0 && step < STEPS_MAX && !tenants.is_dead(slot) {
+                tenants.set_used(slot, if newcomers { 0 } else { hits - 1 });
                 mark.in_main = true;
                 self.main.push_back(&mut self.marks, slot, |mark| &mut mark.link);
                 continue;
@@ -166,6 +255,21 @@ impl Eviction {
         None
     }
 
+    /// Entries that were used since they were put into the order move back; each is there once.
+    fn least_recent(&mut self, tenants: &impl Tenants) -> Option<u32> {
+        loop {
+            let slot = self.exact.first()?;
+            let used = Moment::from_nanos(tenants.used(slot));
+            let moved = self.ages[slot as usize].used < used;
+            self.exact.remove(&mut self.ages, slot);
+            if !moved {
+                return Some(slot);
+            }
+            self.ages[slot as usize].used = used;
+            self.exact.push(&mut self.ages, slot);
+        }
+    }
+
     /// Returns true if `slot` is in the small queue; `None` if it is vacant.
     #[cfg(test)]
     fn is_new(&self, slot: u32) -> Option<bool> {
@@ -176,17 +280,82 @@ impl Eviction {
 
 #[cfg(test)]
 mod tests {
-    use super::{Eviction, Order, STEPS_MAX};
+    use super::{Eviction, Order, STEPS_MAX, Tenants};
     use proptest::prelude::{any, prop_assert_eq, proptest};
     use std::collections::VecDeque;
 
-    fn filled(slots: u32) -> Eviction {
-        let mut eviction = Eviction::new(slots as usize, Order::Scanned);
+    /// Entries with their words.
+    struct Bed {
+        eviction: Eviction,
+        used: Vec<u64>,
+        time: u64,
+    }
+
+    /// The words, and which entries are dead.
+    struct Entries<'a>(&'a mut [u64], fn(u32) -> bool);
+
+    impl Tenants for Entries<'_> {
+        fn used(&self, slot: u32) -> u64 {
+            self.0[slot as usize]
+        }
+
+        fn set_used(&mut self, slot: u32, word: u64) {
+            self.0[slot as usize] = word;
+        }
+
+        fn is_dead(&self, slot: u32) -> bool {
+            self.1(slot)
+        }
+    }
+
+    impl Bed {
+        fn new(slots: usize, order: Order) -> Self {
+            Self { eviction: Eviction::new(slots, order), used: vec![0; slots], time: 0 }
+        }
+
+        fn hit(&mut self, slot: u32) {
+            self.time += 1;
+            let word = &mut self.used[slot as usize];
+            *word = self.eviction.order.used(*word, self.time).unwrap_or(*word);
+        }
+
+        fn insert(&mut self, slot: u32, hash: u32) {
+            self.time += 1;
+            let used = if self.eviction.order == Order::Exact { self.time } else { 0 };
+            self.used[slot as usize] = used;
+            self.eviction.insert(slot, hash, used);
+        }
+
+        fn remove(&mut self, slot: u32) {
+            self.eviction.remove(slot);
+        }
+
+        fn victim(&mut self, dead: fn(u32) -> bool) -> Option<u32> {
+            self.eviction.victim(&mut Entries(&mut self.used, dead))
+        }
+
+        fn is_new(&self, slot: u32) -> Option<bool> {
+            self.eviction.is_new(slot)
+        }
+
+        fn len(&self) -> usize {
+            self.eviction.len()
+        }
+    }
+
+    fn filled(slots: u32) -> Bed {
+        let mut eviction = Bed::new(slots as usize, Order::Scanned);
         (0..slots).for_each(|slot| eviction.insert(slot, slot + 1));
         eviction
     }
 
     const ALIVE: fn(u32) -> bool = |_| false;
+
+    #[test]
+    fn a_hit_changes_nothing_once_three_are_counted() {
+        let used = |word| Order::Scanned.used(word, 99);
+        assert_eq!([0, 1, 2, 3, 4].map(used), [Some(1), Some(2), Some(3), None, None]);
+    }
 
     #[test]
     fn newcomers_leave_in_their_order_unless_they_were_asked_for() {
@@ -200,7 +369,7 @@ mod tests {
 
     #[test]
     fn in_the_exact_order_the_least_recently_used_leaves() {
-        let mut eviction = Eviction::new(4, Order::Exact);
+        let mut eviction = Bed::new(4, Order::Exact);
         (0..4).for_each(|slot| eviction.insert(slot, slot + 1));
         eviction.hit(0);
         eviction.hit(2);
@@ -268,7 +437,7 @@ mod tests {
 
     #[test]
     fn an_empty_class_has_no_victim() {
-        assert_eq!(Eviction::new(4, Order::Scanned).victim(ALIVE), None);
+        assert_eq!(Bed::new(4, Order::Scanned).victim(ALIVE), None);
         let mut eviction = filled(2);
         eviction.remove(0);
         assert_eq!(eviction.victim(ALIVE), Some(1));
@@ -280,7 +449,7 @@ mod tests {
         /// Against queues in plain vectors. Sixteen slots: the step limit is never reached.
         #[test]
         fn behaves_as_its_twin_does(steps in proptest::collection::vec(any::<(u8, u8)>(), 0..400)) {
-            let mut eviction = Eviction::new(16, Order::Scanned);
+            let mut eviction = Bed::new(16, Order::Scanned);
             let mut queues = [VecDeque::new(), VecDeque::new()];
             let mut tenants = [None; 16];
             let (mut ghosts, mut left) = ([(0, 0); 16], 16_usize);
@@ -288,7 +457,7 @@ mod tests {
                 let slot = u32::from(choice) % 16;
                 let here = slot as usize;
                 match (action % 4, tenants[here]) {
-                    (0 | 1, None) if eviction.marks.len() >= here => {
+                    (0 | 1, None) if eviction.eviction.marks.len() >= here => {
                         let hash = u32::from(choice / 8) + 1;
                         let (ghost, when) = ghosts[hash as usize % 16];
                         let queue = usize::from(ghost == hash && left - when < 16);

@@ -8,9 +8,18 @@
 
 use crate::config::{Prefetch, QUERY_TIMEOUT, ServeStale, StaleMode};
 use crate::moment::Moment;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// Refresh state of one entry.
+/// Number of words of a state.
+pub(super) const REFRESH_WORDS: usize = 3;
+/// Part of the time between two hits in a row by which the noted time of the last one may be too
+/// early, once enough hits are counted.
+const COARSE: u32 = 64;
+
+/// Refresh state of one entry. Its words are shared: workers that count hits at the same time may
+/// lose some; of those that begin a refresh at the same time, one does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Refresh {
     /// Hits in a row, without a longer gap than the configuration allows.
@@ -41,9 +50,19 @@ impl Refresh {
         lifetime: u64,
         age: u64,
     ) -> bool {
-        let together = now.since(self.last_hit) <= prefetch.duration;
-        self.hits = if together { self.hits.saturating_add(1) } else { 1 };
-        self.last_hit = now;
+        let since = now.since(self.last_hit);
+        // A popular entry is not written at each hit.
+        let coarse = if self.hits < prefetch.amount.max(1) {
+            Duration::ZERO
+        } else {
+            prefetch.duration / COARSE
+        };
+        let together = since <= prefetch.duration.saturating_add(coarse);
+        self.hits =
+            if together { self.hits.saturating_add(1).min(prefetch.amount.max(1)) } else { 1 };
+        if since >= coarse {
+            self.last_hit = now;
+        }
         let late = (lifetime * u64::from(prefetch.percentage)).div_ceil(100);
         self.hits >= prefetch.amount && lifetime.saturating_sub(age) <= late && self.begin(now)
     }
@@ -65,6 +84,50 @@ impl Refresh {
     /// Returns the state for the answer that replaces this one.
     pub(crate) fn of_successor(self) -> Self {
         Self { not_before: Moment::ZERO, ..self }
+    }
+
+    /// Reads a state, which other workers may change meanwhile.
+    #[inline]
+    pub(super) fn read(words: &[AtomicU64; REFRESH_WORDS]) -> Self {
+        let time = |place: usize| Moment::from_nanos(words[place].load(Relaxed));
+        Self { hits: words[0].load(Relaxed) as u32, last_hit: time(1), not_before: time(2) }
+    }
+
+    /// Writes the state of a new answer.
+    pub(super) fn write_to(&self, words: &[AtomicU64; REFRESH_WORDS]) {
+        words[0].store(self.hits.into(), Relaxed);
+        words[1].store(self.last_hit.as_nanos(), Relaxed);
+        words[2].store(self.not_before.as_nanos(), Relaxed);
+    }
+
+    /// Writes what has changed since `before` was read. Returns false if another worker has taken
+    /// the lease meanwhile.
+    #[inline]
+    pub(super) fn update(&self, before: &Self, words: &[AtomicU64; REFRESH_WORDS]) -> bool {
+        if self.hits != before.hits {
+            words[0].store(self.hits.into(), Relaxed);
+        }
+        if self.last_hit != before.last_hit {
+            words[1].store(self.last_hit.as_nanos(), Relaxed);
+        }
+        if self.not_before == before.not_before {
+            return true;
+        }
+        let own = self.not_before.as_nanos();
+        words[2].compare_exchange(before.not_before.as_nanos(), own, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Returns true if a refresh has begun since `before`.
+    #[inline]
+    pub(super) fn leases(&self, before: &Self) -> bool {
+        self.not_before != before.not_before
+    }
+
+    /// Gives a lease back that was taken by mistake.
+    #[cold]
+    pub(super) fn give_back(&self, before: &Self, words: &[AtomicU64; REFRESH_WORDS]) {
+        let own = self.not_before.as_nanos();
+        let _ = words[2].compare_exchange(own, before.not_before.as_nanos(), Relaxed, Relaxed);
     }
 
     /// Takes the lease, if it is free.

@@ -1,18 +1,20 @@
-//! One test per promise of the cache; in `expiry`, those about failures and expired answers; and in
-//! `model`, the cache against a naive twin.
+//! One test per promise of the cache; in `expiry`, those about failures and expired answers; in
+//! `model`, the cache against a naive twin; in `workers`, a cache that several workers share; and
+//! in `interleavings`, a reader and a writer at each of their steps.
 //!
 //! Each test sets the time. Admission is tested beside [`super::admission`], refresh beside
 //! [`super::refresh`]. The invariants are checked after each step.
 
 mod expiry;
+mod interleavings;
 pub(crate) mod messages;
 mod model;
+mod workers;
 
 use super::{Cache, EntryKey, Found, Key};
 use crate::config::{self, Name, ServeStale, StaleMode};
 use crate::engine::cache::admission::{AnswerClass, Refusal};
-use crate::engine::cache::blocks::{BLOCK_LEN, Blocks};
-use crate::engine::list::NONE;
+use crate::engine::cache::blocks::BLOCK_LEN;
 use crate::engine::message::compose::extended_error;
 use crate::engine::message::lifetime::ttl_at;
 use crate::engine::message::query::Asked;
@@ -147,28 +149,7 @@ fn seen(packet: Vec<u8>) -> Seen {
 impl Cache {
     /// Panics if the tables disagree.
     fn check_invariants(&self) {
-        let mut blocks_used = 0;
-        for (number, class) in self.classes.iter().enumerate() {
-            let mut used = 0;
-            let mut taken = 0;
-            for (entry, slot) in class.entries.iter().zip(0..) {
-                if entry.first == NONE {
-                    continue;
-                }
-                taken += 1;
-                used += Blocks::needed(entry.packed.len());
-                assert_eq!(usize::from(entry.answer_class.is_denial()), number);
-                let place = super::slot_of(number, slot);
-                assert_eq!(self.index.find(entry.hash, |other| other == place), Some(place));
-            }
-            assert_eq!(taken, class.eviction.len());
-            assert_eq!(taken + class.free_len(), class.entries.len());
-            assert!(taken <= class.slots_max());
-            assert_eq!(used, class.blocks_used);
-            assert!(used <= class.blocks_max());
-            blocks_used += used;
-        }
-        assert_eq!(blocks_used, self.blocks.used());
+        self.store.check_invariants();
     }
 }
 

@@ -8,9 +8,9 @@
 use super::Forwarder;
 use super::drafts::Route;
 use super::recipient::{limit, to_waiter};
-use crate::config::{Config, ServerBlock};
+use crate::config::Config;
 use crate::engine::cache::admission::{AnswerClass, Received, bound_ttls};
-use crate::engine::cache::{Cache, EntryKey, Found, Key, KeyRoom};
+use crate::engine::cache::{Cache, EntryKey, Found, Key, KeyRoom, SharedCaches};
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Dismissed};
 use crate::engine::key::Transport;
@@ -25,78 +25,74 @@ use crate::moment::Moment;
 use ahash::RandomState;
 use rand_chacha::rand_core::Rng;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// The caches of all server blocks.
+/// A worker's access to the caches of all server blocks.
 pub(super) struct Caches {
     /// Cache of each server block, if it has one.
-    blocks: Vec<Option<Box<BlockCache>>>,
+    blocks: Vec<Option<Box<Cache>>>,
+    /// The entries, which all workers share.
+    shared: SharedCaches,
     /// Wake-ups to request: the block of the cache, and the time.
     wakes: Vec<(usize, Moment)>,
 }
 
-/// A cache, and the server block for which it was filled.
-struct BlockCache {
-    block: BlockPrint,
-    cache: Cache,
-}
-
-/// Fingerprint of a server block, without the addresses of upstreams given by name, which may
-/// change. 128 bits make collisions between an operator's blocks practically impossible.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct BlockPrint(u64, u64);
-
-impl BlockPrint {
-    fn of(block: &ServerBlock) -> Self {
-        let block = nameless(block);
-        let half = |number: u8| {
-            let mut hasher = DefaultHasher::new();
-            (number, &block).hash(&mut hasher);
-            hasher.finish()
-        };
-        Self(half(0), half(1))
-    }
-}
-
-/// Empty caches of a new configuration, built beforehand.
+/// Access to the caches of a new configuration, built beforehand.
 pub(super) struct NewCaches {
-    blocks: Vec<Option<Box<BlockCache>>>,
-    /// Numbers of the blocks with each fingerprint, in descending order.
-    by_block: HashMap<BlockPrint, Vec<usize>, RandomState>,
+    blocks: Vec<Option<Box<Cache>>>,
+    shared: SharedCaches,
+    /// Number of the block of each cache, by the address of its entries.
+    by_store: HashMap<usize, usize, RandomState>,
 }
 
 impl NewCaches {
-    pub(super) fn new(config: &Config, hasher: &RandomState) -> Self {
-        let mut by_block = HashMap::<_, Vec<_>, _>::with_hasher(hasher.clone());
+    pub(super) fn new(config: &Config, shared: &SharedCaches) -> Self {
+        let hasher = shared.hasher();
+        let mut by_store = HashMap::with_hasher(hasher.clone());
         let blocks = config.blocks.iter().enumerate().map(|(number, block)| {
             let settings = block.stages.cache.as_ref()?;
-            let block = BlockPrint::of(block);
-            by_block.entry(block).or_default().push(number);
-            Some(Box::new(BlockCache { block, cache: Cache::new(settings, hasher) }))
+            let store = shared.store(number)?;
+            by_store.insert(Arc::as_ptr(store).addr(), number);
+            Some(Box::new(Cache::sharing(settings, hasher, Arc::clone(store))))
         });
-        let blocks = blocks.collect();
-        by_block.values_mut().for_each(|numbers| numbers.reverse());
-        Self { blocks, by_block }
+        Self { blocks: blocks.collect(), shared: shared.clone(), by_store }
     }
 }
 
 impl Caches {
     pub(super) fn new(caches: NewCaches) -> Self {
-        Self { blocks: caches.blocks, wakes: Vec::new() }
+        let NewCaches { blocks, shared, .. } = caches;
+        let mut caches = Self { blocks, shared, wakes: Vec::new() };
+        for block in 0..caches.blocks.len() {
+            // A worker that has panicked may have left a sweep unfinished.
+            if let Some(cache) = caches.get(block).filter(|cache| cache.len() != [0, 0]) {
+                cache.sweep_again();
+                caches.ask_for_sweep(block);
+            }
+        }
+        caches
     }
 
-    /// Takes over the caches of `new`, except for unchanged blocks, which keep their caches; leaves
-    /// the discarded caches in `new`. The keeper has dropped all wake-ups before.
+    /// Returns the entries, which all workers share.
+    pub(super) fn shared(&self) -> &SharedCaches {
+        &self.shared
+    }
+
+    /// Takes over the caches of `new`, except for those whose entries stay, which keep their
+    /// counters; leaves the discarded caches in `new`. The keeper has dropped all wake-ups before.
     pub(super) fn reload(&mut self, new: &mut NewCaches) {
         self.wakes.clear();
         for slot in &mut self.blocks {
-            let Some(block) = slot.as_ref().map(|slot| slot.block) else { continue };
-            if let Some(number) = new.by_block.get_mut(&block).and_then(Vec::pop) {
+            let Some(store) = slot.as_ref().map(|cache| Arc::as_ptr(cache.store())) else {
+                continue;
+            };
+            if let Some(number) = new.by_store.remove(&store.addr()) {
                 std::mem::swap(slot, &mut new.blocks[number]);
             }
         }
         std::mem::swap(&mut self.blocks, &mut new.blocks);
+        std::mem::swap(&mut self.shared, &mut new.shared);
         for block in 0..self.blocks.len() {
             if let Some(cache) = self.get(block) {
                 cache.sweep_not_asked();
@@ -127,33 +123,27 @@ impl Caches {
 
     /// Returns the counters of all caches.
     pub(super) fn stats(&self) -> impl Iterator<Item = CacheStats> {
-        self.blocks.iter().flatten().map(|slot| slot.cache.counters())
+        self.blocks.iter().flatten().map(|cache| cache.counters())
     }
 
-    /// Returns the bytes that the caches have reserved.
+    /// Returns the bytes that the caches have reserved, without the shared entries.
     pub(super) fn reserved(&self) -> usize {
-        self.blocks
-            .iter()
-            .flatten()
-            .map(|slot| size_of::<BlockCache>() + slot.cache.reserved())
-            .sum()
+        let caches = self.blocks.iter().flatten();
+        caches.map(|cache| size_of::<Cache>() + cache.own_reserved()).sum()
     }
 
-    /// Returns the maximum bytes that the caches can reserve.
+    /// Returns the maximum bytes that the caches can reserve, without the shared entries.
     pub(super) fn reserved_max(&self) -> usize {
-        self.blocks
-            .iter()
-            .flatten()
-            .map(|slot| size_of::<BlockCache>() + slot.cache.reserved_max())
-            .sum()
+        let caches = self.blocks.iter().flatten();
+        caches.map(|cache| size_of::<Cache>() + cache.own_reserved_max()).sum()
     }
 
     pub(super) fn of(&self, block: usize) -> Option<&Cache> {
-        Some(&self.blocks.get(block)?.as_ref()?.cache)
+        self.blocks.get(block)?.as_deref()
     }
 
     fn get(&mut self, block: usize) -> Option<&mut Cache> {
-        Some(&mut self.blocks.get_mut(block)?.as_mut()?.cache)
+        self.blocks.get_mut(block)?.as_deref_mut()
     }
 
     fn ask_for_sweep(&mut self, block: usize) {
@@ -383,24 +373,6 @@ impl Forwarder {
         }
         self.routes.block_of(self.exchanges.first_stanza(slot))
     }
-}
-
-/// Returns the parts of a server block that determine the contents of its cache: all but the
-/// addresses of upstreams given by name, and the zones that are signed into files.
-fn nameless(block: &ServerBlock) -> ServerBlock {
-    let mut block = block.clone();
-    block.stages.sign.clear();
-    for forward in &mut block.forwards {
-        if forward.host_names.is_empty() {
-            continue;
-        }
-        forward.upstreams.clear();
-        for name in &mut forward.host_names {
-            name.addresses.clear();
-            name.ttl = Duration::ZERO;
-        }
-    }
-    block
 }
 
 /// Calls `then` with the key of the answer to `query`, as it was sent upstream. The key of a query

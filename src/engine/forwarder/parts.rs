@@ -9,6 +9,7 @@
 use super::caching::NewCaches;
 use super::upstreams::{NewUpstreams, pool_settings};
 use crate::config::Config;
+use crate::engine::cache::SharedCaches;
 use crate::engine::chain::Chain;
 use crate::engine::clients::{ConnectionLimits, IDLE_MAX};
 use crate::engine::data::Data;
@@ -23,7 +24,7 @@ use crate::engine::routes::Routes;
 use crate::engine::tally::{LabelPlaces, LabelSets, Tallies};
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::Rng;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,23 +57,14 @@ impl fmt::Debug for Parts {
 impl Parts {
     /// Builds the parts for `config`. `listeners`: for each listener of the shell, its number in
     /// `config`, or `None` if it is gone. `health_states`: states of the upstreams of `config`.
-    /// `seed`: unpredictable bytes, from which all hash keys are derived.
+    /// `caches`: those of `config`, whose hasher all parts use.
     pub fn new(
         config: &Config,
         listeners: &[Option<usize>],
         health_states: Arc<HealthStates>,
-        seed: [u8; 32],
+        caches: &SharedCaches,
     ) -> Self {
-        Self::keyed(config, listeners, health_states, &hasher_of(&mut ChaCha12Rng::from_seed(seed)))
-    }
-
-    /// Builds the parts with an existing hasher.
-    pub(super) fn keyed(
-        config: &Config,
-        listeners: &[Option<usize>],
-        health_states: Arc<HealthStates>,
-        hasher: &RandomState,
-    ) -> Self {
+        let hasher = caches.hasher();
         let label_sets = LabelSets::of(config);
         let chains = chains_of(config, hasher);
         let signature_lens = chains.iter().map(Chain::signature_len);
@@ -84,7 +76,7 @@ impl Parts {
             chains,
             data: Data::new(config, hasher),
             connections: ConnectionLimits::of_listeners(config, listeners),
-            caches: NewCaches::new(config, hasher),
+            caches: NewCaches::new(config, caches),
             errors: Errors::new(config),
             journal: Journal::new(config, listeners, hasher),
             tallies: Tallies::new(config, &label_sets),

@@ -25,6 +25,9 @@ impl Forwarder {
     /// Continues with `config`. `listeners`: for each listener of the shell, its number in
     /// `config`, or `None` if it is gone. `health_states`: states of the upstreams of `config`.
     /// Builds and frees all parts on this thread; workers use [`Forwarder::adopt`] instead.
+    ///
+    /// # Panics
+    /// If the memory of new caches cannot be reserved.
     pub fn reload(
         &mut self,
         now: Moment,
@@ -32,7 +35,9 @@ impl Forwarder {
         listeners: &[Option<usize>],
         health_states: Arc<HealthStates>,
     ) {
-        let mut parts = Parts::keyed(config, listeners, health_states, &self.hasher);
+        let caches = self.caches.shared().renewed(config);
+        let caches = caches.expect("the address space has room for caches");
+        let mut parts = Parts::new(config, listeners, health_states, &caches);
         self.adopt(now, &mut parts);
     }
 
