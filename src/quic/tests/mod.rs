@@ -3,6 +3,7 @@
 //! Each test is a short story with a time that jumps; `random` has what must hold whatever happens.
 
 mod bounds;
+mod client;
 mod random;
 mod world;
 
