@@ -117,11 +117,11 @@ impl<'a> EventLoop<'a> {
         self.woken = Some(now).filter(|_| !idle);
         self.engine.on_calendar(self.slot.clock.unix());
         self.note_events(now);
+        if self.upstreams.next_deadline().is_some_and(|due| due <= now) {
+            self.upstreams.on_time(now);
+        }
         for _ in 0..self.upstreams.ready() {
             self.receive_responses(now);
-        }
-        if self.upstreams.next_deadline().is_some_and(|due| due <= now) {
-            self.expire_upstreams(now);
         }
         if self.drain_until.is_none() {
             for _ in 0..self.slot.listeners.ready() {
@@ -239,18 +239,6 @@ impl<'a> EventLoop<'a> {
         let (engine, clients) = (&mut self.engine, &mut self.clients);
         let WorkerSlot { listeners, loops, .. } = &mut *self.slot;
         self.upstreams.receive(now, engine, loops, |engine, id, bytes, truncated| {
-            if let Some(answered) = engine.on_response(now, id, bytes, truncated) {
-                clients.answer(&answered, bytes, listeners, engine);
-            }
-        });
-    }
-
-    /// Handles the deadlines of upstream connections that have passed.
-    #[cold]
-    fn expire_upstreams(&mut self, now: Moment) {
-        let (engine, clients) = (&mut self.engine, &mut self.clients);
-        let listeners = &self.slot.listeners;
-        self.upstreams.on_time(now, engine, |engine, id, bytes, truncated| {
             if let Some(answered) = engine.on_response(now, id, bytes, truncated) {
                 clients.answer(&answered, bytes, listeners, engine);
             }

@@ -180,22 +180,10 @@ impl QuicConnection {
         self.fault.map_or(Ok(progress), Err)
     }
 
-    /// Handles the deadline.
-    ///
-    /// # Errors
-    /// The connection is over.
-    pub(super) fn on_time(
-        &mut self,
-        now: Moment,
-        connection: ConnectionId,
-        engine: &mut Forwarder,
-        scratch: &mut Vec<u8>,
-        handle: &mut impl FnMut(&mut Forwarder, ConnectionId, &[u8], bool),
-    ) -> Result<(), Fault> {
+    /// Handles the deadline; [`QuicConnection::receive`] has to be called afterwards.
+    pub(super) fn on_time(&mut self, now: Moment) {
         self.now = now;
         self.client.on_time(now);
-        self.serve(connection, engine, scratch, handle);
-        self.fault.map_or(Ok(()), Err)
     }
 
     /// Returns the time of the next call of [`QuicConnection::on_time`].

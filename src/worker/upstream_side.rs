@@ -239,19 +239,14 @@ impl UpstreamSide {
         self.sockets.next_deadline()
     }
 
-    /// Handles the deadlines of connections that have passed.
-    pub(super) fn on_time(
-        &mut self,
-        now: Moment,
-        engine: &mut Forwarder,
-        mut handle: impl FnMut(&mut Forwarder, ConnectionId, &[u8], bool),
-    ) {
+    /// Handles the deadlines of connections that have passed, and queues the connections: what
+    /// comes of it is handled with what they receive.
+    #[cold]
+    pub(super) fn on_time(&mut self, now: Moment) {
         while let Some(id) = self.sockets.next_overdue(now) {
-            let Some(Socket::Quic(connection)) = self.sockets.get(id) else { continue };
-            let ended = connection.on_time(now, id, engine, &mut self.scratch, &mut handle);
-            match ended {
-                Ok(()) => self.sockets.note_deadline(id),
-                Err(fault) => engine.on_connection_error(now, id, Operation::Read, fault),
+            if let Some(Socket::Quic(connection)) = self.sockets.get(id) {
+                connection.on_time(now);
+                self.queue(id);
             }
         }
     }

@@ -398,3 +398,25 @@ fn no_query_is_lost_by_a_lossy_path() {
     assert!(relay.lost.load(Ordering::SeqCst) > 0);
     server.stop();
 }
+
+/// A connection is for one client address, and so is the header in front of its datagrams.
+#[test]
+fn each_datagram_has_a_header_of_the_proxy_protocol() {
+    let authority = Authority::new("good");
+    let peer = good(&authority);
+    let relay = Relay::start(peer.address, u64::MAX);
+    let server = forwarding(&authority, &[relay.address], "proxy_protocol v2");
+    let socket = client(server.addresses()[0]);
+    for number in 0..3 {
+        socket.send(&query(number, A)).unwrap();
+        assert!(is_right(&query(number, A), &receive(&socket)), "{number}");
+    }
+    let [source, destination] = [socket.local_addr().unwrap(), server.addresses()[0]];
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c".to_vec();
+    header.extend([127, 0, 0, 1, 127, 0, 0, 1]);
+    header.extend([source.port().to_be_bytes(), destination.port().to_be_bytes()].concat());
+    server.stop();
+    let found: Vec<_> = relay.headers.lock().unwrap().iter().cloned().collect();
+    assert_eq!(found, [header]);
+    assert_eq!(peer.seen.lock().unwrap().ports.len(), 1);
+}

@@ -15,7 +15,7 @@ use quinn_proto::{
     Connection, ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig,
     Event, ServerConfig, StreamEvent, StreamId, TransportConfig, VarInt, WriteError,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -326,6 +326,8 @@ pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     /// Number of lost datagrams.
     pub(crate) lost: Arc<AtomicUsize>,
+    /// Headers of the PROXY protocol, of different contents.
+    pub(crate) headers: Arc<Mutex<BTreeSet<Vec<u8>>>>,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -339,13 +341,14 @@ impl Drop for Relay {
 
 impl Relay {
     /// Starts a relay to `server` that loses one datagram in `part`, and lets the next one overtake
-    /// one in `part`.
+    /// one in `part`. Headers of the PROXY protocol are removed.
     pub(crate) fn start(server: SocketAddr, part: u64) -> Self {
         let front = UdpSocket::bind(any_port()).unwrap();
         front.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         let address = front.local_addr().unwrap();
         let (lost, ends) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let (losses, over) = (Arc::clone(&lost), Arc::clone(&ends));
+        let headers = Arc::<Mutex<BTreeSet<_>>>::default();
+        let (losses, over, found) = (Arc::clone(&lost), Arc::clone(&ends), Arc::clone(&headers));
         let thread = std::thread::spawn(move || {
             let mut backs: HashMap<SocketAddr, UdpSocket> = HashMap::new();
             let mut held: Vec<(SocketAddr, bool, Vec<u8>)> = Vec::new();
@@ -359,7 +362,12 @@ impl Relay {
                         back.set_nonblocking(true).unwrap();
                         back
                     });
-                    passed.push((from, true, buffer[..len].to_vec()));
+                    let mut bytes = buffer[..len].to_vec();
+                    if bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n") {
+                        let len = usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
+                        found.lock().unwrap().insert(bytes.drain(..16 + len).collect());
+                    }
+                    passed.push((from, true, bytes));
                 }
                 for (client, back) in &backs {
                     while let Ok(len) = back.recv(&mut buffer) {
@@ -383,6 +391,6 @@ impl Relay {
                 }
             }
         });
-        Self { address, lost, ends, thread: Some(thread) }
+        Self { address, lost, headers, ends, thread: Some(thread) }
     }
 }
