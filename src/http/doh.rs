@@ -39,12 +39,17 @@ impl Refusal {
     /// # Errors
     /// The client reads too slowly.
     pub fn respond(&self, server: &mut Server, id: u32) -> Result<(), Full> {
+        self.with_response(|response| server.respond(id, response))
+    }
+
+    /// Passes the response to `take`, and returns its result.
+    pub(crate) fn with_response<T>(&self, take: impl FnOnce(&Response<'_>) -> T) -> T {
         let headers: [(&str, &[u8]); 2] =
             [("content-type", b"text/plain; charset=utf-8"), ("allow", METHODS)];
         let (_, allow) = headers.split_at(1);
         let count = if self.status == 405 { headers.len() } else { headers.len() - allow.len() };
         let headers = headers.get(..count).unwrap_or_default();
-        server.respond(id, &Response::new(self.status, headers, self.text.as_bytes()))
+        take(&Response::new(self.status, headers, self.text.as_bytes()))
     }
 }
 
@@ -165,6 +170,16 @@ pub fn respond(
     max_age: u32,
     alt_svc: Option<&[u8]>,
 ) -> Result<(), Full> {
+    with_response(message, max_age, alt_svc, |response| server.respond(id, response))
+}
+
+/// Passes the response with a DNS message, as of [`respond`], to `take`, and returns its result.
+pub(crate) fn with_response<T>(
+    message: &[u8],
+    max_age: u32,
+    alt_svc: Option<&[u8]>,
+    take: impl FnOnce(&Response<'_>) -> T,
+) -> T {
     const NAME: &[u8] = b"max-age=";
     let mut digits = itoa::Buffer::new();
     let digits = digits.format(max_age).as_bytes();
@@ -180,7 +195,7 @@ pub fn respond(
     ];
     let count = if alt_svc.is_some() { 3 } else { 2 };
     let headers = headers.get(..count).unwrap_or_default();
-    server.respond(id, &Response::new(200, headers, message))
+    take(&Response::new(200, headers, message))
 }
 
 /// Asks an upstream with a DNS message: by POST, or, with `is_get`, by GET. Returns the number of

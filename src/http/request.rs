@@ -56,7 +56,7 @@ pub(crate) enum Fault {
 /// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// Number of the request on its connection: the stream in HTTP/2.
+    /// Number of the request on its connection: the stream in HTTP/2 and HTTP/3.
     pub id: u32,
     pub(crate) method: Method,
     /// Path and query.
@@ -75,7 +75,7 @@ pub struct Request<'a> {
 
 /// A request that is being received.
 #[derive(Debug, Default)]
-pub(super) struct Incoming {
+pub struct Incoming {
     /// Target, host, content type and body, one behind the other. The first three in any order.
     pub(super) bytes: Vec<u8>,
     pub(super) method: Method,
@@ -177,7 +177,13 @@ impl Incoming {
         self.bytes.len() + self.forwarded.len() + self.forwarded_for.len()
     }
 
-    pub(super) fn view(&self, id: u32) -> Request<'_> {
+    /// Returns true if the response is sent without its body.
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::Head
+    }
+
+    /// Returns the request as that with number `id`.
+    pub fn view(&self, id: u32) -> Request<'_> {
         let text = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
         Request {
             id,

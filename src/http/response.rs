@@ -1,6 +1,6 @@
 //! Responses, and their form in HTTP/1.1.
 //!
-//! In HTTP/2 the library writes them.
+//! In HTTP/2 the library writes them, in HTTP/3 the room [`http3`](super::http3).
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Response<'a> {

@@ -13,6 +13,7 @@
 
 mod corefile;
 mod http;
+mod http3;
 mod message;
 mod mutate;
 mod proxy;
