@@ -73,7 +73,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
     ),
     ("log", &["clock", "moment"]),
     ("moment", &[]),
-    ("quic", &["engine::key", "moment"]),
+    ("quic", &["engine::key", "http", "moment"]),
     ("resolve", &["clock", "config", "moment", "sys"]),
     ("status", &[]),
     ("sys", &[]),

@@ -15,7 +15,7 @@ use crate::corefile::{DIRECTIVES, WARNINGS_MAX, Warning, did_you_mean};
 use std::net::IpAddr;
 
 /// The prefixes that are known, and those that a hand may write instead.
-const SCHEMES: [&str; 5] = ["dns://", "tls://", "https://", "quic://", "grpc://"];
+const SCHEMES: [&str; 6] = ["dns://", "tls://", "https://", "https3://", "quic://", "grpc://"];
 
 /// The first of `warnings`, and that there are others.
 pub(super) fn bounded(mut warnings: Vec<Warning>) -> Vec<Warning> {

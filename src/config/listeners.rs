@@ -10,6 +10,7 @@
 use super::context::Notes;
 use super::draft::Draft;
 use super::served::Key;
+use super::stages::Https;
 use super::{
     BindAddress, ConfigError, HttpSettings, Listener, ListenerLimits, Name, Nets, Protocol,
     ServerTls, Stages,
@@ -21,6 +22,9 @@ use std::sync::Arc;
 
 /// Zones of all listeners together: a block's zones times its addresses.
 const LABEL_SETS_MAX: usize = 2_000_000;
+
+/// Seconds for which clients remember an offer of HTTP/3: what RFC 7838 §3.1 has as the default.
+const ALT_SVC_AGE: u32 = 86_400;
 
 /// Maximum of listeners: their numbers have sixteen bits.
 const LISTENERS_MAX: usize = 65_535;
@@ -77,7 +81,8 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
                 listener.zones.push((key.name.clone(), block));
                 apply(&draft.stages, listener);
                 if protocol.is_quic() && listener.proxies.is_some() {
-                    let (place, what) = (key.place.clone(), "'proxyproto' for quic://".to_owned());
+                    let place = key.place.clone();
+                    let what = format!("'proxyproto' for {}://", protocol.scheme());
                     return Err(ConfigError::NotBuilt { place, what });
                 }
             }
@@ -85,6 +90,7 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
     }
     refuse_overlap(blocks)?;
     refuse_same_views(blocks, &listeners)?;
+    offer_http3(&mut listeners);
     Ok(listeners)
 }
 
@@ -96,14 +102,16 @@ fn apply(stages: &Stages, listener: &mut Listener) {
     let limits = match listener.protocol {
         Protocol::Dns | Protocol::Tls => stages.tcp,
         Protocol::Https => stages.https.as_ref().map(|https| {
-            if !https.paths.is_empty() {
-                listener.http.paths = https.paths.clone().into();
-            }
-            if !https.forwarded.is_empty() {
-                listener.http.proxies = Arc::new(Nets::new(https.forwarded.iter()));
-            }
+            apply_https(https, &mut listener.http);
             https.limits
         }),
+        Protocol::Https3 => {
+            stages.https.iter().for_each(|https| apply_https(https, &mut listener.http));
+            stages.https3.as_ref().map(|https3| {
+                listener.http.requests_max = https3.requests_max.or(listener.http.requests_max);
+                https3.limits
+            })
+        }
         Protocol::Grpc => stages.grpc_server.as_ref().map(|grpc| {
             listener.http.requests_max = grpc.requests_max.or(listener.http.requests_max);
             grpc.limits
@@ -116,6 +124,35 @@ fn apply(stages: &Stages, listener: &mut Listener) {
     let Some(ListenerLimits { connections, per_client }) = limits else { return };
     listener.limits.connections = connections.or(listener.limits.connections);
     listener.limits.per_client = per_client.or(listener.limits.per_client);
+}
+
+/// Applies what is the same for all versions of HTTP.
+fn apply_https(https: &Https, settings: &mut HttpSettings) {
+    if !https.paths.is_empty() {
+        settings.paths = https.paths.clone().into();
+    }
+    if !https.forwarded.is_empty() {
+        settings.proxies = Arc::new(Nets::new(https.forwarded.iter()));
+    }
+}
+
+/// Lets listeners for HTTP over TLS name those for HTTP/3 that serve the same zones of the same
+/// server blocks on the same address. A port that the kernel will choose is not known here.
+fn offer_http3(listeners: &mut [Listener]) {
+    let zones = |listener: &Listener| listener.zones.iter().cloned().collect::<HashSet<_>>();
+    let is_named = |listener: &&Listener| {
+        listener.protocol == Protocol::Https3 && listener.address.port() != 0
+    };
+    let offers = listeners.iter().filter(is_named);
+    let offers: Vec<_> = offers.map(|listener| (listener.address, zones(listener))).collect();
+    for listener in listeners.iter_mut().filter(|listener| listener.protocol == Protocol::Https) {
+        let own = zones(listener);
+        let same = offers
+            .iter()
+            .find(|(address, all)| address.ip() == listener.address.ip() && own.is_subset(all));
+        listener.http.alt_svc =
+            same.map(|(address, _)| format!("h3=\":{}\"; ma={ALT_SVC_AGE}", address.port()).into());
+    }
 }
 
 /// Finds the certificate of each listener whose protocol has one.
@@ -140,9 +177,12 @@ pub(super) fn show_certificates(
         }
         if listener.tls.is_none() {
             if let Some(key) = key.filter(|_| listener.protocol.is_quic()) {
-                let message = "DoQ requires TLS, no TLS config found: add 'tls CERT KEY' to the \
-                               server block";
-                let (place, message) = (key.place.clone(), message.to_owned());
+                let name = if key.protocol == Protocol::Quic { "DoQ" } else { "DoH3" };
+                let message = format!(
+                    "{name} requires TLS, no TLS config found: add 'tls CERT KEY' to the server \
+                     block"
+                );
+                let place = key.place.clone();
                 return Err(ConfigError::Listener { place, message });
             }
             let blocks = listener.zones.iter().map(|(_, block)| *block);
@@ -157,7 +197,9 @@ pub(super) fn show_certificates(
             let (scheme, carrier) = match protocol {
                 Protocol::Https => ("an https", "HTTP"),
                 Protocol::Grpc => ("a grpc", "HTTP/2"),
-                Protocol::Dns | Protocol::Tls | Protocol::Quic => ("a tls", "TCP"),
+                Protocol::Dns | Protocol::Tls | Protocol::Https3 | Protocol::Quic => {
+                    ("a tls", "TCP")
+                }
             };
             let message = format!(
                 "{scheme}:// zone without the directive 'tls' is served over {carrier} without \
@@ -169,8 +211,8 @@ pub(super) fn show_certificates(
     for draft in blocks.iter().filter(|draft| draft.stages.tls.is_some()) {
         let is_shown = draft.keys.iter().any(|key| key.protocol.has_certificate());
         if let Some(key) = draft.keys.first().filter(|_| !is_shown) {
-            let message = "plugin/tls: no zone of this server block has tls://, https://, grpc:// \
-                           or quic://: the certificate is not used";
+            let message = "plugin/tls: no zone of this server block has tls://, https://, \
+                           https3://, grpc:// or quic://: the certificate is not used";
             notes.warn(&key.place, message);
         }
     }

@@ -217,12 +217,14 @@ pub struct HttpSettings {
     pub(crate) proxies: Arc<Nets>,
     /// Maximum number of requests at a time on a connection. `None`: that of all connections.
     pub(crate) requests_max: Option<u32>,
+    /// Address of the same zones over HTTP/3, as the field `alt-svc` of replies (RFC 7838).
+    pub(crate) alt_svc: Option<Arc<str>>,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
         let paths = Arc::new([DEFAULT_PATH.to_owned()]);
-        Self { paths, proxies: Arc::default(), requests_max: None }
+        Self { paths, proxies: Arc::default(), requests_max: None, alt_svc: None }
     }
 }
 

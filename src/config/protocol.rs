@@ -7,7 +7,7 @@ use std::fmt;
 
 /// Default port of DNS over TLS (RFC 7858 §3.1) and of DNS over QUIC (RFC 9250 §4.1.1).
 pub(super) const TLS_PORT: u16 = 853;
-/// Default port of DNS over HTTPS (RFC 8484) and of gRPC.
+/// Default port of DNS over HTTPS (RFC 8484), in each version of HTTP, and of gRPC.
 pub(super) const HTTPS_PORT: u16 = 443;
 
 /// Protocol of clients.
@@ -19,6 +19,8 @@ pub enum Protocol {
     Tls,
     /// DNS over HTTP/1.1 and HTTP/2 (RFC 8484).
     Https,
+    /// DNS over HTTP/3 (RFC 8484, RFC 9114).
+    Https3,
     /// DNS over gRPC, as in CoreDNS.
     Grpc,
     /// DNS over QUIC (RFC 9250).
@@ -49,7 +51,8 @@ impl fmt::Display for Protocol {
 
 impl Protocol {
     /// All that are served.
-    pub(crate) const ALL: [Self; 5] = [Self::Dns, Self::Tls, Self::Https, Self::Grpc, Self::Quic];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Dns, Self::Tls, Self::Https, Self::Https3, Self::Grpc, Self::Quic];
 
     /// Returns the scheme of its keys in a Corefile.
     pub(crate) fn scheme(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Protocol {
             Self::Dns => "dns",
             Self::Tls => "tls",
             Self::Https => "https",
+            Self::Https3 => "https3",
             Self::Grpc => "grpc",
             Self::Quic => "quic",
         }
@@ -67,7 +71,7 @@ impl Protocol {
         match self {
             Self::Dns => dns,
             Self::Tls | Self::Quic => TLS_PORT,
-            Self::Https | Self::Grpc => HTTPS_PORT,
+            Self::Https | Self::Https3 | Self::Grpc => HTTPS_PORT,
         }
     }
 
@@ -76,13 +80,13 @@ impl Protocol {
         match self {
             Self::Dns => Layers { udp: true, tcp: true },
             Self::Tls | Self::Https | Self::Grpc => Layers { udp: false, tcp: true },
-            Self::Quic => Layers { udp: true, tcp: false },
+            Self::Https3 | Self::Quic => Layers { udp: true, tcp: false },
         }
     }
 
     /// Returns true if its clients use QUIC, which has no form without encryption.
     pub(crate) fn is_quic(self) -> bool {
-        self == Self::Quic
+        matches!(self, Self::Https3 | Self::Quic)
     }
 
     /// Returns true if its listeners show a certificate, where the server block has one.

@@ -301,7 +301,7 @@ impl Client {
         self.calls.push(Call { id, received: BytesMut::new() });
         self.calls_max = self.calls_max.max(self.calls.len());
         // Calls are bounded by their owner, and so are the bytes that wait.
-        let _ = self.outbox.finish(&mut self.quic, id, doq::anonymous(query));
+        let _ = self.outbox.send(&mut self.quic, id, doq::anonymous(query), true);
         Some(number)
     }
 

@@ -4,9 +4,13 @@
 //! something. The order of steps is that of the client's packets, save that no stream is read while
 //! the client may ask no more: flow control then slows the client down.
 
-use super::doq::{self, Read, Streams, code};
+use super::application::{Application, Query, Reason};
+use super::doq;
+use super::http3::Http3;
 use super::outbox::{Full, Outbox};
+use super::streams::{Answered, Read, Streams};
 use crate::engine::key::ConnectionKey;
+use crate::http::{Response, http3};
 use crate::moment::Moment;
 use bytes::Bytes;
 use quinn_proto::{ConnectionError, Dir, Event, StreamEvent, StreamId, VarInt};
@@ -46,14 +50,14 @@ impl Failure {
 }
 
 /// A step of a connection.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Step {
     /// The handshake is complete.
     Connected,
     /// The handshake has failed; the connection is over.
     Failed(Failure),
     /// A query, and the number of its stream.
-    Query(u32, Bytes),
+    Query(u32, Query),
     /// The client cancels the query on the stream with this number.
     Cancelled,
     /// The client has taken bytes that were waiting.
@@ -79,6 +83,7 @@ pub(super) enum Phase {
 /// A client's connection.
 pub(super) struct Connection {
     pub(super) quic: quinn_proto::Connection,
+    application: Application,
     /// Distinguishes it from earlier ones with its index.
     pub(super) generation: u32,
     /// Address from which the client has made the handshake, and so proved that it is its own.
@@ -97,13 +102,21 @@ pub(super) struct Connection {
     /// True in the queue of connections whose streams may be read again.
     pub(super) is_resumed: bool,
     streams: Streams,
+    /// The streams in one direction, which only HTTP/3 has.
+    http3: Option<Box<Http3>>,
     outbox: Outbox,
 }
 
 impl Connection {
     /// Creates a connection before its handshake.
-    pub(super) fn new(quic: quinn_proto::Connection, generation: u32, now: Moment) -> Self {
+    pub(super) fn new(
+        quic: quinn_proto::Connection,
+        application: Application,
+        generation: u32,
+        now: Moment,
+    ) -> Self {
         Self {
+            application,
             proved: quic.remote_address().ip(),
             quic,
             generation,
@@ -114,7 +127,8 @@ impl Connection {
             is_touched: false,
             is_unsent: false,
             is_resumed: false,
-            streams: Streams::default(),
+            streams: Streams::new(application),
+            http3: (application == Application::Http3).then(Box::default),
             outbox: Outbox::default(),
         }
     }
@@ -141,10 +155,7 @@ impl Connection {
         while self.phase != Phase::Over {
             let Some(event) = self.quic.poll() else { break };
             let step = match event {
-                Event::Connected if self.phase == Phase::Handshaking => {
-                    self.phase = Phase::Open;
-                    Some(Step::Connected)
-                }
+                Event::Connected if self.phase == Phase::Handshaking => Some(self.open(instant)),
                 Event::ConnectionLost { reason } => Some(self.lost(&reason)),
                 Event::Stream(event) => self.note(event, instant),
                 _ => None,
@@ -157,18 +168,28 @@ impl Connection {
             let read = self.streams.read(now, &mut self.quic, len_max)?;
             match read {
                 Read::Nothing => {}
-                Read::Query(number, message) => return Some(Step::Query(number, message)),
+                Read::Query(number, query) => return Some(Step::Query(number, query)),
                 Read::Violation(code) => return Some(self.close(instant, code)),
                 Read::Refused(id, code) => self.refuse(id, code),
-                Read::Reset(id) => {
-                    self.refuse(id, code::CANCELLED);
-                    if self.streams.is_abusive() {
-                        return Some(self.close(instant, code::EXCESSIVE_LOAD));
-                    }
-                }
+                Read::Reset(id) => self.refuse(id, self.application.code(Reason::Cancelled)),
+            }
+            if self.streams.is_abusive() {
+                return Some(self.end(instant, Reason::Load));
             }
         }
         None
+    }
+
+    /// Begins to use a connection whose handshake is complete.
+    fn open(&mut self, instant: Instant) -> Step {
+        if let Some(http3) = &mut self.http3
+            && !http3.open(&mut self.quic, &mut self.outbox)
+        {
+            self.end(instant, Reason::Violation);
+            return Step::Failed(Failure::Broken);
+        }
+        self.phase = Phase::Open;
+        Step::Connected
     }
 
     /// Returns true if streams wait to be read.
@@ -181,13 +202,23 @@ impl Connection {
         match event {
             StreamEvent::Opened { dir: Dir::Bi } => {
                 while let Some(id) = self.quic.streams().accept(Dir::Bi) {
+                    if let Some(http3) = &mut self.http3 {
+                        http3.begins(id);
+                    }
                     match self.phase {
-                        Phase::Ending => self.refuse(id, code::EXCESSIVE_LOAD),
+                        Phase::Ending => self.refuse(id, self.application.code(Reason::Unread)),
                         _ => self.streams.open(id),
                     }
                 }
                 None
             }
+            StreamEvent::Opened { dir: Dir::Uni } => {
+                std::iter::from_fn(|| self.quic.streams().accept(Dir::Uni))
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .find_map(|id| self.hear(id, instant))
+            }
+            StreamEvent::Readable { id } if id.dir() == Dir::Uni => self.hear(id, instant),
             StreamEvent::Readable { id } => {
                 self.streams.note(id);
                 None
@@ -196,11 +227,14 @@ impl Connection {
                 self.outbox.resume(&mut self.quic, id).then_some(Step::Taken)
             }
             StreamEvent::Stopped { id, .. } => {
+                if let Some(code) = self.http3.as_ref().and_then(|http3| http3.stopped(id)) {
+                    return Some(self.close(instant, code));
+                }
                 let is_unblocked = self.outbox.forget(id);
                 let cancelled = self.streams.cancel(id);
-                self.refuse(id, code::CANCELLED);
+                self.refuse(id, self.application.code(Reason::Cancelled));
                 if self.streams.is_abusive() {
-                    return Some(self.close(instant, code::EXCESSIVE_LOAD));
+                    return Some(self.end(instant, Reason::Load));
                 }
                 // The client owes nothing more.
                 let taken = (is_unblocked && self.outbox.is_empty()).then_some(Step::Taken);
@@ -208,6 +242,16 @@ impl Connection {
             }
             _ => None,
         }
+    }
+
+    /// Reads a stream that the client has opened in one direction.
+    fn hear(&mut self, id: StreamId, instant: Instant) -> Option<Step> {
+        let points = match self.http3.as_mut()?.read(&mut self.quic, id) {
+            Ok(points) => points,
+            Err(code) => return Some(self.close(instant, code)),
+        };
+        self.streams.charge(points);
+        self.streams.is_abusive().then(|| self.end(instant, Reason::Load))
     }
 
     /// Ends both sides of a stream with `code`, as far as they have not ended.
@@ -223,10 +267,19 @@ impl Connection {
     /// # Errors
     /// [`Full`].
     pub(super) fn answer(&mut self, number: u32, message: &[u8]) -> Result<(), Full> {
-        match self.streams.answered(number) {
-            Some(id) => self.outbox.finish(&mut self.quic, id, doq::framed(message)),
-            None => Ok(()),
-        }
+        let Some(Answered { id, .. }) = self.streams.answered(number) else { return Ok(()) };
+        self.outbox.send(&mut self.quic, id, doq::framed(message), true)
+    }
+
+    /// Hands over the response to the request on stream `number`, unless that was cancelled.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub(super) fn respond(&mut self, number: u32, response: &Response<'_>) -> Result<(), Full> {
+        let Some(Answered { id, is_head }) = self.streams.answered(number) else { return Ok(()) };
+        let mut bytes = Vec::new();
+        http3::write_response(&mut bytes, response, is_head);
+        self.outbox.send(&mut self.quic, id, bytes.into(), true)
     }
 
     /// Returns true if the query on stream `number` waits for its reply.
@@ -235,9 +288,9 @@ impl Connection {
     }
 
     /// Refuses the query on stream `number`.
-    pub(super) fn refuse_query(&mut self, number: u32, code: u32) {
-        if let Some(id) = self.streams.answered(number) {
-            self.refuse(id, code);
+    pub(super) fn refuse_query(&mut self, number: u32, reason: Reason) {
+        if let Some(Answered { id, .. }) = self.streams.answered(number) {
+            self.refuse(id, self.application.code(reason));
         }
     }
 
@@ -251,8 +304,13 @@ impl Connection {
         self.streams.is_quiet() && self.outbox.is_empty()
     }
 
+    /// Closes the connection for `reason`.
+    pub(super) fn end(&mut self, instant: Instant, reason: Reason) -> Step {
+        self.close(instant, self.application.code(reason))
+    }
+
     /// Closes the connection with `code`.
-    pub(super) fn close(&mut self, instant: Instant, code: u32) -> Step {
+    fn close(&mut self, instant: Instant, code: u32) -> Step {
         self.quic.close(instant, VarInt::from_u32(code), Bytes::new());
         self.phase = Phase::Over;
         Step::Closed(Some(code))
@@ -262,15 +320,19 @@ impl Connection {
     /// elsewhere at once.
     pub(super) fn finish(&mut self) {
         self.phase = Phase::Ending;
+        if let Some(http3) = &mut self.http3 {
+            // A client that does not read learns of it by the end.
+            let _ = http3.leave(&mut self.quic, &mut self.outbox);
+        }
         while let Some(id) = self.streams.next_unasked() {
-            self.refuse(id, code::EXCESSIVE_LOAD);
+            self.refuse(id, self.application.code(Reason::Unread));
         }
     }
 
     /// Refuses streams whose queries have been incomplete for `max`.
     pub(super) fn end_stalled(&mut self, now: Moment, max: Duration) {
         while let Some(id) = self.streams.next_stalled(now.minus(max)) {
-            self.refuse(id, code::UNSPECIFIED);
+            self.refuse(id, self.application.code(Reason::Other));
         }
     }
 

@@ -5,14 +5,15 @@
 //! done so waits for the CPU time. Handshakes hold memory before any admission, so their number has
 //! a bound, beyond which clients are refused.
 
+use super::application::Reason;
 use super::connection::{Connection, Failure, Phase, Step};
-use super::doq::code;
 use super::event::{Event, Id, Outgoing, Packet, event_of};
 use super::outbox::{Full, WAITING_MAX};
 use super::settings::{self, Keys, Settings};
 use super::shares::Shares;
 use super::timers::Timers;
 use crate::engine::key::ConnectionKey;
+use crate::http::Response;
 use crate::moment::Moment;
 use bytes::BytesMut;
 use quinn_proto::{
@@ -173,11 +174,12 @@ impl Endpoint {
         match self.inner.accept(incoming, instant, &mut self.buffer, None) {
             Ok((ConnectionHandle(index), quic)) => {
                 self.generation = self.generation.wrapping_add(1);
-                let connection = Box::new(Connection::new(quic, self.generation, now));
+                let application = self.settings.application;
+                let connection = Connection::new(quic, application, self.generation, now);
                 if self.connections.len() <= index {
                     self.connections.resize_with(index + 1, || None);
                 }
-                self.connections[index] = Some(connection);
+                self.connections[index] = Some(Box::new(connection));
                 self.handshaking += 1;
                 self.touch(index as u32);
                 None
@@ -251,7 +253,7 @@ impl Endpoint {
             let may_ask = connection.owner.is_some_and(&may_ask);
             let step = match is_late {
                 true => {
-                    connection.close(instant, code::NONE);
+                    connection.end(instant, Reason::Done);
                     Some(Step::Failed(Failure::Unfinished))
                 }
                 false => connection.next(now, instant, may_ask, settings.query_len_max),
@@ -321,15 +323,32 @@ impl Endpoint {
         Ok(waits)
     }
 
+    /// Hands over the response to a request, as [`Endpoint::answer`].
+    ///
+    /// # Errors
+    /// [`Full`]: the client reads too slowly.
+    pub(crate) fn respond(
+        &mut self,
+        id: Id,
+        stream: u32,
+        response: &Response<'_>,
+    ) -> Result<bool, Full> {
+        let Some(connection) = self.get(id) else { return Ok(false) };
+        connection.respond(stream, response)?;
+        let waits = !connection.is_drained();
+        self.touch(id.0.index);
+        Ok(waits)
+    }
+
     /// Returns true if the client has to take bytes before all is on its way.
     pub(crate) fn is_behind(&mut self, id: Id) -> bool {
         self.get(id).is_some_and(|connection| !connection.is_drained())
     }
 
-    /// Refuses a query with `code`.
-    pub(crate) fn refuse(&mut self, id: Id, stream: u32, code: u32) {
+    /// Refuses a query.
+    pub(crate) fn refuse(&mut self, id: Id, stream: u32, reason: Reason) {
         if let Some(connection) = self.get(id) {
-            connection.refuse_query(stream, code);
+            connection.refuse_query(stream, reason);
             self.touch(id.0.index);
         }
     }
@@ -352,7 +371,7 @@ impl Endpoint {
             let Some(connection) = connection else { continue };
             match connection.phase {
                 Phase::Handshaking => {
-                    connection.close(instant, code::NONE);
+                    connection.end(instant, Reason::Done);
                     self.shares.give_back(connection.peer().ip());
                     self.handshaking -= 1;
                 }
@@ -369,13 +388,13 @@ impl Endpoint {
         }
     }
 
-    /// Closes a connection with `code`; it is over for its owner.
-    pub(crate) fn close(&mut self, now: Moment, id: Id, code: u32) {
+    /// Closes a connection; it is over for its owner.
+    pub(crate) fn close(&mut self, now: Moment, id: Id, reason: Reason) {
         let instant = self.instant(now);
         if let Some(connection) = self.get(id) {
             connection.owner = None;
             if connection.phase != Phase::Over {
-                connection.close(instant, code);
+                connection.end(instant, reason);
             }
             self.touch(id.0.index);
         }
@@ -414,7 +433,7 @@ impl Endpoint {
                 if connection.phase != Phase::Ending || !connection.is_quiet() {
                     break;
                 }
-                connection.close(instant, code::NONE);
+                connection.end(instant, Reason::Done);
                 connection.owner.take().into_iter().for_each(&mut ended);
             }
             if connection.phase == Phase::Over && connection.owner.is_none() {

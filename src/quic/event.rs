@@ -3,10 +3,10 @@
 //! An event has the data by which the owner of a connection acts on it. Steps that the owner need
 //! not act on make no event.
 
+use super::application::Query;
 use super::connection::{Connection, Failure, Step};
 use crate::engine::key::{ConnectionKey, Key};
 use crate::moment::Moment;
-use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -60,8 +60,8 @@ pub(crate) enum Event {
         peer: SocketAddr,
         /// Destination address, where the listener is a wildcard.
         local: Option<IpAddr>,
-        /// The message.
-        message: Bytes,
+        /// The query.
+        query: Query,
     },
     /// A client has taken bytes of replies that were waiting.
     Taken {
@@ -92,13 +92,9 @@ pub(super) fn event_of(
         Step::Connected => Event::Connected { id, peer, took: now.since(connection.since) },
         Step::Failed(failure) => Event::Failed(failure),
         Step::Cancelled => return None,
-        Step::Query(stream, message) => Event::Query {
-            key: connection.owner?,
-            stream,
-            peer,
-            local: connection.local(),
-            message,
-        },
+        Step::Query(stream, query) => {
+            Event::Query { key: connection.owner?, stream, peer, local: connection.local(), query }
+        }
         Step::Taken => Event::Taken { key: connection.owner?, is_drained: connection.is_drained() },
         Step::Closed(code) => Event::Closed { key: connection.owner.take()?, code },
     })

@@ -17,52 +17,68 @@ pub(crate) struct Full;
 /// Bytes that wait, by stream.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    waiting: Vec<(StreamId, Bytes)>,
+    waiting: Vec<Waiting>,
     len: usize,
 }
 
+/// Bytes that wait for a stream.
+#[derive(Debug)]
+struct Waiting {
+    stream: StreamId,
+    bytes: Bytes,
+    /// The stream ends behind them.
+    is_last: bool,
+}
+
 impl Outbox {
-    /// Writes the last bytes of a stream and ends it; what is not accepted waits.
+    /// Writes bytes of a stream; what is not accepted waits. `is_last`: the stream ends behind
+    /// them.
     ///
     /// # Errors
     /// [`Full`].
-    pub(super) fn finish(
+    pub(super) fn send(
         &mut self,
         connection: &mut Connection,
         stream: StreamId,
         bytes: Bytes,
+        is_last: bool,
     ) -> Result<(), Full> {
-        let rest = write_last(connection, stream, bytes);
-        if !rest.is_empty() {
-            self.len += rest.len();
-            self.waiting.push((stream, rest));
-        }
+        let before = self.take(stream).map_or(Bytes::new(), |waiting| waiting.bytes);
+        let bytes = if before.is_empty() { bytes } else { [before, bytes].concat().into() };
+        self.put(connection, Waiting { stream, bytes, is_last });
         if self.len > WAITING_MAX { Err(Full) } else { Ok(()) }
     }
 
     /// Writes more of what waits for `stream`. Returns true if something was accepted.
     pub(super) fn resume(&mut self, connection: &mut Connection, stream: StreamId) -> bool {
-        let Some(place) = self.waiting.iter().position(|(of, _)| *of == stream) else {
-            return false;
-        };
-        let (_, bytes) = self.waiting.swap_remove(place);
-        let before = bytes.len();
-        let rest = write_last(connection, stream, bytes);
-        self.len -= before - rest.len();
-        let is_written = rest.len() < before;
-        if !rest.is_empty() {
-            self.waiting.push((stream, rest));
+        let Some(waiting) = self.take(stream) else { return false };
+        self.put(connection, waiting)
+    }
+
+    /// Writes bytes. Returns true if some were accepted; the rest waits.
+    fn put(&mut self, connection: &mut Connection, mut waiting: Waiting) -> bool {
+        let before = waiting.bytes.len();
+        let Waiting { stream, is_last, .. } = waiting;
+        waiting.bytes = write(connection, stream, waiting.bytes, is_last);
+        let rest = waiting.bytes.len();
+        if rest > 0 {
+            self.len += rest;
+            self.waiting.push(waiting);
         }
-        is_written
+        rest < before
+    }
+
+    /// Takes out what waits for `stream`.
+    fn take(&mut self, stream: StreamId) -> Option<Waiting> {
+        let place = self.waiting.iter().position(|waiting| waiting.stream == stream)?;
+        let waiting = self.waiting.swap_remove(place);
+        self.len -= waiting.bytes.len();
+        Some(waiting)
     }
 
     /// Forgets what waits for `stream`. Returns true if something did.
     pub(super) fn forget(&mut self, stream: StreamId) -> bool {
-        let place = self.waiting.iter().position(|(of, _)| *of == stream);
-        if let Some(place) = place {
-            self.len -= self.waiting.swap_remove(place).1.len();
-        }
-        place.is_some()
+        self.take(stream).is_some()
     }
 
     /// Returns true if nothing waits.
@@ -71,16 +87,18 @@ impl Outbox {
     }
 }
 
-/// Writes `bytes` and, if all of them were accepted, ends the stream. Returns the rest; nothing is
-/// left for a stream that the client has stopped.
-fn write_last(connection: &mut Connection, stream: StreamId, bytes: Bytes) -> Bytes {
+/// Writes `bytes` and, if all of them were accepted and are the last, ends the stream. Returns the
+/// rest; nothing is left for a stream that the client has stopped.
+fn write(connection: &mut Connection, stream: StreamId, bytes: Bytes, is_last: bool) -> Bytes {
     let mut send = connection.send_stream(stream);
     let mut chunks = [bytes];
     let [rest] = loop {
         match send.write_chunks(&mut chunks) {
             Ok(written) if written.chunks == 1 => {
-                // It fails only for a stream that the client has stopped.
-                let _ = send.finish();
+                if is_last {
+                    // It fails only for a stream that the client has stopped.
+                    let _ = send.finish();
+                }
                 return Bytes::new();
             }
             Ok(_) => {}

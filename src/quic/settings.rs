@@ -6,6 +6,7 @@
 //! first byte of a connection ID, modulo the number of workers, is the number of its worker: the
 //! kernel steers packets by it, so that a client whose address changes stays with its worker.
 
+use super::application::Application;
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::crypto::{HandshakeTokenKey, HmacKey};
 use quinn_proto::{
@@ -62,6 +63,8 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Settings of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
+    /// Protocol on the streams.
+    pub(crate) application: Application,
     /// Maximum number of requests at a time on a connection, which is the number of its streams.
     pub(crate) requests_max: u32,
     /// Maximum time of a handshake, and of a query that has begun.
@@ -133,7 +136,7 @@ impl Keys {
         let mut transport = TransportConfig::default();
         transport
             .max_concurrent_bidi_streams(settings.requests_max.into())
-            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .max_concurrent_uni_streams(settings.application.unidirectional_max().into())
             .max_idle_timeout(IdleTimeout::try_from(settings.silence).ok())
             .stream_receive_window(STREAM_WINDOW.into())
             .receive_window(RECEIVE_WINDOW.into())

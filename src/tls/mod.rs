@@ -49,6 +49,8 @@ use std::sync::Arc;
 const PROTOCOL: &[u8] = b"dot";
 /// ALPN protocol of HTTP/2 over TLS (RFC 9113 §3.2).
 pub(crate) const HTTP_2: &[u8] = b"h2";
+/// ALPN protocol of HTTP/3 (RFC 9114 §3.1).
+pub(crate) const HTTP_3: &[u8] = b"h3";
 /// ALPN protocol of DNS over QUIC (RFC 9250 §4.1).
 const DNS_OVER_QUIC: &[u8] = b"doq";
 /// ALPN protocol of HTTP/1.1 (RFC 7301 §6).

@@ -10,7 +10,7 @@ use super::client::Verifiers;
 use super::provider::provider;
 use super::trust::ClientVerifier;
 use super::{
-    DNS_OVER_QUIC, HTTP_1, HTTP_2, PROTOCOL, QUIC_VERSIONS, SetupError, VERSIONS, identity,
+    DNS_OVER_QUIC, HTTP_1, HTTP_2, HTTP_3, PROTOCOL, QUIC_VERSIONS, SetupError, VERSIONS, identity,
 };
 use crate::config::{ClientAuth, Pem, Protocol, ServerTls};
 use rustls::crypto::{
@@ -115,6 +115,7 @@ pub(super) fn config(
     config.alpn_protocols = match protocol {
         Protocol::Dns | Protocol::Tls => vec![PROTOCOL.to_vec()],
         Protocol::Https => vec![HTTP_2.to_vec(), HTTP_1.to_vec()],
+        Protocol::Https3 => vec![HTTP_3.to_vec()],
         Protocol::Grpc => vec![HTTP_2.to_vec()],
         Protocol::Quic => vec![DNS_OVER_QUIC.to_vec()],
     };

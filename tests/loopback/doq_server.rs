@@ -22,14 +22,14 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 
 const A: u16 = 1;
 
-struct Site {
+pub(super) struct Site {
     authority: Authority,
     identity: Identity,
-    upstreams: Upstream,
+    pub(super) upstreams: Upstream,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let authority = Authority::new("good");
         let identity = authority.issue(&["dns.test"]);
         Self { authority, identity, upstreams: responder(&[Behaviour::Answer]) }
@@ -45,7 +45,7 @@ impl Site {
         ))
     }
 
-    fn load(&self, text: &str) -> Config {
+    pub(super) fn load(&self, text: &str) -> Config {
         let files = [("cert.pem", &*self.identity.certificate), ("key.pem", &*self.identity.key)];
         load(text, &files)
     }
@@ -54,7 +54,7 @@ impl Site {
         start_with(self.config(any_port(), body), workers)
     }
 
-    fn client(&self) -> ClientConfig {
+    pub(super) fn client(&self) -> ClientConfig {
         self.authority.client()
     }
 
@@ -64,7 +64,7 @@ impl Site {
 }
 
 /// Returns an address whose UDP port is free.
-fn free_port() -> SocketAddr {
+pub(super) fn free_port() -> SocketAddr {
     UdpSocket::bind(any_port()).unwrap().local_addr().unwrap()
 }
 

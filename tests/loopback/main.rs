@@ -9,6 +9,9 @@ mod coalescing;
 mod datagrams;
 #[path = "../common/dead.rs"]
 mod dead;
+#[path = "../common/doh3.rs"]
+mod doh3;
+mod doh3_server;
 mod doh_ends;
 mod doh_server;
 mod doh_upstream;
@@ -29,6 +32,8 @@ mod hosts;
 mod http;
 #[path = "../common/http2.rs"]
 mod http2;
+#[path = "../common/http3.rs"]
+mod http3;
 mod https;
 mod https_limits;
 mod in_order;

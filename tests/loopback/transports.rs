@@ -4,8 +4,10 @@
 //! carry them: what a transport adds around a message must not change it.
 
 use crate::certs::{Authority, load};
+use crate::doh3::Doh3;
 use crate::doq::Doq;
 use crate::http2::{base64, body2, get2, grpc2, preface};
+use crate::http3::post;
 use crate::tcp::{framed, read_message};
 use crate::{TIMEOUT, start_with};
 use domain::base::iana::Rtype;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 const ROWS: &str = include_str!("../engine/stages/file.txt");
 
 /// Scheme of the listener, whether it has a certificate, and the client.
-const TRANSPORTS: [(&str, bool, Ask); 7] = [
+const TRANSPORTS: [(&str, bool, Ask); 9] = [
     ("dns", false, over_tcp),
     ("tls", true, over_tls),
     ("https", false, over_http2),
@@ -28,6 +30,8 @@ const TRANSPORTS: [(&str, bool, Ask); 7] = [
     ("https", false, over_http1),
     ("grpc", false, over_grpc),
     ("quic", true, over_quic),
+    ("https3", true, over_http3),
+    ("https3", true, over_http3_by_post),
 ];
 
 /// Returns the reply to a query on a connection of its own.
@@ -117,6 +121,21 @@ fn over_quic(address: SocketAddr, client: &Arc<ClientConfig>, query: &[u8]) -> V
     reply.truncate(start);
     let length = (start - opt - 11) as u16;
     reply[opt + 9..opt + 11].copy_from_slice(&length.to_be_bytes());
+    reply
+}
+
+fn over_http3(address: SocketAddr, client: &Arc<ClientConfig>, query: &[u8]) -> Vec<u8> {
+    let mut client = Doh3::dial(address, ClientConfig::clone(client));
+    let reply = client.ask(query);
+    client.quic.close();
+    reply
+}
+
+fn over_http3_by_post(address: SocketAddr, client: &Arc<ClientConfig>, query: &[u8]) -> Vec<u8> {
+    let mut client = Doh3::dial(address, ClientConfig::clone(client));
+    let (status, reply) = client.request(&post("/dns-query", query));
+    client.quic.close();
+    assert_eq!(status, 200);
     reply
 }
 
@@ -216,5 +235,5 @@ fn every_row_has_the_same_reply_over_every_transport() {
         }
         plain.stop();
     }
-    assert!(count > 7 * 90, "{count} replies");
+    assert!(count > 9 * 90, "{count} replies");
 }

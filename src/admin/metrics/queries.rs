@@ -66,6 +66,9 @@ fn of_statuses(all: &mut Exposition, server: &str, protocol: Protocol, tally: &T
             Protocol::Quic => {
                 ("coredns_dns_quic_responses_total", "Responses of QUIC, by error code.")
             }
+            Protocol::Https3 => {
+                ("coredns_dns_https3_responses_total", "Responses of HTTP/3, by status.")
+            }
             _ => ("coredns_dns_https_responses_total", "Responses of HTTP, by status."),
         };
         let status = match STATUSES.get(place) {

@@ -6,8 +6,7 @@
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
-use super::once;
-use super::tcp::{RequestLimits, number, read_block, write_limits};
+use super::tcp::{RequestLimits, read_requests, write_requests};
 use crate::corefile::Cursor;
 use std::fmt;
 
@@ -16,22 +15,10 @@ pub(super) fn read(
     cursor: &mut Cursor<'_>,
     context: &mut Context<'_>,
 ) -> Result<Option<RequestLimits>, DirectiveError> {
-    let Some(_) = context.stanza("grpc_server", cursor) else { return Ok(None) };
-    let mut grpc = RequestLimits::default();
-    let RequestLimits { requests_max, limits } = &mut grpc;
-    read_block(cursor, limits, &["max_streams"], |property, cursor| {
-        *requests_max = number(property, cursor)?;
-        Ok(())
-    })?;
-    once(cursor)?;
-    Ok(Some(grpc))
+    context.stanza("grpc_server", cursor).map(|_| read_requests(cursor)).transpose()
 }
 
 /// Writes the stanza of the directive.
 pub(super) fn write(settings: &Option<RequestLimits>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Some(RequestLimits { requests_max, limits }) = settings else { return Ok(()) };
-    writeln!(f, "    grpc_server {{")?;
-    writeln!(f, "        max_streams {}", requests_max.unwrap_or(0))?;
-    write_limits(limits, f)?;
-    writeln!(f, "    }}")
+    settings.iter().try_for_each(|settings| write_requests("grpc_server", settings, f))
 }

@@ -25,6 +25,7 @@ mod header;
 mod health;
 mod hosts;
 mod https;
+mod https3;
 mod loadbalance;
 mod local;
 mod log;
@@ -75,6 +76,8 @@ macro_rules! order {
             "grpc_server" grpc_server: Option<RequestLimits>;
             /// Limits and paths of `https://` listeners.
             "https" https: Option<Https>;
+            /// Limits of `https3://` listeners.
+            "https3" https3: Option<RequestLimits>;
             /// Limits of clients' connections over TCP and TLS.
             "tcp" tcp: Option<ListenerLimits>;
             /// Time-outs of clients' connections.

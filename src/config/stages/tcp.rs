@@ -102,6 +102,30 @@ pub(super) fn number(
     Ok(Some(number).filter(|number| *number > 0))
 }
 
+/// Reads the stanza of a directive with these limits, whose `max_streams` may be 0.
+pub(super) fn read_requests(cursor: &mut Cursor<'_>) -> Result<RequestLimits, DirectiveError> {
+    let mut requests = RequestLimits::default();
+    let RequestLimits { requests_max, limits } = &mut requests;
+    read_block(cursor, limits, &["max_streams"], |property, cursor| {
+        *requests_max = number(property, cursor)?;
+        Ok(())
+    })?;
+    once(cursor)?;
+    Ok(requests)
+}
+
+/// Writes the stanza of the directive `name` with these limits.
+pub(super) fn write_requests(
+    name: &str,
+    requests: &RequestLimits,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    writeln!(f, "    {name} {{")?;
+    writeln!(f, "        max_streams {}", requests.requests_max.unwrap_or(0))?;
+    write_limits(&requests.limits, f)?;
+    writeln!(f, "    }}")
+}
+
 /// Writes the options that are limits.
 pub(super) fn write_limits(limits: &ListenerLimits, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (name, limit) in LIMITS.into_iter().zip([limits.connections, limits.per_client]) {

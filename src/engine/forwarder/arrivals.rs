@@ -6,6 +6,7 @@
 //! result is the same as without reading ahead.
 
 use super::Forwarder;
+use crate::config::Protocol;
 use crate::engine::cache::{Cache, Key};
 use crate::engine::exchange::Client;
 use crate::engine::key::ConnectionId;
@@ -217,6 +218,7 @@ impl Forwarder {
         if !self.clients.is_secure(client.listener) {
             return asked.in_the_clear();
         }
-        if self.journal.protocol(client.listener).is_quic() { asked.padded() } else { asked }
+        let is_padded = self.journal.protocol(client.listener) == Protocol::Quic;
+        if is_padded { asked.padded() } else { asked }
     }
 }

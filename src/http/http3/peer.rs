@@ -55,7 +55,7 @@ enum Stream {
 
 impl Heard {
     /// Result of a stream that was reset.
-    pub const RESET: Self = Self { points: 1, is_refused: false };
+    pub(crate) const RESET: Self = Self { points: 1, is_refused: false };
 }
 
 impl PeerStreams {
@@ -120,7 +120,7 @@ impl PeerStreams {
     ///
     /// # Errors
     /// The connection needs the stream, and must be closed.
-    pub fn reset(&mut self, number: u64) -> Result<(), Violation> {
+    pub(crate) fn reset(&mut self, number: u64) -> Result<(), Violation> {
         let Some(place) = self.streams.iter().position(|(known, _)| *known == number) else {
             return Ok(());
         };

@@ -7,7 +7,8 @@ use crate::engine::key::{ConnectionKey, Key};
 use crate::moment::Moment;
 use crate::quic::endpoint::some_instant;
 use crate::quic::{
-    Client, Dialer, End, Endpoint, Event, Id, Keys, Packet, Progress, Refusal, Settings, code,
+    Application, Client, Dialer, End, Endpoint, Event, Id, Keys, Packet, Progress, Query, Reason,
+    Refusal, Settings,
 };
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use rand_chacha::ChaCha8Rng;
@@ -46,7 +47,7 @@ impl Pair {
     }
 
     fn with(seed: u64, settings: Settings) -> Self {
-        let (origin, tls) = (some_instant(), tls());
+        let (origin, tls) = (some_instant(), tls(Application::Doq));
         let keys = Keys::new(&[7; 32], 1);
         let own = (Arc::clone(&tls.0), settings);
         let endpoint = Endpoint::new(&keys, 0, own, [seed as u8; 32], origin).unwrap();
@@ -151,7 +152,7 @@ impl Pair {
                     self.endpoint.admit(id, ConnectionKey(Key { index, generation: 0 }));
                     self.ids.push(id);
                 }
-                Event::Query { key, stream, message, .. } => {
+                Event::Query { key, stream, query: Query::Message(message), .. } => {
                     let id = self.ids[key.index()];
                     if self.echoes {
                         self.endpoint.answer(id, stream, &message).unwrap();
@@ -160,6 +161,7 @@ impl Pair {
                     }
                 }
                 Event::Closed { code, .. } => self.closed.push(code),
+                Event::Query { query: Query::Request(_), .. } => unreachable!("it is DoQ"),
                 Event::Failed(_) | Event::Taken { .. } => {}
             }
         }
@@ -275,24 +277,24 @@ fn a_cancelled_call_frees_the_servers_stream_and_has_no_reply() {
 
 #[test]
 fn a_refused_call_ends_alone() {
-    for (code, refusal) in [
-        (code::EXCESSIVE_LOAD, Refusal::Load),
-        (code::UNSPECIFIED, Refusal::Reset),
-        (code::CANCELLED, Refusal::Reset),
+    for (reason, refusal) in [
+        (Reason::Load, Refusal::Load),
+        (Reason::Other, Refusal::Reset),
+        (Reason::Cancelled, Refusal::Reset),
     ] {
         let mut pair = Pair::connected(5);
         pair.echoes = false;
         let (first, second) = (pair.call(20, 1), pair.call(20, 2));
         pair.run(WAY * 2);
         let (id, stream, _) = pair.queries[0].clone();
-        pair.endpoint.refuse(id, stream, code);
+        pair.endpoint.refuse(id, stream, reason);
         let (id, stream, message) = pair.queries[1].clone();
         pair.endpoint.answer(id, stream, &message).unwrap();
         pair.run(WAY * 4);
         let mut got = pair.take();
         got.sort_by_key(|progress| matches!(progress, Progress::Reply(..)));
         let reply = Progress::Reply(second, message.into());
-        assert_eq!(got, [Progress::Failed(first, refusal), reply], "{code}");
+        assert_eq!(got, [Progress::Failed(first, refusal), reply], "{reason:?}");
     }
 }
 
@@ -315,9 +317,9 @@ fn a_violation_closes_the_connection_of_both_sides() {
 fn the_end_has_its_reason() {
     type Act = fn(&mut Pair);
     let cases: [(End, Act); 4] = [
-        (End::Closed, |pair| pair.endpoint.close(pair.now, pair.ids[0], code::NONE)),
-        (End::Load, |pair| pair.endpoint.close(pair.now, pair.ids[0], code::EXCESSIVE_LOAD)),
-        (End::Violation, |pair| pair.endpoint.close(pair.now, pair.ids[0], code::PROTOCOL)),
+        (End::Closed, |pair| pair.endpoint.close(pair.now, pair.ids[0], Reason::Done)),
+        (End::Load, |pair| pair.endpoint.close(pair.now, pair.ids[0], Reason::Load)),
+        (End::Violation, |pair| pair.endpoint.close(pair.now, pair.ids[0], Reason::Violation)),
         (End::Reset, |pair| {
             pair.restart();
             pair.call(100, 1);
@@ -349,7 +351,7 @@ fn an_idle_connection_sleeps_until_both_sides_forget_it() {
 #[test]
 fn a_server_that_is_not_trusted_gets_no_query() {
     let mut pair = Pair::new(9);
-    let stranger = tls();
+    let stranger = tls(Application::Doq);
     pair.client = dial(pair.origin, pair.now, &stranger.1, 9);
     assert_eq!(pair.client.call(&query(20, 1)), None);
     pair.run(WAY * 10);

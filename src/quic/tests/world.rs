@@ -7,14 +7,17 @@
 mod received;
 
 use crate::engine::key::{ConnectionKey, Key};
+use crate::http::Response;
 use crate::moment::Moment;
 use crate::quic::endpoint::some_instant;
-use crate::quic::{Endpoint, Event, Failure, Id, Keys, Packet, Settings};
+use crate::quic::{
+    Application, Endpoint, Event, Failure, Id, Keys, Packet, Query, Reason, Settings,
+};
 use bytes::BytesMut;
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{
-    ClientConfig, Connection, ConnectionError, ConnectionHandle, DatagramEvent, EndpointConfig,
-    StreamEvent, StreamId, TransportConfig, VarInt,
+    ClientConfig, Connection, ConnectionError, ConnectionHandle, DatagramEvent, Dir,
+    EndpointConfig, StreamEvent, StreamId, TransportConfig, VarInt,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -31,11 +34,17 @@ pub(super) const SILENCE: Duration = Duration::from_secs(20);
 pub(super) const LEN_MAX: usize = 4_096;
 
 pub(super) fn settings() -> Settings {
-    Settings { requests_max: 8, read: READ, silence: SILENCE, query_len_max: LEN_MAX }
+    Settings {
+        application: Application::Doq,
+        requests_max: 8,
+        read: READ,
+        silence: SILENCE,
+        query_len_max: LEN_MAX,
+    }
 }
 
 /// TLS configurations of a server, and of a client that trusts it.
-pub(super) fn tls() -> (Arc<rustls::ServerConfig>, rustls::ClientConfig) {
+pub(super) fn tls(application: Application) -> (Arc<rustls::ServerConfig>, rustls::ClientConfig) {
     let made = rcgen::generate_simple_self_signed(["dns.test".to_owned()]).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = [&rustls::version::TLS13];
@@ -46,7 +55,8 @@ pub(super) fn tls() -> (Arc<rustls::ServerConfig>, rustls::ClientConfig) {
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key.into())
         .unwrap();
-    server.alpn_protocols = vec![b"doq".to_vec()];
+    let protocol: &[u8] = if application == Application::Doq { b"doq" } else { b"h3" };
+    server.alpn_protocols = vec![protocol.to_vec()];
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let mut client = rustls::ClientConfig::builder_with_provider(provider)
@@ -54,12 +64,13 @@ pub(super) fn tls() -> (Arc<rustls::ServerConfig>, rustls::ClientConfig) {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    client.alpn_protocols = vec![b"doq".to_vec()];
+    client.alpn_protocols = vec![protocol.to_vec()];
     (Arc::new(server), client)
 }
 
 pub(super) struct World {
     pub(super) now: Moment,
+    pub(super) application: Application,
     origin: Instant,
     pub(super) endpoint: Endpoint,
     tls: (Arc<rustls::ServerConfig>, rustls::ClientConfig),
@@ -102,7 +113,7 @@ impl World {
 
     pub(super) fn with(seed: u64, settings: Settings) -> Self {
         let origin = some_instant();
-        let tls = tls();
+        let tls = tls(settings.application);
         let keys = Keys::new(&[7; 32], 1);
         let own = (Arc::clone(&tls.0), settings);
         let endpoint = Endpoint::new(&keys, 0, own, [seed as u8; 32], origin).unwrap();
@@ -112,6 +123,7 @@ impl World {
         let client = quinn_proto::Endpoint::new(Arc::new(config), None, true, None);
         Self {
             now: Moment::ZERO,
+            application: settings.application,
             origin,
             endpoint,
             tls,
@@ -199,6 +211,22 @@ impl World {
     ) -> Option<StreamId> {
         let connection = self.client(handle);
         let id = connection.streams().open(quinn_proto::Dir::Bi)?;
+        assert_eq!(connection.send_stream(id).write(bytes), Ok(bytes.len()));
+        if is_last {
+            connection.send_stream(id).finish().unwrap();
+        }
+        Some(id)
+    }
+
+    /// Opens a stream in one direction and sends `bytes` on it; `None`: there is no credit.
+    pub(super) fn open_uni(
+        &mut self,
+        handle: ConnectionHandle,
+        bytes: &[u8],
+        is_last: bool,
+    ) -> Option<StreamId> {
+        let connection = self.client(handle);
+        let id = connection.streams().open(quinn_proto::Dir::Uni)?;
         assert_eq!(connection.send_stream(id).write(bytes), Ok(bytes.len()));
         if is_last {
             connection.send_stream(id).finish().unwrap();
@@ -318,6 +346,12 @@ impl World {
                         let received = self.streams.entry((handle.0, id)).or_default();
                         received.read(connection, id);
                     }
+                    quinn_proto::Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
+                        while let Some(id) = connection.streams().accept(Dir::Uni) {
+                            let received = self.streams.entry((handle.0, id)).or_default();
+                            received.read(connection, id);
+                        }
+                    }
                     quinn_proto::Event::Stream(StreamEvent::Stopped { id, error_code }) => {
                         let received = self.streams.entry((handle.0, id)).or_default();
                         received.stopped = Some(error_code.into_inner());
@@ -346,21 +380,30 @@ impl World {
         let may_ask = self.may_ask;
         while let Some(event) = self.endpoint.next_event(self.now, |_| may_ask) {
             match event {
-                Event::Connected { id, .. } if !self.admits => self.endpoint.close(self.now, id, 4),
+                Event::Connected { id, .. } if !self.admits => {
+                    self.endpoint.close(self.now, id, Reason::Load);
+                }
                 Event::Connected { id, .. } => {
                     let index = self.owners.len() as u32;
                     self.endpoint.admit(id, ConnectionKey(Key { index, generation: 0 }));
                     self.owners.insert(index, id);
                 }
                 Event::Failed(failure) => self.failures.push(failure),
-                Event::Query { key, stream, peer, message, .. } => {
+                Event::Query { key, stream, peer, query, .. } => {
                     let id = self.owners[&key.0.index];
                     assert!(self.endpoint.awaits(id, stream));
+                    let asked = match query {
+                        Query::Message(message) => message.to_vec(),
+                        Query::Request(request) => {
+                            let request = request.view(stream);
+                            [request.target, request.body].concat()
+                        }
+                    };
                     if self.echoes {
-                        assert_eq!(self.endpoint.answer(id, stream, &message), Ok(false));
+                        self.echo(id, stream, &asked);
                     }
                     self.peers.push(peer);
-                    self.queries.push((id, stream, message.to_vec()));
+                    self.queries.push((id, stream, asked));
                 }
                 Event::Taken { is_drained, .. } => self.taken.push(is_drained),
                 Event::Closed { key, code } => {
@@ -369,6 +412,17 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Answers a query with itself.
+    pub(super) fn echo(&mut self, id: Id, stream: u32, asked: &[u8]) {
+        let waits = match self.application {
+            Application::Doq => self.endpoint.answer(id, stream, asked),
+            Application::Http3 => {
+                self.endpoint.respond(id, stream, &Response::new(200, &[], asked))
+            }
+        };
+        assert_eq!(waits, Ok(false));
     }
 
     /// Returns what the client has received on a stream.

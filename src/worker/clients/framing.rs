@@ -95,7 +95,7 @@ impl Framing {
     /// Returns the maximum number of bytes of the framing of a connection of `protocol`.
     pub(super) fn bytes_max(protocol: Protocol) -> usize {
         match protocol {
-            Protocol::Dns | Protocol::Tls | Protocol::Quic => 0,
+            Protocol::Dns | Protocol::Tls | Protocol::Https3 | Protocol::Quic => 0,
             Protocol::Https | Protocol::Grpc => HttpConnection::bytes_max(),
         }
     }

@@ -5,21 +5,21 @@
 //! refused with a status. Each request that was read gets its response, so that no client waits for
 //! one.
 
+mod requests;
+
 use super::scratch::Scratch;
-use crate::config::{HttpSettings, Listener, Nets, Protocol};
+use crate::config::{Listener, Protocol};
 use crate::engine::forwarder::Requested;
 use crate::engine::frame::Full;
 use crate::engine::message::lifetime::fresh_for;
 use crate::engine::{Client, Forwarder, Via};
 use crate::http::doh::{self, Refusal};
-use crate::http::forwarded;
 use crate::http::grpc::{self, Status};
 use crate::http::{KEPT_BYTES_MAX, Limits, Request, Server, Version};
 use crate::moment::Moment;
 use crate::worker::tcp::TcpConnection;
+pub(super) use requests::Doh;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 /// Number of bytes in the outbox from which on no more are taken from the server.
 const OUTBOX_MAX: usize = 1 << 16;
@@ -30,12 +30,7 @@ const KEPT_MAX: usize = KEPT_BYTES_MAX / 4;
 /// Way in which requests carry DNS.
 pub(super) enum Carrier {
     /// DNS over HTTPS (RFC 8484).
-    Doh {
-        /// Paths of queries.
-        paths: Arc<[String]>,
-        /// Proxies that pass on the addresses of their clients.
-        proxies: Arc<Nets>,
-    },
+    Doh(Doh),
     /// gRPC, as in CoreDNS.
     Grpc {
         /// Maximum number of requests at a time on a connection.
@@ -246,62 +241,23 @@ impl HttpConnection {
 impl Carrier {
     /// Returns the carrier of connections to `listener`; `None`: they carry no HTTP.
     pub(super) fn of(listener: &Listener) -> Option<Self> {
-        let HttpSettings { paths, proxies, requests_max } = &listener.http;
         match listener.protocol {
-            Protocol::Dns | Protocol::Tls | Protocol::Quic => None,
-            Protocol::Https => {
-                Some(Self::Doh { paths: Arc::clone(paths), proxies: Arc::clone(proxies) })
-            }
-            Protocol::Grpc => Some(Self::Grpc { requests_max: *requests_max }),
+            Protocol::Dns | Protocol::Tls | Protocol::Https3 | Protocol::Quic => None,
+            Protocol::Https => Some(Self::Doh(Doh::new(&listener.http))),
+            Protocol::Grpc => Some(Self::Grpc { requests_max: listener.http.requests_max }),
         }
     }
 
     /// Creates the server of a connection. `protocol`: that of ALPN, if any.
     fn server(&self, protocol: Option<&[u8]>) -> Server {
         match self {
-            Self::Doh { .. } => Server::new(protocol.and_then(Version::of_alpn), Limits::DNS),
+            Self::Doh(_) => Server::new(protocol.and_then(Version::of_alpn), Limits::DNS),
             Self::Grpc { requests_max } => {
                 let outstanding_max =
                     Limits::DNS.outstanding_max.min(requests_max.unwrap_or(u32::MAX));
                 Server::new(Some(Version::Http2), Limits { outstanding_max, ..Limits::DNS })
             }
         }
-    }
-
-    /// Returns the address of the client that made a request. `peer`: that of the connection.
-    ///
-    /// # Errors
-    /// A proxy passes on an address that cannot be used. The proxy's own must not stand in for it:
-    /// access lists may trust that one.
-    fn peer(&self, peer: SocketAddr, request: &Request<'_>) -> Result<SocketAddr, Refused> {
-        let Self::Doh { proxies, .. } = self else { return Ok(peer) };
-        let is_proxy = |address: IpAddr| proxies.contains(address.to_canonical());
-        let is_silent = request.forwarded.is_empty() && request.forwarded_for.is_empty();
-        if is_silent || !is_proxy(peer.ip()) {
-            return Ok(peer);
-        }
-        match forwarded::client(request, is_proxy) {
-            Some(address) => Ok(SocketAddr::new(address, peer.port())),
-            None => {
-                let text = "the proxy names no client in X-Forwarded-For or Forwarded\n";
-                Err(Refused::Doh(Refusal { status: 400, text }))
-            }
-        }
-    }
-
-    /// Returns the client that made a request, and the length of its query in `query`.
-    fn decode(
-        &self,
-        client: Client,
-        request: &Request<'_>,
-        query: &mut [u8],
-    ) -> Result<(Client, usize), Refused> {
-        let peer = self.peer(client.peer, request)?;
-        let len = match self {
-            Self::Doh { paths, .. } => doh::query(request, paths, query).map_err(Refused::Doh)?,
-            Self::Grpc { .. } => grpc::query(request, query).map_err(Refused::Grpc)?,
-        };
-        Ok((Client { peer, ..client }, len))
     }
 
     /// Asks the engine. Returns the length of the reply in `scratch`; `None`: it comes later.
@@ -313,27 +269,20 @@ impl Carrier {
         scratch: &mut Scratch,
         engine: &mut Forwarder,
     ) -> Result<Option<usize>, Refused> {
+        if let Self::Doh(doh) = self {
+            return doh.ask(now, client, request, scratch, engine).map_err(Refused::Doh);
+        }
         let Scratch { query, reply } = scratch;
-        let decoded = self.decode(client, request, query).inspect_err(|_| {
+        let len = grpc::query(request, query).inspect_err(|_| {
             // The engine counts only the queries that it gets.
             client.via.connection().inspect(|key| engine.clients.asked(now, *key));
         });
-        let (client, len) = decoded?;
-        match (engine.on_request(now, client, &query[..len], reply), self) {
-            (Requested::Waits, _) => Ok(None),
-            (Requested::Replied(len), _) => Ok(Some(len)),
-            (Requested::Malformed(_), Self::Doh { .. }) => {
-                let text = "the request carries no DNS query that could be read\n";
-                Err(Refused::Doh(Refusal { status: 400, text }))
-            }
-            (Requested::Dropped, Self::Doh { .. }) => {
-                let text = "this query is not answered here\n";
-                Err(Refused::Doh(Refusal { status: 500, text }))
-            }
-            (Requested::Malformed(_), Self::Grpc { .. }) => {
-                Err(Refused::Grpc(Status::InvalidArgument))
-            }
-            (Requested::Dropped, Self::Grpc { .. }) => Err(Refused::Grpc(Status::Internal)),
+        let len = len.map_err(Refused::Grpc)?;
+        match engine.on_request(now, client, &query[..len], reply) {
+            Requested::Waits => Ok(None),
+            Requested::Replied(len) => Ok(Some(len)),
+            Requested::Malformed(_) => Err(Refused::Grpc(Status::InvalidArgument)),
+            Requested::Dropped => Err(Refused::Grpc(Status::Internal)),
         }
     }
 
@@ -346,9 +295,9 @@ impl Carrier {
         engine: &mut Forwarder,
     ) -> Result<(), Full> {
         let written = match self {
-            Self::Doh { .. } => {
+            Self::Doh(doh) => {
                 engine.count_response(listener, 200);
-                doh::respond(server, request, reply, fresh_for(reply), None)
+                doh::respond(server, request, reply, fresh_for(reply), doh.alt_svc())
             }
             Self::Grpc { .. } => grpc::respond(server, request, reply),
         };

@@ -6,36 +6,31 @@
 //! replies, which come at any time, leave at the end of the turn. Handshakes take CPU time from the
 //! budget of all handshakes.
 
+mod front;
+
 use super::QUERY_LEN_MAX;
 use super::framing::Delivery;
+use super::http::Doh;
 use super::packets::Packets;
 use super::scratch::Scratch;
 use crate::clock::Clock;
-use crate::config::QUERY_TIMEOUT;
+use crate::config::{Protocol, QUERY_TIMEOUT};
 use crate::control::Assignment;
 use crate::engine::clients::{ConnectionLimits, OUTSTANDING_MAX};
 use crate::engine::errors::TlsFault;
-use crate::engine::forwarder::Requested;
 use crate::engine::key::ConnectionKey;
 use crate::engine::{Client, Forwarder, Via};
 use crate::moment::Moment;
-use crate::quic::{Endpoint, Event, Failure, Id, Packet, Settings, code};
+use crate::quic::{Application, Endpoint, Event, Failure, Id, Packet, Reason, Settings};
 use crate::sys::mmsg::Datagram;
 use crate::sys::random;
 use crate::worker::handshake_budget::HandshakeBudget;
 use crate::worker::listeners::Listeners;
-use std::net::SocketAddr;
+use front::Front;
 use std::time::Instant;
 
 /// Bit of the first byte of packets that may belong to a handshake.
 const LONG_HEADER: u8 = 0x80;
-
-/// QUIC on a listener.
-struct Front {
-    endpoint: Endpoint,
-    /// The listener was removed.
-    is_left: bool,
-}
 
 /// A connection in the table of all client connections.
 struct Slot {
@@ -98,7 +93,10 @@ impl QuicClients {
             let (Some(tls), Some(origin)) = (tls.server(own), self.origin) else { continue };
             let ConnectionLimits { idle, read, .. } = limits[number];
             let requests_max = config.listeners[own].http.requests_max.unwrap_or(u32::MAX);
+            let is_http = config.listeners[own].protocol == Protocol::Https3;
+            let doh = is_http.then(|| Doh::new(&config.listeners[own].http));
             let settings = Settings {
+                application: if is_http { Application::Http3 } else { Application::Doq },
                 requests_max: requests_max.min(OUTSTANDING_MAX),
                 read: read.unwrap_or(idle),
                 // The table of connections ends them earlier, unless a query waits.
@@ -110,12 +108,13 @@ impl QuicClients {
             }
             if let Some(front) = self.fronts[number].as_mut().filter(|front| !front.is_left) {
                 front.endpoint.reload(keys, (tls, settings));
+                front.doh = doh;
                 continue;
             }
             self.forget(number, engine);
             let seed = random::seed().expect("the kernel has given randomness before");
             let endpoint = Endpoint::new(keys, worker, (tls, settings), seed, origin);
-            self.fronts[number] = endpoint.map(|endpoint| Front { endpoint, is_left: false });
+            self.fronts[number] = endpoint.map(|endpoint| Front { endpoint, doh, is_left: false });
         }
     }
 
@@ -228,20 +227,20 @@ impl QuicClients {
         scratch: &mut Scratch,
     ) {
         let Some(Some(front)) = self.fronts.get_mut(number) else { return };
-        let (endpoint, listener) = (&mut front.endpoint, number as u16);
+        let listener = number as u16;
         let mut replaced = Vec::new();
         loop {
             let may_ask = |key| reads && engine.clients.may_ask(key);
-            let Some(event) = endpoint.next_event(now, may_ask) else { break };
+            let Some(event) = front.endpoint.next_event(now, may_ask) else { break };
             match event {
                 Event::Connected { id, peer, took } => {
                     engine.stats_mut().handshakes.count(false, took);
-                    let Some((slot, evicted)) = admit(now, (listener, id, peer), endpoint, engine)
+                    let Some((key, evicted)) = front.admit(now, (listener, id, peer), engine)
                     else {
                         continue;
                     };
                     self.evicted.extend(evicted);
-                    let index = slot.key.index();
+                    let (index, slot) = (key.index(), Slot { key, listener, id });
                     if self.slots.len() <= index {
                         self.slots.resize_with(index + 1, || None);
                     }
@@ -249,41 +248,28 @@ impl QuicClients {
                     replaced.extend(self.slots[index].replace(slot));
                 }
                 Event::Failed(failure) => engine.stats_mut().handshakes.fail(fault_of(failure)),
-                Event::Query { key, stream, peer, local, message } => {
+                Event::Query { key, stream, peer, local, query } => {
                     let Some(id) = slot(&self.slots, key).map(|slot| slot.id) else { continue };
                     let via = Via::Request(key, stream);
                     let client = Client { listener, peer, local: local.map(|ip| (ip, 0)), via };
-                    let outcome = match engine.on_stream(now, client, &message, &mut scratch.reply)
-                    {
-                        Requested::Waits => Ok(endpoint.is_behind(id)),
-                        Requested::Replied(len) | Requested::Malformed(Some(len)) => {
-                            engine.count_response(listener, code::NONE as u16);
-                            endpoint.answer(id, stream, &scratch.reply[..len])
-                        }
-                        Requested::Dropped => {
-                            engine.count_response(listener, code::UNSPECIFIED as u16);
-                            endpoint.refuse(id, stream, code::UNSPECIFIED);
-                            Ok(endpoint.is_behind(id))
-                        }
-                        Requested::Malformed(None) => {
-                            close_at(now, endpoint, &mut self.slots, key, code::PROTOCOL, engine);
-                            continue;
-                        }
-                    };
-                    match outcome {
+                    match front.ask(now, (id, stream), client, &query, (engine, scratch)) {
                         Ok(waits) => self.written.push((key, waits)),
-                        Err(_) => {
-                            let code = code::EXCESSIVE_LOAD;
-                            close_at(now, endpoint, &mut self.slots, key, code, engine);
+                        Err(reason) => {
+                            engine.clients.close(key);
+                            self.slots[key.index()] = None;
+                            front.count(listener, reason, engine);
+                            front.endpoint.close(now, id, reason);
+                            continue;
                         }
                     }
                     if engine.clients.is_spent(key) {
-                        endpoint.finish(id);
+                        front.endpoint.finish(id);
                     }
                 }
                 Event::Taken { key, is_drained } => self.written.push((key, !is_drained)),
                 Event::Closed { key, code } => {
-                    if let Some(code) = code.filter(|code| *code != code::NONE) {
+                    let code = code.filter(|code| *code != Application::Doq.code(Reason::Done));
+                    if let Some(code) = code.filter(|_| front.doh.is_none()) {
                         engine.count_response(listener, code as u16);
                     }
                     engine.clients.close(key);
@@ -295,7 +281,7 @@ impl QuicClients {
         }
         for Slot { listener, id, .. } in replaced {
             if let Some(Some(front)) = self.fronts.get_mut(usize::from(listener)) {
-                front.endpoint.close(now, id, code::NONE);
+                front.endpoint.close(now, id, Reason::Done);
             }
         }
     }
@@ -321,15 +307,14 @@ impl QuicClients {
         }
         let len_max = len_max.min(scratch.reply.len());
         let len = write(engine, &mut scratch.reply[..len_max]);
-        match front.endpoint.answer(id, stream, &scratch.reply[..len]) {
+        match front.reply((listener, id, stream), &scratch.reply[..len], engine) {
             Ok(waits) => {
-                engine.count_response(listener, code::NONE as u16);
                 self.written.push((key, waits));
                 Delivery::Queued
             }
-            Err(_) => {
-                engine.count_response(listener, code::EXCESSIVE_LOAD as u16);
-                self.close(key, code::EXCESSIVE_LOAD);
+            Err(reason) => {
+                front.count(listener, reason, engine);
+                self.close(key, reason);
                 engine.clients.close(key);
                 Delivery::Lost
             }
@@ -398,52 +383,16 @@ impl QuicClients {
 
     /// Closes a connection that is not in the engine's table any more, without error.
     pub(super) fn end(&mut self, key: ConnectionKey) {
-        self.close(key, code::NONE);
+        self.close(key, Reason::Done);
     }
 
-    fn close(&mut self, key: ConnectionKey, code: u32) {
+    fn close(&mut self, key: ConnectionKey, reason: Reason) {
         let Some(Slot { listener, id, .. }) = slot(&self.slots, key) else { return };
         let (number, id, now) = (usize::from(*listener), *id, self.clock.now());
         self.slots[key.index()] = None;
         if let Some(Some(front)) = self.fronts.get_mut(number) {
-            front.endpoint.close(now, id, code);
+            front.endpoint.close(now, id, reason);
         }
-    }
-}
-
-/// Admits a connection whose handshake is complete, or closes it. Returns its slot, and the
-/// connection that was evicted for it.
-fn admit(
-    now: Moment,
-    (listener, id, peer): (u16, Id, SocketAddr),
-    endpoint: &mut Endpoint,
-    engine: &mut Forwarder,
-) -> Option<(Slot, Option<ConnectionKey>)> {
-    let Ok((key, evicted)) = engine.admit(now, listener, peer.ip()) else {
-        engine.stats_mut().connections_refused += 1;
-        engine.count_response(listener, code::EXCESSIVE_LOAD as u16);
-        endpoint.close(now, id, code::EXCESSIVE_LOAD);
-        return None;
-    };
-    engine.stats_mut().connections += 1;
-    endpoint.admit(id, key);
-    Some((Slot { key, listener, id }, evicted))
-}
-
-/// Closes a connection of `endpoint` with an error, which is counted.
-fn close_at(
-    now: Moment,
-    endpoint: &mut Endpoint,
-    slots: &mut [Option<Slot>],
-    key: ConnectionKey,
-    code: u32,
-    engine: &mut Forwarder,
-) {
-    engine.clients.close(key);
-    let place = slots.get_mut(key.index()).and_then(|slot| slot.take_if(|own| own.key == key));
-    if let Some(Slot { listener, id, .. }) = place {
-        engine.count_response(listener, code as u16);
-        endpoint.close(now, id, code);
     }
 }
 

@@ -137,7 +137,7 @@ fn of_client(query: &LoggedQuery) -> i32 {
     match (query.protocol, query.transport) {
         (Protocol::Dns, Transport::Udp) => UDP,
         (Protocol::Tls, _) => DOT,
-        (Protocol::Https, _) => DOH,
+        (Protocol::Https | Protocol::Https3, _) => DOH,
         (Protocol::Quic, _) => DOQ,
         (Protocol::Dns | Protocol::Grpc, _) => TCP,
     }
