@@ -2,15 +2,16 @@
 //!
 //! The real binary in a process of its own: command line, messages and exit codes ([`cli`]),
 //! reports on a configuration ([`check`]) and on a host ([`doctor`]), query log ([`log`]) and error
-//! log ([`errors`]), third-party programs ([`real_servers`], [`dnstap`], [`doq_server`],
-//! [`doq_upstream`], [`dot`], [`https`], [`doh_upstream`], [`grpc_upstream`], [`browser`],
-//! [`proxyproto`]), idle state ([`idle`]), process lifecycle ([`life`]), files and resolvers that
-//! never respond ([`blocked`]), HTTP endpoints ([`pages`]), outages ([`outages`]), privileges
-//! ([`confinement`]), files for a host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]),
+//! log ([`errors`]), third-party programs ([`real_servers`], [`aioquic`], [`dnstap`],
+//! [`doq_server`], [`doq_upstream`], [`dot`], [`https`], [`doh_upstream`], [`grpc_upstream`],
+//! [`browser`], [`proxyproto`]), idle state ([`idle`]), process lifecycle ([`life`]), files and
+//! resolvers that never respond ([`blocked`]), HTTP endpoints ([`pages`]), outages ([`outages`]),
+//! privileges ([`confinement`]), files for a host ([`tuning`]), anycast ([`anycast`]), the terminal ([`top`]),
 //! zones in a directory ([`zones`]), signed answers ([`dnssec`]), zone transfers ([`transfer`],
 //! [`secondaries`], [`secondary`], [`catalog`]), and answers compared with those of nsd and named
 //! ([`differential`]).
 
+mod aioquic;
 mod anycast;
 mod blocked;
 mod browser;
