@@ -6,7 +6,7 @@
 //! Replies are bounded, and so are the bytes of those that are incomplete. Time-outs, retries and
 //! the end of idle connections belong to the owner.
 
-use super::doq::{self, Gathered, Judgement, PREFIX_LEN, code, gather, judge};
+use super::doq::{self, Gathered, Judgement, MESSAGE_LEN_MIN, PREFIX_LEN, code, gather, judge};
 use super::outbox::{Outbox, WAITING_MAX};
 use super::peer;
 use super::settings::{self, Dialer};
@@ -229,7 +229,8 @@ impl Client {
                     // A server that has a query does not have to read the end of its stream.
                     match error_code.into_inner() {
                         0 => None,
-                        code => self.refuse(id, refusal_of(code)),
+                        // The reply may be here already.
+                        code => self.read(now, id).or_else(|| self.refuse(id, refusal_of(code))),
                     }
                 }
                 _ => None,
@@ -243,7 +244,8 @@ impl Client {
 
     /// Reads the stream of a call.
     fn read(&mut self, now: Moment, id: StreamId) -> Option<Progress> {
-        let begun: usize = self.calls.iter().map(|call| call.received.len()).sum();
+        let others = self.calls.iter().filter(|call| call.id != id);
+        let begun: usize = others.map(|call| call.received.len()).sum();
         let call = self.calls.iter_mut().find(|call| call.id == id)?;
         let (whole, is_ended) = match gather(&mut self.quic, id, &mut call.received) {
             Gathered::Nothing => return None,
@@ -251,7 +253,8 @@ impl Client {
             Gathered::Bytes { whole, is_ended } => (whole, is_ended),
         };
         match judge(&whole, is_ended, usize::from(u16::MAX)) {
-            Judgement::Whole => {
+            // The caller writes a header, so a reply has one.
+            Judgement::Whole if whole.len() >= PREFIX_LEN + MESSAGE_LEN_MIN => {
                 self.remove(id);
                 // A server may answer before it has read all of the query's stream.
                 if self.outbox.forget(id) {
@@ -266,7 +269,7 @@ impl Client {
                 call.received = whole.into();
                 None
             }
-            Judgement::TooLong | Judgement::Wrong => {
+            Judgement::Whole | Judgement::TooLong | Judgement::Wrong => {
                 self.close(now, code::PROTOCOL);
                 Some(Progress::Over(End::Violation))
             }

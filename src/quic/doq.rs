@@ -22,6 +22,9 @@ pub(crate) mod code {
 
 /// Length of the length that comes before a message.
 pub(super) const PREFIX_LEN: usize = 2;
+/// Length of a message's header, and thus of the shortest reply.
+pub(super) const MESSAGE_LEN_MIN: usize = 12;
+
 /// What has arrived on a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Gathered {

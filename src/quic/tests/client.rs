@@ -300,17 +300,21 @@ fn a_refused_call_ends_alone() {
 
 #[test]
 fn a_violation_closes_the_connection_of_both_sides() {
-    let mut pair = Pair::connected(6);
-    pair.echoes = false;
-    pair.call(20, 1);
-    pair.run(WAY * 2);
-    let (id, stream, mut message) = pair.queries[0].clone();
-    message[1] = 1;
-    pair.endpoint.answer(id, stream, &message).unwrap();
-    pair.run(WAY * 4);
-    assert_eq!(pair.take(), [Progress::Over(End::Violation)]);
-    assert_eq!(pair.closed, [None], "the client has closed it");
-    assert_eq!((pair.client.call(&query(20, 1)), pair.client.next_deadline()), (None, None));
+    let mut numbered = anonymous(20, 1);
+    numbered[1] = 1;
+    // Replies without a whole header are none.
+    for message in [numbered, vec![], vec![0], vec![0; 11]] {
+        let mut pair = Pair::connected(6);
+        pair.echoes = false;
+        pair.call(20, 1);
+        pair.run(WAY * 2);
+        let (id, stream, _) = pair.queries[0].clone();
+        pair.endpoint.answer(id, stream, &message).unwrap();
+        pair.run(WAY * 4);
+        assert_eq!(pair.take(), [Progress::Over(End::Violation)], "{message:?}");
+        assert_eq!(pair.closed, [None], "the client has closed it");
+        assert_eq!((pair.client.call(&query(20, 1)), pair.client.next_deadline()), (None, None));
+    }
 }
 
 #[test]
