@@ -5,13 +5,15 @@
 
 use super::cvt;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
 /// Minimum length in bytes for huge pages: fewer are not worth the pause at the first write to
 /// each, when the kernel clears all of it.
 const HUGE_MIN: usize = 16 << 20;
+/// Length of a page in bytes, or a multiple of it.
+const PAGE: usize = 64 << 10;
 
 /// Words that are zero at first.
 pub(crate) struct Words {
@@ -41,11 +43,28 @@ impl Words {
         }
         let first = NonNull::new(place.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         let words = Self { first, len };
-        let advice = if bytes >= HUGE_MIN { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
-        // A kernel without huge pages refuses both, which costs only time.
-        // SAFETY: the mapping is this value's own; the advice changes none of its bytes.
-        let _ = cvt(|| unsafe { libc::madvise(place, bytes, advice) });
+        words.advise(0..len, libc::MADV_NOHUGEPAGE);
         Ok(words)
+    }
+
+    /// Asks for huge pages for the words in `range`, which are used in their order: elsewhere, the
+    /// first write to each huge page would cost all of it.
+    pub(crate) fn prefer_huge_pages(&self, range: Range<usize>) {
+        if range.len() * size_of::<AtomicU64>() >= HUGE_MIN {
+            self.advise(range, libc::MADV_HUGEPAGE);
+        }
+    }
+
+    /// Gives an advice about the whole pages within `range`. A kernel without huge pages refuses
+    /// it, which costs only time.
+    fn advise(&self, range: Range<usize>, advice: libc::c_int) {
+        let start = (range.start * size_of::<AtomicU64>()).next_multiple_of(PAGE);
+        let end = range.end.min(self.len) * size_of::<AtomicU64>();
+        let Some(bytes) = end.checked_sub(start).filter(|bytes| *bytes > 0) else { return };
+        // SAFETY: `start` lies within the mapping.
+        let first = unsafe { self.first.as_ptr().byte_add(start) };
+        // SAFETY: the range is this value's own; the advice changes none of its bytes.
+        let _ = cvt(|| unsafe { libc::madvise(first.cast(), bytes, advice) });
     }
 }
 

@@ -16,9 +16,8 @@ use super::sequence::{read, write};
 use crate::engine::list::NONE;
 use crate::engine::memory::{prefetch, reserved};
 use std::ops::Range;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize, fence};
 
 /// The size of a block.
 pub(crate) const BLOCK_LEN: usize = 128;
@@ -86,6 +85,11 @@ impl Blocks {
         let links = first + len * BLOCK_WORDS;
         let blocks = Self { first, links, len, max: max.min(len), counters: Box::default() };
         (blocks, links + len.div_ceil(2))
+    }
+
+    /// Returns the words of the blocks.
+    pub(super) fn words(&self) -> Range<usize> {
+        self.first..self.links
     }
 
     /// Returns the number of blocks that these bytes take; at least one.
@@ -210,6 +214,9 @@ impl Chains {
     /// # Panics
     /// If there is no room: the caller makes room first.
     pub(super) fn store(&mut self, blocks: &Blocks, words: &[AtomicU64], bytes: &[u8]) -> u32 {
+        // A reader that finds these bytes in a block that was another answer's must also find that
+        // the entry of that answer has changed, which another thread may have done.
+        fence(Release);
         let mut chunks = bytes.chunks(BLOCK_LEN);
         let first = self.take(blocks, words, chunks.next().unwrap_or_default());
         let mut last = first;

@@ -26,6 +26,9 @@ const SMALL_SHARE: usize = 10;
 const HITS_MAX: u64 = 3;
 /// Maximum number of entries examined for one victim; the last one is evicted despite its hits.
 const STEPS_MAX: usize = 64;
+/// The same for the exact order, in which an entry is moved back once for all its hits: a worker
+/// holds a lock meanwhile, for some 100 µs at most.
+const EXACT_STEPS_MAX: usize = 1_024;
 
 /// Order in which entries are evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,18 +259,20 @@ impl Eviction {
     }
 
     /// Entries that were used since they were put into the order move back; each is there once.
+    /// After [`EXACT_STEPS_MAX`] of them, the one that is first in the order by then is evicted.
     fn least_recent(&mut self, tenants: &impl Tenants) -> Option<u32> {
-        loop {
+        for step in 1.. {
             let slot = self.exact.first()?;
             let used = Moment::from_nanos(tenants.used(slot));
             let moved = self.ages[slot as usize].used < used;
             self.exact.remove(&mut self.ages, slot);
-            if !moved {
+            if !moved || step > EXACT_STEPS_MAX {
                 return Some(slot);
             }
             self.ages[slot as usize].used = used;
             self.exact.push(&mut self.ages, slot);
         }
+        None
     }
 
     /// Returns true if `slot` is in the small queue; `None` if it is vacant.

@@ -79,6 +79,9 @@ impl Store {
         let slots = rooms.iter().map(in_segment).sum();
         let (places, end) = Places::new(segments, slots, end);
         let words = Words::new(end)?;
+        for room in &rooms {
+            words.prefer_huge_pages(room.blocks.words());
+        }
         Ok(Self { words, places, rooms, order, rounds: Rounds::default() })
     }
 
