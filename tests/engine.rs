@@ -21,6 +21,8 @@ mod edns;
 mod forgery;
 #[path = "engine/journal.rs"]
 mod journal;
+#[path = "engine/letter_case.rs"]
+mod letter_case;
 #[path = "engine/lifetimes.rs"]
 mod lifetimes;
 #[path = "engine/limits.rs"]

@@ -372,7 +372,7 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
     let help = "Queries that failed because the limit of outstanding queries was reached.";
     all.counter("onward_overloaded_total", help, &[], stats.overloaded as f64);
     let help =
-        "Queries among these for names of a zone that filled the table of outstanding queries.";
+        "Queries that failed because queries for their zone filled the table of outstanding ones.";
     all.counter_if_any("onward_flood_refusals_total", help, &[], stats.flood_refusals);
     of_parked(all, &stats.parked);
     let help = "Queries received while all upstreams of the matching forward stanza were down.";

@@ -6,17 +6,36 @@
 //! Beyond the reference, an IPv6 address may carry the interface it is local to
 //! (`fe80::1%eth0`), because that is how an effective configuration writes it down.
 
+use super::Host;
 use super::context::Context;
 use super::error::DirectiveError;
 use super::quote::quote;
-use super::{BindAddress, Host};
 use crate::corefile::{Cursor, Token};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// The directive.
 pub(super) const NAME: &str = "bind";
 /// Bytes of an interface's name, without the zero at its end (`IFNAMSIZ` in linux/if.h).
 const INTERFACE_LEN_MAX: usize = 15;
+
+/// One address to listen on, without port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BindAddress {
+    /// The address itself.
+    pub(crate) ip: IpAddr,
+    /// The interface that a link-local address belongs to; 0 for any other.
+    pub(crate) scope_id: u32,
+}
+
+impl BindAddress {
+    /// The address with a port.
+    pub(crate) fn at(self, port: u16) -> SocketAddr {
+        match self.ip {
+            IpAddr::V4(ip) => (ip, port).into(),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.scope_id).into(),
+        }
+    }
+}
 
 /// Reads all `bind` stanzas of one server block.
 pub(super) fn read(

@@ -137,21 +137,29 @@ fn apply_https(https: &Https, settings: &mut HttpSettings) {
 }
 
 /// Lets listeners for HTTP over TLS name those for HTTP/3 that serve the same zones of the same
-/// server blocks on the same address. A port that the kernel will choose is not known here.
+/// server blocks on the same address, with the same paths and trusted proxies. A port that the
+/// kernel will choose is not known here.
 fn offer_http3(listeners: &mut [Listener]) {
     let zones = |listener: &Listener| listener.zones.iter().cloned().collect::<HashSet<_>>();
     let is_named = |listener: &&Listener| {
         listener.protocol == Protocol::Https3 && listener.address.port() != 0
     };
     let offers = listeners.iter().filter(is_named);
-    let offers: Vec<_> = offers.map(|listener| (listener.address, zones(listener))).collect();
+    let offers: Vec<_> =
+        offers.map(|listener| (listener.address, listener.http.clone(), zones(listener))).collect();
+    if offers.is_empty() {
+        return;
+    }
     for listener in listeners.iter_mut().filter(|listener| listener.protocol == Protocol::Https) {
         let own = zones(listener);
-        let same = offers
-            .iter()
-            .find(|(address, all)| address.ip() == listener.address.ip() && own.is_subset(all));
-        listener.http.alt_svc =
-            same.map(|(address, _)| format!("h3=\":{}\"; ma={ALT_SVC_AGE}", address.port()).into());
+        let same = offers.iter().find(|(address, http, all)| {
+            address.ip() == listener.address.ip()
+                && http.paths == listener.http.paths
+                && http.proxies == listener.http.proxies
+                && own.is_subset(all)
+        });
+        listener.http.alt_svc = same
+            .map(|(address, ..)| format!("h3=\":{}\"; ma={ALT_SVC_AGE}", address.port()).into());
     }
 }
 

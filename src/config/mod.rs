@@ -39,12 +39,14 @@ mod word;
 mod zones;
 
 pub use crate::corefile::Cause;
+pub use bind::BindAddress;
 pub(crate) use budget::Descriptors;
 pub(crate) use dnskey::SigningKey;
 pub(crate) use duration::show_duration;
 pub(crate) use endpoints::HttpListener;
 pub use endpoints::{Endpoint, HTTP_CONNECTIONS_MAX};
 pub(crate) use error::ConfigError;
+pub use forward::LetterCase;
 pub use host::{Host, Resolved};
 pub(crate) use host::{HostName, Interface, Lookup};
 pub use name::Name;
@@ -79,7 +81,7 @@ pub(crate) use zones::{
 };
 pub use zones::{DirectorySource, FileSource};
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -306,25 +308,6 @@ impl ServerBlock {
     }
 }
 
-/// One address to listen on, without port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BindAddress {
-    /// The address itself.
-    pub(crate) ip: IpAddr,
-    /// The interface that a link-local address belongs to; 0 for any other.
-    pub(crate) scope_id: u32,
-}
-
-impl BindAddress {
-    /// The address with a port.
-    pub(crate) fn at(self, port: u16) -> SocketAddr {
-        match self.ip {
-            IpAddr::V4(ip) => (ip, port).into(),
-            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.scope_id).into(),
-        }
-    }
-}
-
 /// One `forward` stanza, or a `grpc` stanza.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Forward {
@@ -355,6 +338,8 @@ pub struct Forward {
     pub gso: bool,
     /// Upstreams learn the client of each query from a header of the PROXY protocol.
     pub proxy_protocol: bool,
+    /// Case of the letters in names of queries over UDP.
+    pub letter_case: LetterCase,
     /// At most this many idle connections per worker and upstream. `None`: no limit.
     pub max_idle_conns: Option<usize>,
     /// Time-out of one attempt.

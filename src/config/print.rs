@@ -10,7 +10,9 @@
 use super::built::Built;
 use super::duration::show_duration;
 use super::forward::{MAX_AGE_JITTER, grpc, https, tls};
-use super::{BindAddress, Config, Forward, Policy, Protocol, Reload, Served, ServerBlock, word};
+use super::{
+    BindAddress, Config, Forward, LetterCase, Policy, Protocol, Reload, Served, ServerBlock, word,
+};
 use crate::corefile::DIRECTIVES;
 use std::fmt;
 use std::net::IpAddr;
@@ -93,6 +95,9 @@ impl fmt::Display for Forward {
         writeln!(f, "        distrust {}", if self.distrust { "on" } else { "off" })?;
         writeln!(f, "        rebalance {}", if self.rebalance { "auto" } else { "off" })?;
         writeln!(f, "        gso {}", if self.gso { "auto" } else { "off" })?;
+        if self.letter_case != LetterCase::Off {
+            writeln!(f, "        case_randomize {}", self.letter_case.word())?;
+        }
         writeln!(f, "        max_idle_conns {}", self.max_idle_conns.unwrap_or(0))?;
         writeln!(f, "        read_timeout {}", show_duration(self.read_timeout))?;
         writeln!(f, "        max_connect_attempts {}", self.max_connect_attempts.unwrap_or(0))?;

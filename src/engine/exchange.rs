@@ -12,6 +12,7 @@ mod attempts;
 mod earlier;
 #[cfg(debug_assertions)]
 mod invariants;
+mod letters;
 mod reload;
 mod slot;
 mod waiters;
@@ -26,7 +27,7 @@ use super::message::{HEADER_LEN, put_u16, u16_at};
 use crate::config::QUERY_TIMEOUT;
 use crate::moment::Moment;
 use earlier::Earlier;
-pub(crate) use slot::Exchange;
+pub(crate) use slot::{Exchange, WrongResponse};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 pub(crate) use waiters::{AskedKey, Dismissed, Shown, Spelling, Waiter};
@@ -114,6 +115,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) budget: Duration,
     /// True if the result may be stored in the server block's cache.
     pub(crate) cacheable: bool,
+    /// The case of letters is randomised in queries over UDP.
+    pub(crate) randomizes: bool,
 }
 
 /// Maximum number of vacant slots that are passed over in search of one in use.
@@ -231,6 +234,7 @@ impl Exchanges {
         exchange.age_class = age_class;
         exchange.joinable = true;
         exchange.cacheable = opening.cacheable;
+        exchange.randomizes = opening.randomizes;
         self.by_text.insert(opening.hash, slot);
         let queue = &mut self.by_age[age_class as usize].1;
         queue.push_back(&mut self.slots, slot, |exchange| &mut exchange.by_age);

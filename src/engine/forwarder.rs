@@ -27,6 +27,7 @@ mod edns;
 mod failures;
 mod floods;
 mod journalling;
+mod letters;
 mod logging;
 mod loops;
 mod moves;

@@ -229,10 +229,11 @@ impl Pools {
         let Some(slot) = self.slot(connection) else { return };
         self.now = self.now.max(now);
         if silent {
-            self.time_out(slot);
+            self.penalise(slot);
+            self.retire(slot, Reason::Silent);
         }
         let member = &mut self.connections[slot as usize];
-        member.mismatches.in_a_row = 0;
+        member.mismatches.note_end(silent);
         member.outstanding -= 1;
         if member.outstanding == 0 {
             self.give_back(slot, now);
@@ -250,11 +251,7 @@ impl Pools {
         if outstanding > 0 || answers == 0 {
             self.penalise(slot);
         }
-        if outstanding == 0 {
-            self.close(slot, Reason::Failed);
-        } else {
-            self.retire(slot, Reason::Failed);
-        }
+        self.put_out(slot, Reason::Failed);
     }
 
     /// Returns the next connection whose socket has to be closed.

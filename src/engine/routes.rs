@@ -11,7 +11,7 @@ use super::policy::Rotation;
 use super::tally::{LabelSets, NOWHERE};
 use super::views::{Candidate, Facts, Views};
 use super::zones::{LowercaseName, Zones};
-use crate::config::{Config, Forward, Listener, Name, Policy, Rcodes, ServerBlock};
+use crate::config::{Config, Forward, LetterCase, Listener, Name, Policy, Rcodes, ServerBlock};
 use ahash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
@@ -61,6 +61,8 @@ pub(crate) struct Stanza {
     force_tcp: bool,
     /// UDP whatever the client used; TCP only after a truncated answer.
     pub(crate) prefer_udp: bool,
+    /// Case of the letters in names of queries over UDP.
+    pub(crate) letter_case: LetterCase,
 }
 
 /// Result of a search for the stanza after `next`.
@@ -319,6 +321,7 @@ impl Stanza {
             by_client_max: 0,
             force_tcp: forward.force_tcp,
             prefer_udp: forward.prefer_udp,
+            letter_case: forward.letter_case,
         }
     }
 
@@ -343,6 +346,7 @@ impl Stanza {
             by_client_max: 0,
             force_tcp: false,
             prefer_udp: false,
+            letter_case: LetterCase::Off,
         }
     }
 

@@ -40,6 +40,9 @@ pub enum DropReason {
     ResponseRepeated,
     /// The id is right but the question is another: forged.
     ResponseWrongQuestion,
+    /// The question is in another letter case than the query, which had a random one: forged, or
+    /// from an upstream that does not keep the case.
+    ResponseWrongCase,
     /// A query could not be sent upstream now (socket buffer full); its time-out covers it.
     QueryNotSent,
 }
@@ -56,6 +59,7 @@ pub(crate) const DROP_REASON_NAMES: [&str; DROP_REASONS] = [
     "response_unmatched",
     "response_repeated",
     "response_wrong_question",
+    "response_wrong_case",
     "query_not_sent",
 ];
 

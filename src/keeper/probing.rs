@@ -188,6 +188,14 @@ impl Probing {
                 "upstream {address} returns {rcode} without a question section: it may refuse \
                  queries from this host (not repeated for {minutes} minutes)"
             ),
+            Quirk::FoldsCase => {
+                fields.truncate(1);
+                format!(
+                    "upstream {address} does not repeat the letter case of names: with \
+                     case_randomize auto it gets lower case for {minutes} minutes, with on all \
+                     its queries go over TCP"
+                )
+            }
             Quirk::Mismatches => {
                 fields.truncate(1);
                 format!(

@@ -8,8 +8,8 @@
 pub(crate) mod wire;
 
 use onward::config::{
-    CLIENT_CONNECTIONS_MAX, Config, Forward, HealthCheck, HttpSettings, Listener, ListenerLimits,
-    Name, Policy, Protocol, Rcodes, Served, ServerBlock, Sizing, Stages, Upstream,
+    CLIENT_CONNECTIONS_MAX, Config, Forward, HealthCheck, HttpSettings, LetterCase, Listener,
+    ListenerLimits, Name, Policy, Protocol, Rcodes, Served, ServerBlock, Sizing, Stages, Upstream,
 };
 use onward::moment::Moment;
 use rand_chacha::ChaCha8Rng;
@@ -43,6 +43,7 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
         rebalance: false,
         gso: true,
         proxy_protocol: false,
+        letter_case: LetterCase::Off,
         max_idle_conns: None,
         read_timeout: Duration::from_secs(2),
         max_connect_attempts: None,

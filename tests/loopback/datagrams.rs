@@ -18,7 +18,7 @@ fn every_query_is_answered_and_the_books_balance() {
     assert_all_answered(&summary, 20_000);
     let total = sum(&server.stats());
     assert_eq!((total.queries, total.replied(), total.replies[0]), (20_000, 20_000, 20_000));
-    assert_eq!(total.drops, [0; 10], "{total:?}");
+    assert_eq!(total.drops.iter().sum::<u64>(), 0, "{total:?}");
     server.stop();
     let served: Vec<u64> =
         upstreams.stop().unwrap().iter().map(|seen| seen.counts.queries).collect();

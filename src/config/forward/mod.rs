@@ -7,12 +7,14 @@ mod codes;
 pub(super) mod grpc;
 mod health;
 pub(super) mod https;
+mod letter_case;
 mod names;
 mod sizing;
 mod switches;
 mod targets;
 pub(super) mod tls;
 
+pub use letter_case::LetterCase;
 pub(super) use names::may_be_host_name;
 pub(super) use sizing::share;
 
@@ -41,7 +43,7 @@ pub(super) const MAX_AGE_JITTER: u8 = 10;
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All options.
-const OPTIONS: [&str; 30] = [
+const OPTIONS: [&str; 31] = [
     "except",
     "expire",
     "max_age",
@@ -67,6 +69,7 @@ const OPTIONS: [&str; 30] = [
     "max_concurrent",
     "source_address",
     "proxy_protocol",
+    "case_randomize",
     "resolver",
     "tls",
     "tls_servername",
@@ -170,6 +173,7 @@ struct Options {
     rebalance: bool,
     gso_off: bool,
     proxy_protocol: bool,
+    letter_case: LetterCase,
     max_idle_conns: Option<usize>,
     read_timeout: Option<Duration>,
     max_connect_attempts: Option<u32>,
@@ -209,6 +213,7 @@ impl Options {
             }
             "distrust" => self.distrust = Some(switches::read(property, cursor, ["off", "on"])?),
             "rebalance" => self.rebalance = switches::read(property, cursor, ["off", "auto"])?,
+            "case_randomize" => self.letter_case = LetterCase::read(cursor)?,
             "gso" => self.gso_off = switches::read(property, cursor, ["auto", "off"])?,
             "max_idle_conns" => {
                 // 0 is no limit.
@@ -311,6 +316,10 @@ impl Options {
             let message = "prefer_udp has no effect with force_tcp";
             context.warn_of_plugin(&name.place, message);
         }
+        if self.force_tcp && self.letter_case != LetterCase::Off {
+            let message = "case_randomize has no effect with force_tcp";
+            context.warn_of_plugin(&name.place, message);
+        }
         let timeout = self.read_timeout.unwrap_or(READ_TIMEOUT);
         if timeout >= QUERY_TIMEOUT {
             let (timeout, whole) = (show_duration(timeout), show_duration(QUERY_TIMEOUT));
@@ -391,6 +400,7 @@ impl Options {
             rebalance: self.rebalance,
             gso: !self.gso_off,
             proxy_protocol: self.proxy_protocol,
+            letter_case: self.letter_case,
             max_idle_conns: self.max_idle_conns,
             read_timeout: self.read_timeout.unwrap_or(READ_TIMEOUT),
             max_connect_attempts: (attempts > 0).then_some(attempts),

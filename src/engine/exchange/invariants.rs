@@ -5,7 +5,7 @@
 //! as a whole as well: counters must equal the lengths of the queues. Release builds do not have
 //! this file.
 
-use super::{Exchange, Exchanges};
+use super::{Exchange, Exchanges, RESERVE_FIRST};
 use crate::engine::list::{Link, List, NONE};
 use crate::engine::message::query::UPSTREAM_LEN_MAX;
 use crate::engine::message::{HEADER_LEN, u16_at};
@@ -65,6 +65,10 @@ impl Exchanges {
         assert_eq!(self.outstanding(), count(|exchange| exchange.open), "outstanding exchanges");
         let is_vacant = |slot: &u32| !self.slots[*slot as usize].open;
         assert!(self.free.iter().all(is_vacant), "a slot in use is free");
+        assert!(self.free_reserved.iter().all(is_vacant), "a slot in use is free");
+        let is_of_reserve = |slot: &u32| *slot as usize >= RESERVE_FIRST;
+        assert!(self.free_reserved.iter().all(is_of_reserve), "a slot outside of the reserve");
+        assert!(!self.free.iter().any(is_of_reserve), "a slot of the reserve");
         let until = |exchange: &Exchange| exchange.until;
         let queued = self.queued(&self.by_age, until, |exchange| &exchange.by_age);
         assert_eq!(queued, count(|exchange| exchange.joinable), "exchanges with a deadline");
@@ -125,6 +129,7 @@ mod tests {
             timeout_class: 0,
             budget: Duration::from_secs(5),
             cacheable: false,
+            randomizes: false,
         };
         let slot = exchanges.open(&opening, Moment::ZERO).unwrap();
         exchanges.by_text.remove(7, slot);

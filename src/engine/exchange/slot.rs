@@ -9,6 +9,15 @@ use crate::engine::list::{Link, NONE};
 use crate::engine::policy::Tour;
 use crate::moment::Moment;
 
+/// Response over UDP that is not accepted, and after which the query is asked over TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WrongResponse {
+    /// A burst of responses that match no query.
+    Mismatch,
+    /// Another letter case than that of the query, or no question.
+    Case,
+}
+
 /// One forwarded query.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange {
@@ -42,8 +51,12 @@ pub(crate) struct Exchange {
     pub(crate) excused: u32,
     /// Response code for which the current or last attempt was made without EDNS; otherwise zero.
     pub(crate) refusal: u16,
-    /// The current attempt was forced over TCP after mismatching responses over UDP.
-    pub(crate) is_forced: bool,
+    /// The first stanza randomises the case of letters, and the waiters keep the clients' spelling.
+    pub(crate) randomizes: bool,
+    /// The response to the current attempt must repeat the case of letters.
+    pub(crate) is_spelt: bool,
+    /// Wrong response over UDP that forced the current attempt over TCP.
+    pub(crate) forced: Option<WrongResponse>,
     /// Number of moves to another connection because it was stuck behind other queries.
     pub(crate) moves: u32,
     /// Connection and id of the current attempt.
@@ -87,7 +100,9 @@ impl Exchange {
         failovers: 0,
         excused: 0,
         refusal: 0,
-        is_forced: false,
+        randomizes: false,
+        is_spelt: false,
+        forced: None,
         moves: 0,
         attempt: None,
         attempt_until: Moment::FOREVER,

@@ -61,7 +61,8 @@ impl Forwarder {
         self.pools.break_off(connection);
         while let Some(slot) = self.exchanges.first_on(connection) {
             let exchange = self.exchanges.get(slot);
-            let free = excused && exchange.excused < EXCUSES_MAX;
+            let is_free = excused || is_refusal(fault);
+            let free = is_free && exchange.excused < EXCUSES_MAX;
             exchange.excused += u32::from(free);
             let reason = Reason::Attempt(operation, fault);
             match self.fail_attempt(now, connection, slot, free, reason) {
@@ -226,6 +227,9 @@ impl Forwarder {
     ) {
         let id = || self.random.next_u32() as u16;
         self.exchanges.begin_attempt(slot, (connection, way), edns, now, id);
+        if self.exchanges.get(slot).randomizes {
+            self.spell(now, slot, upstream, way);
+        }
         self.upstreams.stats(upstream).sent += 1;
         let exchange = self.exchanges.key(slot);
         let rank = match (way, self.upstreams.dial(upstream).gso) {
@@ -240,12 +244,18 @@ impl Forwarder {
 
     /// Counts a failed attempt of the query in `slot` and starts the next.
     fn retry(&mut self, now: Moment, slot: u32, reason: Reason) {
+        let upstream = self.upstream_of(slot);
         let exchange = self.exchanges.get(slot);
-        exchange.failures += 1;
-        if exchange.is_forced {
-            // The upstream may have no TCP; another UDP connection has another port.
-            self.choose_transport(slot);
+        match exchange.forced {
+            Some(why) if exchange.excused < EXCUSES_MAX => {
+                exchange.excused += 1;
+                self.give_up_tcp(now, slot, upstream, why);
+                return self.attempt_at(now, slot, upstream);
+            }
+            Some(why) => self.give_up_tcp(now, slot, upstream, why),
+            None => {}
         }
+        self.exchanges.get(slot).failures += 1;
         self.attempt(now, slot, reason);
     }
 

@@ -4,6 +4,7 @@
 //! same query is outstanding already; if not, the new exchange copies them. Clients' queries,
 //! refreshes of the cache and probes for loops begin here.
 
+use crate::config::LetterCase;
 use crate::engine::chain::Chain;
 use crate::engine::exchange::Opening;
 use crate::engine::key::Transport;
@@ -65,6 +66,7 @@ impl Drafts {
             timeout_class: stanza.timeout_class,
             budget: chain.settings.budget,
             cacheable: route.cacheable,
+            randomizes: stanza.letter_case != LetterCase::Off,
         }
     }
 }

@@ -400,8 +400,8 @@ impl Forwarder {
         }
         let shown = match (original, same) {
             (Some(original), _) => Shown::Other(self.rewriting.keep(original)),
-            (None, Some(_)) => Shown::Case(Spelling::of(query.name())),
-            (None, None) => Shown::Same,
+            (None, None) if !self.exchanges.get(slot).randomizes => Shown::Same,
+            (None, _) => Shown::Case(Spelling::of(query.name())),
         };
         let (client, since, label_set) = (*client, now, route.label_set);
         let (asked, size) = (query.asked, query.size());

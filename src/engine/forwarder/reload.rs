@@ -71,6 +71,7 @@ impl Forwarder {
         self.rehome_parked();
         self.rehouse_delayed();
         for slot in homeless {
+            self.end_force(slot);
             self.attempt(now, slot, Reason::NoConnection);
         }
     }

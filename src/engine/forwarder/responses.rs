@@ -14,6 +14,7 @@
 
 use super::{Answered, Forwarder};
 use crate::engine::errors::Reason;
+use crate::engine::exchange::WrongResponse;
 use crate::engine::key::{ConnectionId, Transport, Way};
 use crate::engine::message::response::{Response, answers, is_bare_error, is_response};
 use crate::engine::message::{HEADER_LEN, Rcode, flags, id};
@@ -47,12 +48,7 @@ impl Forwarder {
         let (slot, response, is_earlier) = match self.believe(connection, packet, truncated) {
             Ok(believed) => believed,
             Err(reason) => {
-                self.counters.stats.drop(reason);
-                if reason == DropReason::ResponseRepeated {
-                    self.end_earlier(now, connection, packet);
-                } else {
-                    self.on_mismatch(now, connection);
-                }
+                self.on_invalid(now, connection, packet, reason);
                 return None;
             }
         };
@@ -77,6 +73,10 @@ impl Forwarder {
                 let ahead = |most| self.exchanges.ahead_of(slot, connection, most);
                 self.pools.answered(connection, now, began, ahead);
                 self.note_keepalive(connection, upstream, &response);
+                // An error without a question shows no case.
+                if self.exchanges.get(slot).forced.is_some() && response.start != HEADER_LEN {
+                    self.compare_case(now, slot, upstream, packet);
+                }
             }
             self.exchanges.end_attempt(slot);
             if self.asks_without_edns(now, slot, connection, &response) {
@@ -107,6 +107,7 @@ impl Forwarder {
             }
             NextStep::AnotherUpstream => {
                 self.exchanges.get(slot).failovers += 1;
+                self.end_force(slot);
                 self.failures.hold(slot, response, packet.into());
                 self.attempt(now, slot, Reason::NoConnection);
             }
@@ -117,6 +118,32 @@ impl Forwarder {
             }
         }
         None
+    }
+
+    /// Drops and counts a packet that is not valid for `reason`, and continues the queries for
+    /// which it matters.
+    #[cold]
+    fn on_invalid(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        packet: &[u8],
+        reason: DropReason,
+    ) {
+        self.counters.stats.drop(reason);
+        match reason {
+            DropReason::ResponseRepeated => self.end_earlier(now, connection, packet),
+            DropReason::ResponseWrongCase => self.on_wrong_case(now, connection, packet),
+            // An upstream may send malformed records.
+            DropReason::ResponseMalformed if self.is_asked(connection, packet) => {}
+            _ => self.on_mismatch(now, connection),
+        }
+    }
+
+    /// Returns true if a query with the ID of `packet` is outstanding on `connection`.
+    #[cold]
+    fn is_asked(&self, connection: ConnectionId, packet: &[u8]) -> bool {
+        id(packet).is_some_and(|id| self.exchanges.find(connection, id).is_some())
     }
 
     /// Validates a packet. Returns its exchange, its layout, and true if it answers an earlier
@@ -139,10 +166,13 @@ impl Forwarder {
         if !is_bare && !answers(packet, self.exchanges.query(slot), name_len) {
             return Err(DropReason::ResponseWrongQuestion);
         }
+        if self.exchanges.is_spelt(slot) {
+            self.check_case(slot, packet)?;
+        }
         let response = if truncated {
             Response::of_truncated(packet)
         } else {
-            // Its question equals ours, letter case included, so it has the same length.
+            // Its name has the labels of ours, so the question has the same length.
             let question_len = if is_bare { 0 } else { name_len + 4 };
             Response::behind(packet, HEADER_LEN + question_len)
         };
@@ -185,7 +215,14 @@ impl Forwarder {
         let exchange = self.exchanges.get(slot);
         let stanza = self.routes.stanza(exchange.stanza as usize);
         exchange.transport = stanza.transport(client.unwrap_or_default());
-        exchange.is_forced = false;
+        exchange.forced = None;
+    }
+
+    /// Lets the query in `slot` that was forced over TCP go on by its stanza's transport.
+    pub(super) fn end_force(&mut self, slot: u32) {
+        if self.exchanges.get(slot).forced.is_some() {
+            self.choose_transport(slot);
+        }
     }
 
     /// Moves the query to another stanza, where it starts again with its remaining time.
@@ -205,19 +242,13 @@ impl Forwarder {
     #[cold]
     fn on_mismatch(&mut self, now: Moment, connection: ConnectionId) {
         let upstream = self.upstream_at(connection);
-        if !self.pools.count_mismatch(connection) {
+        if !self.pools.count_mismatch(connection, now) {
             return;
         }
         let Some(upstream) = upstream else { return };
         self.upstreams.note_mismatches(upstream, now);
         while let Some(slot) = self.exchanges.first_on(connection) {
-            self.exchanges.end_attempt(slot);
-            self.pools.count_asked_again(connection);
-            self.pools.release(connection, now, false);
-            let exchange = self.exchanges.get(slot);
-            exchange.transport = Transport::Tcp;
-            exchange.is_forced = true;
-            self.attempt_at(now, slot, upstream);
+            self.force_tcp(now, connection, slot, WrongResponse::Mismatch);
         }
     }
 

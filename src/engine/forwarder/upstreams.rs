@@ -197,6 +197,13 @@ impl Upstreams {
         }
     }
 
+    /// Notes that an upstream does not repeat the letter case of names, and reports it.
+    pub(super) fn note_folded_case(&mut self, upstream: usize, now: Moment) {
+        if self.health_states.note_folded_case(upstream, now) {
+            self.remark(Remark { upstream, quirk: Quirk::FoldsCase, rcode: 0 });
+        }
+    }
+
     /// Notes that an upstream refused EDNS with response code `rcode`, and reports it.
     pub(super) fn note_no_edns(&mut self, upstream: usize, now: Moment, rcode: u16) {
         if self.health_states.note_no_edns(upstream, now) {

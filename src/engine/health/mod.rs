@@ -39,6 +39,8 @@ pub enum Quirk {
     BareError,
     /// A burst of responses from the upstream's address matches no query.
     Mismatches,
+    /// The upstream does not repeat the letter case of names.
+    FoldsCase,
 }
 
 /// Unusual behaviour of one upstream.
@@ -48,7 +50,7 @@ pub struct Remark {
     pub upstream: usize,
     /// The behaviour.
     pub quirk: Quirk,
-    /// The observed response code; zero for [`Quirk::Mismatches`].
+    /// The observed response code; zero if the quirk has none.
     pub rcode: u16,
 }
 
@@ -66,6 +68,8 @@ pub struct HealthStates {
     told_until: Box<[AtomicU64]>,
     /// The same for its bursts of mismatching responses.
     bursts_told_until: Box<[AtomicU64]>,
+    /// Time for each upstream until which names are not sent to it in random letter case.
+    folds_until: Box<[AtomicU64]>,
     /// Time until which floods of queries are not reported again.
     floods_told_until: AtomicU64,
     /// True for each server block with a forwarding loop.
@@ -88,6 +92,7 @@ impl HealthStates {
             plain_until: zeros(),
             told_until: zeros(),
             bursts_told_until: zeros(),
+            folds_until: zeros(),
             floods_told_until: AtomicU64::new(0),
             loops: loops.collect(),
             nonce: AtomicU64::new(0),
@@ -162,8 +167,10 @@ impl HealthStates {
             (&self.plain_until[upstream], &old.plain_until[before]),
             (&self.told_until[upstream], &old.told_until[before]),
             (&self.bursts_told_until[upstream], &old.bursts_told_until[before]),
+            (&self.folds_until[upstream], &old.folds_until[before]),
         ];
-        for (new, old) in pairs {
+        let floods = (&self.floods_told_until, &old.floods_told_until);
+        for (new, old) in pairs.into_iter().chain([floods]) {
             new.fetch_max(old.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
@@ -179,6 +186,18 @@ impl HealthStates {
     #[must_use]
     pub(crate) fn note_mismatches(&self, upstream: usize, now: Moment) -> bool {
         is_news(&self.bursts_told_until[upstream], now)
+    }
+
+    /// Records that `upstream` does not repeat the letter case of names: for [`PLAIN_FOR`] it gets
+    /// them as clients spell them. Returns true if that is new.
+    #[must_use]
+    pub(crate) fn note_folded_case(&self, upstream: usize, now: Moment) -> bool {
+        extend(&self.folds_until[upstream], now)
+    }
+
+    /// Returns true if `upstream` did not repeat the letter case of names recently.
+    pub(crate) fn folds_case(&self, upstream: usize, now: Moment) -> bool {
+        self.folds_until[upstream].load(Ordering::Relaxed) > now.as_nanos()
     }
 
     /// Records that queries below one name fill the table of outstanding queries. Returns true if

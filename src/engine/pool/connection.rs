@@ -77,7 +77,7 @@ impl Connection {
             dialled_at: Moment::ZERO,
             answers: 0,
             carried: 0,
-            mismatches: Mismatches { in_a_row: 0, in_all: 0, timed_out: 0 },
+            mismatches: Mismatches::NONE,
             left: 0,
             depth: 0,
             connected_at: Moment::ZERO,
@@ -98,7 +98,7 @@ impl Connection {
     pub(super) fn forget_trials(&mut self) {
         self.tried = false;
         self.replaced = false;
-        self.mismatches = Mismatches::default();
+        self.mismatches = Mismatches::NONE;
     }
 }
 

@@ -64,13 +64,6 @@ impl Pools {
         }
     }
 
-    /// Retires the connection in `slot`, because a query on it timed out.
-    pub(super) fn time_out(&mut self, slot: u32) {
-        self.penalise(slot);
-        self.retire(slot, Reason::Silent);
-        self.connections[slot as usize].mismatches.expect_late();
-    }
-
     /// Reports a failure of the connection in `slot` to the pool's trust.
     pub(super) fn penalise(&mut self, slot: u32) {
         let member = &self.connections[slot as usize];

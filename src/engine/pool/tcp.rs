@@ -327,7 +327,7 @@ impl Pools {
     }
 
     /// Retires the connection in `slot`, or closes it at once if no query is on it.
-    fn put_out(&mut self, slot: u32, reason: Reason) {
+    pub(super) fn put_out(&mut self, slot: u32, reason: Reason) {
         if self.connections[slot as usize].outstanding == 0 {
             self.close(slot, reason);
         } else {
