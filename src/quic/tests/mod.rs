@@ -6,6 +6,7 @@ mod bounds;
 mod client;
 mod http3;
 mod random;
+mod scripts;
 mod world;
 
 use super::{Application, Failure, Reason, Settings};
