@@ -80,7 +80,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
     ("tls", &["config", "engine::errors"]),
     ("top", &["clock", "figures", "moment", "status", "sys::signals"]),
     ("topology", &["sys::cpu"]),
-    ("traffic", &["clock", "config", "engine::message", "http", "moment", "sys", "tls"]),
+    ("traffic", &["clock", "config", "engine::key", "http", "moment", "quic", "sys", "tls"]),
     ("transfers", &["clock", "config", "control", "engine::message", "log", "moment"]),
     ("wheel", &["moment"]),
     ("worker", &["clock", "config", "control", "engine", "http", "moment", "quic", "sys", "tls"]),

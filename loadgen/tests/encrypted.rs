@@ -1,11 +1,12 @@
-//! Client and upstream over HTTPS: every query is answered, in both versions of HTTP.
+//! Client and upstream over HTTPS, and the upstream over QUIC: every query is answered, in both
+//! versions of HTTP.
 //!
 //! Certificates are new in each test. Counts are exact, because timeouts are long; nothing is
 //! asserted about the speed of this host. Other programs ask the upstream where they are installed.
 
 mod kit;
 
-use kit::{directory, installed::is_installed, options, over_http, run};
+use kit::{directory, installed::is_installed, options, over, over_http, run};
 use loadgen::dot;
 use onward::config::{Alpn, Protocol};
 use onward::traffic::client::link::Transport;
@@ -26,17 +27,17 @@ const QUERY: &[u8] = b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
 /// The same as a parameter.
 const TARGET: &str = "/dns-query?dns=AAABAAABAAAAAAAAAWEEdGVzdAAAAQAB";
 
-/// Returns a TLS server for DNS over HTTPS, and the file of its authority.
-fn secure(name: &str) -> (onward::tls::Server, PathBuf) {
+/// Returns a TLS server for `protocol`, and the file of its authority.
+fn secure(name: &str, protocol: Protocol) -> (onward::tls::Server, PathBuf) {
     let addresses = ["127.0.0.1".parse().unwrap()];
-    let (server, authority) = dot::server(&addresses, Protocol::Https).unwrap();
+    let (server, authority) = dot::server(&addresses, protocol).unwrap();
     let file = directory(name).join("authority.pem");
     std::fs::write(&file, authority).unwrap();
     (server, file)
 }
 
 /// Options for `count` queries over HTTP on four connections, 64 outstanding.
-fn over(server: SocketAddr, count: u64) -> Options {
+fn asking(server: SocketAddr, count: u64) -> Options {
     let mut options = options(server, 1.0, 1);
     (options.timeout, options.sockets, options.doh) = (DEADLINE, 4, true);
     options.transport = Transport::Connections { queries: None, pipeline: 1024 };
@@ -47,7 +48,7 @@ fn over(server: SocketAddr, count: u64) -> Options {
 
 #[test]
 fn queries_over_https_and_over_plain_http_are_answered() {
-    let (server, file) = secure("https");
+    let (server, file) = secure("https", Protocol::Https);
     let script = || {
         let default = loadgen::script::conduct("delay=0ms..2ms").unwrap();
         Script { default, ..Script::default() }
@@ -55,7 +56,7 @@ fn queries_over_https_and_over_plain_http_are_answered() {
     let cases = [(false, None), (true, None), (true, Some(1)), (false, Some(3))];
     for (is_secure, queries) in cases {
         let (upstream, address) = over_http(script(), is_secure.then(|| server.clone()));
-        let mut options = over(address, 400);
+        let mut options = asking(address, 400);
         options.transport = Transport::Connections { queries, pipeline: 1024 };
         if is_secure {
             let mut settings = dot::client(None, Some(&file)).unwrap();
@@ -79,7 +80,7 @@ fn replies_beyond_all_windows_wait_and_arrive() {
         over_http(Script { zones: Some(zones.clone()), ..Script::default() }, None);
     let lines: String = (0..500).map(|number| format!("n{number}.big.test TXT\n")).collect();
     let file = loadgen::workload::lines::read(lines.as_bytes(), &Default::default(), 1).unwrap();
-    let mut options = over(address, 1_000);
+    let mut options = asking(address, 1_000);
     options.source = Source::File(Arc::new(file));
     options.load = Load::Closed { outstanding: 512, duration: None };
     options.verify = onward::traffic::verify::Verify::Zones(Arc::new(zones));
@@ -146,7 +147,7 @@ fn curl_gets_answers_and_refusals_in_each_version() {
     if !is_installed("curl") {
         return;
     }
-    let (server, file) = secure("curl");
+    let (server, file) = secure("curl", Protocol::Https);
     for (is_secure, flag) in [
         (true, "--http2"),
         (true, "--http1.1"),
@@ -183,4 +184,20 @@ fn curl_gets_answers_and_refusals_in_each_version() {
         let media = "content-type: application/dns-message";
         ends(&curl("/dns-query", &["--data-binary", "x", "--header", media]), "400");
     }
+}
+
+#[test]
+fn kdig_gets_answers_over_quic() {
+    if !is_installed("kdig") {
+        return;
+    }
+    let (server, _) = secure("kdig", Protocol::Quic);
+    let (_upstream, address) = over(Script::default(), Some(server));
+    let port = address.port().to_string();
+    let output = Command::new("kdig")
+        .args(["@127.0.0.1", "-p", &port, "+quic", "+timeout=20", "a.test", "A"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("status: NOERROR") && text.contains("ANSWER: 1"), "{output:?}");
 }

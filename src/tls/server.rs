@@ -34,7 +34,10 @@ const TICKETS_EACH: usize = 2;
 /// TLS server of one listener, without a configuration.
 #[cfg(feature = "traffic")]
 #[derive(Clone, Debug)]
-pub struct Server(Arc<ServerConfig>);
+pub struct Server {
+    config: Arc<ServerConfig>,
+    protocol: Protocol,
+}
 
 #[cfg(feature = "traffic")]
 impl Server {
@@ -44,7 +47,8 @@ impl Server {
     /// As for a configuration.
     pub fn new(tls: &ServerTls, protocol: Protocol) -> Result<Self, SetupError> {
         let tickets = Tickets::of(tls, &mut Vec::new(), &[])?;
-        config((tls, &[]), protocol, tickets, &mut Verifiers::default()).map(Self)
+        let config = config((tls, &[]), protocol, tickets, &mut Verifiers::default())?;
+        Ok(Self { config, protocol })
     }
 
     /// Creates a session before its handshake.
@@ -52,7 +56,17 @@ impl Server {
     /// # Errors
     /// There is no randomness.
     pub(crate) fn session(&self) -> Result<super::Session, crate::engine::errors::TlsFault> {
-        super::Session::accept(Arc::clone(&self.0))
+        super::Session::accept(Arc::clone(&self.config))
+    }
+
+    /// Returns true if it is for connections over QUIC, which have no sessions of their own.
+    pub(crate) fn is_quic(&self) -> bool {
+        self.protocol.is_quic()
+    }
+
+    /// Returns the certificate and the policy, for connections over QUIC.
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
     }
 }
 

@@ -80,6 +80,9 @@ pub(super) struct Arguments {
     /// of HTTP without encryption
     #[arg(long)]
     doh: bool,
+    /// Answer DNS over QUIC over UDP, with the certificate of --tls; DNS over TCP is not encrypted
+    #[arg(long, requires = "tls", conflicts_with = "doh")]
+    doq: bool,
     /// Print every source port
     #[arg(long)]
     ports: bool,
@@ -100,7 +103,11 @@ pub(super) fn main(arguments: &Arguments) -> io::Result<ExitCode> {
     let script = Arc::new(arguments.script()?);
     let tls = arguments.tls.as_ref().map(|path| {
         let addresses: Vec<_> = arguments.listen.iter().map(SocketAddr::ip).collect();
-        let protocol = if arguments.doh { Protocol::Https } else { Protocol::Tls };
+        let protocol = match (arguments.doh, arguments.doq) {
+            (true, _) => Protocol::Https,
+            (false, true) => Protocol::Quic,
+            (false, false) => Protocol::Tls,
+        };
         let (server, authority) = dot::server(&addresses, protocol)?;
         std::fs::write(path, authority)?;
         Ok::<_, io::Error>(server)

@@ -4,6 +4,7 @@
 //! number of responses has waited. Responses with the same time are sent in the order of arrival.
 //! Pure.
 
+use crate::engine::key::ConnectionKey;
 use crate::moment::Moment;
 use crate::sys::pktinfo::Local;
 use std::cmp::Reverse;
@@ -28,6 +29,13 @@ pub(super) enum Recipient {
     },
     /// The connection in this slot, if its serial number is still the same, and its request.
     Connection { slot: usize, serial: u64, request: u32 },
+    /// The stream of a connection over QUIC, if that still exists.
+    Stream {
+        /// Number of the endpoint that has the connection.
+        endpoint: u16,
+        key: ConnectionKey,
+        stream: u32,
+    },
 }
 
 struct Entry {

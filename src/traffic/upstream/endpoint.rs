@@ -1,15 +1,18 @@
 //! Sockets and counters of one address, and its datagrams.
 //!
 //! One batch of datagrams is received and answered a turn, so that a busy endpoint cannot starve
-//! the others.
+//! the others. The datagrams are messages, or packets of QUIC.
 
 use super::delayed::{Delayed, Recipient};
 use super::desk::{Desk, Fate};
 use super::forge;
+use super::quic::QuicPeers;
 use super::sources::Sources;
 use super::{Counts, Seen};
 use crate::moment::Moment;
+use crate::quic::Outgoing;
 use crate::sys::mmsg::{RecvBatch, ReplyBatch};
+use crate::sys::pktinfo::Local;
 use crate::traffic::wire::u16_at;
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
@@ -33,17 +36,24 @@ pub(super) struct Endpoint {
     pub(super) seen: Seen,
     /// Number of flows of datagrams.
     pub(super) flows: u64,
+    /// Connections over QUIC; `None`: datagrams are messages.
+    pub(super) quic: Option<QuicPeers>,
 }
 
 impl Endpoint {
-    pub(super) fn new(binding: Binding, number: usize, poll: &Poll) -> io::Result<Self> {
+    pub(super) fn new(
+        binding: Binding,
+        number: usize,
+        poll: &Poll,
+        quic: Option<QuicPeers>,
+    ) -> io::Result<Self> {
         let Binding { address, datagrams: socket, mut acceptor } = binding;
         let (datagrams, accepts) = (Token(2 * number), Token(2 * number + 1));
         let fd = socket.as_raw_fd();
         poll.registry().register(&mut SourceFd(&fd), datagrams, Interest::READABLE)?;
         poll.registry().register(&mut acceptor, accepts, Interest::READABLE)?;
         let seen = Seen { address, counts: Counts::default(), sources: Sources::default() };
-        Ok(Self { socket, acceptor, ready: false, seen, flows: 0 })
+        Ok(Self { socket, acceptor, ready: false, seen, flows: 0, quic })
     }
 
     /// Receives one batch and answers it; this is endpoint number `number`.
@@ -67,6 +77,15 @@ impl Endpoint {
         self.ready = received == batch.capacity();
         let now = now();
         let Seen { counts, sources, .. } = &mut self.seen;
+        if let Some(quic) = &mut self.quic {
+            for i in 0..received {
+                quic.receive(now, &batch.datagram(i), |packet| {
+                    put(packet, replies, &self.socket, counts);
+                });
+            }
+            quic.serve(now, number, desk, delayed, counts);
+            return self.transmit(now, replies);
+        }
         counts.queries += received as u64;
         for i in 0..received {
             let datagram = batch.datagram(i);
@@ -99,6 +118,47 @@ impl Endpoint {
         }
         flush(replies, &self.socket, counts);
     }
+
+    /// Handles the deadlines of connections over QUIC that have passed.
+    pub(super) fn on_time(
+        &mut self,
+        now: Moment,
+        number: u16,
+        desk: &mut Desk,
+        delayed: &mut Delayed,
+        replies: &mut ReplyBatch,
+    ) {
+        let Some(quic) = &mut self.quic else { return };
+        if quic.next_deadline().is_some_and(|due| due <= now) {
+            quic.on_time(now);
+        }
+        quic.serve(now, number, desk, delayed, &mut self.seen.counts);
+        self.transmit(now, replies);
+    }
+
+    /// Sends the packets of QUIC that are due.
+    fn transmit(&mut self, now: Moment, replies: &mut ReplyBatch) {
+        let Self { quic: Some(quic), socket, .. } = self else { return };
+        // Packets are no responses.
+        let mut packets = Counts::default();
+        quic.transmit(now, |packet| put(&packet, replies, socket, &mut packets));
+        flush(replies, socket, &mut packets);
+    }
+}
+
+/// Adds a packet of QUIC to those that wait.
+fn put(packet: &Outgoing<'_>, replies: &mut ReplyBatch, socket: &UdpSocket, counts: &mut Counts) {
+    make_room(replies, socket, counts);
+    let Outgoing { peer, local, bytes } = packet;
+    // Link-local addresses belong to an interface, which is that of the client's address.
+    let interface = match peer {
+        SocketAddr::V6(peer) => peer.scope_id(),
+        SocketAddr::V4(_) => 0,
+    };
+    let room = replies.buffer();
+    let length = bytes.len().min(room.len());
+    room[..length].copy_from_slice(&bytes[..length]);
+    replies.commit(length, 0, peer, local.map(|ip| Local { ip, interface }));
 }
 
 /// Sends the waiting replies if there is no room for another.

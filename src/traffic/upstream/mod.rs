@@ -13,6 +13,7 @@ mod endpoint;
 mod forge;
 pub mod live;
 mod peers;
+mod quic;
 pub mod script;
 mod serve;
 pub mod sources;
@@ -63,7 +64,7 @@ pub struct Options {
     pub cores: Vec<usize>,
     /// Seed of faults and delays.
     pub seed: u64,
-    /// Connections go through TLS.
+    /// Connections go through TLS or, with a server for QUIC, datagrams carry that.
     pub tls: Option<tls::Server>,
     /// Connections carry DNS over HTTPS: over TLS, or without encryption.
     pub doh: bool,

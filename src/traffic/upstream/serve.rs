@@ -9,6 +9,7 @@ use super::desk::{Desk, RESPONSE_ROOM};
 use super::endpoint::{Binding, Endpoint, flush};
 use super::live::Live;
 use super::peers::Peers;
+use super::quic::QuicPeers;
 use super::{Options, Seen};
 use crate::clock::Clock;
 use crate::sys::mmsg::{RecvBatch, ReplyBatch};
@@ -62,13 +63,20 @@ impl Server {
         requests: Receiver<Sender<()>>,
     ) -> io::Result<Self> {
         let (poll, timer) = (Poll::new()?, Timer::new()?);
+        let (over_quic, over_tcp) = match &options.tls {
+            Some(tls) if tls.is_quic() => (Some(tls), None),
+            tls => (None, tls.clone()),
+        };
         let endpoints = bindings.into_iter().enumerate();
-        let endpoints = endpoints.map(|(i, binding)| Endpoint::new(binding, i, &poll));
+        let endpoints = endpoints.map(|(i, binding)| {
+            let quic = over_quic.map(|tls| QuicPeers::new(tls, clock)).transpose()?;
+            Endpoint::new(binding, i, &poll, quic)
+        });
         let endpoints = endpoints.collect::<io::Result<Vec<_>>>()?;
         let token = Token(2 * endpoints.len() + 1);
         let fd = timer.as_fd().as_raw_fd();
         poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
-        let peers = Peers::new(2 * endpoints.len() + 2, options.tls.clone(), options.doh);
+        let peers = Peers::new(2 * endpoints.len() + 2, over_tcp, options.doh);
         let scripts: Vec<_> = options.services.iter().map(|it| Arc::clone(&it.script)).collect();
         let desk = Desk::new(&scripts, seed);
         let live = endpoints.iter().map(|_| Live::default()).collect();
@@ -106,6 +114,7 @@ impl Server {
                 peers.turn(endpoints, desk, delayed, clock.now());
             }
             self.release(&mut replies);
+            self.meet_deadlines(&mut replies);
             while let Ok(request) = self.requests.try_recv() {
                 self.drain(&mut batch, &mut replies);
                 self.publish();
@@ -118,6 +127,9 @@ impl Server {
             }
         }
         self.drain(&mut batch, &mut replies);
+        let now = self.clock.now();
+        self.endpoints.iter_mut().filter_map(|it| it.quic.as_mut()).for_each(|it| it.finish(now));
+        self.meet_deadlines(&mut replies);
         Ok(self.endpoints.into_iter().map(|endpoint| endpoint.seen).collect())
     }
 
@@ -148,7 +160,10 @@ impl Server {
         // datagram.
         let mut awake =
             self.peers.is_busy() || self.endpoints.iter().any(|endpoint| endpoint.ready);
-        if let Some(due) = self.delayed.next().filter(|_| !awake) {
+        let quic = self.endpoints.iter().filter_map(|endpoint| endpoint.quic.as_ref());
+        let deadlines = quic.filter_map(QuicPeers::next_deadline);
+        let due = deadlines.chain(self.delayed.next()).min();
+        if let Some(due) = due.filter(|_| !awake) {
             let rest = due.since(self.clock.now());
             awake = rest <= SPIN;
             if !awake {
@@ -175,6 +190,20 @@ impl Server {
         }
     }
 
+    /// Handles the deadlines of QUIC that have passed, and sends what is due there.
+    fn meet_deadlines(&mut self, replies: &mut ReplyBatch) {
+        let now = self.clock.now();
+        let Self { endpoints, desk, delayed, .. } = self;
+        for (number, endpoint) in endpoints.iter_mut().enumerate() {
+            let is_due = |quic: &QuicPeers| {
+                quic.is_busy() || quic.next_deadline().is_some_and(|due| due <= now)
+            };
+            if endpoint.quic.as_ref().is_some_and(is_due) {
+                endpoint.on_time(now, number as u16, desk, delayed, replies);
+            }
+        }
+    }
+
     /// Sends the delayed responses that are due.
     fn release(&mut self, replies: &mut ReplyBatch) {
         if self.delayed.next().is_none() {
@@ -192,6 +221,14 @@ impl Server {
                     let same = matches!(delayed.peek(now), Some(next) if next == endpoint);
                     if !same || replies.is_full() {
                         flush(replies, socket, &mut seen.counts);
+                    }
+                }
+                Recipient::Stream { endpoint, key, stream } => {
+                    let Endpoint { quic, seen, .. } = &mut endpoints[usize::from(endpoint)];
+                    if let Some(quic) = quic
+                        && quic.answer(now, (key, stream), response)
+                    {
+                        seen.counts.responses += 1;
                     }
                 }
                 Recipient::Connection { slot, serial, request } => {
