@@ -1,5 +1,4 @@
-//! Client and upstream over HTTPS, and the upstream over QUIC: every query is answered, in both
-//! versions of HTTP.
+//! Client and upstream over HTTPS and QUIC: every query is answered, in both versions of HTTP.
 //!
 //! Certificates are new in each test. Counts are exact, because timeouts are long; nothing is
 //! asserted about the speed of this host. Other programs ask the upstream where they are installed.
@@ -11,11 +10,12 @@ use loadgen::dot;
 use onward::config::{Alpn, Protocol};
 use onward::traffic::client::link::Transport;
 use onward::traffic::client::{Load, Options, Tls};
+use onward::traffic::schedule::Plan;
 use onward::traffic::upstream::script::Script;
 use onward::traffic::workload::Source;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,6 +184,84 @@ fn curl_gets_answers_and_refusals_in_each_version() {
         let media = "content-type: application/dns-message";
         ends(&curl("/dns-query", &["--data-binary", "x", "--header", media]), "400");
     }
+}
+
+/// Options for `count` queries over QUIC on four connections, of at most `queries` each.
+fn over_quic(server: SocketAddr, authority: &Path, queries: Option<u64>, count: u64) -> Options {
+    let mut options = asking(server, count);
+    options.doh = false;
+    options.transport = Transport::Quic { queries, pipeline: 1024 };
+    let mut settings = dot::client(None, Some(authority)).unwrap();
+    settings.alpn = Alpn::Doq;
+    options.tls = Some(Tls { settings: Arc::new(settings), forgetful: false });
+    options
+}
+
+#[test]
+fn queries_over_quic_are_answered() {
+    let (server, file) = secure("quic", Protocol::Quic);
+    // More outstanding queries than the server grants streams, and connections of few queries.
+    let cases = [(None, 1_000, 800, 4), (Some(3), 30, 400, 0), (Some(1), 4, 40, 40)];
+    for (queries, outstanding, count, connects) in cases {
+        let default = loadgen::script::conduct("delay=0ms..2ms").unwrap();
+        let script = Script { default, ..Script::default() };
+        let (upstream, address) = over(script, Some(server.clone()));
+        let mut options = over_quic(address, &file, queries, count);
+        options.load = Load::Closed { outstanding, duration: None };
+        let counts = run(&options).counts;
+        assert_eq!((counts.answered, counts.failed()), (count, 0), "{counts:?}");
+        assert!(connects == 0 || counts.connects == connects, "{counts:?}");
+        let seen = &upstream.stop().unwrap()[0];
+        assert_eq!((seen.counts.queries, seen.counts.responses), (count, count));
+        assert_eq!(seen.counts.connections, counts.connects);
+    }
+}
+
+#[test]
+fn an_open_loop_over_quic_keeps_its_schedule() {
+    let (server, file) = secure("schedule", Protocol::Quic);
+    let (_upstream, address) = over(Script::default(), Some(server));
+    let mut options = over_quic(address, &file, None, 200);
+    options.load = Load::Open(Plan::constant(1_000.0, Duration::from_millis(200)));
+    let counts = run(&options).counts;
+    assert_eq!((counts.answered + counts.unsent, counts.failed()), (200, 0), "{counts:?}");
+}
+
+#[test]
+fn queries_that_time_out_free_their_streams() {
+    let (server, file) = secure("streams", Protocol::Quic);
+    let script = loadgen::script::script("*.gone.test silent").unwrap();
+    let (upstream, address) = over(script, Some(server));
+    let line = |number| match number % 2 {
+        0 => format!("n{number}.gone.test A\n"),
+        _ => format!("n{number}.test A\n"),
+    };
+    let lines: String = (0..600).map(line).collect();
+    let file_of = loadgen::workload::lines::read(lines.as_bytes(), &Default::default(), 1);
+    // Twice as many queries without a reply as a connection has streams.
+    let mut options = over_quic(address, &file, None, 600);
+    options.sockets = 1;
+    options.timeout = Duration::from_millis(400);
+    options.source = Source::File(Arc::new(file_of.unwrap()));
+    let counts = run(&options).counts;
+    // This host may be too slow for some answers, but not for those of a whole connection.
+    assert_eq!(counts.answered + counts.timed_out, 600, "{counts:?}");
+    assert!(counts.answered > 250 && counts.connects == 1, "{counts:?}");
+    assert_eq!(upstream.stop().unwrap()[0].counts.silenced, 300);
+}
+
+#[test]
+fn a_server_with_another_name_gets_no_query_over_quic() {
+    let (server, file) = secure("name", Protocol::Quic);
+    let (upstream, address) = over(Script::default(), Some(server));
+    let mut options = over_quic(address, &file, None, 20);
+    let mut settings = dot::client(Some("other.test"), Some(&file)).unwrap();
+    settings.alpn = Alpn::Doq;
+    options.tls = Some(Tls { settings: Arc::new(settings), forgetful: false });
+    options.load = Load::Closed { outstanding: 4, duration: None };
+    let counts = run(&options).counts;
+    assert_eq!((counts.answered, counts.lost), (0, 20), "{counts:?}");
+    assert_eq!(upstream.stop().unwrap()[0].counts.queries, 0);
 }
 
 #[test]

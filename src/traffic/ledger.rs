@@ -117,6 +117,11 @@ impl Ledger {
         }
     }
 
+    /// Returns the time after which a query is given up.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Returns the number of outstanding queries.
     pub(crate) fn outstanding(&self) -> usize {
         self.outstanding

@@ -22,6 +22,7 @@ pub mod answer;
 pub mod chi_square;
 pub mod client;
 mod doh;
+mod doq;
 pub mod ledger;
 pub mod report;
 pub mod schedule;

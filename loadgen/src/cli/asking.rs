@@ -43,16 +43,20 @@ pub struct Asking {
           help_heading = "Transport")]
     pub source: Vec<Sources>,
     /// Use TCP: each socket is a connection, reopened when it is closed
-    #[arg(long, help_heading = "Transport")]
+    #[arg(long, group = "connections", help_heading = "Transport")]
     pub tcp: bool,
+    /// Use DNS over QUIC: each socket is a connection, reopened when it is closed; the server's
+    /// certificate must be valid for its address
+    #[arg(long, groups = ["connections", "secure"], help_heading = "Transport")]
+    pub doq: bool,
     /// Queries per connection before it is closed [default: no limit]
-    #[arg(long, value_name = "N", requires = "tcp", help_heading = "Transport")]
+    #[arg(long, value_name = "N", requires = "connections", help_heading = "Transport")]
     pub per_connection: Option<u64>,
     /// Maximum of outstanding queries per connection
     #[arg(
         long,
         value_name = "N",
-        requires = "tcp",
+        requires = "connections",
         default_value_t = 1024,
         help_heading = "Transport"
     )]
@@ -61,16 +65,16 @@ pub struct Asking {
     #[arg(long, requires = "tcp", help_heading = "Transport")]
     pub doh: bool,
     /// Use DNS over TLS; the server's certificate must be valid for its address
-    #[arg(long, requires = "tcp", help_heading = "Transport")]
+    #[arg(long, requires = "tcp", group = "secure", help_heading = "Transport")]
     pub tls: bool,
     /// Server name to verify instead of the address
-    #[arg(long, value_name = "NAME", requires = "tls", help_heading = "Transport")]
+    #[arg(long, value_name = "NAME", requires = "secure", help_heading = "Transport")]
     pub tls_name: Option<String>,
     /// File of trusted certificate authorities [default: those of the system]
-    #[arg(long, value_name = "FILE", requires = "tls", help_heading = "Transport")]
+    #[arg(long, value_name = "FILE", requires = "secure", help_heading = "Transport")]
     pub tls_ca: Option<PathBuf>,
     /// Do not resume TLS sessions
-    #[arg(long, requires = "tls", help_heading = "Transport")]
+    #[arg(long, requires = "secure", help_heading = "Transport")]
     pub no_resumption: bool,
     /// Response timeout
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration,
@@ -194,18 +198,20 @@ impl Asking {
         }
         limits::raise_open_files()?;
         options.sources = self.source.iter().flat_map(|sources| sources.0.clone()).collect();
-        options.transport = match self.tcp {
-            false => Transport::Datagrams,
-            true => Transport::Connections {
-                queries: self.per_connection.filter(|&count| count > 0),
-                pipeline: self.pipeline.max(1),
-            },
+        let queries = self.per_connection.filter(|&count| count > 0);
+        let pipeline = self.pipeline.max(1);
+        options.transport = match (self.tcp, self.doq) {
+            (true, _) => Transport::Connections { queries, pipeline },
+            (false, true) => Transport::Quic { queries, pipeline },
+            (false, false) => Transport::Datagrams,
         };
-        if self.tls {
+        if self.tls || self.doq {
             let mut settings = dot::client(self.tls_name.as_deref(), self.tls_ca.as_deref())?;
-            if self.doh {
-                settings.alpn = Alpn::Http;
-            }
+            settings.alpn = match (self.doh, self.doq) {
+                (true, _) => Alpn::Http,
+                (false, true) => Alpn::Doq,
+                (false, false) => Alpn::Dot,
+            };
             options.tls = Some(Tls { settings: settings.into(), forgetful: self.no_resumption });
         }
         options.doh = self.doh;
@@ -277,6 +283,8 @@ impl Asking {
             tell("repeats", format!("{:.1} %", ratio * 100.0));
         }
         let stream = match (self.doh, self.tls, self.no_resumption) {
+            _ if self.doq && self.no_resumption => "QUIC without resumption",
+            _ if self.doq => "QUIC",
             (false, false, _) => "TCP",
             (false, true, false) => "TLS",
             (false, true, true) => "TLS without resumption",
@@ -286,7 +294,7 @@ impl Asking {
         };
         tell(
             "transport",
-            match (self.tcp, self.per_connection) {
+            match (self.tcp || self.doq, self.per_connection) {
                 (false, _) => format!("UDP, {} sockets", self.sockets),
                 (true, None) => format!("{stream}, {} connections", self.sockets),
                 (true, Some(count)) => {

@@ -12,13 +12,16 @@ use super::pace::{Pacer, TICK};
 use super::{Halt, Instants, Known, Load, Options};
 use crate::clock::Clock;
 use crate::moment::Moment;
+use crate::quic::Dialer;
 use crate::sys::mmsg::{QueryBatch, RecvBatch};
+use crate::sys::random;
 use crate::traffic::ledger::{Ledger, SLOTS_MAX};
 use crate::traffic::tally::{Counts, Tally};
 use crate::traffic::verify::Verify;
 use crate::traffic::workload::Workload;
 use mio::Token;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Datagrams per call.
@@ -45,6 +48,8 @@ pub(super) struct Driver {
     due: Option<Moment>,
     /// Time when the schedule ends.
     end: Option<Moment>,
+    /// Time of the first deadline of a link, or an earlier one.
+    deadline: Option<Moment>,
     /// The link that sends next.
     turn: usize,
     verify: Verify,
@@ -71,6 +76,7 @@ impl Driver {
         let numbers = (part..options.sockets).step_by(parts);
         let count = numbers.len();
         let mut known = Known::default();
+        let dialer = dialer(options, clock, start)?;
         let links = numbers.enumerate().map(|(i, number)| {
             let pick = |length: usize| number % length.max(1);
             let target = options.targets[pick(options.targets.len())];
@@ -80,6 +86,9 @@ impl Driver {
             let tls = options.tls.as_ref().map(|tls| known.of(tls, target)).transpose()?;
             let link =
                 Link::new(target, source, Token(i), options.transport, tls, ledger, registry)?;
+            if let Some(dialer) = &dialer {
+                return Ok(link.over_quic(Arc::clone(dialer)));
+            }
             if !options.doh {
                 return Ok(link);
             }
@@ -98,6 +107,7 @@ impl Driver {
             instants: options.instants(part),
             due: None,
             end: options.length().map(|length| Moment::ZERO.plus(length)),
+            deadline: None,
             turn: 0,
             verify: options.verify.clone(),
             tally: options.tally(),
@@ -138,6 +148,9 @@ impl Driver {
                 show(&self.tally.counts);
                 self.look_everywhere();
             }
+            if self.deadline.is_some_and(|deadline| deadline <= now) {
+                self.meet_deadlines(now);
+            }
             match halt() {
                 Halt::No => self.review_end(now),
                 Halt::Sending => self.due = None,
@@ -157,6 +170,20 @@ impl Driver {
         }
         show(&self.tally.counts);
         Ok(self.tally)
+    }
+
+    /// Handles the deadlines of links that have passed.
+    fn meet_deadlines(&mut self, now: Moment) {
+        let Self { links, ready, .. } = self;
+        for (index, link) in links.iter_mut().enumerate() {
+            if link.deadline.is_some_and(|deadline| deadline <= now) {
+                link.on_time(now);
+                if !std::mem::replace(&mut link.ready, true) {
+                    ready.push(index);
+                }
+            }
+        }
+        self.deadline = links.iter().filter_map(|link| link.deadline).min();
     }
 
     /// Makes every link be read: an ICMP error can end a batch early, and no event reports the
@@ -258,7 +285,9 @@ impl Driver {
             self.due = self.next_instant(now);
         }
         if !self.batch.is_empty() {
-            self.links[index].send(&self.batch, now, outbox, &mut self.tally);
+            let link = &mut self.links[index];
+            link.send(&self.batch, now, outbox, &mut self.tally);
+            self.deadline = earlier(self.deadline, link.deadline);
         }
         self.batch.len()
     }
@@ -267,10 +296,11 @@ impl Driver {
     fn receive(&mut self, inbox: &mut RecvBatch) {
         let (clock, start) = (self.clock, self.start);
         let now = || Moment::ZERO.plus(clock.now().since(start));
-        let Self { links, ready, verify, tally, .. } = self;
+        let Self { links, ready, verify, tally, deadline, .. } = self;
         ready.retain(|&index| {
             let link = &mut links[index];
             link.receive(inbox, now, verify, tally);
+            *deadline = earlier(*deadline, link.deadline);
             link.ready
         });
     }
@@ -279,7 +309,7 @@ impl Driver {
     /// made room for it: no sleep when something `came`.
     fn wait(&mut self, came: bool) -> io::Result<()> {
         let closed = self.is_closed_loop();
-        let next = self.due.filter(|_| !closed);
+        let next = earlier(self.due.filter(|_| !closed), self.deadline);
         let next = next.map(|due| self.start.plus(due.since(Moment::ZERO)));
         let now = next.map_or(Moment::ZERO, |_| self.clock.now());
         let busy = !self.ready.is_empty() || closed && came && self.due.is_some();
@@ -292,6 +322,18 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// Returns the earlier of two times, as far as there are any.
+fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+    one.into_iter().chain(other).min()
+}
+
+/// Creates the parameters of QUIC of a thread whose run begins at `start`, if it uses that.
+fn dialer(options: &Options, clock: Clock, start: Moment) -> io::Result<Option<Arc<Dialer>>> {
+    let Transport::Quic { .. } = options.transport else { return Ok(None) };
+    let origin = clock.instant(start).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(Some(Arc::new(Dialer::new(&random::seed()?, origin))))
 }
 
 /// Creates a ledger for link number `i` of `count` of a thread.
@@ -311,7 +353,9 @@ fn ledger(options: &Options, i: usize, count: usize) -> Ledger {
         Load::Replay(_) => SLOTS_MAX,
     };
     let most = match options.transport {
-        Transport::Connections { pipeline, .. } => most.min(pipeline),
+        Transport::Connections { pipeline, .. } | Transport::Quic { pipeline, .. } => {
+            most.min(pipeline)
+        }
         Transport::Datagrams => most,
     };
     Ledger::new(most, options.source.length_max(), options.timeout)

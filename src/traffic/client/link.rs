@@ -1,14 +1,16 @@
-//! A socket of the client, over UDP or TCP, and its outstanding queries.
+//! A socket of the client, over UDP, TCP or QUIC, and its outstanding queries.
 //!
 //! A UDP socket is open from start to end. A connection is opened when a query needs it, ends after
 //! its maximum number of queries or on any error, and is opened anew for the next query; queries
 //! outstanding at that time are counted as lost.
 
 use crate::moment::Moment;
+use crate::quic::Dialer;
 use crate::sys::mmsg::{QueryBatch, RecvBatch};
 use crate::sys::socket;
 use crate::tls::Client;
 use crate::traffic::doh::{Calls, Http};
+use crate::traffic::doq::QuicConnection;
 use crate::traffic::ledger::Ledger;
 use crate::traffic::tally::Tally;
 use crate::traffic::tcp::MessageConnection;
@@ -38,11 +40,19 @@ pub enum Transport {
         /// Outstanding queries per connection.
         pipeline: usize,
     },
+    /// QUIC.
+    Quic {
+        /// Queries per connection before it is closed; `None`: no limit.
+        queries: Option<u64>,
+        /// Outstanding queries per connection.
+        pipeline: usize,
+    },
 }
 
 enum Socket {
     Datagrams(UdpSocket),
     Tcp(MessageConnection),
+    Quic(Box<QuicConnection>),
     /// A connection that is not open.
     Closed,
 }
@@ -55,6 +65,8 @@ pub(super) struct Link {
     tls: Option<Client>,
     /// Server name in requests of HTTP, and their maximum at once; `None`: no HTTP.
     http: Option<(Arc<str>, usize)>,
+    /// Parameters of QUIC; `None`: connections are those of TCP.
+    quic: Option<Arc<Dialer>>,
     /// Maximum number of queries per connection.
     quota: u64,
     /// Number of queries on this connection.
@@ -67,11 +79,14 @@ pub(super) struct Link {
     pub(super) ledger: Ledger,
     /// The socket may have input.
     pub(super) ready: bool,
+    /// Time of the next call of [`Link::on_time`].
+    pub(super) deadline: Option<Moment>,
 }
 
 impl Link {
     /// Creates a link to `target` from `source`, its connections over `tls` if given; its events
-    /// have `token`. [`Link::over_http`] changes the protocol of its connections.
+    /// have `token`. [`Link::over_http`] and [`Link::over_quic`] change the protocol of its
+    /// connections.
     ///
     /// # Errors
     /// There is no route to `target`, or no descriptor or port is left.
@@ -93,7 +108,9 @@ impl Link {
                 registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
                 (u64::MAX, Socket::Datagrams(socket))
             }
-            Transport::Connections { queries, .. } => (queries.unwrap_or(u64::MAX), Socket::Closed),
+            Transport::Connections { queries, .. } | Transport::Quic { queries, .. } => {
+                (queries.unwrap_or(u64::MAX), Socket::Closed)
+            }
         };
         Ok(Self {
             target,
@@ -101,6 +118,7 @@ impl Link {
             token,
             tls,
             http: None,
+            quic: None,
             quota,
             carried: 0,
             opened: 0,
@@ -108,6 +126,7 @@ impl Link {
             socket,
             ledger,
             ready: false,
+            deadline: None,
         })
     }
 
@@ -117,6 +136,12 @@ impl Link {
         if let Transport::Connections { pipeline, .. } = transport {
             self.http = Some((authority, pipeline));
         }
+        self
+    }
+
+    /// Connections are those of QUIC, with the parameters of `dialer`.
+    pub(super) fn over_quic(mut self, dialer: Arc<Dialer>) -> Self {
+        self.quic = Some(dialer);
         self
     }
 
@@ -131,9 +156,10 @@ impl Link {
         match &self.socket {
             Socket::Datagrams(_) => room,
             Socket::Tcp(stream) if stream.is_backed_up() => 0,
-            Socket::Tcp(_) => room.min((self.quota - self.carried) as usize),
+            Socket::Quic(connection) if connection.is_backed_up() => 0,
+            Socket::Tcp(_) | Socket::Quic(_) => room.min((self.quota - self.carried) as usize),
             Socket::Closed if now < self.rests_until || room == 0 => 0,
-            Socket::Closed => match self.open(registry, tally) {
+            Socket::Closed => match self.open(now, registry, tally) {
                 Ok(()) => room.min(self.quota as usize),
                 Err(_) => {
                     self.fail(now, tally);
@@ -143,17 +169,11 @@ impl Link {
         }
     }
 
-    fn open(&mut self, registry: &Registry, tally: &mut Tally) -> io::Result<()> {
-        let socket = TcpStream::from_std(socket::tcp_connecting(self.target, self.source)?);
-        let session = self.tls.as_ref().map(Client::session);
-        let stream = MessageConnection::through(session, socket, registry, self.token)?;
-        let stream = match &self.http {
-            Some((authority, most)) => {
-                stream.over_http(Http::Calls(Calls::new(Arc::clone(authority), *most)))
-            }
-            None => stream,
+    fn open(&mut self, now: Moment, registry: &Registry, tally: &mut Tally) -> io::Result<()> {
+        self.socket = match &self.quic {
+            Some(dialer) => Socket::Quic(Box::new(self.dial(now, dialer, registry)?)),
+            None => Socket::Tcp(self.connect(registry)?),
         };
-        self.socket = Socket::Tcp(stream);
         tally.counts.connects += 1;
         tally.counts.reconnects += u64::from(self.opened > 0);
         self.opened += 1;
@@ -161,15 +181,45 @@ impl Link {
         Ok(())
     }
 
+    fn dial(
+        &self,
+        now: Moment,
+        dialer: &Dialer,
+        registry: &Registry,
+    ) -> io::Result<QuicConnection> {
+        let socket = socket::udp_connected(self.target, self.source)?;
+        socket::widen_receive_buffer(&socket)?;
+        let fd = socket.as_raw_fd();
+        registry.register(&mut SourceFd(&fd), self.token, Interest::READABLE)?;
+        let tls = self.tls.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
+        QuicConnection::dial(now, (socket, self.target), tls, dialer)
+    }
+
+    fn connect(&self, registry: &Registry) -> io::Result<MessageConnection> {
+        let socket = TcpStream::from_std(socket::tcp_connecting(self.target, self.source)?);
+        let session = self.tls.as_ref().map(Client::session);
+        let stream = MessageConnection::through(session, socket, registry, self.token)?;
+        Ok(match &self.http {
+            Some((authority, most)) => {
+                stream.over_http(Http::Calls(Calls::new(Arc::clone(authority), *most)))
+            }
+            None => stream,
+        })
+    }
+
     /// Handles a connection that has failed, or could not be opened.
     fn fail(&mut self, now: Moment, tally: &mut Tally) {
         tally.counts.refused += 1;
-        self.close(tally);
+        self.close(now, tally);
         self.rests_until = now.plus(REST);
     }
 
-    fn close(&mut self, tally: &mut Tally) {
+    fn close(&mut self, now: Moment, tally: &mut Tally) {
+        if let Socket::Quic(connection) = &mut self.socket {
+            connection.end(now);
+        }
         self.socket = Socket::Closed;
+        self.deadline = None;
         self.ready = false;
         self.ledger.abandon(|intended| tally.note_lost(intended));
     }
@@ -198,6 +248,13 @@ impl Link {
                 packets.for_each(|packet| stream.push(0, packet));
                 self.carried += slots.len() as u64;
                 failed = stream.flush().is_err();
+                0
+            }
+            Socket::Quic(connection) => {
+                packets.for_each(|packet| connection.push(packet));
+                self.carried += slots.len() as u64;
+                failed = connection.flush(now).is_err();
+                self.deadline = connection.next_deadline();
                 0
             }
             Socket::Closed => slots.len(),
@@ -251,7 +308,27 @@ impl Link {
                 }
                 self.review(received.is_err(), now, tally);
             }
+            Socket::Quic(connection) => {
+                let now = clock();
+                let received = connection.receive(now, inbox);
+                self.ready = matches!(received, Ok(true));
+                while let Some(message) = connection.message(now) {
+                    let verdict = self.ledger.settle(message, |q, r| verify.accepts(q, r));
+                    tally.note_message(verdict, now, message.len());
+                }
+                let flushed = connection.flush(now);
+                self.deadline = connection.next_deadline();
+                self.review(received.is_err() || flushed.is_err(), now, tally);
+            }
             Socket::Closed => self.ready = false,
+        }
+    }
+
+    /// Handles the deadline of QUIC; the link must be read afterwards.
+    pub(super) fn on_time(&mut self, now: Moment) {
+        self.deadline = None;
+        if let Socket::Quic(connection) = &mut self.socket {
+            connection.on_time(now);
         }
     }
 
@@ -259,7 +336,7 @@ impl Link {
     fn review(&mut self, ended: bool, now: Moment, tally: &mut Tally) {
         let idle = self.ledger.outstanding() == 0;
         if idle && (ended || self.carried >= self.quota) {
-            self.close(tally);
+            self.close(now, tally);
         } else if ended {
             self.fail(now, tally);
         }
@@ -269,7 +346,10 @@ impl Link {
     /// the last of them, whatever its outcome.
     pub(super) fn expire(&mut self, now: Moment, tally: &mut Tally) {
         self.ledger.expire(now, |intended| tally.note_timed_out(intended));
-        if let Socket::Tcp(_) = self.socket {
+        if let Socket::Quic(connection) = &mut self.socket {
+            connection.cancel(now, self.ledger.timeout());
+        }
+        if let Socket::Tcp(_) | Socket::Quic(_) = self.socket {
             self.review(false, now, tally);
         }
     }
