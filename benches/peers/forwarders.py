@@ -30,7 +30,7 @@ PLACES = "/usr/sbin:/sbin:/usr/local/sbin"
 # Host name in the upstream's certificate.
 SERVER_NAME = "localhost"
 # Modes whose clients use an encrypted transport, and its scheme.
-FRONTS = {"doh": "https", "doh-handshakes": "https"}
+FRONTS = {"doh": "https", "doh-handshakes": "https", "doq": "quic", "doq-handshakes": "quic"}
 # Queries per connection, for forwarders whose default is too low: more would wait or fail.
 IN_FLIGHT = 1000
 
@@ -98,6 +98,12 @@ class CannotDo(Exception):
     """The forwarder does not support the mode."""
 
 
+def https_alone(setting):
+    """Refuses modes of clients that no forwarder of Debian 12 has but onward."""
+    if setting.scheme == "quic":
+        raise CannotDo("its version in Debian 12 does not serve DNS over QUIC")
+
+
 def no_fronts(setting):
     if setting.scheme:
         raise CannotDo(f"it does not serve {setting.scheme}://")
@@ -148,6 +154,7 @@ def floor(setting, program, gso=False):
 
 
 def dnsdist(setting):
+    https_alone(setting)
     doh = f'addDOHLocal("127.0.0.1:{setting.front}", "{setting.certificate}", "{setting.key}")'
     told = "checkInterval=3600, maxCheckFailures=100"
     # Otherwise a connection has one query at a time, also a client's.
@@ -178,6 +185,7 @@ def dnsdist(setting):
 
 
 def unbound(setting):
+    https_alone(setting)
     doh = f"""  interface: 127.0.0.1@{setting.front}
   https-port: {setting.front}
   tls-service-pem: "{setting.certificate}"
@@ -233,6 +241,7 @@ def dnsmasq(setting):
 
 
 def knot_resolver(setting):
+    https_alone(setting)
     doh = f"""net.tls('{setting.certificate}', '{setting.key}')
 net.listen('127.0.0.1', {setting.front}, {{ kind = 'doh2' }})
 """ if setting.scheme else ""
@@ -277,6 +286,7 @@ def bind9_places(setting):
 
 
 def bind9(setting):
+    https_alone(setting)
     shown = f'tls shown {{ cert-file "{setting.certificate}"; key-file "{setting.key}"; }};\n'
     shown = shown if setting.scheme else ""
     if setting.secure:

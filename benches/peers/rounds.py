@@ -75,7 +75,8 @@ def transport(setting):
         return ["--tcp"]
     if not setting.scheme:
         return []
-    words = ["--tcp", "--tls", "--doh", "--tls-ca", str(setting.certificate)]
+    words = ["--tcp", "--tls", "--doh"] if setting.scheme == "https" else ["--doq"]
+    words += ["--tls-ca", str(setting.certificate)]
     if setting.mode.endswith("handshakes"):
         words += ["--per-connection", "1", "--pipeline", "1", "--no-resumption"]
     return words

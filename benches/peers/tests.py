@@ -80,6 +80,8 @@ FILES = (".conf", "Corefile")
 UNABLE = [("pdns-recursor", "tcp")]
 UNABLE += [(name, "dot") for name in ("dnsmasq", "bind9", "pdns-recursor")]
 UNABLE += [(name, mode) for name in ("dnsmasq", "pdns-recursor") for mode in forwarders.FRONTS]
+UNABLE += [(name, mode) for name in ("dnsdist", "unbound", "knot-resolver", "bind9")
+           for mode in ("doq", "doq-handshakes")]
 
 
 class Forwarders(unittest.TestCase):
@@ -142,6 +144,8 @@ class Forwarders(unittest.TestCase):
         words = rounds.transport(self.setting("doh-handshakes"))
         self.assertEqual(words[5:], ["--per-connection", "1", "--pipeline", "1", "--no-resumption"])
         self.assertEqual(rounds.transport(self.setting("hit")), [])
+        self.assertEqual(rounds.transport(self.setting("doq"))[:2], ["--doq", "--tls-ca"])
+        self.assertIn("quic://.:5443", forwarders.corefile(self.setting("doq")))
         self.assertEqual(rounds.transport(self.setting("tcp")), ["--tcp"])
 
     def test_caches_are_on_for_hits_only(self):
