@@ -32,7 +32,7 @@ use crate::tls::Setup;
 use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, TrySendError};
 use snapshot::Snapshot;
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -213,6 +213,15 @@ pub(crate) enum ToKeeper {
     Looping {
         /// Text for the operator.
         message: String,
+    },
+    /// Clients exceed a limit of a server block.
+    Limited {
+        /// Zones of the server block.
+        zones: String,
+        /// Prefix of the client: its first address, and its length.
+        prefix: (IpAddr, u8),
+        /// Name of the limit.
+        limit: &'static str,
     },
     /// A worker has ended.
     Left,

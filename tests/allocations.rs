@@ -268,6 +268,7 @@ impl Shell for Worker {
             | Notice::Odd(_)
             | Notice::Looping { .. }
             | Notice::Flood(_)
+            | Notice::Limited { .. }
             | Notice::Transfer
             | Notice::Notified => {}
         }

@@ -2,7 +2,6 @@
 //!
 //! Allowed dependencies between rooms, lengths of files and lines, module headers, forbidden names.
 //! A table or limit changes here first, so each new edge between rooms is a decision in a diff.
-//!
 //! Each check is a function from a file to its violations; the tests at the end show that each
 //! check fails on a bad sample. Comments, strings and test code may name anything unless a check
 //! says otherwise. A re-export hides nothing: a path through it is judged by the room it starts in.
@@ -99,7 +98,7 @@ const SYS_CRATES: [&str; 6] =
 /// The engine's files that combine its leaves.
 const COMBINERS: [&str; 3] = ["chain", "forwarder", "shell"];
 /// Allowed references between the engine's leaves; `*` is any leaf. All may use keys and views.
-const LEAF_EDGES: [(&str, &str); 43] = [
+const LEAF_EDGES: [(&str, &str); 44] = [
     ("*", "heap"),
     ("*", "histogram"),
     ("*", "index"),
@@ -137,6 +136,7 @@ const LEAF_EDGES: [(&str, &str); 43] = [
     ("stats", "dnssec"),
     ("stats", "errors"),
     ("stats", "proxy"),
+    ("stats", "ratelimit"),
     ("stats", "stages"),
     ("stats", "stages::template"),
     ("tally", "stats"),
@@ -562,7 +562,7 @@ mod tests {
     #[test]
     fn a_permission_for_a_module_does_not_cover_its_room() {
         let check = room_violations;
-        accepts(check, "src/traffic/client.rs", "use crate::engine::message::Header;");
+        accepts(check, "src/traffic/client.rs", "use crate::engine::key::Key;");
         refuses(check, "src/traffic/client.rs", "use crate::engine::pool::Pool;", "engine::pool");
         refuses(check, "src/traffic/client.rs", "use crate::engine;", "`engine`");
         accepts(check, "src/keeper/mod.rs", "use crate::{engine::health, wheel::Wheel};");

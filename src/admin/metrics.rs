@@ -6,6 +6,7 @@
 //! `queries`; the rest is here.
 
 mod dnssec;
+mod limits;
 mod loads;
 mod queries;
 mod templates;
@@ -67,6 +68,7 @@ pub(super) fn text(snapshots: &[&Snapshot], facts: &Facts, loads: &Loads) -> Vec
         queries::of_caches(&mut all, snapshot);
         templates::of_templates(&mut all, snapshot);
         dnssec::of_signatures(&mut all, snapshot);
+        limits::of_clients(&mut all, snapshot);
         of_upstreams(&mut all, snapshot);
         of_worker(&mut all, snapshot);
         of_listeners(&mut all, snapshot);

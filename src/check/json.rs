@@ -74,6 +74,7 @@ fn memory(report: &Report) -> serde_json::Value {
             "pools": memory.engine.pools,
             "caches": memory.engine.caches,
             "caches_max": memory.engine.caches_max,
+            "limits": memory.engine.limits,
             "routes": memory.engine.routes,
             "queues": memory.engine.queues,
             "parked_max": memory.engine.parked_max,

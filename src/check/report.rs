@@ -154,6 +154,7 @@ impl Report {
         let parts = [
             (caches, "lower CAPACITY or capacity_bytes of cache"),
             (workers * (engine.pools + self.memory.sockets), "lower max_conns"),
+            (workers * engine.limits, "lower table of ratelimit"),
             (workers * engine.routes, "configure fewer zones and exceptions"),
         ];
         parts.into_iter().max_by_key(|(bytes, _)| *bytes).map_or("", |(_, advice)| advice)

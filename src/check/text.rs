@@ -184,7 +184,7 @@ impl Report {
     fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let memory = &self.memory;
         let EngineMemory { exchanges, pools, caches, caches_max, .. } = memory.engine;
-        let EngineMemory { routes, queues, parked_max, .. } = memory.engine;
+        let EngineMemory { limits, routes, queues, parked_max, .. } = memory.engine;
         let EngineMemory { shared_caches, shared_caches_max, .. } = memory.engine;
         let (clients, upstreams) = self.connections_max();
         let rows = [
@@ -192,6 +192,7 @@ impl Report {
             ("  outstanding queries and their clients", exchanges, 0),
             ("  upstream connection pools and sockets", pools + memory.sockets, 0),
             ("  caches", caches, shared_caches),
+            ("  accounts of rate limits", limits, 0),
             ("  zones, forward stanzas, except lists", routes, 0),
             ("  datagram batches and queues", queues + memory.batches, 0),
             (

@@ -64,11 +64,11 @@ pub(crate) use signed::SignedSource;
 pub(crate) use stages::{
     Acl, AclAction, AclLine, AnswerPart, AnswerRule, CacheClass, Chaos, Consolidation,
     DEFAULT_PATH, Dns64, Dnssec, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction, EdnsData,
-    EdnsOption, EdnsRule, Erratic, FixedRecord, HeaderFlag, HeaderRule, HostsLine, Local,
+    EdnsOption, EdnsRule, Erratic, FixedRecord, HeaderFlag, HeaderRule, HostsLine, LIMITS, Local,
     MatchType, NameMatch, NameRule, Nat64Prefix, Opcode, Part, Pattern, Plugin, PrimaryTarget,
-    ProxyPolicy, ProxySessions, Required, Rewrite, RewriteRule, Sign, TEXT_MAX, Tap, TapTarget,
-    Template, TemplateRecord, Text, TransferClients, TransferTarget, TsigAlgorithm, TsigKey, Value,
-    View, ZoneDirectory, class_mnemonic, order, view,
+    ProxyPolicy, ProxySessions, RateLimit, Required, Rewrite, RewriteRule, Sign, TEXT_MAX, Tap,
+    TapTarget, Template, TemplateRecord, Text, TransferClients, TransferTarget, TsigAlgorithm,
+    TsigKey, Value, View, ZoneDirectory, class_mnemonic, order, view,
 };
 pub use stages::{
     Cache, Errors, HostsSource, LogRule, Prefetch, Prometheus, ProxyProtocol, ServeStale, Stages,
@@ -178,6 +178,7 @@ impl Config {
         for forward in own.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
             forward.max_concurrent = forward.max_concurrent.map(|all| share(all, number, workers));
         }
+        own.blocks.iter_mut().for_each(|block| block.share_limits(workers));
         for listener in &mut own.listeners {
             let ListenerLimits { connections, per_client } = &mut listener.limits;
             *connections = connections.map(|all| share(all, number, workers));

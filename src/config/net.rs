@@ -35,7 +35,8 @@ impl Net {
         })
     }
 
-    fn new(address: IpAddr, length: u8) -> Self {
+    /// Returns the prefix of this length of a canonical address, whose family bounds the length.
+    pub(crate) fn new(address: IpAddr, length: u8) -> Self {
         let zeroed = |bits: u128, width: u32| {
             let host = width - u32::from(length);
             bits.checked_shr(host).and_then(|kept| kept.checked_shl(host)).unwrap_or(0)
@@ -45,6 +46,11 @@ impl Net {
             IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from(zeroed(ip.into(), 128))),
         };
         Self { address, length }
+    }
+
+    /// Returns the first address and the length.
+    pub(crate) fn parts(&self) -> (IpAddr, u8) {
+        (self.address, self.length)
     }
 
     /// Returns the first and the last address.

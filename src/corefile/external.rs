@@ -17,7 +17,7 @@ const TARGETS: &str = "use forward with several upstreams and its option 'policy
 const NOTHING: &str = "leave it out";
 
 /// Names with the advice for each.
-const PLUGINS: [(&str, &str); 62] = [
+const PLUGINS: [(&str, &str); 61] = [
     ("ads", LISTS),
     ("alias", REWRITES),
     ("alternate", FAILOVER),
@@ -73,7 +73,6 @@ const PLUGINS: [(&str, &str); 62] = [
     ("recursor", RESOLVERS),
     ("redis", ZONES),
     ("redisc", CACHES),
-    ("rrl", "limit the rate of clients in the packet filter"),
     ("split", RULES),
     ("tailscale", ZONES),
     ("themis", RULES),

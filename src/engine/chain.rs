@@ -173,6 +173,11 @@ impl Chain {
         self.settings.dnssec.as_ref().map_or(0, |signer| signer.signature_len())
     }
 
+    /// Returns true if queries are charged to their clients.
+    pub(crate) fn limits_queries(&self) -> bool {
+        self.present.ratelimit.is_some()
+    }
+
     /// Returns true if there is a stage on this side.
     #[inline]
     pub(crate) fn looks(&self, side: Side) -> bool {

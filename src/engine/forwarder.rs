@@ -28,6 +28,7 @@ mod failures;
 mod floods;
 mod journalling;
 mod letters;
+mod limiting;
 mod logging;
 mod loops;
 mod moves;
@@ -55,9 +56,10 @@ use delays::Delays;
 use drafts::Drafts;
 use failures::Failures;
 use floods::Floods;
+use limiting::Limiters;
 use loops::Loops;
 pub use notices::Notice;
-use notices::Skipped;
+use notices::{Report, Skipped};
 pub use notified::Notified;
 pub use parts::Parts;
 use parts::hasher_of;
@@ -170,6 +172,7 @@ pub struct Forwarder {
     errors: Errors,
     journal: Journal,
     caches: Caches,
+    limiters: Limiters,
     loops: Loops,
     floods: Floods,
     rewriting: Rewriting,
@@ -181,6 +184,8 @@ pub struct Forwarder {
     transfers: Vec<Transfer>,
     /// Notifications of primaries that the shell is to pass on.
     notified: Vec<Notified>,
+    /// Events in server blocks, for the operator. At most two for each block.
+    reports: Vec<Report>,
     /// Kinds of notices that are skipped until the end of this round.
     skipped: Skipped,
     counters: Counters,
@@ -244,6 +249,7 @@ impl Forwarder {
             errors: parts.errors,
             journal: parts.journal,
             caches: Caches::new(parts.caches),
+            limiters: parts.limiters,
             loops: Loops::default(),
             floods: Floods::default(),
             rewriting: Rewriting::default(),
@@ -252,6 +258,7 @@ impl Forwarder {
             online: Online::new(parts.signatures),
             transfers: Vec::new(),
             notified: Vec::new(),
+            reports: Vec::new(),
             skipped: Skipped::default(),
             counters: Counters::new(parts.tallies, parts.watch),
             drafts: Drafts::new(hasher.clone()),
@@ -392,6 +399,7 @@ impl Forwarder {
     pub fn stats(&self) -> Stats {
         let mut stats = self.counters.stats.clone();
         stats.caches = self.caches.stats().collect();
+        stats.limits = self.limiters.stats().collect();
         stats.dnssec = self.online.signatures.stats().collect();
         stats.templates = self.chains.iter().flat_map(Chain::template_stats).collect();
         let upstreams = self.upstreams.all_stats().enumerate().map(|(number, upstream)| {
@@ -428,6 +436,7 @@ impl Forwarder {
             caches_max: self.caches.reserved_max(),
             shared_caches: self.caches.shared().reserved(),
             shared_caches_max: self.caches.shared().reserved_max(),
+            limits: self.limiters.reserved(),
             routes: self.routes.reserved(),
             queues: reserved(&self.sends)
                 + self.failures.reserved()

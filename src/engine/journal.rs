@@ -15,7 +15,7 @@ use super::memory::reserved;
 use super::message::query::Asked;
 use super::message::{NAME_LEN_MAX, u16_at};
 use super::zones::{LowercaseName, Zones};
-use crate::config::{Config, LogRule, Name, Protocol, Stages};
+use crate::config::{Config, LogRule, Name, Protocol, RateLimit, ServerBlock, Stages};
 use crate::moment::Moment;
 use ahash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -220,7 +220,8 @@ struct Wishes {
 /// Open page of one worker, and the settings of its server blocks.
 #[derive(Default)]
 pub(crate) struct Journal {
-    /// True for each server block with `log` or `dnstap`.
+    /// True for each server block with `log` or `dnstap`, or with limits of replies, which are
+    /// charged where replies are recorded.
     wanted: Vec<bool>,
     wishes: Vec<Wishes>,
     /// Addresses of the shell's listeners.
@@ -239,7 +240,9 @@ impl Journal {
         });
         let wishes: Vec<_> = wishes.collect();
         let wants = |wishes: &Wishes| !wishes.rules.is_empty() || wishes.taps.is_some();
-        let wanted = wishes.iter().map(wants).collect();
+        let limits = config.blocks.iter().map(limits_replies);
+        let wanted = wishes.iter().map(wants).zip(limits).map(|(wants, limits)| wants || limits);
+        let wanted = wanted.collect();
         let known = |listener: &Option<usize>| {
             let listener = listener.and_then(|number| config.listeners.get(number));
             listener.map_or(NO_LISTENER, |listener| (listener.address.ip(), listener.protocol))
@@ -259,7 +262,7 @@ impl Journal {
         }
     }
 
-    /// Returns true if this server block has `log` or `dnstap`.
+    /// Returns true if this server block has `log` or `dnstap`, or limits of replies.
     #[inline]
     pub(crate) fn wants(&self, block: usize) -> bool {
         self.wanted.get(block).is_some_and(|wanted| *wanted)
@@ -325,6 +328,11 @@ impl Journal {
     }
 }
 
+/// Returns true if replies of a server block are limited.
+fn limits_replies(block: &ServerBlock) -> bool {
+    block.rate_limit().is_some_and(RateLimit::limits_replies)
+}
+
 /// Returns true if a format of `log` or `dnstap` reads a label.
 fn reads_labels(stages: &Stages) -> bool {
     let formats = stages.log.iter().map(|rule| &rule.format);
@@ -334,9 +342,8 @@ fn reads_labels(stages: &Stages) -> bool {
 
 /// Returns true if `config` needs pages.
 pub(crate) fn is_kept(config: &Config) -> bool {
-    let wants = |block: &crate::config::ServerBlock| {
-        !block.stages.log.is_empty() || !block.stages.dnstap.is_empty()
-    };
+    let wants =
+        |block: &ServerBlock| !block.stages.log.is_empty() || !block.stages.dnstap.is_empty();
     config.blocks.iter().any(wants)
 }
 

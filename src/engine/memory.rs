@@ -30,6 +30,8 @@ pub struct EngineMemory {
     pub(crate) shared_caches: usize,
     /// The same if all caches are full.
     pub(crate) shared_caches_max: usize,
+    /// Accounts of clients, for limits.
+    pub(crate) limits: usize,
     /// Zones, stanzas and their excepted names.
     pub(crate) routes: usize,
     /// Queues to the shell.

@@ -8,6 +8,7 @@
 //! (signatures of messages), [`policy`] (order of upstreams), [`pool`] (connections), [`exchange`]
 //! (outstanding queries), [`cache`] (stored answers), [`health`] (health state of upstreams),
 //! [`data`], [`hosts`] and [`authority`] (data from loaders), [`proxy`] (clients behind proxies),
+//! [`ratelimit`] (accounts of clients),
 //! [`errors`] and [`journal`] (logging), [`stats`] and [`tally`] (counters), and under them the
 //! containers [`key`], [`list`], [`heap`], [`index`], [`histogram`] and [`sketch`], and
 //! [`memory`], which counts their sizes. [`shell`] is the contract with the code that moves
@@ -36,6 +37,7 @@ pub mod message;
 pub(crate) mod policy;
 pub mod pool;
 pub mod proxy;
+pub(crate) mod ratelimit;
 pub(crate) mod rewrite;
 pub mod routes;
 pub mod shell;

@@ -11,6 +11,7 @@ use super::errors::{TLS_FAULTS, TlsFault};
 use super::histogram::{Latency, add_each};
 use super::message::rcode::RCODES;
 use super::proxy::HeaderStats;
+use super::ratelimit::LimitStats;
 use super::stages::Step;
 use super::stages::template::TemplateStats;
 use crate::config::order;
@@ -30,6 +31,8 @@ pub enum DropReason {
     QueryFromPortZero,
     /// A stage, such as an access list, drops the query.
     QueryDenied,
+    /// A query or its reply exceeds a limit of its client.
+    RateLimited,
     /// The reply could not be sent: socket buffer full or peer unreachable.
     ReplyNotSent,
     /// An upstream's packet is no response to a QUERY with one question, or has a malformed record.
@@ -54,6 +57,7 @@ pub(crate) const DROP_REASON_NAMES: [&str; DROP_REASONS] = [
     "query_is_response",
     "query_from_port_zero",
     "query_denied",
+    "rate_limited",
     "reply_not_sent",
     "response_malformed",
     "response_unmatched",
@@ -120,6 +124,8 @@ pub struct Stats {
     pub templates: Vec<TemplateStats>,
     /// Counters of signatures, in the order of the server blocks that sign replies.
     pub dnssec: Vec<DnssecStats>,
+    /// Counters of limits, in the order of the server blocks that have them.
+    pub limits: Vec<LimitStats>,
 }
 
 /// Queries that waited for the answers to queries of this server.
@@ -375,6 +381,10 @@ impl Stats {
         for (own, other) in self.dnssec.iter_mut().zip(&other.dnssec) {
             own.add(other);
         }
+        self.limits.resize(other.limits.len().max(self.limits.len()), Default::default());
+        for (own, other) in self.limits.iter_mut().zip(&other.limits) {
+            own.add(other);
+        }
         if self.templates.is_empty() {
             self.templates.clone_from(&other.templates);
         } else {
@@ -403,7 +413,7 @@ impl StageCounts {
                 &mut self.answered
             }
             Step::Refused(..) => &mut self.refused,
-            Step::Dropped => &mut self.dropped,
+            Step::Dropped | Step::Limited => &mut self.dropped,
         } += 1;
         step
     }

@@ -29,6 +29,7 @@ use mio::{Events, Poll, Token, Waker};
 use probing::Probing;
 use retired::Retired;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use timers::{Due, Timers};
@@ -216,6 +217,7 @@ impl Keeper {
             ToKeeper::Looping { message } => {
                 log.event(&Event::new(Level::Error, "plugin/loop", &message));
             }
+            ToKeeper::Limited { zones, prefix, limit } => tell_limited(&zones, prefix, limit, log),
             ToKeeper::Left => self.present -= 1,
             ToKeeper::Stop => {
                 self.to_drain = (0..self.workers.len()).collect();
@@ -245,6 +247,15 @@ impl Keeper {
             self.timers.set(due, again);
         }
     }
+}
+
+/// Logs that clients exceed a limit of the server block with these zones.
+fn tell_limited(zones: &str, prefix: (IpAddr, u8), limit: &str, log: Log) {
+    let text = "clients exceed a rate limit";
+    let prefix = format_args!("{}/{}", prefix.0, prefix.1);
+    let (prefix, limit) = (Value::Text(&prefix), Value::Text(&limit));
+    let fields = [("zones", Value::Text(&zones)), ("prefix", prefix), ("limit", limit)];
+    log.event(&Event::new(Level::Warning, "plugin/ratelimit", &text).with(&fields));
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ impl Notifier {
         Some(if due <= now { now.plus(BATCH_INTERVAL) } else { due.min(look) })
     }
 
-    /// Takes answers, and sends what is due.
+    /// Takes answers, and sends the datagrams that are due.
     pub(super) fn turn(&mut self, now: Moment) {
         self.receive();
         let (log, results) = (self.log, self.results.clone());

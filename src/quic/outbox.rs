@@ -31,7 +31,7 @@ struct Waiting {
 }
 
 impl Outbox {
-    /// Writes bytes of a stream; what is not accepted waits. `is_last`: the stream ends behind
+    /// Writes bytes of a stream; the others wait. `is_last`: the stream ends behind
     /// them.
     ///
     /// # Errors

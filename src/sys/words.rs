@@ -1,6 +1,7 @@
 //! An array of words that threads share: anonymous pages, read and written as atomic words.
 //!
-//! The kernel provides a zeroed page at the first write, so that an array costs what is used of it.
+//! The kernel provides a zeroed page at the first write, so that only the used pages of an array
+//! cost memory.
 //! Nothing here orders one access against another: the caller does that with fences.
 
 use super::cvt;

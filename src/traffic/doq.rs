@@ -79,8 +79,8 @@ impl QuicConnection {
         self.waiting.len() > WAITING_MAX
     }
 
-    /// Makes calls of waiting messages, and sends what is due. A datagram that the kernel does not
-    /// accept is lost, as on any way.
+    /// Makes calls of waiting messages, and sends the datagrams that are due. A datagram that the
+    /// kernel does not accept is lost, as on any way.
     ///
     /// # Errors
     /// The connection is over.

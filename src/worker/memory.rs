@@ -52,8 +52,8 @@ impl Memory {
 
     /// Returns the memory that is reserved at the start.
     pub fn reserved(&self) -> usize {
-        let EngineMemory { exchanges, pools, caches, routes, queues, .. } = self.engine;
-        exchanges + pools + caches + routes + queues + self.sockets + self.batches
+        let EngineMemory { exchanges, pools, caches, limits, routes, queues, .. } = self.engine;
+        exchanges + pools + caches + limits + routes + queues + self.sockets + self.batches
     }
 }
 

@@ -169,17 +169,24 @@ impl WorkerSlot {
 
     /// Returns the log text for a forwarding loop in a server block, detected by a query from
     /// `peer`.
-    fn loop_text(&self, block: usize, peer: SocketAddr) -> String {
-        let Some(block) = self.assignment.config.blocks.get(block) else { return String::new() };
-        let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(" ");
-        let zones = list(&mut block.zones().map(ToString::to_string));
+    fn loop_text(&self, number: usize, peer: SocketAddr) -> String {
+        let Some(block) = self.assignment.config.blocks.get(number) else { return String::new() };
+        let zones = self.zones_of(number);
         let upstreams = block.forwards.iter().flat_map(|forward| &forward.upstreams);
-        let upstreams = list(&mut upstreams.map(|upstream| upstream.address.to_string()));
+        let upstreams = upstreams.map(|upstream| upstream.address.to_string());
+        let upstreams = upstreams.collect::<Vec<_>>().join(" ");
         format!(
             "forwarding loop in the server block of {zones}: a query sent \
              to its upstreams ({upstreams}) came back from {peer}. Queries that this block would \
              forward get SERVFAIL until a reload changes its upstreams."
         )
+    }
+
+    /// Returns the zones of a server block, for the operator.
+    fn zones_of(&self, block: usize) -> String {
+        let block = self.assignment.config.blocks.get(block);
+        let zones = block.into_iter().flat_map(|block| block.zones());
+        zones.map(ToString::to_string).collect::<Vec<_>>().join(" ")
     }
 
     /// Runs the event loop until the worker must stop.

@@ -81,6 +81,10 @@ impl Shell for EventLoop<'_> {
             Notice::Looping { block, peer } => {
                 slot.keeper.report(ToKeeper::Looping { message: slot.loop_text(block, peer) })
             }
+            Notice::Limited { block, prefix, limit } => {
+                let zones = slot.zones_of(block);
+                slot.keeper.report(ToKeeper::Limited { zones, prefix, limit })
+            }
         }
     }
 }

@@ -266,8 +266,10 @@ impl World {
         let mut out = [0; 1_232];
         let answered = self.engine.on_response(self.now, connection, packet, false);
         if let Some(answered) = &answered {
-            while let Some(reply) = self.engine.next_reply(answered, packet, &mut out) {
-                self.take_reply(reply.client, &out[..reply.len]);
+            while self.engine.next_client(answered).is_some() {
+                if let Some(reply) = self.engine.next_reply(answered, packet, &mut out) {
+                    self.take_reply(reply.client, &out[..reply.len]);
+                }
             }
             assert!(self.engine.next_reply(answered, packet, &mut out).is_none());
         }
@@ -375,10 +377,13 @@ impl World {
             DropReason::QueryIsResponse,
             DropReason::QueryFromPortZero,
             DropReason::QueryDenied,
+            DropReason::RateLimited,
         ];
         let dropped: u64 = silent.iter().map(|reason| stats.dropped(*reason)).sum();
         assert_eq!(stats.queries, stats.replied() + dropped + self.waiting_count, "{stats:?}");
-        let ended = stats.replied() + stats.dropped(DropReason::QueryDenied);
+        let silent = [DropReason::QueryDenied, DropReason::RateLimited];
+        let silent: u64 = silent.iter().map(|reason| stats.dropped(*reason)).sum();
+        let ended = stats.replied() + silent;
         assert!(stats.latency.count() <= ended, "{stats:?}");
         for tally in &self.engine.tallies().counts {
             let asked: u64 = tally.requests.as_flattened().as_flattened().iter().sum();

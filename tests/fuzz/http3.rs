@@ -1,5 +1,5 @@
 //! Fuzz target: streams of HTTP/3 clients, with frames and field sections. A stream leads to the
-//! same request, violation and points however it is cut, and what is kept of it stays in bounds.
+//! same request, violation and points however it is cut, and the bytes kept of it stay in bounds.
 //!
 //! The corpus is bytes of a stream behind a letter: `r` for a request, `u` for a stream in one
 //! direction.

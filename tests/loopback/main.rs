@@ -51,6 +51,7 @@ mod proxy_protocol;
 mod proxyproto;
 #[path = "../common/quic.rs"]
 mod quic;
+mod ratelimit;
 mod recovery;
 mod reload;
 mod stages;

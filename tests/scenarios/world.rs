@@ -114,6 +114,7 @@ impl Shell for World {
             Notice::Odd(_)
             | Notice::Looping { .. }
             | Notice::Flood(_)
+            | Notice::Limited { .. }
             | Notice::Error(_)
             | Notice::Transfer
             | Notice::Notified

@@ -98,6 +98,7 @@ impl Shell for Turn<'_> {
             Notice::Odd(_)
             | Notice::Looping { .. }
             | Notice::Flood(_)
+            | Notice::Limited { .. }
             | Notice::Error(_)
             | Notice::Transfer
             | Notice::Notified

@@ -27,6 +27,9 @@ pub(in super::super) fn warn(
         of_hosts(draft, notes);
         of_clients(draft, notes);
         of_erratic(draft, notes);
+        if let (Some(_), Some(place)) = (&draft.places.ratelimit, &draft.places.rrl) {
+            notes.warn(place, "plugin/rrl: no effect: the server block has 'ratelimit'");
+        }
         if let Some(place) = draft.places.metadata.as_ref().filter(|_| !draft.reads_labels) {
             let message = "plugin/metadata: no effect: nothing in this server block reads a label; \
                            leave it out";

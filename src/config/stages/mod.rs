@@ -38,9 +38,11 @@ mod pprof;
 mod prometheus;
 mod proxyproto;
 mod quic;
+mod ratelimit;
 mod ready;
 mod rewrite;
 mod root;
+mod rrl;
 mod secondary;
 mod sign;
 mod status;
@@ -106,6 +108,10 @@ macro_rules! order {
             "log" log: Vec<LogRule>, answers;
             /// Receivers of dnstap, in the order written.
             "dnstap" dnstap: Vec<Tap>, answers;
+            /// Limits of queries and replies for each client prefix.
+            "ratelimit" ratelimit: Option<RateLimit>, answers => ratelimit::Limits;
+            /// The same limits, in the words of the external plugin.
+            "rrl" rrl: Option<RateLimit>, answers;
             /// Names that mean this host are answered here.
             "local" local: Option<Local>, answers => local::Local;
             /// IPv6 addresses are made for names that have none.
@@ -184,6 +190,7 @@ pub(crate) use metadata::Metadata;
 pub use prometheus::Prometheus;
 pub use proxyproto::ProxyProtocol;
 pub(crate) use proxyproto::{ProxyPolicy, ProxySessions};
+pub(crate) use ratelimit::{LIMITS, RateLimit};
 pub(crate) use ready::Ready;
 pub(crate) use rewrite::{
     AnswerPart, AnswerRule, EDNS_OPTIONS_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule,

@@ -163,7 +163,7 @@ mod tests {
         bytes
     }
 
-    /// The suffixes that dominate names of these forms, so many hundredths of the sample of each.
+    /// The suffixes that dominate names of these forms, each with its percentage of the sample.
     fn of(forms: &[(usize, &str)], before: &Suffixes) -> Vec<Vec<u8>> {
         let mut names = Vec::new();
         for (percent, form) in forms {

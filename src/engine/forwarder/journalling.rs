@@ -209,7 +209,8 @@ impl Forwarder {
     }
 
     /// Returns the server block of the exchange that is or was just in `slot`, if it wants records.
-    fn block_that_wants(&self, slot: u32) -> Option<usize> {
+    #[inline]
+    pub(super) fn block_that_wants(&self, slot: u32) -> Option<usize> {
         let block = self.routes.block_of(self.exchanges.first_stanza(slot))?;
         self.journal.wants(block).then_some(block)
     }

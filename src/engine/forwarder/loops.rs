@@ -8,6 +8,7 @@
 
 use super::Forwarder;
 use super::drafts::Route;
+use super::notices::Report;
 use crate::engine::chain::Chain;
 use crate::engine::errors::Reason;
 use crate::engine::key::Transport;
@@ -33,20 +34,6 @@ pub(super) struct Loops {
     sends: bool,
     /// Number of server blocks whose probes were sent.
     sent: usize,
-    /// Looping blocks to report, and the sources of the probes that came back.
-    found: Vec<(usize, SocketAddr)>,
-}
-
-impl Loops {
-    /// Returns the next looping server block to report, and the source of its probe.
-    pub(super) fn next_found(&mut self) -> Option<(usize, SocketAddr)> {
-        self.found.pop()
-    }
-
-    /// Puts back a report that could not be delivered.
-    pub(super) fn put_back(&mut self, block: usize, peer: SocketAddr) {
-        self.found.push((block, peer));
-    }
 }
 
 impl Forwarder {
@@ -54,6 +41,8 @@ impl Forwarder {
     pub(super) fn forget_loops(&mut self) {
         let due = self.chains.iter().any(|chain| chain.settings.find_loops.is_some());
         self.loops = Loops { due, ..Loops::default() };
+        // Reports name blocks of the configuration before.
+        self.reports.clear();
     }
 
     /// Names the probes, and sends the next of them unless another worker does.
@@ -94,7 +83,7 @@ impl Forwarder {
         if probe.is_back(now, name.as_bytes(), &query.question)
             && self.upstreams.health().note_loop(block)
         {
-            self.loops.found.push((block, peer));
+            self.reports.push(Report::Looping { block, peer });
         }
         self.upstreams.health().is_looping(block)
     }

@@ -12,7 +12,7 @@ use crate::engine::errors::QueryError;
 use crate::engine::health::Remark;
 use crate::engine::key::{PoolId, Sweep};
 use crate::moment::Moment;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Message to another thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,15 @@ pub enum Notice {
     },
     /// Queries for names below this one fill the table of outstanding queries: the keeper logs it.
     Flood(Name),
+    /// Clients exceed a limit: the keeper logs it.
+    Limited {
+        /// The server block.
+        block: usize,
+        /// Prefix of the client: its first address, and its length.
+        prefix: (IpAddr, u8),
+        /// Name of the limit.
+        limit: &'static str,
+    },
     /// The keeper wakes the worker at `at`, replacing an earlier request; the shell then calls
     /// [`Forwarder::on_sweep`].
     Wake {
@@ -54,13 +63,22 @@ pub enum Notice {
     Page,
 }
 
+/// Event in a server block, for the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// The probe of [`Notice::Looping`] came back.
+    Looping { block: usize, peer: SocketAddr },
+    /// A client exceeds a limit, as in [`Notice::Limited`].
+    Limited { block: usize, prefix: (IpAddr, u8), limit: &'static str },
+}
+
 /// Kinds of notices that are skipped until the end of this round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Skipped {
     failing: bool,
     odd: bool,
     flood: bool,
-    looping: bool,
+    reports: bool,
     wakes: bool,
     page: bool,
     transfers: bool,
@@ -108,10 +126,15 @@ impl Forwarder {
         if !self.skipped.notified && !self.notified.is_empty() {
             return Some(Notice::Notified);
         }
-        if !self.skipped.looping
-            && let Some((block, peer)) = self.loops.next_found()
+        if !self.skipped.reports
+            && let Some(report) = self.reports.pop()
         {
-            return Some(Notice::Looping { block, peer });
+            return Some(match report {
+                Report::Looping { block, peer } => Notice::Looping { block, peer },
+                Report::Limited { block, prefix, limit } => {
+                    Notice::Limited { block, prefix, limit }
+                }
+            });
         }
         if self.skipped.wakes {
             return None;
@@ -146,9 +169,11 @@ impl Forwarder {
             // It was acknowledged, so it is not lost; further ones get SERVFAIL.
             Notice::Notified => self.skipped.notified = true,
             Notice::Looping { block, peer } => {
-                self.skipped.looping = true;
-                self.loops.put_back(block, peer);
+                self.skipped.reports = true;
+                self.reports.push(Report::Looping { block, peer });
             }
+            // The next one follows while clients exceed the limit.
+            Notice::Limited { .. } => {}
             Notice::Wake { sweep, .. } => {
                 self.skipped.wakes = true;
                 match sweep {

@@ -286,7 +286,7 @@ impl Forwarder {
             len = self.put_back_parked(&done, len, out);
             let Some(asker) = done.asker() else {
                 len = self.sign(done.signer(), &done.client, &done.asked, out, len);
-                return Some(self.reply_parked(now, &done, &out[..len]));
+                return self.reply_parked(now, &done, out, len);
             };
             if !asker.is_own {
                 self.counters.sub_reply(
@@ -335,7 +335,7 @@ impl Forwarder {
         }
         let len = self.put_back_parked(&done, len, out);
         let len = self.sign(done.signer(), &done.client, &done.asked, out, len);
-        Some(self.reply_parked(now, &done, &out[..len]))
+        self.reply_parked(now, &done, out, len)
     }
 
     /// Writes the error reply to a parked query, with the aliases found so far.
@@ -365,11 +365,29 @@ impl Forwarder {
         }
     }
 
-    /// Counts and records the reply to a client whose query was parked.
-    fn reply_parked(&mut self, now: Moment, done: &Parked, bytes: &[u8]) -> Reply {
-        let Parked { client, since, zone_match, .. } = done;
+    /// Limits, counts and records the reply of `len` bytes in `out` to a client whose query was
+    /// parked. `None`: it is not sent.
+    fn reply_parked(
+        &mut self,
+        now: Moment,
+        done: &Parked,
+        out: &mut [u8],
+        len: usize,
+    ) -> Option<Reply> {
+        let Parked { client, asked, since, zone_match, .. } = done;
+        let block = zone_match.block().filter(|_| done.signer().is_none());
+        let limited = match block {
+            Some(block) => self.limit_reply(now, block, client, asked, out, len),
+            None => Some(len),
+        };
+        let bytes = limited.map(|len| &out[..len]);
+        self.journal_parked(now, done, bytes);
+        let Some(bytes) = bytes else {
+            let unanswered = CountedReply::unanswered(client.transport());
+            self.counters.outcome(zone_match.label_set, &unanswered);
+            return None;
+        };
         let rcode = reply::rcode(bytes);
-        self.journal_parked(now, done, Some(bytes));
         let (transport, took, len) = (client.transport(), now.since(*since), bytes.len());
         let answered = rcode != Rcode::ServFail as u16;
         let outcome = CountedReply { transport, took, rcode, len, answered };
@@ -378,7 +396,7 @@ impl Forwarder {
         if let Some(connection) = client.via.connection() {
             self.clients.answered(connection);
         }
-        Reply { client: *client, len }
+        Some(Reply { client: *client, len })
     }
 
     /// Finds the server block of each parked query in the new configuration.

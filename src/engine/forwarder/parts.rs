@@ -7,6 +7,7 @@
 //! Nothing here depends on the current state of the worker.
 
 use super::caching::NewCaches;
+use super::limiting::Limiters;
 use super::upstreams::{NewUpstreams, pool_settings};
 use crate::config::Config;
 use crate::engine::cache::SharedCaches;
@@ -38,6 +39,7 @@ pub struct Parts {
     pub(super) data: Data,
     pub(super) connections: Vec<ConnectionLimits>,
     pub(super) caches: NewCaches,
+    pub(super) limiters: Limiters,
     pub(super) signatures: Signatures,
     pub(super) errors: Errors,
     pub(super) journal: Journal,
@@ -77,6 +79,7 @@ impl Parts {
             data: Data::new(config, hasher),
             connections: ConnectionLimits::of_listeners(config, listeners),
             caches: NewCaches::new(config, caches),
+            limiters: Limiters::new(config, hasher),
             errors: Errors::new(config),
             journal: Journal::new(config, listeners, hasher),
             tallies: Tallies::new(config, &label_sets),

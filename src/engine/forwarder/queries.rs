@@ -109,7 +109,7 @@ impl Forwarder {
             self.delay(now.plus(after), held, &out[..len]);
             return None;
         }
-        let Some((len, answered)) = self.write_course(query, course, out) else {
+        let Some((mut len, answered)) = self.write_course(query, course, out) else {
             if matches!(course, Course::Transfer) {
                 let len = self.count_transfer(client, query, zone_match.label_set, out);
                 self.journal_end(now, zone_match.block(), client, packet, what, Some(&out[..len]));
@@ -120,8 +120,22 @@ impl Forwarder {
             self.journal_end(now, zone_match.block(), client, packet, what, None);
             return None;
         };
+        if let Some(block) = zone_match.block().filter(|block| self.journal.wants(*block)) {
+            let is_signed = original.is_some_and(|original| original.signer.is_some());
+            let sent = match is_signed {
+                true => Some(len),
+                false => self.limit_reply(now, block, client, &asked, out, len),
+            };
+            let reply = sent.map(|len| &out[..len]);
+            self.journal_end(now, Some(block), client, packet, what, reply);
+            let Some(sent) = sent else {
+                let unanswered = CountedReply::unanswered(client.transport());
+                self.counters.outcome(zone_match.label_set, &unanswered);
+                return None;
+            };
+            len = sent;
+        }
         self.counters.own_reply(now, client, zone_match.label_set, name, &out[..len], answered);
-        self.journal_end(now, zone_match.block(), client, packet, what, Some(&out[..len]));
         Some(len)
     }
 
@@ -181,7 +195,7 @@ impl Forwarder {
         scope: Scope<'_>,
         out: &mut [u8],
     ) -> Course {
-        let step = self.pass_stages(query, name, scope, Side::AsAsked, out);
+        let step = self.pass_stages(now, query, name, scope, Side::AsAsked, out);
         match step {
             Step::Continue => self.serve_behind(now, query, name, scope, out),
             Step::Park => self.serve_synthesized(now, query, name, scope, out),
@@ -213,6 +227,7 @@ impl Forwarder {
     #[inline(always)]
     pub(super) fn pass_stages(
         &mut self,
+        now: Moment,
         query: &mut Query<'_>,
         name: &LowercaseName,
         scope: Scope<'_>,
@@ -222,18 +237,25 @@ impl Forwarder {
         if !self.chains[scope.block].looks(side) {
             return Step::Continue;
         }
-        self.ask_stages(query, name, scope, side, out)
+        self.ask_stages(now, query, name, scope, side, out)
     }
 
     /// Passes a query to the stages that look at it.
     fn ask_stages(
         &mut self,
+        now: Moment,
         query: &mut Query<'_>,
         name: &LowercaseName,
         scope: Scope<'_>,
         side: Side,
         out: &mut [u8],
     ) -> Step {
+        if side == Side::AsAsked && self.chains[scope.block].limits_queries() {
+            let step = self.limit_query(now, query, name, scope, out);
+            if step != Step::Continue {
+                return step;
+            }
+        }
         let chain = &self.chains[scope.block];
         let (random, stages) = (&mut self.random, &mut self.counters.stats.stages);
         let acl = stages.acl;
@@ -260,6 +282,10 @@ impl Forwarder {
             Step::Open(len) => self.follow(now, query, scope, len, out),
             Step::Transfer => self.note_transfer(query, scope),
             Step::Refused(rcode, why) => Course::Refused(rcode, why, Some(scope.block)),
+            Step::Limited => {
+                self.counters.stats.drop(DropReason::RateLimited);
+                Course::Dropped
+            }
             Step::Continue | Step::Park | Step::Dropped => {
                 let asker = scope.original.and_then(|original| original.asker);
                 if asker.is_none_or(|asker| asker.is_own) {
@@ -281,7 +307,7 @@ impl Forwarder {
     ) -> Course {
         let Scope { client, block, zone_match, original, is_inside } = scope;
         if !is_inside {
-            match self.pass_stages(query, name, scope, Side::BeforeCache, out) {
+            match self.pass_stages(now, query, name, scope, Side::BeforeCache, out) {
                 Step::Continue => {}
                 Step::Park => return self.serve_with_keys(now, query, name, scope, out),
                 step => return self.course_of(now, query, scope, step, out),
@@ -294,7 +320,7 @@ impl Forwarder {
                 // upstream is asked.
                 let mut cached = self.rewriting.borrow_buffer();
                 cached[..len].copy_from_slice(&out[..len]);
-                let step = self.pass_stages(query, name, scope, Side::AfterCache, out);
+                let step = self.pass_stages(now, query, name, scope, Side::AfterCache, out);
                 if step == Step::Continue {
                     out[..len].copy_from_slice(&cached[..len]);
                 }
@@ -308,7 +334,7 @@ impl Forwarder {
             }
             return Course::Replied(len);
         }
-        let step = self.pass_stages(query, name, scope, Side::AfterCache, out);
+        let step = self.pass_stages(now, query, name, scope, Side::AfterCache, out);
         if step != Step::Continue {
             return self.course_of(now, query, scope, step, out);
         }

@@ -61,6 +61,7 @@ impl Forwarder {
         self.clients.reload(&mut parts.connections);
         self.counters.reload(parts, &stays);
         self.caches.reload(&mut parts.caches);
+        self.limiters.reload(&mut parts.limiters);
         self.online.signatures.reload(&mut parts.signatures, &self.hasher);
         self.errors.reload(&mut parts.errors);
         self.journal.reload(&mut parts.journal);

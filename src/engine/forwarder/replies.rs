@@ -40,8 +40,10 @@ impl Forwarder {
     }
 
     /// Writes the next client's copy of a validated response, whose packet is `packet`. The caller
-    /// repeats this until `None`. `out` holds at least [`super::super::message::UDP_PAYLOAD_MAX`]
-    /// bytes, or [`TCP_MESSAGE_MAX`] for a client on a connection.
+    /// repeats this while there is a [`Forwarder::next_client`]. `None`: this client gets no
+    /// reply because of a limit, or there is no client left. `out` holds at least
+    /// [`super::super::message::UDP_PAYLOAD_MAX`] bytes, or [`TCP_MESSAGE_MAX`] for a client on a
+    /// connection.
     pub fn next_reply(
         &mut self,
         answered: &Answered,
@@ -51,7 +53,8 @@ impl Forwarder {
         let slot = self.exchanges.slot(answered.exchange)?;
         let waiter = self.exchanges.next_waiter(slot)?;
         let Answered { at, response, remembered, .. } = answered;
-        let (len, rcode) = self.write_response(slot, waiter, packet, response, *remembered, out);
+        let reply = self.write_response(slot, waiter, packet, response, *remembered, out);
+        let (len, rcode) = self.observe_reply(*at, slot, waiter, out, reply)?;
         let written = Written { bytes: &out[..len], rcode };
         Some(self.reply_to(*at, slot, waiter, written, true))
     }
@@ -160,8 +163,11 @@ impl Forwarder {
                     (written, answered)
                 }
             };
-            let written = Written { bytes: &out[..len], rcode };
-            if !self.wake(at, slot, waiter, written) {
+            if self.wake(at, slot, waiter, Written { bytes: &out[..len], rcode }) {
+                continue;
+            }
+            if let Some((len, rcode)) = self.observe_reply(at, slot, waiter, out, (len, rcode)) {
+                let written = Written { bytes: &out[..len], rcode };
                 return Some(self.reply_to(at, slot, waiter, written, answered));
             }
         }
@@ -204,7 +210,24 @@ impl Forwarder {
         }
     }
 
-    /// Counts and records a waiting client's reply. `answered`: false for errors generated here.
+    /// Limits and records a waiter's reply, if its server block wants that; returns its length and
+    /// response code. `None`: it is not sent.
+    #[inline(always)]
+    fn observe_reply(
+        &mut self,
+        at: Moment,
+        slot: u32,
+        waiter: Dismissed,
+        out: &mut [u8],
+        reply: (usize, u16),
+    ) -> Option<(usize, u16)> {
+        match self.block_that_wants(slot) {
+            None => Some(reply),
+            Some(block) => self.observe_waiter(at, (slot, waiter), block, out, reply),
+        }
+    }
+
+    /// Counts a waiting client's reply. `answered`: false for errors generated here.
     fn reply_to(
         &mut self,
         at: Moment,
@@ -216,7 +239,6 @@ impl Forwarder {
         let &Waiter { client, since, label_set, shown, .. } = self.exchanges.dismissed(waiter);
         let (transport, took) = (client.transport(), at.since(since));
         let Written { bytes, rcode } = written;
-        self.journal_waiter(at, slot, waiter, Some(written));
         let outcome = CountedReply { transport, took, rcode, len: bytes.len(), answered };
         self.counters.reply(at, label_set, self.exchanges.name(slot), &outcome);
         let stanza = self.exchanges.first_stanza(slot);

@@ -107,6 +107,11 @@ impl Rewriting {
         self.original(shown)?.asker
     }
 
+    /// Returns true if the reply to a client is signed.
+    pub(super) fn is_signed(&self, shown: Shown) -> bool {
+        self.original(shown).is_some_and(|original| original.signer.is_some())
+    }
+
     /// Returns the target that rules give an alias in the reply to `original`; `None`: no change.
     pub(super) fn new_target(
         &mut self,

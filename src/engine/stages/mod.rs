@@ -70,6 +70,7 @@ pub(crate) mod local;
 pub(crate) mod loops;
 pub(crate) mod minimal;
 pub(crate) mod nsid;
+pub(crate) mod ratelimit;
 pub(crate) mod template;
 pub(crate) mod transfer;
 pub(crate) mod tsig;
@@ -137,6 +138,8 @@ pub(crate) enum Step {
     Refused(Rcode, Option<ExtendedError>),
     /// There is no reply.
     Dropped,
+    /// There is no reply, because the client exceeds its limit.
+    Limited,
 }
 
 /// Settings that apply to all queries of a server block; its stages change them once.

@@ -22,6 +22,7 @@ mod local;
 mod loops;
 mod minimal;
 mod nsid;
+mod ratelimit;
 mod rewrite;
 mod rewrite_cname;
 mod rewrite_edns0;

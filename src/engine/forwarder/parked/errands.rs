@@ -117,7 +117,7 @@ impl Forwarder {
         };
         let own = Original::of_own(query, scope.block, key);
         let inside = Scope { original: Some(&own), is_inside: false, ..scope };
-        let course = match self.pass_stages(query, name, inside, Side::BehindDns64, out) {
+        let course = match self.pass_stages(now, query, name, inside, Side::BehindDns64, out) {
             Step::Continue => self.serve_behind(now, query, name, inside, out),
             step => self.course_of(now, query, inside, step, out),
         };
