@@ -41,7 +41,7 @@ fn help_explains_and_is_no_error() {
         let output = onward_output(&[flag], &directory("help"));
         assert_eq!(output.status.code(), Some(0), "{flag}");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        for word in ["Exit codes", "--cores", "--steer <HOW>", "all queries for a name"] {
+        for word in ["Exit codes", "--cores", "--steer <HOW>", "name (QNAME)"] {
             assert!(text.contains(word), "no {word:?} in: {text}");
         }
     }
