@@ -92,10 +92,11 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(rate: u32, burst: Option<u32>, window: Duration) -> Self {
+    fn new(rate: u32, burst: Option<u32>, burst_min: u32, window: Duration) -> Self {
         let rate = i64::from(rate);
         let second = (1_000_000 * rate).max(TOKEN);
         let most = burst.map_or(second, |burst| i64::from(burst) * TOKEN);
+        let most = most.max(i64::from(burst_min) * TOKEN);
         Self { rate, most, least: -(rate * window.as_micros() as i64) }
     }
 }
@@ -139,8 +140,13 @@ impl Limiter {
     /// Creates empty accounts. `hasher` is keyed.
     pub(crate) fn new(settings: &RateLimit, hasher: &RandomState) -> Self {
         let places = (settings.entries as usize).div_ceil(WAYS) * WAYS;
-        let mut paces = settings.rates.map(|rate| Pace::new(rate, None, settings.window));
-        paces[0] = Pace::new(settings.rates[0], settings.burst, settings.window);
+        let mut bursts = [None; LIMITS];
+        bursts[0] = settings.burst;
+        let pace = |limit: usize| {
+            let RateLimit { rates, bursts_min, window, .. } = settings;
+            Pace::new(rates[limit], bursts[limit], bursts_min[limit], *window)
+        };
+        let paces = std::array::from_fn(pace);
         Self {
             accounts: vec![Account::default(); places].into(),
             paces,

@@ -25,6 +25,9 @@ const WINDOW_MAX: Duration = Duration::from_secs(3_600);
 pub(crate) const TABLE_MAX: u32 = 1 << 20;
 /// Entries of the table without `table`: 1 MiB.
 const TABLE_DEFAULT: u32 = 32_768;
+/// Minimum number of queries and replies that a worker passes at once, if the whole rate is not
+/// lower.
+const BURST_MIN: u32 = 8;
 /// Number of rates.
 pub(crate) const LIMITS: usize = 6;
 /// Names of the rates: that of queries, and those of replies by their kind.
@@ -45,6 +48,9 @@ pub struct RateLimit {
     pub(crate) rates: [u32; LIMITS],
     /// Number of queries that may exceed the rate at once, likewise. `None`: those of a second.
     pub(crate) burst: Option<u32>,
+    /// Minimum of these numbers for each rate, because a worker's share of a second may be less
+    /// than the queries that a client sends at a time: 0 in the configuration of the process.
+    pub(crate) bursts_min: [u32; LIMITS],
     /// Length of the prefix of a client with an IPv4 address, and with an IPv6 address.
     pub(crate) prefixes: [u8; 2],
     /// Of the limited queries of a prefix, one in this number gets a truncated reply. 0: none.
@@ -66,6 +72,7 @@ impl RateLimit {
             zones: None,
             rates: [0; LIMITS],
             burst: None,
+            bursts_min: [0; LIMITS],
             prefixes: [24, 56],
             slip: 2,
             window,
@@ -79,6 +86,9 @@ impl RateLimit {
     /// whole rate is lower.
     pub(crate) fn share(&mut self, workers: usize) {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
+        if workers > 1 {
+            self.bursts_min = self.rates.map(|rate| (rate / 1_000).min(BURST_MIN));
+        }
         for rate in &mut self.rates {
             *rate = rate.div_ceil(workers).max((*rate).min(1_000));
         }

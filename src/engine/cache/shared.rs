@@ -113,10 +113,13 @@ impl SharedCaches {
 }
 
 /// Returns the parts of a server block that determine the contents of its cache: all but the
-/// addresses of upstreams given by name, and the zones that are signed into files.
+/// addresses of upstreams given by name, the zones that are signed into files, and the limits of
+/// clients, which an operator changes during a flood.
 fn nameless(block: &ServerBlock) -> ServerBlock {
     let mut block = block.clone();
     block.stages.sign.clear();
+    block.stages.ratelimit = None;
+    block.stages.rrl = None;
     for forward in &mut block.forwards {
         if forward.host_names.is_empty() {
             continue;

@@ -48,7 +48,9 @@ impl Limiters {
         let limits = |(number, block): (usize, &ServerBlock)| {
             let settings = block.rate_limit()?;
             let mut fingerprint = DefaultHasher::new();
-            block.zones().for_each(|zone| zone.hash(&mut fingerprint));
+            // Blocks of equal zones differ in ports, addresses or views.
+            block.keys.hash(&mut fingerprint);
+            block.stages.view.hash(&mut fingerprint);
             settings.hash(&mut fingerprint);
             let fingerprint = fingerprint.finish();
             places.insert(fingerprint, number);
@@ -65,8 +67,9 @@ impl Limiters {
     pub(super) fn reload(&mut self, new: &mut Self) {
         for slot in &mut self.blocks {
             let Some(fingerprint) = slot.as_ref().map(|slot| slot.fingerprint) else { continue };
-            if let Some(number) = new.places.get(&fingerprint) {
-                std::mem::swap(slot, &mut new.blocks[*number]);
+            // Of blocks that are equal in all of these, one keeps its accounts.
+            if let Some(number) = new.places.remove(&fingerprint) {
+                std::mem::swap(slot, &mut new.blocks[number]);
             }
         }
         std::mem::swap(self, new);

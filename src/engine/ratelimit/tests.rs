@@ -204,6 +204,8 @@ fn a_worker_has_its_share_and_at_least_one_a_second() {
     share.share(4);
     assert_eq!(share.rates, [2_500, 0, 0, 1_000, 0, 250]);
     assert_eq!(share.burst, Some(25));
+    // A client asks several questions at a time.
+    assert_eq!(share.bursts_min, [8, 0, 0, 3, 0, 0]);
 }
 
 /// An account as a list of numbers of any size, without a table.

@@ -302,6 +302,21 @@ fn a_reload_keeps_the_accounts_of_unchanged_limits() {
 }
 
 #[test]
+fn a_reload_that_changes_only_a_limit_keeps_the_cache() {
+    let text = |rate: u32| format!("ratelimit {{\n qps {rate}\n }}\n cache\n forward . 192.0.2.1");
+    let mut world = world(&text(100));
+    world.ask(1, &Ask::new(1, "a.test"));
+    let sent = world.only_sent();
+    assert!(world.respond(sent.connection, &answer(&sent.bytes)));
+    world.take_got();
+    world.reload(&corefile(&text(200)));
+    world.ask(1, &Ask::new(2, "a.test"));
+    assert!(world.take_sent().is_empty(), "the cache has the answer");
+    assert_eq!(world.only_got().rcode(), 0);
+    world.finish();
+}
+
+#[test]
 fn the_operator_learns_the_prefix_once_in_thirty_seconds() {
     let mut world = world(&format!("ratelimit {{\n qps 1\n }}\n {ANSWER}"));
     let notices = |world: &mut World| {
