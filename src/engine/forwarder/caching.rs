@@ -281,11 +281,9 @@ impl Forwarder {
         if self.exchanges.find_same(&opening).is_some() {
             return true;
         }
-        let opened = self.exchanges.open(&opening, now).or_else(|| {
-            let refused = &mut self.counters.stats.flood_refusals;
-            let parts = (&mut self.exchanges, &mut self.random, refused);
-            self.floods.open_reserved(now, (name, &opening), parts, self.upstreams.health())
-        });
+        let refused = &mut self.counters.stats.flood_refusals;
+        let parts = (&mut self.exchanges, &mut self.random, refused);
+        let opened = self.floods.open(now, (name, &opening), parts, self.upstreams.health());
         let Some(slot) = opened else { return false };
         self.attempt(now, slot, Reason::NoConnection);
         true

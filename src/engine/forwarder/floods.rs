@@ -4,9 +4,9 @@
 //! seconds, and some thousand queries per second fill it. A part of the table is a reserve. When
 //! only the reserve is left, a sample of the outstanding queries shows whether a suffix of names
 //! dominates: new queries below it get SERVFAIL, and all others use the reserve. As long as the
-//! table is not full, nothing is counted for any query. A flood over so many zones that none has a
-//! quarter of the table is found only if they have a suffix of two labels in common, which all
-//! other names below it share. Called by the steps of a query.
+//! table is not full, nothing is counted for any query. A flood over many zones, each with less
+//! than a quarter of the table, is found only if they have a suffix of two labels in common; then
+//! all other names below that suffix are refused as well. Called by the steps of a query.
 
 use crate::config::Name;
 use crate::engine::exchange::{Exchanges, Opening};
@@ -32,6 +32,9 @@ const LABELS_MAX: usize = 8;
 /// Time for which the result of a sample is used.
 const VALID_FOR: Duration = Duration::from_millis(100);
 
+/// The table of outstanding queries, randomness, and the counter of refused queries.
+type Parts<'a> = (&'a mut Exchanges, &'a mut ChaCha12Rng, &'a mut u64);
+
 type Suffixes = [Option<WireName>; SUFFIXES_MAX];
 
 /// Suffixes that dominate the table of outstanding queries.
@@ -44,14 +47,28 @@ pub(super) struct Floods {
 }
 
 impl Floods {
-    /// Opens an exchange in the reserve of the table, unless `name` has a dominating suffix: then
-    /// it is counted in `refused`.
-    #[cold]
-    pub(super) fn open_reserved(
+    /// Opens an exchange. If only the reserve of the table is left, a `name` with a dominating
+    /// suffix gets none, and is counted in `refused`.
+    #[inline(always)]
+    pub(super) fn open(
         &mut self,
         now: Moment,
         (name, opening): (&LowercaseName, &Opening<'_>),
-        (exchanges, random, refused): (&mut Exchanges, &mut ChaCha12Rng, &mut u64),
+        (exchanges, random, refused): Parts<'_>,
+        health_states: &HealthStates,
+    ) -> Option<u32> {
+        let opened = exchanges.open(opening, now);
+        opened.or_else(|| {
+            self.open_reserved(now, (name, opening), (exchanges, random, refused), health_states)
+        })
+    }
+
+    #[cold]
+    fn open_reserved(
+        &mut self,
+        now: Moment,
+        (name, opening): (&LowercaseName, &Opening<'_>),
+        (exchanges, random, refused): Parts<'_>,
         health_states: &HealthStates,
     ) -> Option<u32> {
         if self.valid_until <= now {

@@ -82,10 +82,10 @@ impl Forwarder {
             let of = self.proxying.get(self.exchanges.key(*slot));
             of.map(|path| path.source.ip()) == address
         });
-        let opened = same.or_else(|| self.exchanges.open(&opening, now)).or_else(|| {
+        let opened = same.or_else(|| {
             let refused = &mut self.counters.stats.flood_refusals;
             let parts = (&mut self.exchanges, &mut self.random, refused);
-            self.floods.open_reserved(now, (name, &opening), parts, self.upstreams.health())
+            self.floods.open(now, (name, &opening), parts, self.upstreams.health())
         });
         let Some(slot) = opened else {
             self.counters.stats.overloaded += 1;

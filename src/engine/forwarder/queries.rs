@@ -401,10 +401,10 @@ impl Forwarder {
                 return full;
             }
             let same = self.exchanges.find_same(&opening);
-            let opened = same.or_else(|| self.exchanges.open(&opening, now)).or_else(|| {
+            let opened = same.or_else(|| {
                 let refused = &mut self.counters.stats.flood_refusals;
                 let parts = (&mut self.exchanges, &mut self.random, refused);
-                self.floods.open_reserved(now, (name, &opening), parts, self.upstreams.health())
+                self.floods.open(now, (name, &opening), parts, self.upstreams.health())
             });
             let Some(slot) = opened else {
                 self.counters.stats.overloaded += 1;
