@@ -31,7 +31,18 @@ fn good(authority: &Authority) -> SocketAddr {
 }
 
 pub(super) fn forwarding(authority: &Authority, upstreams: &[SocketAddr], options: &str) -> Server {
-    let upstreams: String = upstreams.iter().map(|address| format!(" https://{address}")).collect();
+    forwarding_by("https", authority, upstreams, options)
+}
+
+/// Starts a server that forwards to `upstreams`, in their order, by this scheme.
+pub(super) fn forwarding_by(
+    scheme: &str,
+    authority: &Authority,
+    upstreams: &[SocketAddr],
+    options: &str,
+) -> Server {
+    let target = |address| format!(" {scheme}://{address}");
+    let upstreams: String = upstreams.iter().map(target).collect();
     let text = format!(
         ".:0 {{\n bind 127.0.0.1\n errors\n forward .{upstreams} {{\n policy sequential\n tls \
          ca.pem\n tls_servername dns.test\n {options}\n }}\n}}\n"

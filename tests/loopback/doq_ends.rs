@@ -4,8 +4,9 @@
 //! that, and none goes to a server that does not prove to be the upstream.
 
 use crate::certs::{Authority, Dates, Identity, load};
+use crate::doh_upstream::{SERVFAIL, ask_right, one};
 use crate::doq_peer::{Query, Relay, Running, doq, doq_with, transport};
-use crate::doq_upstream::{SERVFAIL, ask_right, forwarding, good, one};
+use crate::doq_upstream::{forwarding, good};
 use crate::kit::{A, ask, client, outcome, query, receive, refusing};
 use crate::until::until;
 use crate::{any_port, start_with};
@@ -288,7 +289,7 @@ fn a_retry_is_followed() {
     server.stop();
 }
 
-/// A server that speaks another version of QUIC says so, and nothing else is to be tried.
+/// A server of another version of QUIC names its versions, and the client gives up.
 #[test]
 fn a_server_of_another_version_is_incompatible() {
     let authority = Authority::new("good");

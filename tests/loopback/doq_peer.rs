@@ -31,7 +31,7 @@ pub(crate) struct Query {
     pub(crate) message: Vec<u8>,
 }
 
-/// What a peer has seen.
+/// Counts of a peer.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// Ports of the clients' connections.

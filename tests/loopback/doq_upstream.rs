@@ -4,13 +4,13 @@
 
 use crate::any_port;
 use crate::certs::{Authority, load};
+use crate::doh_upstream::{SERVFAIL, ask_right, forwarding_by, one};
 use crate::doq::framed;
 use crate::doq_peer::{Peer, Query, Running, doq, doq_with, transport};
 use crate::kit::{A, answer_to, ask, client, outcome, query, query_for, receive};
 use crate::tcp::ask_over_tcp;
 use crate::until::until;
 use crate::{start_with, sum};
-use onward::engine::stats::UpstreamStats;
 use onward::server::Server;
 use onward::traffic::answer::{Behaviour, is_right};
 use quinn_proto::ServerConfig;
@@ -23,25 +23,9 @@ const INTERNAL_ERROR: u32 = 1;
 const PROTOCOL_ERROR: u64 = 2;
 const REQUEST_CANCELLED: u64 = 3;
 const EXCESSIVE_LOAD: u32 = 4;
-pub(super) const SERVFAIL: u8 = 2;
 
 pub(super) fn forwarding(authority: &Authority, upstreams: &[SocketAddr], options: &str) -> Server {
-    let upstreams: String = upstreams.iter().map(|address| format!(" quic://{address}")).collect();
-    let text = format!(
-        ".:0 {{\n bind 127.0.0.1\n errors\n forward .{upstreams} {{\n policy sequential\n tls \
-         ca.pem\n tls_servername dns.test\n {options}\n }}\n}}\n"
-    );
-    start_with(load(&text, &[("ca.pem", &authority.pem())]), 1)
-}
-
-pub(super) fn one(server: &Server) -> UpstreamStats {
-    sum(&server.stats()).upstreams[0]
-}
-
-pub(super) fn ask_right(server: &Server, number: u16) {
-    let query = query(number, A);
-    let reply = ask(server.addresses()[0], &query);
-    assert!(is_right(&query, &reply), "{number}: {reply:x?}");
+    forwarding_by("quic", authority, upstreams, options)
 }
 
 #[test]
