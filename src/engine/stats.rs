@@ -86,7 +86,7 @@ pub struct Stats {
     pub coalesced: u64,
     /// Queries refused with SERVFAIL because the maximum was outstanding.
     pub overloaded: u64,
-    /// Those of them that were for names of a zone whose queries filled the table.
+    /// Queries among these for names of a zone whose queries filled the table.
     pub flood_refusals: u64,
     /// Queries refused because their stanza's `max_concurrent` was reached.
     pub concurrent_rejects: u64,

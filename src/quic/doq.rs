@@ -25,7 +25,7 @@ pub(super) const PREFIX_LEN: usize = 2;
 /// Length of a message's header, and thus of the shortest reply.
 pub(super) const MESSAGE_LEN_MIN: usize = 12;
 
-/// What has arrived on a stream.
+/// Result of reading a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Gathered {
     /// The stream is read to its end already.

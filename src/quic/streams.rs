@@ -35,7 +35,7 @@ struct Stream {
     is_queued: bool,
 }
 
-/// What was received of a query; nothing, once it was passed on.
+/// Received part of a query; empty once the query was passed on.
 #[derive(Debug)]
 enum Form {
     Message(BytesMut),

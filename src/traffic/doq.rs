@@ -163,7 +163,7 @@ impl QuicConnection {
         self.client.next_deadline()
     }
 
-    /// Closes the connection, which the server is told if that is possible at once.
+    /// Closes the connection, and tells the server if a datagram can be sent at once.
     pub(super) fn end(&mut self, now: Moment) {
         if !self.is_over {
             self.client.close(now, code::NONE);

@@ -1,4 +1,4 @@
-//! What a client over QUIC has received on a stream, and the read of what has arrived.
+//! Bytes that a client over QUIC receives on a stream.
 //!
 //! Shared by the client on a socket and by the tests in memory.
 

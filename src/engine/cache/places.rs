@@ -32,7 +32,7 @@ pub(super) struct Places {
     masks: Box<[AtomicUsize]>,
 }
 
-/// What a segment's writers need.
+/// State of a segment that only its writers use.
 #[repr(align(64))]
 struct Segment {
     /// Excludes other writers of the keys whose hashes are in the segment.

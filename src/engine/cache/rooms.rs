@@ -47,7 +47,7 @@ pub(super) struct Room {
     shards: Box<[Mutex<Shard>]>,
 }
 
-/// What a shard's writers need.
+/// State of a shard that only its writers use.
 #[repr(align(128))]
 pub(super) struct Shard {
     /// Slots are numbered from the first of the shard.

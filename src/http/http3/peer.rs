@@ -312,7 +312,7 @@ mod tests {
 
     const SETTINGS: &[u8] = &[0, 4, 0];
 
-    /// What follows from bytes on the first stream, in pieces of this size.
+    /// Results of reading bytes from the first stream, in pieces of this size.
     fn heard(bytes: &[u8], piece: usize) -> Result<u32, u32> {
         let mut streams = PeerStreams::default();
         let mut points = 0;

@@ -173,7 +173,7 @@ impl RequestStream {
     }
 }
 
-/// What matters of a field section for its rules (RFC 9114 §4.3).
+/// The parts of a field section to which rules apply (RFC 9114 §4.3).
 #[derive(Debug, Default)]
 struct Fields {
     is_trailer: bool,

@@ -47,7 +47,7 @@ const MUTATOR: Mutator = Mutator {
     ],
 };
 
-/// What becomes of the bytes of a stream.
+/// Fate of the bytes of a stream.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Pending,
