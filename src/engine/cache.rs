@@ -226,8 +226,8 @@ impl Cache {
         let entry = key_of(seen);
         let course = match found.age(now) {
             Age::Fresh(age) => match self.settings.prefetch {
-                Some(prefetch) if found.answer_class != AnswerClass::Failure => {
-                    let lifetime = found.lifetime / 1_000_000_000;
+                Some(prefetch) if found.answer_class() != AnswerClass::Failure => {
+                    let lifetime = found.lifetime() / 1_000_000_000;
                     let hit = |state: &mut Refresh| state.hit(now, &prefetch, lifetime, age.into());
                     match self.store.refresh(seen, hit) {
                         Some(true) => Course::ReplyAndRefresh,
@@ -238,7 +238,7 @@ impl Cache {
             },
             Age::Expired(since) => match self.settings.serve_stale {
                 Some(stale)
-                    if found.answer_class != AnswerClass::Failure && since < stale.window =>
+                    if found.answer_class() != AnswerClass::Failure && since < stale.window =>
                 {
                     let stale = |state: &mut Refresh| state.stale(now, &stale);
                     self.store.refresh(seen, stale).unwrap_or(Course::Reply)
@@ -272,7 +272,7 @@ impl Cache {
         self.copied = self.store.find(key, &mut self.scratch);
         let Seen { entry, .. } = self.copied.as_ref()?;
         let good =
-            entry.answer_class != AnswerClass::Failure && is_usable(&self.settings, entry, now);
+            entry.answer_class() != AnswerClass::Failure && is_usable(&self.settings, entry, now);
         self.copied.as_ref().filter(|_| good).map(key_of)
     }
 
@@ -340,7 +340,7 @@ impl Cache {
         if !store.room(class).takes(Blocks::needed(packed.len())) {
             return Err(self.refuse(now, before.as_ref(), Refusal::TooLarge));
         }
-        let entry = Entry::new(key, &admission, packed, received.response.flags, now);
+        let entry = Entry::new(key, &admission, 0, packed, received.response.flags, now);
         match self.replace(now, key, before.as_ref(), entry) {
             true => Ok(admission),
             false => Err(Refusal::TooLarge),
@@ -366,8 +366,8 @@ impl Cache {
             return;
         }
         let is_known = |seen: &Seen| {
-            let Entry { answer_class, .. } = seen.entry;
-            answer_class == AnswerClass::Failure && matches!(seen.entry.age(now), Age::Fresh(_))
+            seen.entry.answer_class() == AnswerClass::Failure
+                && matches!(seen.entry.age(now), Age::Fresh(_))
         };
         if before.as_ref().is_some_and(is_known) {
             return;
@@ -381,8 +381,7 @@ impl Cache {
         }
         let packed = pack_failure(&mut self.scratch.packed, key, why);
         let header = flags::RA | Rcode::ServFail as u16;
-        let mut entry = Entry::new(key, &admission, packed, header, now);
-        entry.failures = failures;
+        let entry = Entry::new(key, &admission, failures, packed, header, now);
         self.replace(now, key, before.as_ref(), entry);
     }
 
@@ -401,7 +400,7 @@ impl Cache {
             Age::Fresh(_) => true,
             Age::Expired(since) => since <= self.settings.servfail,
         };
-        if recent { entry.failures } else { 0 }
+        if recent { entry.failures() } else { 0 }
     }
 
     /// Returns true if the entry `before` is kept rather than replaced by a response of this class.
@@ -410,8 +409,8 @@ impl Cache {
         let prefers_positive = self.settings.serve_stale.is_some_and(|stale| stale.prefer_positive);
         let better = match answer_class {
             AnswerClass::Positive => false,
-            AnswerClass::Failure => stored.answer_class != AnswerClass::Failure,
-            _ => prefers_positive && stored.answer_class == AnswerClass::Positive,
+            AnswerClass::Failure => stored.answer_class() != AnswerClass::Failure,
+            _ => prefers_positive && stored.answer_class() == AnswerClass::Positive,
         };
         better && is_usable(&self.settings, stored, now)
     }
@@ -451,10 +450,10 @@ impl Cache {
         before: Option<&Seen>,
         mut entry: Entry,
     ) -> bool {
-        let class = usize::from(entry.answer_class.is_denial());
+        let class = usize::from(entry.answer_class().is_denial());
         let settings = &self.settings;
         self.last_hit = now.as_nanos().max(self.last_hit + 1);
-        let bytes = &self.scratch.packed[..entry.packed.len()];
+        let bytes = &self.scratch.packed[..entry.len()];
         let (stored, removed) = self.store.replace(
             before,
             key.hash,
@@ -499,7 +498,7 @@ fn is_usable(settings: &config::Cache, entry: &Entry, now: Moment) -> bool {
 
 /// Time for which clients can get an entry after it has expired.
 fn stale_window(settings: &config::Cache, entry: &Entry) -> Duration {
-    let stale = settings.serve_stale.filter(|_| entry.answer_class != AnswerClass::Failure);
+    let stale = settings.serve_stale.filter(|_| entry.answer_class() != AnswerClass::Failure);
     stale.map_or(Duration::ZERO, |stale| stale.window)
 }
 

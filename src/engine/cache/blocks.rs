@@ -23,6 +23,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, fence};
 pub(crate) const BLOCK_LEN: usize = 128;
 /// The size of a block in words.
 const BLOCK_WORDS: usize = BLOCK_LEN / 8;
+/// Number of bytes that a reader copies at a time.
+pub(super) const COPY_LEN: usize = 32;
 /// Number of blocks that a shard takes at a time. Even, because two blocks share a word of links.
 pub(super) const BUNCH: usize = 64;
 
@@ -114,16 +116,20 @@ impl Blocks {
         }
     }
 
-    /// Copies the first `len` bytes of a chain to the beginning of `out`, and up to seven bytes
-    /// behind them. Returns false if there is no such chain, because the copy is torn.
+    /// Copies the first `len` bytes of a chain to the beginning of `out`, and what stands behind
+    /// them up to a multiple of [`COPY_LEN`]. Returns false if there is no such chain, because the
+    /// copy is torn.
     #[inline]
     pub(super) fn copy(&self, words: &[AtomicU64], first: u32, len: usize, out: &mut [u8]) -> bool {
-        let Some(out) = out.get_mut(..len.next_multiple_of(8)) else { return false };
+        let Some(out) = out.get_mut(..len.next_multiple_of(COPY_LEN)) else { return false };
         let mut number = first;
         for piece in out.chunks_mut(BLOCK_LEN) {
             let Some(block) = self.block(words, number) else { return false };
-            for (to, word) in piece.as_chunks_mut::<8>().0.iter_mut().zip(block) {
-                *to = read(word).to_ne_bytes();
+            let stretches = block.as_chunks::<{ COPY_LEN / 8 }>().0;
+            for (to, from) in piece.as_chunks_mut::<COPY_LEN>().0.iter_mut().zip(stretches) {
+                let words: [u64; COPY_LEN / 8] = std::array::from_fn(|place| read(&from[place]));
+                let bytes = words.map(u64::to_ne_bytes);
+                to.copy_from_slice(bytes.as_flattened());
             }
             if piece.len() == BLOCK_LEN {
                 number = self.link(words, number);
@@ -274,7 +280,7 @@ impl Chains {
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK_LEN, BUNCH, Blocks, Chains};
+    use super::{BLOCK_LEN, BUNCH, Blocks, COPY_LEN, Chains};
     use crate::sys::words::Words;
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
@@ -299,7 +305,7 @@ mod tests {
         }
 
         fn read(&self, first: u32, len: usize) -> Vec<u8> {
-            let mut out = vec![0; len.next_multiple_of(8)];
+            let mut out = vec![0; len.next_multiple_of(COPY_LEN)];
             assert!(self.blocks.copy(&self.words, first, len, &mut out));
             out.truncate(len);
             out

@@ -12,8 +12,8 @@
 //! that ageing is a subtraction.
 
 use super::admission::{Admission, AnswerClass, Limits, RECORDS_MAX, Received, clamp};
+use super::blocks::COPY_LEN;
 use super::sequence::{read, write};
-use crate::engine::list::NONE;
 use crate::engine::memory::reserved;
 use crate::engine::message::compose::extended_error;
 use crate::engine::message::lifetime::{negative_ttl, ttl_at};
@@ -43,20 +43,17 @@ pub struct Key<'a> {
 /// Room for a name and options.
 pub(crate) type KeyRoom = [u8; NAME_LEN_MAX + OPTIONS_LEN_MAX];
 
-/// The part of a key beside the name.
+/// The part of a key beside the name, as an entry has it in its first word: type, class, DO and CD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CachedQuestion {
-    rtype: u16,
-    class: u16,
-    dnssec_ok: bool,
-    checking_disabled: bool,
-}
+pub(super) struct CachedQuestion(u64);
 
 impl CachedQuestion {
-    /// All of it in one number, hashed at once.
-    fn word(&self) -> u64 {
-        let flags = u64::from(self.dnssec_ok) << 1 | u64::from(self.checking_disabled);
-        flags << 32 | u64::from(self.rtype) << 16 | u64::from(self.class)
+    /// Bits of an entry's first word.
+    const MASK: u64 = (1 << 34) - 1;
+
+    fn new(rtype: u16, class: u16, dnssec_ok: bool, checking_disabled: bool) -> Self {
+        let flags = u64::from(dnssec_ok) | u64::from(checking_disabled) << 1;
+        Self(u64::from(rtype) | u64::from(class) << 16 | flags << 32)
     }
 }
 
@@ -69,12 +66,10 @@ impl<'a> Key<'a> {
         question: &Question,
         header: &Asked,
     ) -> Self {
-        let asked = CachedQuestion {
-            rtype: question.rtype,
-            class: question.class,
-            dnssec_ok: header.edns.is_some_and(|edns| edns.dnssec_ok),
-            checking_disabled: header.flags & flags::CD != 0,
-        };
+        let dnssec_ok = header.edns.is_some_and(|edns| edns.dnssec_ok);
+        let checking_disabled = header.flags & flags::CD != 0;
+        let asked =
+            CachedQuestion::new(question.rtype, question.class, dnssec_ok, checking_disabled);
         Self::hashed(hasher, name.as_bytes(), asked)
     }
 
@@ -100,12 +95,10 @@ impl<'a> Key<'a> {
         let word = |place: usize| u16_at(query, place).unwrap_or(0);
         // The flags of EDNS lie in the TTL of the OPT, which stands behind the question.
         let edns_flags = word(behind + 4 + 7);
-        let asked = CachedQuestion {
-            rtype: word(behind),
-            class: word(behind + 2),
-            dnssec_ok: edns_flags & 0x8000 != 0,
-            checking_disabled: word(2) & flags::CD != 0,
-        };
+        let dnssec_ok = edns_flags & 0x8000 != 0;
+        let checking_disabled = word(2) & flags::CD != 0;
+        let asked =
+            CachedQuestion::new(word(behind), word(behind + 2), dnssec_ok, checking_disabled);
         Self::hashed(hasher, name.as_bytes(), asked)
     }
 
@@ -121,31 +114,29 @@ impl<'a> Key<'a> {
     }
 
     fn hashed(hasher: &RandomState, name: &'a [u8], asked: CachedQuestion) -> Self {
-        Self { name, asked, hash: hasher.hash_one((name, asked.word())) as u32 }
+        Self { name, asked, hash: hasher.hash_one((name, asked.0)) as u32 }
     }
 }
 
 /// Number of words of an entry: one cache line. The first is its sequence number, the last counts
-/// its hits ([`Order::used`](super::eviction::Order::used)), and half of the fifth is vacant.
+/// its hits ([`Order::used`](super::eviction::Order::used)).
 pub(super) const ENTRY_WORDS: usize = 8;
 /// Word that counts the hits.
 pub(super) const USED: usize = 7;
 
-/// Metadata of an answer: all that a hit needs.
+/// Metadata of an answer, all that a hit needs, as it lies in the words between the first and the
+/// last: a lookup compares words, and decodes only what it uses.
+///
+/// ```text
+/// type, class, DO, CD │ answer class │ failures
+/// time of storage
+/// lifetime
+/// first block + 1
+/// name, error, TTLs, records: lengths
+/// counts │ flags
+/// ```
 #[derive(Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) asked: CachedQuestion,
-    pub(super) answer_class: AnswerClass,
-    pub(super) stored: Moment,
-    /// Lifetime in nanoseconds.
-    pub(super) lifetime: u64,
-    /// For a failure: number of failures in a row, this one included.
-    pub(super) failures: u8,
-    /// First block of the chain; [`NONE`]: the slot is vacant.
-    pub(super) first: u32,
-    pub(super) packed: Packed,
-    flags: u16,
-}
+pub(super) struct Entry([u64; ENTRY_WORDS - 2]);
 
 /// Lengths of the parts of a chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,7 +175,7 @@ impl Scratch {
 
     const PACKED_MAX: usize =
         (size_of::<KeyRoom>() + EDE_LEN_MAX + 2 * RECORDS_MAX + u16::MAX as usize)
-            .next_multiple_of(8);
+            .next_multiple_of(COPY_LEN);
     const MESSAGE_MAX: usize = HEADER_LEN + NAME_LEN_MAX + 4 + u16::MAX as usize;
     /// Maximum of reserved memory in bytes.
     pub(super) const RESERVED_MAX: usize = Self::PACKED_MAX + Self::MESSAGE_MAX;
@@ -223,103 +214,122 @@ pub(super) enum Ttls {
 }
 
 impl Entry {
-    /// No answer.
-    pub(super) fn vacant() -> Self {
-        Self {
-            asked: CachedQuestion {
-                rtype: 0,
-                class: 0,
-                dnssec_ok: false,
-                checking_disabled: false,
-            },
-            answer_class: AnswerClass::Empty,
-            stored: Moment::ZERO,
-            lifetime: 0,
-            failures: 0,
-            first: NONE,
-            packed: Packed::default(),
-            flags: 0,
-        }
-    }
-
-    /// Entry for the answer to `key` that [`pack`] has prepared, without its chain.
+    /// Entry for the answer to `key` that [`pack`] has prepared, without its chain. `failures`: for
+    /// a failure, the number of failures in a row, this one included.
     pub(super) fn new(
         key: &Key<'_>,
         admission: &Admission,
+        failures: u8,
         packed: Packed,
         flags: u16,
         now: Moment,
     ) -> Self {
-        Self {
-            asked: key.asked,
-            answer_class: admission.answer_class,
-            stored: now,
-            lifetime: nanos(admission.lifetime),
-            packed,
-            // AA and TC of the response applied only to the client that caused it.
-            flags: flags & (flags::RA | flags::AD | flags::RCODE),
-            ..Self::vacant()
-        }
+        let class = u64::from(admission.answer_class as u8);
+        let Packed { name_len, error_len, ttls, records_len, counts } = packed;
+        // AA and TC of the response applied only to the client that caused it.
+        let flags = flags & (flags::RA | flags::AD | flags::RCODE);
+        Self([
+            key.asked.0 | class << 40 | u64::from(failures) << 48,
+            now.as_nanos(),
+            nanos(admission.lifetime),
+            0,
+            four(name_len, error_len.into(), ttls, records_len),
+            four(counts[0], counts[1], counts[2], flags),
+        ])
     }
 
     /// Reads an entry from its words, which may be torn; `None`: they are no entry, or vacant.
     #[inline(always)]
     pub(super) fn read(words: &[AtomicU64; ENTRY_WORDS]) -> Option<Self> {
-        let asked = read(&words[1]);
-        let lens = read(&words[5]);
-        let counts = read(&words[6]);
-        let first = (read(&words[4]) as u32).checked_sub(1)?;
-        Some(Self {
-            asked: CachedQuestion {
-                rtype: asked as u16,
-                class: (asked >> 16) as u16,
-                dnssec_ok: asked >> 32 & 1 != 0,
-                checking_disabled: asked >> 33 & 1 != 0,
-            },
-            answer_class: AnswerClass::from_number((asked >> 40) as u8)?,
-            failures: (asked >> 48) as u8,
-            stored: Moment::from_nanos(read(&words[2])),
-            lifetime: read(&words[3]),
-            first,
-            packed: Packed {
-                name_len: lens as u16,
-                error_len: (lens >> 16) as u8,
-                ttls: (lens >> 32) as u16,
-                records_len: (lens >> 48) as u16,
-                counts: [counts as u16, (counts >> 16) as u16, (counts >> 32) as u16],
-            },
-            flags: (counts >> 48) as u16,
-        })
+        let entry = Self(std::array::from_fn(|place| read(&words[1 + place])));
+        let is_entry = entry.0[3] as u32 != 0 && entry.answer_class_known().is_some();
+        is_entry.then_some(entry)
     }
 
     /// Writes the entry to its words, but for the sequence number and the hits.
     pub(super) fn write_to(&self, words: &[AtomicU64; ENTRY_WORDS]) {
-        let CachedQuestion { rtype, class, dnssec_ok, checking_disabled } = self.asked;
-        let Packed { name_len, error_len, ttls, records_len, counts } = self.packed;
-        let four = |low: u16, second: u16, third: u16, high: u16| {
-            let low_half = u64::from(low) | u64::from(second) << 16;
-            low_half | u64::from(third) << 32 | u64::from(high) << 48
-        };
-        let bits = u16::from(dnssec_ok) | u16::from(checking_disabled) << 1;
-        let kind = bits | (self.answer_class as u16) << 8;
-        write(&words[1], four(rtype, class, kind, self.failures.into()));
-        write(&words[2], self.stored.as_nanos());
-        write(&words[3], self.lifetime);
-        // Zero, as in a slot that was never used: vacant.
-        write(&words[4], self.first.wrapping_add(1).into());
-        write(&words[5], four(name_len, error_len.into(), ttls, records_len));
-        write(&words[6], four(counts[0], counts[1], counts[2], self.flags));
+        for (word, value) in words[1..].iter().zip(self.0) {
+            write(word, value);
+        }
+    }
+
+    /// Makes the words those of a slot that was never used: vacant.
+    pub(super) fn vacate(words: &[AtomicU64; ENTRY_WORDS]) {
+        Self([0; ENTRY_WORDS - 2]).write_to(words);
     }
 
     /// Returns true if this can be the entry of `key`, by all but the name.
     #[inline(always)]
     pub(super) fn may_be(&self, key: &Key<'_>) -> bool {
-        self.asked == key.asked && usize::from(self.packed.name_len) == key.name.len()
+        self.0[0] & CachedQuestion::MASK == key.asked.0 && self.name_len() == key.name.len()
+    }
+
+    /// Class of the answer.
+    #[inline(always)]
+    pub(super) fn answer_class(&self) -> AnswerClass {
+        self.answer_class_known().unwrap_or(AnswerClass::Empty)
+    }
+
+    #[inline(always)]
+    fn answer_class_known(&self) -> Option<AnswerClass> {
+        AnswerClass::from_number((self.0[0] >> 40) as u8)
+    }
+
+    /// For a failure: number of failures in a row, this one included.
+    pub(super) fn failures(&self) -> u8 {
+        (self.0[0] >> 48) as u8
+    }
+
+    /// Time of storage.
+    pub(super) fn stored(&self) -> Moment {
+        Moment::from_nanos(self.0[1])
+    }
+
+    /// Lifetime in nanoseconds.
+    pub(super) fn lifetime(&self) -> u64 {
+        self.0[2]
+    }
+
+    /// First block of the chain.
+    #[inline(always)]
+    pub(super) fn first(&self) -> u32 {
+        (self.0[3] as u32).wrapping_sub(1)
+    }
+
+    pub(super) fn set_first(&mut self, first: u32) {
+        self.0[3] = first.wrapping_add(1).into();
+    }
+
+    /// Length of the packed answer in bytes.
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.packed().len()
+    }
+
+    #[inline(always)]
+    fn name_len(&self) -> usize {
+        usize::from(self.0[4] as u16)
+    }
+
+    #[inline(always)]
+    fn packed(&self) -> Packed {
+        let [_, _, _, _, lens, counts] = self.0;
+        Packed {
+            name_len: lens as u16,
+            error_len: (lens >> 16) as u8,
+            ttls: (lens >> 32) as u16,
+            records_len: (lens >> 48) as u16,
+            counts: [counts as u16, (counts >> 16) as u16, (counts >> 32) as u16],
+        }
+    }
+
+    fn flags(&self) -> u16 {
+        (self.0[5] >> 48) as u16
     }
 
     pub(super) fn age(&self, now: Moment) -> Age {
-        let age = nanos(now.since(self.stored));
-        let lifetime = self.lifetime;
+        let age = nanos(now.since(self.stored()));
+        let lifetime = self.lifetime();
         if age < lifetime {
             Age::Fresh((age / 1_000_000_000) as u32)
         } else {
@@ -336,10 +346,11 @@ impl Entry {
         to: &ReplyTo<'_>,
         out: &mut [u8],
     ) -> usize {
-        let packed = &scratch.packed[..self.packed.len()];
-        let (_, rest) = packed.split_at(self.packed.name_len.into());
-        let (error, rest) = rest.split_at(self.packed.error_len.into());
-        let (table, records) = rest.split_at(2 * usize::from(self.packed.ttls));
+        let lens = self.packed();
+        let packed = &scratch.packed[..lens.len()];
+        let (_, rest) = packed.split_at(lens.name_len.into());
+        let (error, rest) = rest.split_at(lens.error_len.into());
+        let (table, records) = rest.split_at(2 * usize::from(lens.ttls));
         let mut errors = [0; EDE_LEN + EDE_LEN_MAX];
         let errors = match self.own_error(ttls) {
             Some(own) => {
@@ -353,8 +364,8 @@ impl Entry {
         let start = HEADER_LEN + to.question.len();
         let end = start + records.len();
         let response = Response {
-            flags: self.flags,
-            counts: self.packed.counts,
+            flags: self.flags(),
+            counts: lens.counts,
             start,
             end,
             answers_end: end,
@@ -378,13 +389,19 @@ impl Entry {
 
     /// Returns the extended error that marks a stale answer or a cached failure.
     fn own_error(&self, ttls: Ttls) -> Option<ExtendedError> {
-        match (self.answer_class, ttls) {
+        match (self.answer_class(), ttls) {
             (AnswerClass::Failure, _) => Some(ExtendedError::CachedError),
             (_, Ttls::Aged(_)) => None,
             (AnswerClass::NxDomain, Ttls::Stale(_)) => Some(ExtendedError::StaleNxDomain),
             (_, Ttls::Stale(_)) => Some(ExtendedError::StaleAnswer),
         }
     }
+}
+
+/// Four numbers in a word.
+fn four(low: u16, second: u16, third: u16, high: u16) -> u64 {
+    let low_half = u64::from(low) | u64::from(second) << 16;
+    low_half | u64::from(third) << 32 | u64::from(high) << 48
 }
 
 /// Rewrites the TTLs, whose offsets are in `table`.

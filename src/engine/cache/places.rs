@@ -93,14 +93,15 @@ impl Places {
         }
     }
 
-    /// Returns the slot with this hash for which `is_it` returns true, without a lock.
+    /// Passes the slots with this hash to `look`, without a lock, until it returns something, and
+    /// returns that.
     #[inline]
-    pub(super) fn find(
+    pub(super) fn find<T>(
         &self,
         words: &[AtomicU64],
         hash: u32,
-        mut is_it: impl FnMut(u32) -> bool,
-    ) -> Option<u32> {
+        mut look: impl FnMut(u32) -> Option<T>,
+    ) -> Option<T> {
         let (start, mask) = self.range(self.segment(hash));
         let segment = words.get(start..=start + mask)?;
         let mut place = hash as usize & mask;
@@ -108,8 +109,10 @@ impl Places {
         for _ in 0..=mask {
             let word = read(segment.get(place)?);
             let slot = (word as u32).checked_sub(1)?;
-            if (word >> 32) as u32 == hash && is_it(slot) {
-                return Some(slot);
+            if (word >> 32) as u32 == hash
+                && let Some(found) = look(slot)
+            {
+                return Some(found);
             }
             place = (place + 1) & mask;
         }
@@ -117,14 +120,14 @@ impl Places {
     }
 
     /// The same, exactly.
-    pub(super) fn find_locked(
+    pub(super) fn find_locked<T>(
         &self,
         words: &[AtomicU64],
         hash: u32,
-        is_it: impl FnMut(u32) -> bool,
-    ) -> Option<u32> {
+        look: impl FnMut(u32) -> Option<T>,
+    ) -> Option<T> {
         let _len = self.lock(words, self.segment(hash));
-        self.find(words, hash, is_it)
+        self.find(words, hash, look)
     }
 
     /// Adds `slot` under `hash`. Returns false if the segment is full.
@@ -279,6 +282,11 @@ mod tests {
         (places, Words::new(end).unwrap())
     }
 
+    /// A look that finds this slot alone.
+    fn only(slot: u32) -> impl Fn(u32) -> Option<u32> {
+        move |found| (found == slot).then_some(found)
+    }
+
     #[test]
     fn a_segment_grows_with_its_contents_and_is_full_in_the_end() {
         let (places, words) = index(1, 1_000);
@@ -286,10 +294,7 @@ mod tests {
         let hash = |slot: u32| slot.wrapping_mul(0x9e37_79b9);
         for slot in 0..1_000 {
             assert!(places.insert(&words, hash(slot), slot));
-            assert!(
-                (0..=slot)
-                    .all(|own| places.find(&words, hash(own), |found| found == own) == Some(own))
-            );
+            assert!((0..=slot).all(|own| places.find(&words, hash(own), only(own)) == Some(own)));
         }
         assert!(empty < places.reserved() && places.reserved() == places.reserved_max());
         let full = (1_000..3_000).find(|slot| !places.insert(&words, hash(*slot), *slot));
@@ -312,10 +317,10 @@ mod tests {
         });
         assert!(panicked);
         places.remove(&words, 7, 0);
-        assert_eq!(places.find(&words, 7, |slot| slot == 0), None);
+        assert_eq!(places.find(&words, 7, only(0)), None);
         assert_eq!(*places.segments[0].len.lock().unwrap(), 49);
         places.retain(&words, |slot| slot == 40);
-        assert_eq!(places.find(&words, 7, |_| true), Some(40));
+        assert_eq!(places.find(&words, 7, Some), Some(40));
     }
 
     proptest! {
@@ -340,8 +345,8 @@ mod tests {
                 for slot in 0..32 {
                     let expected = twin.get(&slot).map(|_| slot);
                     let hash = twin.get(&slot).copied().unwrap_or(hash);
-                    prop_assert_eq!(places.find(&words, hash, |own| own == slot), expected);
-                    prop_assert_eq!(places.find_locked(&words, hash, |own| own == slot), expected);
+                    prop_assert_eq!(places.find(&words, hash, only(slot)), expected);
+                    prop_assert_eq!(places.find_locked(&words, hash, only(slot)), expected);
                 }
             }
         }

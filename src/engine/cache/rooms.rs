@@ -173,7 +173,7 @@ impl Room {
         for slot in shard.base..shard.base + shard.begun {
             let Some(own) = self.words(words, slot) else { continue };
             open(&own[0]);
-            Entry::vacant().write_to(own);
+            Entry::vacate(own);
             close(&own[0]);
         }
         self.blocks.counters.len.subtract(shard.len);
@@ -311,15 +311,15 @@ impl Shard {
 
     /// Frees the blocks of an entry that no reader finds any more, and their reservation.
     pub(super) fn release(&mut self, room: &Room, words: &[AtomicU64], entry: &Entry) {
-        let count = Blocks::needed(entry.packed.len());
-        self.chains.release(&room.blocks, words, entry.first, count);
+        let count = Blocks::needed(entry.len());
+        self.chains.release(&room.blocks, words, entry.first(), count);
         self.blocks_used -= count;
         room.blocks.counters.used.subtract(count);
     }
 
     /// Makes vacant a slot that has left the order of eviction, and whose sequence number is open.
     pub(super) fn vacate(&mut self, room: &Room, slot: u32, own: &[AtomicU64; ENTRY_WORDS]) {
-        Entry::vacant().write_to(own);
+        Entry::vacate(own);
         close(&own[0]);
         if self.free.len() == self.free.capacity() {
             // Room for as many slots as the other tables.

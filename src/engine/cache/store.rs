@@ -132,7 +132,7 @@ impl Store {
 
     /// Prefetches the entry, if there is one; returns the number of its slot.
     pub(super) fn prefetch_entry(&self, hash: u32) -> Option<u32> {
-        let number = self.places.find(&self.words, hash, |_| true)?;
+        let number = self.places.find(&self.words, hash, Some)?;
         let (class, slot) = place_of(number);
         self.rooms[class].prefetch_entry(&self.words, slot);
         Some(number)
@@ -147,12 +147,14 @@ impl Store {
     /// Looks `key` up and copies its answer into `scratch`, without a lock. A torn copy is a miss.
     #[inline]
     pub(super) fn look_up(&self, key: &Key<'_>, scratch: &mut Scratch) -> Option<Seen> {
-        let mut seen = None;
-        self.places.find(&self.words, key.hash, |number| {
-            seen = self.copy(number, scratch, |entry| entry.may_be(key));
-            seen.is_some() && scratch.packed[..key.name.len()] == *key.name
-        })?;
-        seen
+        self.places.find(&self.words, key.hash, |number| self.copy_of(key, number, scratch))
+    }
+
+    /// Copies an answer, if it is that to `key` and the copy is not torn.
+    #[inline(always)]
+    fn copy_of(&self, key: &Key<'_>, number: u32, scratch: &mut Scratch) -> Option<Seen> {
+        let seen = self.copy(number, scratch, |entry| entry.may_be(key))?;
+        (scratch.packed[..key.name.len()] == *key.name).then_some(seen)
     }
 
     /// Copies an answer, if its entry is wanted and the copy is not torn.
@@ -169,7 +171,7 @@ impl Store {
         let sequence = begun(&own[0])?;
         let entry = Entry::read(own).filter(is_wanted)?;
         scratch.reserve();
-        let (first, len) = (entry.first, entry.packed.len());
+        let (first, len) = (entry.first(), entry.len());
         let copied = room.blocks.copy(&self.words, first, len, &mut scratch.packed);
         let whole = is_unchanged(&own[0], sequence) && copied;
         whole.then_some(Seen { number, sequence, entry })
@@ -238,12 +240,7 @@ impl Store {
     /// Returns the entry of `key`, whose lock the caller holds: so it can be gone the next moment,
     /// for want of room, but not replaced. `scratch` is overwritten.
     pub(super) fn find(&self, key: &Key<'_>, scratch: &mut Scratch) -> Option<Seen> {
-        let mut seen = None;
-        self.places.find_locked(&self.words, key.hash, |number| {
-            seen = self.copy(number, scratch, |entry| entry.may_be(key));
-            seen.is_some() && scratch.packed[..key.name.len()] == *key.name
-        })?;
-        seen
+        self.places.find_locked(&self.words, key.hash, |number| self.copy_of(key, number, scratch))
     }
 
     /// Stores `entry`, packed as `bytes`, under `hash` in place of `before`, if that is of the same
@@ -259,7 +256,7 @@ impl Store {
         is_usable: impl Fn(&Entry) -> bool,
         is_dead: impl Fn(&Entry) -> bool,
     ) -> (bool, Removed) {
-        let class = usize::from(entry.answer_class.is_denial());
+        let class = usize::from(entry.answer_class().is_denial());
         let (words, room) = (&*self.words, &self.rooms[class]);
         let refresh = before.and_then(|seen| {
             let (class, slot) = place_of(seen.number);
@@ -294,7 +291,7 @@ impl Store {
                 self.evict(&mut shard, class, victim, &is_usable, &mut removed);
             }
         }
-        entry.first = shard.store(room, words, bytes);
+        entry.set_first(shard.store(room, words, bytes));
         let is_new = own.is_none();
         let (slot, own) = own.unwrap_or_else(|| {
             let slot = shard.take_slot(room);
@@ -452,13 +449,13 @@ impl Store {
                     assert!(begun(&own[0]).is_some(), "no write is under way");
                     let Some(entry) = Entry::read(own) else { continue };
                     occupied += 1;
-                    used += Blocks::needed(entry.packed.len());
-                    assert_eq!(usize::from(entry.answer_class.is_denial()), class);
+                    used += Blocks::needed(entry.len());
+                    assert_eq!(usize::from(entry.answer_class().is_denial()), class);
                     let hash = shard.eviction.hash(slot - shard.base);
                     assert_eq!(room.shard_of(hash), number);
                     let place = slot_of(class, slot);
-                    let found = self.places.find(&self.words, hash, |other| other == place);
-                    assert_eq!(found, Some(place));
+                    let look = |other| (other == place).then_some(other);
+                    assert_eq!(self.places.find(&self.words, hash, look), Some(place));
                 }
                 assert_eq!(occupied, shard.eviction.len());
                 assert_eq!(occupied + shard.free_len(), shard.begun as usize);

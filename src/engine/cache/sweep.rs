@@ -193,9 +193,9 @@ impl Cache {
 /// Returns the time when an entry becomes useless: expired, and not to be served stale. A failure
 /// stays longer because its count is used by the next one.
 pub(super) fn useless_at(settings: &crate::config::Cache, entry: &Entry) -> Moment {
-    let longer = match entry.answer_class {
+    let longer = match entry.answer_class() {
         AnswerClass::Failure => settings.servfail,
         _ => super::stale_window(settings, entry),
     };
-    entry.stored.plus(Duration::from_nanos(entry.lifetime)).plus(longer)
+    entry.stored().plus(Duration::from_nanos(entry.lifetime())).plus(longer)
 }
