@@ -38,6 +38,8 @@ mod https;
 mod https_limits;
 mod in_order;
 mod kit;
+#[path = "../common/load.rs"]
+mod load;
 #[path = "../common/metrics.rs"]
 mod metrics;
 mod names;

@@ -2,6 +2,7 @@
 //!
 //! No query is lost, and a configuration that cannot take effect changes nothing.
 
+use crate::load;
 use crate::tcp::{answer_to, framed, query, read_message};
 use crate::{
     SEED, TIMEOUT, any_port, assert_all_answered, config, drive, responder, stanza, start, sum,
@@ -12,7 +13,7 @@ use onward::engine::stats::DropReason;
 use onward::moment::Moment;
 use onward::server::{Server, StartError};
 use onward::traffic::answer::Behaviour;
-use onward::traffic::client::{self, Options};
+use onward::traffic::client::Options;
 use onward::traffic::tally::Tally;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -23,13 +24,9 @@ const RELOADS: u64 = 50;
 const QUERIES_EACH: u64 = 20_000 / RELOADS;
 
 /// Keeps a hundred queries to `targets` outstanding while `during` runs.
+#[track_caller]
 fn ask_during(targets: Vec<SocketAddr>, during: impl FnOnce()) -> Tally {
-    let mut options = Options::closed(targets, 100, TIMEOUT, SEED);
-    options.timeout = TIMEOUT;
-    let client = client::run(&options).unwrap();
-    during();
-    client.stop();
-    client.join().unwrap()
+    load::ask_during(Options::closed(targets, 100, TIMEOUT, SEED), during)
 }
 
 /// Waits until `server` has received this number of queries.
@@ -47,7 +44,6 @@ fn load(text: &str) -> Config {
 
 fn assert_nothing_lost(summary: &Tally) {
     let counts = summary.counts;
-    assert!(counts.answered > 0, "{counts:?}");
     let lost = (counts.failed(), counts.mismatched, counts.refused, counts.unsent);
     assert_eq!(lost, (0, 0, 0, 0), "{counts:?}");
     assert_eq!(counts.answered, counts.sent, "{counts:?}");

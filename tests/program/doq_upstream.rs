@@ -4,7 +4,7 @@
 //! installed; the variable `PYTHON` names another Python than Debian's.
 
 use super::dot::{Site, kdig, responder};
-use super::life::ask_during;
+use super::life::{ask_during, assert_nothing_lost};
 use super::process::{Program, Stranger, onward};
 use crate::installed::{is_installed, python_with};
 use crate::until::until;
@@ -125,8 +125,7 @@ fn upgrade_during(address: SocketAddr, program: &mut Program) {
         next = Some(Stranger::new(number.expect("the process is named")));
         assert_eq!(program.wait(), Some(0));
     });
-    assert_eq!(tally.counts.failed(), 0, "{:?}", tally.counts);
-    assert!(tally.counts.answered > 0);
+    assert_nothing_lost(&tally);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::process::{
 };
 use super::until::until;
 use crate::installed::is_installed;
+use crate::load;
 use onward::sys::inherit::Passed;
 use onward::traffic::answer::Behaviour;
 use onward::traffic::client::{self, Options};
@@ -31,14 +32,10 @@ fn write_corefile(directory: &Path, port: u16, upstream: SocketAddr, more: &str)
     fs::write(directory.join("Corefile"), text).unwrap();
 }
 
-/// Sends queries as fast as they are answered while `during` runs.
+/// Keeps 64 queries to `target` outstanding while `during` runs.
+#[track_caller]
 pub(super) fn ask_during(target: SocketAddr, during: impl FnOnce()) -> Tally {
-    let mut options = Options::closed(vec![target], 64, TIMEOUT * 3, 1);
-    options.timeout = TIMEOUT;
-    let client = client::run(&options).unwrap();
-    during();
-    client.stop();
-    client.join().unwrap()
+    load::ask_during(Options::closed(vec![target], 64, TIMEOUT, 1), during)
 }
 
 /// Waits until `upstream` has received this number of queries.
@@ -59,12 +56,11 @@ fn assert_serves(target: SocketAddr) {
 }
 
 #[track_caller]
-fn assert_nothing_lost(summary: &Tally) {
+pub(super) fn assert_nothing_lost(summary: &Tally) {
     let counts = summary.counts;
     let lost = counts.failed() + counts.refused + counts.unsent;
     let wrong = counts.mismatched;
     assert!(counts.answered == counts.sent && lost + wrong == 0, "{counts:?}");
-    assert!(counts.answered > 0, "nothing was asked meanwhile");
 }
 
 #[test]

@@ -46,6 +46,8 @@ mod idle;
 #[path = "../common/installed.rs"]
 mod installed;
 mod life;
+#[path = "../common/load.rs"]
+mod load;
 mod log;
 mod names;
 mod outages;
