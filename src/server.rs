@@ -129,6 +129,7 @@ impl Server {
         let sources = Sources::new(clock, log, sandbox);
         let data = sources.loaders().plan(&config)?;
         let health_states = Arc::new(HealthStates::new(&config));
+        health_states.agree_on_secret(secret);
         let caches = random::seed().and_then(|seed| SharedCaches::seeded(&config, seed));
         let caches = caches.map_err(StartError::Caches)?;
         let (keeper, mailbox) = Keeper::new(clock, &config, Arc::clone(&health_states), &tls)
@@ -200,6 +201,7 @@ impl Server {
         self.start_admin(&pages)?;
         let rows = self.listeners.adopt(now, &mut plan).map_err(StartError::Descriptors)?;
         let health_states = Arc::new(HealthStates::new(&config));
+        health_states.agree_on_secret(self.secret);
         let config = Arc::new(config);
         let (done, when_done) = crossbeam_channel::bounded(1);
         let reload = ToKeeper::Reload {

@@ -15,6 +15,8 @@ mod combined;
 mod common;
 #[path = "engine/conformance.rs"]
 mod conformance;
+#[path = "engine/cookies.rs"]
+mod cookies;
 #[path = "engine/edns.rs"]
 mod edns;
 #[path = "engine/forgery.rs"]

@@ -22,8 +22,8 @@ use crate::engine::message::rcode::rcode_at;
 use crate::engine::pool::PoolState;
 use crate::engine::proxy::OUTCOME_NAMES;
 use crate::engine::stats::{
-    AGES, DROP_REASON_NAMES, ParkedStats, PoolStats, REASON_NAMES, StageCounts, Stats,
-    TSIG_RESULT_NAMES, UpstreamStats,
+    AGES, COOKIE_RESULT_NAMES, DROP_REASON_NAMES, ParkedStats, PoolStats, REASON_NAMES,
+    StageCounts, Stats, TSIG_RESULT_NAMES, UpstreamStats,
 };
 use crate::sys::{process, thread};
 use std::net::SocketAddr;
@@ -367,6 +367,10 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
     for (result, count) in TSIG_RESULT_NAMES.iter().zip(stats.tsig) {
         let help = "Signed queries of clients for names in the zones of tsig, by result.";
         all.counter_if_any("onward_tsig_total", help, &[("result", result)], count);
+    }
+    for (result, count) in COOKIE_RESULT_NAMES.iter().zip(stats.cookies) {
+        let help = "Queries with a cookie of their client, by the server cookie in them.";
+        all.counter_if_any("onward_cookies_total", help, &[("server_cookie", result)], count);
     }
     let help =
         "Queries answered by the outstanding upstream query of an identical query (coalesced).";

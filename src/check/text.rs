@@ -41,6 +41,7 @@ impl fmt::Display for Report {
         self.write_signed(f)?;
         self.write_keys(f)?;
         self.write_transferred(f)?;
+        self.write_cookies(f)?;
         let gso = |wanted: bool| match (self.gso, wanted) {
             (_, false) => "off (--gso off)",
             (true, true) => "yes",
@@ -179,6 +180,17 @@ impl Report {
             writeln!(f)?;
         }
         Ok(())
+    }
+
+    /// Writes the secrets of server cookies.
+    fn write_cookies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(cookies) = self.config.cookies() else { return Ok(()) };
+        write!(f, "# {:<47} ", "server cookies")?;
+        match &cookies.file {
+            _ if !cookies.is_on => writeln!(f, "{:>10}", "off"),
+            None => writeln!(f, "own secret of each process"),
+            Some(file) => writeln!(f, "secrets in {}: {}", file.path, cookies.secrets().count()),
+        }
     }
 
     fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

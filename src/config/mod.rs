@@ -62,13 +62,14 @@ pub use rtypes::RecordType;
 pub use served::Served;
 pub(crate) use signed::SignedSource;
 pub(crate) use stages::{
-    Acl, AclAction, AclLine, AnswerPart, AnswerRule, CacheClass, Chaos, Consolidation,
-    DEFAULT_PATH, Dns64, Dnssec, EDNS_OPTIONS_MAX, ERROR_TEXT_MAX, EdnsAction, EdnsData,
-    EdnsOption, EdnsRule, Erratic, FixedRecord, HeaderFlag, HeaderRule, HostsLine, LIMITS, Local,
-    MatchType, NameMatch, NameRule, Nat64Prefix, Opcode, Part, Pattern, Plugin, PrimaryTarget,
-    ProxyPolicy, ProxySessions, RateLimit, Required, Rewrite, RewriteRule, Sign, TEXT_MAX, Tap,
-    TapTarget, Template, TemplateRecord, Text, TransferClients, TransferTarget, TsigAlgorithm,
-    TsigKey, Value, View, ZoneDirectory, class_mnemonic, order, view,
+    Acl, AclAction, AclLine, AnswerPart, AnswerRule, COOKIE_SECRET_LEN, COOKIE_SECRETS_MAX,
+    CacheClass, Chaos, Consolidation, DEFAULT_PATH, Dns64, Dnssec, EDNS_OPTIONS_MAX,
+    ERROR_TEXT_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule, Erratic, FixedRecord, HeaderFlag,
+    HeaderRule, HostsLine, LIMITS, Local, MatchType, NameMatch, NameRule, Nat64Prefix, Opcode,
+    Part, Pattern, Plugin, PrimaryTarget, ProxyPolicy, ProxySessions, RateLimit, Required, Rewrite,
+    RewriteRule, Sign, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, TransferClients,
+    TransferTarget, TsigAlgorithm, TsigKey, Value, View, ZoneDirectory, class_mnemonic, order,
+    view,
 };
 pub use stages::{
     Cache, Errors, HostsSource, LogRule, Prefetch, Prometheus, ProxyProtocol, ServeStale, Stages,
@@ -158,7 +159,9 @@ impl Config {
         let keys = zones.flat_map(|dnssec| &dnssec.keys);
         let signed = self.blocks.iter().flat_map(|block| &block.stages.sign);
         let keys = keys.chain(signed.flat_map(|sign| &sign.keys)).flat_map(|key| &key.files);
-        let secrets = secrets.chain(keys);
+        let cookies = self.blocks.iter().filter_map(|block| block.stages.cookies.as_ref());
+        let secrets =
+            secrets.chain(keys).chain(cookies.filter_map(|cookies| cookies.file.as_ref()));
         let stanzas = self.blocks.iter().flat_map(|block| &block.stages.secondary);
         let primaries = stanzas.flat_map(|stanza| &stanza.primaries);
         let asked = asked.chain(primaries.filter_map(|primary| primary.tls.as_ref()));

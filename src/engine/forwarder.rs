@@ -74,6 +74,7 @@ pub(crate) use watch::Watch;
 use super::cache::SharedCaches;
 use super::chain::Chain;
 use super::clients::{Clients, Refused};
+use super::cookies::Cookies;
 use super::data::Data;
 use super::dnssec::Online;
 use super::errors::Errors;
@@ -190,7 +191,8 @@ pub struct Forwarder {
     skipped: Skipped,
     counters: Counters,
     drafts: Drafts,
-    /// Wall-clock time in seconds, for the validity periods of signatures.
+    cookies: Cookies,
+    /// Wall-clock time in seconds, for the validity periods of signatures and cookies.
     unix: u32,
 }
 
@@ -231,6 +233,7 @@ impl Forwarder {
         // The first numbers may be the keys of the hasher.
         let _ = hasher_of(&mut random);
         let hasher = caches.hasher().clone();
+        let secret = health_states.agree_on_secret(seed);
         let parts = Parts::new(config, listeners, health_states, caches);
         let pools = Pools::of(parts.pools);
         let exchanges = Exchanges::new(parts.routes.timeouts(), pools.capacity());
@@ -263,6 +266,7 @@ impl Forwarder {
             counters: Counters::new(parts.tallies, parts.watch),
             drafts: Drafts::new(hasher.clone()),
             hasher,
+            cookies: Cookies::new(secret, parts.cookies),
             unix: 0,
         };
         engine.forget_loops();
@@ -315,6 +319,7 @@ impl Forwarder {
     /// of signatures (RFC 4034 §3.1.5).
     pub fn on_calendar(&mut self, unix: u32) {
         self.unix = unix;
+        self.cookies.on_calendar(unix);
     }
 
     /// Returns the next connection to dial ahead of any query: it will replace an older one.
@@ -400,6 +405,7 @@ impl Forwarder {
         let mut stats = self.counters.stats.clone();
         stats.caches = self.caches.stats().collect();
         stats.limits = self.limiters.stats().collect();
+        stats.cookies = self.cookies.counts();
         stats.dnssec = self.online.signatures.stats().collect();
         stats.templates = self.chains.iter().flat_map(Chain::template_stats).collect();
         let upstreams = self.upstreams.all_stats().enumerate().map(|(number, upstream)| {

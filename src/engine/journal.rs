@@ -15,7 +15,7 @@ use super::memory::reserved;
 use super::message::query::Asked;
 use super::message::{NAME_LEN_MAX, u16_at};
 use super::zones::{LowercaseName, Zones};
-use crate::config::{Config, LogRule, Name, Protocol, RateLimit, ServerBlock, Stages};
+use crate::config::{Config, LogRule, Name, Protocol, ServerBlock, Stages};
 use crate::moment::Moment;
 use ahash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -240,7 +240,7 @@ impl Journal {
         });
         let wishes: Vec<_> = wishes.collect();
         let wants = |wishes: &Wishes| !wishes.rules.is_empty() || wishes.taps.is_some();
-        let limits = config.blocks.iter().map(limits_replies);
+        let limits = config.blocks.iter().map(|block| block.rate_limit().is_some());
         let wanted = wishes.iter().map(wants).zip(limits).map(|(wants, limits)| wants || limits);
         let wanted = wanted.collect();
         let known = |listener: &Option<usize>| {
@@ -262,7 +262,7 @@ impl Journal {
         }
     }
 
-    /// Returns true if this server block has `log` or `dnstap`, or limits of replies.
+    /// Returns true if this server block has `log` or `dnstap`, or limits of clients.
     #[inline]
     pub(crate) fn wants(&self, block: usize) -> bool {
         self.wanted.get(block).is_some_and(|wanted| *wanted)
@@ -326,11 +326,6 @@ impl Journal {
         let page = reserved(&self.page.records) + self.page.bytes.capacity();
         page + reserved(&self.wishes) + self.wanted.capacity() + reserved(&self.listeners)
     }
-}
-
-/// Returns true if replies of a server block are limited.
-fn limits_replies(block: &ServerBlock) -> bool {
-    block.rate_limit().is_some_and(RateLimit::limits_replies)
 }
 
 /// Returns true if a format of `log` or `dnstap` reads a label.

@@ -8,7 +8,7 @@
 //! (signatures of messages), [`policy`] (order of upstreams), [`pool`] (connections), [`exchange`]
 //! (outstanding queries), [`cache`] (stored answers), [`health`] (health state of upstreams),
 //! [`data`], [`hosts`] and [`authority`] (data from loaders), [`proxy`] (clients behind proxies),
-//! [`ratelimit`] (accounts of clients),
+//! [`ratelimit`] (accounts of clients), [`cookies`] (proofs of their addresses),
 //! [`errors`] and [`journal`] (logging), [`stats`] and [`tally`] (counters), and under them the
 //! containers [`key`], [`list`], [`heap`], [`index`], [`histogram`] and [`sketch`], and
 //! [`memory`], which counts their sizes. [`shell`] is the contract with the code that moves
@@ -18,6 +18,7 @@ pub mod authority;
 pub mod cache;
 pub(crate) mod chain;
 pub(crate) mod clients;
+pub(crate) mod cookies;
 pub mod data;
 pub(crate) mod dnssec;
 pub mod errors;

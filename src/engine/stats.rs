@@ -73,6 +73,9 @@ const TSIG_RESULTS: usize = TSIG_RESULT_NAMES.len();
 pub(crate) const TSIG_RESULT_NAMES: [&str; 6] =
     ["ok", "badsig", "badkey", "badtime", "badtrunc", "formerr"];
 
+/// Names in metrics of the server cookies in queries with a cookie.
+pub(crate) const COOKIE_RESULT_NAMES: [&str; 3] = ["none", "valid", "invalid"];
+
 /// One worker's counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -110,6 +113,8 @@ pub struct Stats {
     pub stages: StageStats,
     /// Signed queries of clients in blocks with `tsig`, in the order of [`TSIG_RESULT_NAMES`].
     pub tsig: [u64; TSIG_RESULTS],
+    /// Queries with a cookie of their client, in the order of [`COOKIE_RESULT_NAMES`].
+    pub cookies: [u64; COOKIE_RESULT_NAMES.len()],
     /// Queries that waited for the answers to other queries.
     pub parked: ParkedStats,
     /// Time from queries to their replies, of all well-formed queries.
@@ -369,6 +374,7 @@ impl Stats {
         add_each(&mut self.replies, &other.replies);
         add_each(&mut self.drops, &other.drops);
         add_each(&mut self.tsig, &other.tsig);
+        add_each(&mut self.cookies, &other.cookies);
         self.upstreams.resize(other.upstreams.len().max(self.upstreams.len()), Default::default());
         for (own, other) in self.upstreams.iter_mut().zip(&other.upstreams) {
             own.add(other);

@@ -6,10 +6,10 @@
 //! [`doq_server`], [`doq_upstream`], [`dot`], [`https`], [`doh_upstream`], [`grpc_upstream`],
 //! [`browser`], [`proxyproto`]), idle state ([`idle`]), process lifecycle ([`life`]), files and
 //! resolvers that never respond ([`blocked`]), HTTP endpoints ([`pages`]), outages ([`outages`]),
-//! privileges ([`confinement`]), files for a host ([`tuning`]), anycast ([`anycast`]), the terminal
-//! ([`top`]), zones in a directory ([`zones`]), signed answers ([`dnssec`]), zone transfers
-//! ([`transfer`], [`secondaries`], [`secondary`], [`catalog`]), and answers compared with those of
-//! nsd and named ([`differential`]).
+//! privileges ([`confinement`]), server cookies ([`cookies`]), files for a host ([`tuning`]),
+//! anycast ([`anycast`]), the terminal ([`top`]), zones in a directory ([`zones`]), signed answers
+//! ([`dnssec`]), zone transfers ([`transfer`], [`secondaries`], [`secondary`], [`catalog`]), and
+//! answers compared with those of nsd and named ([`differential`]).
 
 mod aioquic;
 mod anycast;
@@ -21,6 +21,7 @@ mod certs;
 mod check;
 mod cli;
 mod confinement;
+mod cookies;
 #[path = "../common/dead.rs"]
 mod dead;
 mod differential;

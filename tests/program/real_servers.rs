@@ -3,7 +3,7 @@
 //! They are independent implementations, so they check the wire format. Skipped, with a message,
 //! where they are not installed (Debian: nsd, bind9-dnsutils, dnsperf).
 
-use super::process::{Program, TIMEOUT, directory, free_port, onward};
+use super::process::{Program, TIMEOUT, directory, free_port, onward, onward_in};
 use crate::installed::is_installed;
 use std::fmt::Write;
 use std::fs;
@@ -79,6 +79,30 @@ fn dig(server: SocketAddr, arguments: &str) -> String {
 }
 
 #[test]
+fn dig_and_kdig_repeat_a_limited_query_with_the_cookie_of_the_reply() {
+    if !is_installed("dig") || !is_installed("kdig") {
+        return;
+    }
+    let directory = directory("badcookie");
+    let limits = "ratelimit {\n qps 0.001\n burst 1\n slip 1\n }";
+    let text = format!(".:0 {{\n bind 127.0.0.1\n {limits}\n whoami\n}}\n");
+    fs::write(directory.join("Corefile"), text).unwrap();
+    let (_onward, server) = onward_in(&directory, &["--workers", "1"]);
+    let is_answered = |said: &str| said.contains("NOERROR") && !said.contains("BADCOOKIE");
+    let said = dig(server, "a.test +cookie=0123456789abcdef");
+    assert!(is_answered(&said), "within the limit: {said}");
+    let said = dig(server, "a.test +cookie=0123456789abcdef +nobadcookie");
+    assert!(said.contains("status: BADCOOKIE"), "{said}");
+    let said = dig(server, "a.test +cookie=0123456789abcdef");
+    assert!(said.contains("BADCOOKIE, retrying") && said.contains("status: NOERROR"), "{said}");
+    let port = server.port().to_string();
+    let words = ["@127.0.0.1", "-p", &port, "+cookie", "+badcookie", "+timeout=5", "a.test"];
+    let output = Command::new("kdig").args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("BADCOOKIE") && said.contains("NOERROR"), "{said}");
+}
+
+#[test]
 fn dig_gets_the_servers_answers() {
     if !is_installed("nsd") || !is_installed("dig") {
         return;
@@ -87,6 +111,14 @@ fn dig_gets_the_servers_answers() {
     let (_onward, server) =
         onward(&["--listen", "127.0.0.1:0", "--forward", &upstream.to_string()]);
     assert_eq!(dig(server, "n42.onward.test +short"), "10.7.0.42\n");
+    for arguments in ["n42.onward.test +cookie", "n42.onward.test +cookie +tcp"] {
+        let said = dig(server, arguments);
+        let cookie = said.lines().find(|line| line.starts_with("; COOKIE: "));
+        let is_good = |line: &str| line.ends_with(" (good)") && line.len() == 10 + 48 + 7;
+        assert!(cookie.is_some_and(is_good), "dig {arguments}: {said}");
+    }
+    let said = dig(server, "+cookie +header-only");
+    assert!(said.contains("(good)") && said.contains("status: NOERROR"), "{said}");
     assert_eq!(dig(server, "n42.onward.test +short +noedns"), "10.7.0.42\n");
 
     let spelt = dig(server, "N42.onWARD.Test A");
@@ -96,7 +128,7 @@ fn dig_gets_the_servers_answers() {
     let plain = dig(server, "n42.onward.test A +noedns");
     assert!(!plain.contains("EDNS"), "{plain}");
     let cookie = dig(server, "n42.onward.test A +cookie=0123456789abcdef");
-    assert!(!cookie.contains("COOKIE"), "cookies are of the hop: {cookie}");
+    assert!(cookie.contains("COOKIE: 0123456789abcdef01000000"), "one of this hop: {cookie}");
 
     let alias = dig(server, "alias.onward.test A");
     assert!(alias.contains("CNAME") && alias.contains("10.7.0.42"), "{alias}");

@@ -7,8 +7,8 @@
 use super::ask::Ask;
 use super::common::wire::{Writer, question_of, wire_name, word_at};
 use super::words::{
-    EdnsOption, OUR_SIZE, Problem, bytes_of, hex, kind_name, number, option_of, option_words,
-    options_bytes, parts, rcode_name, rcode_of, rtype_of, unknown,
+    COOKIE, EdnsOption, OUR_SIZE, Problem, bytes_of, hex, kind_name, number, option_of,
+    option_words, options_bytes, parts, rcode_name, rcode_of, rtype_of, unknown,
 };
 use domain::base::Message;
 use domain::base::name::ToName;
@@ -215,7 +215,12 @@ impl Said {
             said.rcode = opt.rcode(message.header()).to_int();
             for option in opt.opt().iter::<UnknownOptData<_>>() {
                 let option = option.map_err(|_| broken("broken options"))?;
-                said.options.push((option.code().to_int(), option.as_slice().to_vec()));
+                let (code, mut data) = (option.code().to_int(), option.as_slice().to_vec());
+                if code == COOKIE {
+                    // Behind the client's cookie is one that nobody can foretell.
+                    data.truncate(8);
+                }
+                said.options.push((code, data));
             }
         }
         Ok(said)

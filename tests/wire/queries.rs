@@ -6,7 +6,7 @@
 use crate::common::for_seeds;
 use crate::common::wire::{Ask, word_at};
 use crate::oracle::{OPT, has_pointer, options_of, read};
-use crate::random::{ECS, KEEPALIVE, NSID, PADDING, TSIG, mutate, random_query};
+use crate::random::{COOKIE, ECS, KEEPALIVE, NSID, PADDING, TSIG, mutate, random_query};
 use domain::base::Message;
 use domain::base::iana::{Opcode, OptionCode};
 use domain::base::name::ToName;
@@ -24,7 +24,9 @@ enum Verdict {
         question: bool,
     },
     Taken {
+        /// Without its cookie.
         edns: Option<Edns>,
+        has_cookie: bool,
         subnet: Vec<u8>,
     },
     /// Names with compression pointers, which `Query` and `domain` treat differently.
@@ -42,7 +44,13 @@ fn verdict(packet: &[u8]) -> Verdict {
         return refused(Rcode::NotImp, false);
     }
     if counts.qdcount() != 1 {
-        return refused(Rcode::FormErr, false);
+        // Queries for a cookie alone have a test of their own.
+        let is_cookie = |rcode: &Rcode| matches!(rcode, Rcode::NoError | Rcode::BadVers);
+        let found = match Query::parse(packet, false) {
+            Err(Rejection::Refusal { rcode, .. }) if counts.qdcount() == 0 => rcode,
+            _ => Rcode::FormErr,
+        };
+        return refused(if is_cookie(&found) { found } else { Rcode::FormErr }, false);
     }
     match message.first_question() {
         None => return refused(Rcode::FormErr, false),
@@ -68,6 +76,11 @@ fn verdict(packet: &[u8]) -> Verdict {
     let keepalive = options.iter().any(|(code, _)| *code == KEEPALIVE);
     let nsid = options.iter().any(|(code, _)| *code == NSID);
     let padding = options.iter().any(|(code, _)| *code == PADDING);
+    let cookie = options.iter().find(|(code, _)| *code == COOKIE);
+    if cookie.is_some_and(|(_, data)| data.len() != 8 && !(16..=40).contains(&data.len())) {
+        return refused(Rcode::FormErr, true);
+    }
+    let has_cookie = cookie.is_some();
     let subnets: Vec<_> = options.into_iter().filter(|(code, _)| *code == ECS).collect();
     if subnets.iter().any(|(_, data)| data.len() > 20) {
         return refused(Rcode::FormErr, true);
@@ -88,9 +101,10 @@ fn verdict(packet: &[u8]) -> Verdict {
         keepalive,
         nsid,
         padding,
+        cookie: None,
     });
     let subnet = subnets.last().map_or(Vec::new(), |(_, data)| data.clone());
-    Verdict::Taken { edns, subnet }
+    Verdict::Taken { edns, has_cookie, subnet }
 }
 
 #[test]
@@ -120,7 +134,9 @@ fn check_query(packet: &[u8]) -> bool {
             Verdict::Refused { rcode: *rcode, question: question.is_some() }
         }
         Ok(query) => {
-            Verdict::Taken { edns: query.asked.edns, subnet: check_upstream(query, packet) }
+            let has_cookie = query.asked.edns.is_some_and(|edns| edns.cookie.is_some());
+            let edns = query.asked.edns.map(|edns| Edns { cookie: None, ..edns });
+            Verdict::Taken { edns, has_cookie, subnet: check_upstream(query, packet) }
         }
     };
     if expected != Verdict::Compressed {

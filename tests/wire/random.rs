@@ -14,6 +14,7 @@ pub(crate) const TSIG: u16 = 250;
 /// Option code of client subnets.
 pub(crate) const ECS: u16 = 8;
 /// Option code of edns-tcp-keepalive (RFC 7828).
+pub(crate) const COOKIE: u16 = 10;
 pub(crate) const KEEPALIVE: u16 = 11;
 pub(crate) const NSID: u16 = 3;
 pub(crate) const PADDING: u16 = 12;
@@ -183,6 +184,7 @@ pub(crate) fn random_asked(dice: &mut Dice) -> Asked {
         keepalive: dice.one_in(4),
         nsid: dice.one_in(4),
         padding: false,
+        cookie: None,
     };
     let edns = (!dice.one_in(3)).then_some(edns);
     Asked { id: dice.word(), flags: dice.word() & 0x07ff, edns }

@@ -22,6 +22,7 @@ pub(in super::super) fn warn(
     of_shadows(drafts, listeners, notes);
     of_views(drafts, listeners, notes);
     circles::warn(drafts, listeners, &host.interfaces, notes);
+    of_cookies(drafts, notes);
     for draft in drafts {
         of_reach(draft, notes);
         of_hosts(draft, notes);
@@ -42,6 +43,18 @@ pub(in super::super) fn warn(
             let message = "plugin/forward: 'next' has no effect: this is the last forward of the \
                            server block that matches";
             notes.warn(&last.place, message);
+        }
+    }
+}
+
+/// Warns of server blocks whose settings of cookies differ from those of the last one, which apply.
+fn of_cookies(drafts: &[Draft], notes: &mut Notes) {
+    let last = drafts.iter().rev().find_map(|draft| draft.stages.cookies.as_ref());
+    for draft in drafts.iter().filter(|draft| draft.stages.cookies.as_ref() != last) {
+        if let Some(place) = &draft.places.cookies {
+            let message = "plugin/cookies: no effect: it applies to the whole process, and a later \
+                           server block has other settings";
+            notes.warn(place, message);
         }
     }
 }

@@ -13,6 +13,7 @@ mod bufsize;
 mod cache;
 mod cancel;
 mod chaos;
+mod cookies;
 mod debug;
 mod dns64;
 mod dnssec;
@@ -108,6 +109,8 @@ macro_rules! order {
             "log" log: Vec<LogRule>, answers;
             /// Receivers of dnstap, in the order written.
             "dnstap" dnstap: Vec<Tap>, answers;
+            /// Server cookies of clients.
+            "cookies" cookies: Option<ServerCookies>;
             /// Limits of queries and replies for each client prefix.
             "ratelimit" ratelimit: Option<RateLimit>, answers => ratelimit::Limits;
             /// The same limits, in the words of the external plugin.
@@ -170,6 +173,7 @@ pub(crate) use auto::{Auto, ZoneDirectory};
 pub(crate) use cache::CacheClass;
 pub use cache::{Cache, Prefetch, ServeStale, StaleMode};
 pub(crate) use chaos::Chaos;
+pub(crate) use cookies::{COOKIE_SECRET_LEN, COOKIE_SECRETS_MAX, ServerCookies};
 pub(crate) use dns64::{Dns64, Nat64Prefix};
 pub(crate) use dnssec::Dnssec;
 pub(crate) use dnstap::{Tap, TapTarget};

@@ -94,11 +94,6 @@ impl RateLimit {
         }
         self.burst = self.burst.map(|burst| burst.div_ceil(workers));
     }
-
-    /// Returns true if replies are limited by their kind.
-    pub(crate) fn limits_replies(&self) -> bool {
-        self.rates[RESPONSES..].iter().any(|rate| *rate > 0)
-    }
 }
 
 impl ServerBlock {

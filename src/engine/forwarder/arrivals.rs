@@ -10,7 +10,7 @@ use crate::config::Protocol;
 use crate::engine::cache::{Cache, Key};
 use crate::engine::exchange::Client;
 use crate::engine::key::ConnectionId;
-use crate::engine::message::query::{Asked, Query, Rejection};
+use crate::engine::message::query::{Asked, Edns, Query, Rejection};
 use crate::engine::message::{self, Question, Rcode, flags, rtype};
 use crate::engine::routes::ZoneMatch;
 use crate::engine::views::Facts;
@@ -95,7 +95,7 @@ impl Forwarder {
         (arrival.client, arrival.packet) = (client, packet);
         arrival.query = Query::parse(packet, truncated);
         if let Ok(query) = &mut arrival.query {
-            query.asked = self.asked_by(&client, query.asked);
+            self.adapt(&client, &mut query.asked);
             let (name, question) = (&mut arrival.name, query.question);
             name.fold(query.name());
             let (name, Question { rtype, class, .. }) = (&arrival.name, question);
@@ -145,7 +145,7 @@ impl Forwarder {
             is_answered || table.is_some_and(|zones| zones.longest(&arrival.name).is_some())
         };
         if zone_match.block().is_some_and(takes) {
-            query.asked = self.asked_by(&client, query.asked);
+            self.adapt(&client, &mut query.asked);
             (arrival.query, arrival.zone_match) = (Ok(query), zone_match);
         }
     }
@@ -212,13 +212,29 @@ impl Forwarder {
         }
     }
 
-    /// Returns `asked` with only those properties that apply to the client's transport.
-    pub(super) fn asked_by(&self, client: &Client, asked: Asked) -> Asked {
-        let asked = client.asked(asked);
-        if !self.clients.is_secure(client.listener) {
-            return asked.in_the_clear();
+    /// Keeps of `asked` only what applies to the client's transport, and makes its cookie that of
+    /// the reply. Called once for each query, whose cookie it counts.
+    #[inline]
+    pub(super) fn adapt(&self, client: &Client, asked: &mut Asked) {
+        let is_secure = self.clients.is_secure(client.listener);
+        let wants_options = asked.edns.as_ref().is_some_and(Edns::wants_options);
+        if wants_options || is_secure {
+            self.adapt_options(client, asked, is_secure);
         }
-        let is_padded = self.journal.protocol(client.listener) == Protocol::Quic;
-        if is_padded { asked.padded() } else { asked }
+    }
+
+    #[inline(never)]
+    fn adapt_options(&self, client: &Client, asked: &mut Asked, is_secure: bool) {
+        *asked = client.asked(*asked);
+        if !is_secure {
+            *asked = asked.in_the_clear();
+        } else if self.journal.protocol(client.listener) == Protocol::Quic {
+            *asked = asked.padded();
+        }
+        if let Some(edns) = &mut asked.edns {
+            let cookie = edns.cookie;
+            edns.cookie =
+                cookie.and_then(|cookie| self.cookies.answer(cookie, client.peer.ip(), self.unix));
+        }
     }
 }

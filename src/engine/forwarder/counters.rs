@@ -6,6 +6,7 @@
 //! counters of upstreams are in [`super::upstreams`], those of pools and caches in these
 //! themselves.
 
+use super::course::Written;
 use super::parts::Parts;
 use super::watch::Watch;
 use crate::engine::exchange::Client;
@@ -90,11 +91,11 @@ impl Counters {
         client: &Client,
         label_set: u32,
         name: &LowercaseName,
-        reply: &[u8],
+        reply: Written<'_>,
         answered: bool,
     ) {
-        let rcode = reply::rcode(reply);
-        let (transport, took, len) = (client.transport(), Duration::ZERO, reply.len());
+        let Written { bytes, rcode } = reply;
+        let (transport, took, len) = (client.transport(), Duration::ZERO, bytes.len());
         let outcome = CountedReply { transport, took, rcode, len, answered };
         self.reply(now, label_set, name.as_bytes(), &outcome);
     }

@@ -97,7 +97,7 @@ impl Forwarder {
             let asking = self.asking(now, client, packet, what);
             let subject = Subject { block, asking, name: what.1.name(packet) };
             let unix = self.unix;
-            let reply = reply.map(|bytes| Written { bytes, rcode: reply::rcode(bytes) });
+            let reply = reply.map(|bytes| Written { bytes, rcode: reply::extended_rcode(bytes) });
             end(&mut self.journal, &mut self.counters.stats, now, unix, &subject, reply, None);
         }
     }
@@ -137,7 +137,7 @@ impl Forwarder {
             LoggedQuery { peer, local, transport, protocol, since, size, asked, rtype, class };
         let subject = Subject { block, asking, name: name.as_bytes() };
         let unix = self.unix;
-        let reply = reply.map(|bytes| Written { bytes, rcode: reply::rcode(bytes) });
+        let reply = reply.map(|bytes| Written { bytes, rcode: reply::extended_rcode(bytes) });
         end(&mut self.journal, &mut self.counters.stats, now, unix, &subject, reply, None);
     }
 
@@ -153,7 +153,7 @@ impl Forwarder {
         let Some(question) = Question::parse(reply) else { return };
         let subject = Subject { block, asking: *asking, name: question.name(reply) };
         let unix = self.unix;
-        let reply = Written { bytes: reply, rcode: reply::rcode(reply) };
+        let reply = Written { bytes: reply, rcode: reply::extended_rcode(reply) };
         end(&mut self.journal, &mut self.counters.stats, now, unix, &subject, Some(reply), None);
     }
 

@@ -2,9 +2,10 @@
 //!
 //! A query is charged before the stages see it, a reply when it is written and before it is
 //! counted. Only datagrams are limited: a client with a connection has shown that its address is
-//! its own, and so has a client that signs its queries. In a server block without limits the cost
-//! is none: queries are charged where the block's first stages are called, replies where those for
-//! the journal are looked at.
+//! its own, and so has a client with a valid server cookie or a signed query. A limited client with
+//! a cookie of its own gets BADCOOKIE (RFC 7873 §5.2.3), any other a truncated reply, so that both
+//! can show the same. In a server block without limits the cost is none: queries are charged where
+//! the block's first stages are called, replies where those for the journal are looked at.
 
 use super::Forwarder;
 use super::course::{Scope, Written};
@@ -12,7 +13,9 @@ use super::notices::Report;
 use crate::config::{Config, ServerBlock};
 use crate::engine::exchange::{Client, Dismissed, Waiter};
 use crate::engine::message::compose::write_error;
+use crate::engine::message::cookie::CookieState;
 use crate::engine::message::query::{Asked, Query};
+use crate::engine::message::reply::Finish;
 use crate::engine::message::{
     HEADER_LEN, NAME_LEN_MAX, Question, Rcode, Record, expand_name, flags, put_u16, reply, rtype,
     u16_at,
@@ -26,6 +29,16 @@ use crate::moment::Moment;
 use ahash::RandomState;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Result of a reply for the limits of its client.
+pub(super) enum Limited {
+    /// It is sent.
+    Passed,
+    /// Another of this length is sent instead.
+    Replaced(usize),
+    /// None is sent, which is counted.
+    Dropped,
+}
 
 /// Limits of a server block, and a fingerprint of its zones and settings.
 struct BlockLimits {
@@ -133,6 +146,12 @@ fn limit_of(packet: &[u8], question: &Question, owner: &mut [u8; NAME_LEN_MAX]) 
     }
 }
 
+/// Returns true if the client receives what is sent to its address: it has a connection or a valid
+/// server cookie.
+fn is_proven(client: &Client, asked: &Asked) -> bool {
+    client.via.connection().is_some() || asked.cookie_state() == Some(CookieState::Good)
+}
+
 impl Forwarder {
     /// Charges a query of a client, and returns the step that follows.
     pub(super) fn limit_query(
@@ -146,7 +165,7 @@ impl Forwarder {
         let Scope { client, block, original, .. } = scope;
         let is_own = original.is_some_and(|original| original.asker.is_some());
         let is_signed = original.is_some_and(|original| original.signer.is_some());
-        if is_own || is_signed || client.via.connection().is_some() {
+        if is_own || is_signed || is_proven(client, &query.asked) {
             return Step::Continue;
         }
         let step = match self.charge(now, block, client, name, (Limit::Query, &[], 0)) {
@@ -154,7 +173,7 @@ impl Forwarder {
             Verdict::Dropped => Step::Limited,
             Verdict::Truncated => {
                 let question = query.question_bytes();
-                Step::Replied(self.write_truncated(block, &query.asked, question, out))
+                Step::Replied(self.write_retry(block, &query.asked, question, out))
             }
         };
         self.counters.stats.stages.ratelimit.count(step)
@@ -183,23 +202,21 @@ impl Forwarder {
         verdict
     }
 
-    /// Writes the reply that makes a client repeat its query over TCP, and returns its length.
-    fn write_truncated(
-        &self,
-        block: usize,
-        asked: &Asked,
-        question: &[u8],
-        out: &mut [u8],
-    ) -> usize {
-        let finish = self.chains[block].finish_own();
+    /// Writes the reply that makes a client repeat its query, and returns its length: with the
+    /// server cookie in the reply if the client has a cookie of its own, otherwise over TCP. Only
+    /// the cookie can make it larger than the query.
+    fn write_retry(&self, block: usize, asked: &Asked, question: &[u8], out: &mut [u8]) -> usize {
+        let finish = Finish { nsid: None, ..self.chains[block].finish_own() };
+        if asked.cookie_state().is_some() {
+            return write_error(out, asked, question, Rcode::BadCookie, None, finish);
+        }
         let len = write_error(out, asked, question, Rcode::NoError, None, finish);
         let word = u16_at(out, 2).unwrap_or(0) | flags::TC;
         put_u16(out, 2, word);
         len
     }
 
-    /// Charges the reply of `len` bytes in `out` to its client, and returns the length of the reply
-    /// that is sent. `None`: none is sent, which is counted.
+    /// Charges the reply of `len` bytes in `out` to its client.
     pub(super) fn limit_reply(
         &mut self,
         now: Moment,
@@ -208,16 +225,18 @@ impl Forwarder {
         asked: &Asked,
         out: &mut [u8],
         len: usize,
-    ) -> Option<usize> {
-        if client.via.connection().is_some() || !self.limiters.has(block) {
-            return Some(len);
+    ) -> Limited {
+        if !self.limiters.has(block) || is_proven(client, asked) {
+            return Limited::Passed;
         }
         let packet = &out[..len];
-        let Some(question) = Question::parse(packet) else { return Some(len) };
-        // Truncated replies without records are no larger than their queries.
+        let Some(question) = Question::parse(packet) else { return Limited::Passed };
+        // Replies that make the client repeat its query are no larger than the query.
         let is_empty = u16_at(packet, 6) == Some(0) && u16_at(packet, 8) == Some(0);
-        if is_empty && u16_at(packet, 2).unwrap_or(0) & flags::TC != 0 {
-            return Some(len);
+        let is_truncated = u16_at(packet, 2).unwrap_or(0) & flags::TC != 0;
+        let is_bad_cookie = reply::extended_rcode(packet) == Rcode::BadCookie as u16;
+        if is_empty && (is_truncated || is_bad_cookie) {
+            return Limited::Passed;
         }
         let mut owner = [0; NAME_LEN_MAX];
         let (limit, owner_len) = limit_of(packet, &question, &mut owner);
@@ -226,16 +245,16 @@ impl Forwarder {
             if matches!(limit, Limit::NxDomain | Limit::Error) { 0 } else { question.rtype };
         let account = (limit, &owner[..owner_len], rtype);
         match self.charge(now, block, client, &name, account) {
-            Verdict::Passed | Verdict::Reported => Some(len),
+            Verdict::Passed | Verdict::Reported => Limited::Passed,
             Verdict::Dropped => {
                 self.counters.stats.drop(DropReason::RateLimited);
-                None
+                Limited::Dropped
             }
             Verdict::Truncated => {
                 let mut asking = [0; NAME_LEN_MAX + 4];
                 let bytes = &mut asking[..question.end() - HEADER_LEN];
                 bytes.copy_from_slice(&out[HEADER_LEN..question.end()]);
-                Some(self.write_truncated(block, asked, bytes, out))
+                Limited::Replaced(self.write_retry(block, asked, bytes, out))
             }
         }
     }
@@ -253,10 +272,14 @@ impl Forwarder {
     ) -> Option<(usize, u16)> {
         let &Waiter { client, asked, label_set, shown, .. } = self.exchanges.dismissed(waiter);
         let limited = match self.rewriting.is_signed(shown) {
-            true => Some(len),
+            true => Limited::Passed,
             false => self.limit_reply(now, block, &client, &asked, out, len),
         };
-        let kept = limited.map(|kept| (kept, if kept == len { rcode } else { reply::rcode(out) }));
+        let kept = match limited {
+            Limited::Passed => Some((len, rcode)),
+            Limited::Replaced(len) => Some((len, reply::extended_rcode(&out[..len]))),
+            Limited::Dropped => None,
+        };
         let written = kept.map(|(len, rcode)| Written { bytes: &out[..len], rcode });
         self.journal_waiter(now, slot, waiter, written);
         if kept.is_none() {

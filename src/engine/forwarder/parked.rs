@@ -21,6 +21,7 @@ use self::errands::Stand;
 pub(super) use self::table::{Parked, Table};
 use super::Reply;
 use super::course::{Asker, Course, Original, ParkedKey, Scope, Written};
+use super::limiting::Limited;
 use super::recipient::limit;
 use super::rewriting::put_back;
 use super::{Forwarder, caching::CacheOutcome};
@@ -123,6 +124,7 @@ impl Forwarder {
             keepalive: false,
             nsid: false,
             padding: false,
+            cookie: None,
         };
         let asked = Asked { id: 0, flags: parked.asked.flags & carried, edns: Some(edns) };
         let (client, (subnet, subnet_len)) = (parked.client, parked.subnet);
@@ -378,16 +380,20 @@ impl Forwarder {
         let block = zone_match.block().filter(|_| done.signer().is_none());
         let limited = match block {
             Some(block) => self.limit_reply(now, block, client, asked, out, len),
-            None => Some(len),
+            None => Limited::Passed,
         };
-        let bytes = limited.map(|len| &out[..len]);
+        let bytes = match limited {
+            Limited::Passed => Some(&out[..len]),
+            Limited::Replaced(len) => Some(&out[..len]),
+            Limited::Dropped => None,
+        };
         self.journal_parked(now, done, bytes);
         let Some(bytes) = bytes else {
             let unanswered = CountedReply::unanswered(client.transport());
             self.counters.outcome(zone_match.label_set, &unanswered);
             return None;
         };
-        let rcode = reply::rcode(bytes);
+        let rcode = reply::extended_rcode(bytes);
         let (transport, took, len) = (client.transport(), now.since(*since), bytes.len());
         let answered = rcode != Rcode::ServFail as u16;
         let outcome = CountedReply { transport, took, rcode, len, answered };

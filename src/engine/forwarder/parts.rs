@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::engine::cache::SharedCaches;
 use crate::engine::chain::Chain;
 use crate::engine::clients::{ConnectionLimits, IDLE_MAX};
+use crate::engine::cookies;
 use crate::engine::data::Data;
 use crate::engine::dnssec::kept::Signatures;
 use crate::engine::errors::Errors;
@@ -40,6 +41,7 @@ pub struct Parts {
     pub(super) connections: Vec<ConnectionLimits>,
     pub(super) caches: NewCaches,
     pub(super) limiters: Limiters,
+    pub(super) cookies: cookies::Settings,
     pub(super) signatures: Signatures,
     pub(super) errors: Errors,
     pub(super) journal: Journal,
@@ -80,6 +82,7 @@ impl Parts {
             connections: ConnectionLimits::of_listeners(config, listeners),
             caches: NewCaches::new(config, caches),
             limiters: Limiters::new(config, hasher),
+            cookies: cookies::Settings::new(config),
             errors: Errors::new(config),
             journal: Journal::new(config, listeners, hasher),
             tallies: Tallies::new(config, &label_sets),

@@ -7,16 +7,17 @@
 use super::Forwarder;
 use super::arrivals::Arrival;
 use super::caching::CacheLookup;
-use super::course::{Course, Original, Scope};
+use super::course::{Course, Original, Scope, Written};
 use super::delays::Held;
 use super::drafts::Route;
+use super::limiting::Limited;
 use crate::engine::chain::Side;
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Shown, Spelling, Waiter};
 use crate::engine::key::Via;
 use crate::engine::message::compose::write_error;
 use crate::engine::message::query::{Query, Rejection};
-use crate::engine::message::{Rcode, flags, rtype};
+use crate::engine::message::{Rcode, flags, reply, rtype};
 use crate::engine::routes::ZoneMatch;
 use crate::engine::stages::Step;
 use crate::engine::stats::DropReason;
@@ -120,22 +121,27 @@ impl Forwarder {
             self.journal_end(now, zone_match.block(), client, packet, what, None);
             return None;
         };
+        let mut rcode = reply::rcode(out);
         if let Some(block) = zone_match.block().filter(|block| self.journal.wants(*block)) {
             let is_signed = original.is_some_and(|original| original.signer.is_some());
-            let sent = match is_signed {
-                true => Some(len),
-                false => self.limit_reply(now, block, client, &asked, out, len),
-            };
-            let reply = sent.map(|len| &out[..len]);
-            self.journal_end(now, Some(block), client, packet, what, reply);
-            let Some(sent) = sent else {
-                let unanswered = CountedReply::unanswered(client.transport());
-                self.counters.outcome(zone_match.label_set, &unanswered);
-                return None;
-            };
-            len = sent;
+            if !is_signed {
+                match self.limit_reply(now, block, client, &asked, out, len) {
+                    Limited::Passed => {}
+                    Limited::Replaced(other) => len = other,
+                    Limited::Dropped => {
+                        self.journal_end(now, Some(block), client, packet, what, None);
+                        let unanswered = CountedReply::unanswered(client.transport());
+                        self.counters.outcome(zone_match.label_set, &unanswered);
+                        return None;
+                    }
+                }
+            }
+            self.journal_end(now, Some(block), client, packet, what, Some(&out[..len]));
+            // BADCOOKIE is among the replies of a block with limits only.
+            rcode = reply::extended_rcode(&out[..len]);
         }
-        self.counters.own_reply(now, client, zone_match.label_set, name, &out[..len], answered);
+        let written = Written { bytes: &out[..len], rcode };
+        self.counters.own_reply(now, client, zone_match.label_set, name, written, answered);
         Some(len)
     }
 

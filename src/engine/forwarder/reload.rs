@@ -55,6 +55,8 @@ impl Forwarder {
         };
         self.pools.reload(now, &mut parts.pools, before, || self.random.next_u32());
         self.upstreams.reload(&mut parts.upstreams, &stays);
+        let secret = self.upstreams.health().agree_on_secret(self.cookies.root());
+        self.cookies.reload(secret, parts.cookies);
         swap(&mut self.routes, &mut parts.routes);
         swap(&mut self.chains, &mut parts.chains);
         swap(&mut self.data, &mut parts.data);

@@ -11,6 +11,7 @@ use super::course::Original;
 use super::recipient::limit;
 use crate::engine::exchange::Client;
 use crate::engine::message::compose::write_error;
+use crate::engine::message::cookie::CookieState;
 use crate::engine::message::name::{WireName, WireQuestion};
 use crate::engine::message::query::{Asked, Rejection, SignedBy};
 use crate::engine::message::reply::Finish;
@@ -41,7 +42,6 @@ impl Forwarder {
         out: &mut [u8],
     ) -> Option<usize> {
         let (rcode, asked, question) = refusal;
-        let asked = self.asked_by(client, asked);
         let bytes = question.map_or(&[][..], |question| &packet[HEADER_LEN..question.end()]);
         if let Some((found, block, keys)) = self.keys_of(client, packet, &asked) {
             let whole = &packet[HEADER_LEN..found.end()];
@@ -51,25 +51,45 @@ impl Forwarder {
                     return self.on_signed(now, client, packet, signed, out);
                 }
                 Ok(None) if keys.require((asked.flags & flags::OPCODE) >> 11) => {
-                    return Some(self.refuse(&asked, whole, Rcode::Refused, out));
+                    return Some(self.refuse(client, &asked, whole, Rcode::Refused, out));
                 }
                 Err(Malformed) if rcode == Rcode::Refused => {
                     self.counters.stats.tsig[MALFORMED] += 1;
-                    return Some(self.refuse(&asked, whole, Rcode::FormErr, out));
+                    return Some(self.refuse(client, &asked, whole, Rcode::FormErr, out));
                 }
                 Ok(None) | Err(Malformed) => {}
             }
         }
-        let rcode = self.note_notified(client, packet, (rcode, &asked, question), None);
-        Some(self.refuse(&asked, bytes, rcode, out))
+        let rcode = match rcode {
+            // A query for a cookie alone (RFC 7873 §5.4).
+            Rcode::NoError => rcode,
+            _ => self.note_notified(client, packet, (rcode, &asked, question), None),
+        };
+        Some(self.refuse(client, &asked, bytes, rcode, out))
     }
 
     /// Writes an error as the reply and counts it.
-    fn refuse(&mut self, asked: &Asked, question: &[u8], rcode: Rcode, out: &mut [u8]) -> usize {
+    fn refuse(
+        &mut self,
+        client: &Client,
+        asked: &Asked,
+        question: &[u8],
+        rcode: Rcode,
+        out: &mut [u8],
+    ) -> usize {
+        let mut asked = *asked;
+        self.adapt(client, &mut asked);
+        let is_for_cookie = rcode == Rcode::NoError && question.is_empty();
+        let rcode = match asked.cookie_state() {
+            Some(CookieState::Bad) if is_for_cookie => Rcode::BadCookie,
+            // There is nothing that such a query could get.
+            None if is_for_cookie => Rcode::FormErr,
+            _ => rcode,
+        };
         self.counters.rcode(rcode as u16);
-        let len = write_error(out, asked, question, rcode, None, Finish::PLAIN);
-        if rcode == Rcode::NoError {
-            // The only one is the reply to a NOTIFY, which comes from an authority (RFC 1996 §4.7).
+        let len = write_error(out, &asked, question, rcode, None, Finish::PLAIN);
+        if rcode == Rcode::NoError && !is_for_cookie {
+            // The reply to a NOTIFY comes from an authority (RFC 1996 §4.7).
             let word = u16_at(out, 2).unwrap_or(0) | flags::AA;
             put_u16(out, 2, word);
         }
@@ -105,13 +125,13 @@ impl Forwarder {
             Ok(signer) => signer,
             Err(Some(failure)) => {
                 let room = limit(client, asked).min(out.len());
-                return Some(self.fail_signed(packet, asked, failure, &mut out[..room]));
+                return Some(self.fail_signed(client, packet, asked, failure, &mut out[..room]));
             }
             Err(None) => {
                 self.counters.stats.tsig[MALFORMED] += 1;
                 let question = Question::parse(packet)?;
                 let question = &packet[HEADER_LEN..question.end()];
-                return Some(self.refuse(asked, question, Rcode::FormErr, out));
+                return Some(self.refuse(client, asked, question, Rcode::FormErr, out));
             }
         };
         self.counters.stats.tsig[VERIFIED] += 1;
@@ -162,7 +182,7 @@ impl Forwarder {
                 let bytes = question.map_or(&[][..], |found| &stripped[HEADER_LEN..found.end()]);
                 let (refusal, key) = ((*rcode, &*asked, *question), Some(&signer.key().name));
                 let rcode = self.note_notified(client, stripped, refusal, key);
-                (*asked, self.refuse(asked, bytes, rcode, out))
+                (*asked, self.refuse(client, asked, bytes, rcode, out))
             }
             Err(Rejection::TooShort | Rejection::IsResponse) => return None,
         };
@@ -173,6 +193,7 @@ impl Forwarder {
     /// room for it.
     fn fail_signed(
         &mut self,
+        client: &Client,
         packet: &[u8],
         asked: &Asked,
         mut failure: Box<Failure>,
@@ -186,7 +207,7 @@ impl Forwarder {
         }] += 1;
         let question = Question::parse(packet);
         let question = question.map_or(&[][..], |found| &packet[HEADER_LEN..found.end()]);
-        let len = self.refuse(asked, question, Rcode::NotAuth, out);
+        let len = self.refuse(client, asked, question, Rcode::NotAuth, out);
         failure.append(out, len, self.unix.into()).unwrap_or(len)
     }
 

@@ -14,6 +14,7 @@ pub mod schedule;
 
 use crate::config::{Config, Forward};
 use crate::moment::Moment;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub struct HealthStates {
     loops: Box<[AtomicBool]>,
     /// Random part of the names of loop probes; zero: not yet chosen.
     nonce: AtomicU64,
+    /// Secret of the process, from which those of server cookies follow, once it is chosen.
+    secret: OnceLock<[u8; 32]>,
 }
 
 impl HealthStates {
@@ -96,6 +99,7 @@ impl HealthStates {
             floods_told_until: AtomicU64::new(0),
             loops: loops.collect(),
             nonce: AtomicU64::new(0),
+            secret: OnceLock::new(),
             upstreams,
         }
     }
@@ -205,6 +209,13 @@ impl HealthStates {
     #[must_use]
     pub(crate) fn note_flood(&self, now: Moment) -> bool {
         is_news(&self.floods_told_until, now)
+    }
+
+    /// Returns the secret of the process, from which those of server cookies follow: the first that
+    /// is proposed, by the server or else by a worker. All workers have the same, because a client
+    /// with several ports meets several of them.
+    pub(crate) fn agree_on_secret(&self, proposed: [u8; 32]) -> [u8; 32] {
+        *self.secret.get_or_init(|| proposed)
     }
 
     /// Returns the number in the names of loop probes, which is the first that any worker proposes,

@@ -169,6 +169,7 @@ mod tests {
             keepalive: false,
             nsid: false,
             padding: false,
+            cookie: None,
         });
         Asked { id: 7, flags: 0x0100, edns }
     }

@@ -319,6 +319,7 @@ mod tests {
             keepalive: false,
             nsid: true,
             padding: false,
+            cookie: None,
         };
         Asked { id: 7, flags: flags::RD, edns: Some(edns) }
     }

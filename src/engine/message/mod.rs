@@ -7,6 +7,7 @@
 //! path, and as the oracle in the tests, the `domain` crate does all this.
 
 pub mod compose;
+pub(crate) mod cookie;
 mod cut;
 pub(crate) mod data;
 pub(crate) mod join;
@@ -145,6 +146,8 @@ pub(crate) mod option {
     pub(crate) const NSID: u16 = 3;
     /// Client subnet (RFC 7871).
     pub(crate) const ECS: u16 = 8;
+    /// Cookies of a client and a server (RFC 7873).
+    pub(crate) const COOKIE: u16 = 10;
     /// Time for which an idle connection stays open (RFC 7828).
     pub(crate) const KEEPALIVE: u16 = 11;
     /// Padding (RFC 7830).

@@ -5,6 +5,7 @@
 //! §6): only the DO bit, a client-subnet option, and options added by `rewrite edns0` pass. So two
 //! clients with the same question get the same upstream query, except for letter case.
 
+use super::cookie::{Cookie, CookieState};
 use super::name::WireQuestion;
 use super::opt::{OPT_LEN, OPTION_HEAD, opt_record, pad};
 use super::{
@@ -45,6 +46,16 @@ pub struct Edns {
     pub nsid: bool,
     /// The client uses padding, so answers are padded (RFC 7830).
     pub padding: bool,
+    /// The client's cookie, with the server cookie of the reply (RFC 7873).
+    pub cookie: Option<Cookie>,
+}
+
+impl Edns {
+    /// Returns true if the reply may have options that the client asked for.
+    #[inline]
+    pub(crate) fn wants_options(&self) -> bool {
+        self.keepalive | self.nsid | self.padding | self.cookie.is_some()
+    }
 }
 
 /// Facts about a query that its reply needs.
@@ -84,6 +95,13 @@ impl Asked {
             edns.padding = true;
         }
         self
+    }
+
+    /// Returns the validity of the server cookie in the query. `None`: the client has no cookie, or
+    /// gets none.
+    pub(crate) fn cookie_state(&self) -> Option<CookieState> {
+        let cookie = self.edns.as_ref().and_then(|edns| edns.cookie.as_ref());
+        cookie.map(|cookie| cookie.state)
     }
 
     /// Maximum length of a UDP reply to this client.
@@ -161,11 +179,11 @@ impl<'a> Query<'a> {
     ///
     /// # Errors
     /// Too short or QR=1: no reply. Another opcode: NOTIMP. Not exactly one question (RFC 9619), a
-    /// malformed name, malformed records, two OPTs (RFC 6891 §6.1.1): FORMERR. A newer EDNS
-    /// version: BADVERS. Signed with TSIG: REFUSED, since the signature does not survive a new id
-    /// (RFC 8945 §5.5 requires it to be forwarded unchanged or not at all). A zone transfer:
-    /// NOTIMP, since its answer has many messages, and the first alone would be taken for all of
-    /// them.
+    /// malformed name, record or cookie, two OPTs (RFC 6891 §6.1.1): FORMERR. No question but a
+    /// cookie: NOERROR (RFC 7873 §5.4). A newer EDNS version: BADVERS. Signed with TSIG: REFUSED,
+    /// since the signature does not survive a new id (RFC 8945 §5.5 requires it to be forwarded
+    /// unchanged or not at all). A zone transfer: NOTIMP, since its answer has many messages, and
+    /// the first alone would be taken for all of them.
     pub fn parse(packet: &'a [u8], truncated: bool) -> Result<Self, Rejection> {
         Self::parse_as::<false>(packet, truncated)
     }
@@ -198,6 +216,7 @@ impl<'a> Query<'a> {
             _ if asked.flags & flags::OPCODE != 0 => {
                 return Err(refuse(Rcode::NotImp, asked, None));
             }
+            _ if questions == 0 => return Err(without_question(packet, asked)),
             _ => return Err(refuse(Rcode::FormErr, asked, None)),
         };
         // Every reply to a client that uses EDNS has an OPT, errors included.
@@ -414,6 +433,24 @@ pub fn add_options(query: &mut [u8; UPSTREAM_LEN_MAX], opt: usize, len: usize, w
     end
 }
 
+/// Returns the refusal of a query without a question: a client with a cookie gets an empty reply,
+/// from which it learns a server cookie (RFC 7873 §5.4).
+#[cold]
+fn without_question(packet: &[u8], mut asked: Asked) -> Rejection {
+    let count = |index: usize| u16_at(packet, 2 * index).unwrap_or(0);
+    let mut extras = Extras::default();
+    let counts = [count(3).saturating_add(count(4)), count(5)];
+    let whole = extras.read(packet, HEADER_LEN, counts);
+    asked.edns = extras.edns;
+    let has_cookie = asked.edns.is_some_and(|edns| edns.cookie.is_some());
+    let rcode = match whole {
+        Some(()) if extras.version > 0 => Rcode::BadVers,
+        Some(()) if has_cookie && counts == [0, 1] => Rcode::NoError,
+        _ => Rcode::FormErr,
+    };
+    Rejection::Refusal { rcode, asked, question: None }
+}
+
 /// Contents of the records after a query's question.
 #[derive(Default)]
 struct Extras<'a> {
@@ -453,9 +490,10 @@ impl<'a> Extras<'a> {
         let flags = packet[record.fixed + 6];
         let (dnssec_ok, compact_ok) = (flags & 0x80 != 0, flags & 0x40 != 0);
         self.version = packet[record.fixed + 5];
-        let (mut keepalive, mut nsid, mut padding) = (false, false, false);
+        let (mut keepalive, mut nsid, mut padding, mut cookie) = (false, false, false, None);
         let udp_size = record.class;
-        self.edns = Some(Edns { udp_size, dnssec_ok, compact_ok, keepalive, nsid, padding });
+        self.edns =
+            Some(Edns { udp_size, dnssec_ok, compact_ok, keepalive, nsid, padding, cookie });
         let mut place = record.data;
         while place < record.end {
             let code = u16_at(packet, place)?;
@@ -469,9 +507,14 @@ impl<'a> Extras<'a> {
             keepalive |= code == option::KEEPALIVE;
             nsid |= code == option::NSID;
             padding |= code == option::PADDING;
+            // Only the first counts (RFC 7873 §5.2).
+            if code == option::COOKIE && cookie.is_none() {
+                cookie = Some(Cookie::read(&packet[place + 4..end])?);
+            }
             place = end;
         }
-        self.edns = Some(Edns { udp_size, dnssec_ok, compact_ok, keepalive, nsid, padding });
+        self.edns =
+            Some(Edns { udp_size, dnssec_ok, compact_ok, keepalive, nsid, padding, cookie });
         Some(())
     }
 }

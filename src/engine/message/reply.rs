@@ -6,11 +6,14 @@
 //! client sent one (RFC 6891 §7); a reply beyond the client's limit loses its optional part, or TC
 //! is set (`super::cut`), and keeps its OPT. [`Finish`] has the server block's settings.
 
+use super::cookie::COOKIE_LEN;
 use super::cut::{Kept, cut};
-use super::opt::{EDE_LEN, OPT_LEN, opt_record, pad};
-use super::query::Asked;
+use super::opt::{EDE_LEN, OPT_LEN, OPTION_HEAD, opt_record, pad};
+use super::query::{Asked, Edns};
 use super::response::Response;
-use super::{HEADER_LEN, Rcode, UDP_PAYLOAD_MAX, flags, option, put_u16, u16_at, write_head};
+use super::{
+    HEADER_LEN, Question, Rcode, UDP_PAYLOAD_MAX, flags, option, put_u16, rtype, u16_at, write_head,
+};
 
 /// Maximum length of an upstream's extended error that is passed on.
 pub(crate) const EDE_LEN_MAX: usize = 128;
@@ -23,9 +26,15 @@ const KEEPALIVE_LEN: usize = 6;
 /// Maximum length of a server's identifier (RFC 5001); with the longest question and all other
 /// options of ours it fits into 512 bytes.
 pub(crate) const NSID_LEN_MAX: usize = 64;
-/// Maximum length of an error: header, question, OPT, extended error, keepalive and NSID.
-pub const ERROR_LEN_MAX: usize =
-    HEADER_LEN + super::NAME_LEN_MAX + 4 + OPT_LEN + EDE_LEN + KEEPALIVE_LEN + 4 + NSID_LEN_MAX;
+/// Maximum length of an error: header, question, OPT, extended error, keepalive, NSID and cookie.
+pub const ERROR_LEN_MAX: usize = HEADER_LEN
+    + super::NAME_LEN_MAX
+    + 4
+    + OPT_LEN
+    + EDE_LEN
+    + KEEPALIVE_LEN
+    + (OPTION_HEAD + NSID_LEN_MAX)
+    + (OPTION_HEAD + COOKIE_LEN);
 
 /// Extended errors of our own (RFC 8914 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,11 +200,18 @@ fn write_answer_head(out: &mut [u8], to: &ReplyTo<'_>, word: u16, counts: [u16; 
 
 /// Length of the OPT by [`write_opt`], without padding.
 pub(super) fn opt_len(asked: &Asked, error_len: usize, finish: &Finish<'_>) -> usize {
-    asked.edns.map_or(0, |edns| {
-        let keepalive = if edns.keepalive { KEEPALIVE_LEN } else { 0 };
-        let nsid = finish.nsid.filter(|_| edns.nsid).map_or(0, |nsid| 4 + nsid.len());
-        OPT_LEN + nsid + error_len + keepalive
+    asked.edns.as_ref().map_or(0, |edns| {
+        let options = if edns.wants_options() { options_len(edns, finish) } else { 0 };
+        OPT_LEN + error_len + options
     })
+}
+
+/// Length of the options that the client asked for, without padding.
+fn options_len(edns: &Edns, finish: &Finish<'_>) -> usize {
+    let keepalive = if edns.keepalive { KEEPALIVE_LEN } else { 0 };
+    let nsid = finish.nsid.filter(|_| edns.nsid).map_or(0, |nsid| OPTION_HEAD + nsid.len());
+    let cookie = if edns.cookie.is_some() { OPTION_HEAD + COOKIE_LEN } else { 0 };
+    keepalive + nsid + cookie
 }
 
 /// Writes our OPT at `end`, if the client sent one, with the extended error `error` (code and
@@ -209,19 +225,46 @@ pub(super) fn write_opt(
     error: &[u8],
     finish: &Finish<'_>,
 ) -> usize {
-    let Some(edns) = asked.edns else { return 0 };
-    let len = opt_len(asked, error.len(), finish);
+    let Some(edns) = &asked.edns else { return 0 };
+    if edns.wants_options() {
+        return write_options(reply, end, edns, rcode_high, error, finish);
+    }
+    let opt = opt_record(finish.udp_size, edns.dnssec_ok, rcode_high, error.len());
+    let len = OPT_LEN + error.len();
+    let out = &mut reply[end..end + len];
+    out[..OPT_LEN].copy_from_slice(&opt);
+    out[OPT_LEN..].copy_from_slice(error);
+    len
+}
+
+/// The same with the options that the client asked for.
+#[inline(never)]
+fn write_options(
+    reply: &mut [u8],
+    end: usize,
+    edns: &Edns,
+    rcode_high: u8,
+    error: &[u8],
+    finish: &Finish<'_>,
+) -> usize {
+    let len = OPT_LEN + error.len() + options_len(edns, finish);
     let padding = if edns.padding { pad(reply, end + len, PADDED_REPLY) } else { 0 };
     let options_len = len + padding - OPT_LEN;
     let opt = opt_record(finish.udp_size, edns.dnssec_ok, rcode_high, options_len);
     let out = &mut reply[end..];
     out[..OPT_LEN].copy_from_slice(&opt);
     let mut place = OPT_LEN;
+    let mut put = |code: u16, data: &[u8]| {
+        put_u16(out, place, code);
+        put_u16(out, place + 2, data.len() as u16);
+        place += OPTION_HEAD + data.len();
+        out[place - data.len()..place].copy_from_slice(data);
+    };
     if let Some(nsid) = finish.nsid.filter(|_| edns.nsid) {
-        put_u16(out, place, option::NSID);
-        put_u16(out, place + 2, nsid.len() as u16);
-        place += 4 + nsid.len();
-        out[place - nsid.len()..place].copy_from_slice(nsid);
+        put(option::NSID, nsid);
+    }
+    if let Some(cookie) = &edns.cookie {
+        put(option::COOKIE, cookie.as_bytes());
     }
     out[place..place + error.len()].copy_from_slice(error);
     place += error.len();
@@ -235,6 +278,21 @@ pub(super) fn write_opt(
 /// Returns the response code in the header of a reply of ours.
 pub fn rcode(reply: &[u8]) -> u16 {
     u16_at(reply, 2).unwrap_or(0) & flags::RCODE
+}
+
+/// Returns the response code of 12 bits of a reply of ours. The upper bits are only read in errors,
+/// which have no record but an OPT behind the question.
+#[inline(never)]
+pub(crate) fn extended_rcode(reply: &[u8]) -> u16 {
+    let counts = [6, 8, 10].map(|place| u16_at(reply, place));
+    if counts != [Some(0), Some(0), Some(1)] {
+        return rcode(reply);
+    }
+    let question = Question::parse(reply).filter(|_| u16_at(reply, 4) == Some(1));
+    let opt = question.map_or(HEADER_LEN, |question| question.end());
+    let is_opt = u16_at(reply, opt + 1) == Some(rtype::OPT);
+    let high = reply.get(opt + 5).filter(|_| is_opt).map_or(0, |high| u16::from(*high));
+    high << 4 | rcode(reply)
 }
 
 /// Returns the response code of 12 bits for the client: without EDNS an extended one becomes

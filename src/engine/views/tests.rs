@@ -31,7 +31,8 @@ fn with_facts<T>(query: &str, look: impl FnOnce(&Facts<'_>) -> T) -> T {
     let mut asked = Asked { id: 7, flags: 0x0100, edns: None };
     let edns = |udp_size, dnssec_ok| {
         let (keepalive, nsid, padding) = (false, false, false);
-        Some(Edns { udp_size, dnssec_ok, compact_ok: false, keepalive, nsid, padding })
+        let (compact_ok, cookie) = (false, None);
+        Some(Edns { udp_size, dnssec_ok, compact_ok, keepalive, nsid, padding, cookie })
     };
     let mut class = 1;
     for word in words {

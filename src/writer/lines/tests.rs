@@ -68,6 +68,7 @@ fn every_placeholder_has_its_value() {
         keepalive: false,
         nsid: false,
         padding: false,
+        cookie: None,
     });
     record.asking.asked.flags |= 0x2000;
     for (placeholder, expected) in [

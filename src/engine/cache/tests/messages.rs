@@ -89,6 +89,7 @@ pub(crate) fn asked(flags: u16, dnssec_ok: Option<bool>) -> Asked {
         keepalive: false,
         nsid: false,
         padding: false,
+        cookie: None,
     };
     Asked { id: 0x1234, flags, edns: dnssec_ok.map(edns) }
 }
