@@ -21,8 +21,6 @@ use std::time::Duration;
 const WAYS: usize = 8;
 /// Units of a token. A rate of one thousandth per second gains one unit in a microsecond.
 const TOKEN: i64 = 1_000_000_000;
-/// Minimum time between two reports about a table.
-const REPORT_EVERY: Duration = Duration::from_secs(30);
 
 /// Subject of a limit, in the order of the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,7 +129,6 @@ pub(crate) struct Limiter {
     slip: u32,
     is_dry_run: bool,
     hasher: RandomState,
-    told: Option<Moment>,
     /// The counters.
     pub(crate) stats: LimitStats,
 }
@@ -155,7 +152,6 @@ impl Limiter {
             slip: settings.slip,
             is_dry_run: settings.is_dry_run,
             hasher: hasher.clone(),
-            told: None,
             stats: LimitStats::default(),
         }
     }
@@ -235,16 +231,6 @@ impl Limiter {
         let balance = self.paces[limit as usize].most;
         self.accounts[place] = Account { key, balance, at: micros, limited: 0, limit: limit as u8 };
         place
-    }
-
-    /// Returns true if a limited client is to be reported now; then there is no other report for
-    /// [`REPORT_EVERY`].
-    pub(crate) fn reports(&mut self, now: Moment) -> bool {
-        let is_due = self.told.is_none_or(|told| now.since(told) >= REPORT_EVERY);
-        if is_due {
-            self.told = Some(now);
-        }
-        is_due
     }
 
     /// Returns the reserved memory in bytes.

@@ -10,9 +10,12 @@ use crate::engine::exchange::Client;
 use crate::engine::heap::{Aging, Heap};
 use crate::engine::journal::LoggedQuery;
 use crate::engine::memory::reserved;
+use crate::engine::message::query::Asked;
 use crate::engine::message::{Question, reply};
+use crate::engine::routes::ZoneMatch;
 use crate::engine::stats::DropReason;
 use crate::engine::tally::CountedReply;
+use crate::engine::tsig::Signer;
 use crate::engine::views::Facts;
 use crate::engine::zones::LowercaseName;
 use crate::moment::Moment;
@@ -115,8 +118,32 @@ impl Delays {
 }
 
 impl Forwarder {
+    /// Limits and signs the reply of `len` bytes in `out`, and holds it back until it is due.
+    #[cold]
+    pub(super) fn reply_later(
+        &mut self,
+        now: Moment,
+        (client, packet, what): (&Client, &[u8], (&Asked, &Question)),
+        (zone_match, signer, due): (ZoneMatch, Option<&Signer>, Moment),
+        out: &mut [u8],
+        mut len: usize,
+    ) {
+        let (block, label_set) = (zone_match.block(), zone_match.label_set);
+        if let Some(block) = block.filter(|block| self.journal.wants(*block))
+            && signer.is_none()
+        {
+            match self.limit_own(now, (client, packet, what), (block, zone_match), out, len) {
+                Some(limited) => len = limited,
+                None => return,
+            }
+        }
+        let len = self.sign(signer, client, what.0, out, len);
+        let asking = self.asking(now, client, packet, what);
+        self.delay(due, Held { client: *client, block, label_set, asking }, &out[..len]);
+    }
+
     /// Holds back a reply that was written in the turn of its query.
-    pub(super) fn delay(&mut self, due: Moment, held: Held, reply: &[u8]) {
+    fn delay(&mut self, due: Moment, held: Held, reply: &[u8]) {
         if !self.delays.hold(due, held, reply) {
             self.counters.stats.drop(DropReason::QueryDenied);
             self.counters
@@ -130,7 +157,7 @@ impl Forwarder {
     pub(super) fn next_delayed(&mut self, out: &mut [u8]) -> Option<Reply> {
         let (held, len, at) = self.delays.next(out)?;
         let Held { client, block, label_set, asking } = held;
-        let (reply, rcode) = (&out[..len], reply::rcode(out));
+        let (reply, rcode) = (&out[..len], reply::extended_rcode(&out[..len]));
         self.counters.rcode(rcode);
         let (transport, took) = (client.transport(), at.since(asking.since));
         self.counters

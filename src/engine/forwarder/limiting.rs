@@ -21,6 +21,7 @@ use crate::engine::message::{
     u16_at,
 };
 use crate::engine::ratelimit::{LIMIT_NAMES, Limit, LimitStats, Limiter, Verdict};
+use crate::engine::routes::ZoneMatch;
 use crate::engine::stages::Step;
 use crate::engine::stats::DropReason;
 use crate::engine::tally::CountedReply;
@@ -194,7 +195,7 @@ impl Forwarder {
             return Verdict::Passed;
         }
         let verdict = limiter.charge(now, limit, address, (owner, rtype));
-        if verdict != Verdict::Passed && limiter.reports(now) {
+        if verdict != Verdict::Passed && self.upstreams.health().note_limit(block, now) {
             let prefix = limiter.prefix(address).parts();
             let limit = LIMIT_NAMES[limit as usize];
             self.reports.push(Report::Limited { block, prefix, limit });
@@ -255,6 +256,29 @@ impl Forwarder {
                 let bytes = &mut asking[..question.end() - HEADER_LEN];
                 bytes.copy_from_slice(&out[HEADER_LEN..question.end()]);
                 Limited::Replaced(self.write_retry(block, asked, bytes, out))
+            }
+        }
+    }
+
+    /// Limits the reply of `len` bytes in `out` that is written in the turn of its query; returns
+    /// its length. `None`: it is not sent, and the query has ended.
+    #[inline(never)]
+    pub(super) fn limit_own(
+        &mut self,
+        now: Moment,
+        (client, packet, what): (&Client, &[u8], (&Asked, &Question)),
+        (block, zone_match): (usize, ZoneMatch),
+        out: &mut [u8],
+        len: usize,
+    ) -> Option<usize> {
+        match self.limit_reply(now, block, client, what.0, out, len) {
+            Limited::Passed => Some(len),
+            Limited::Replaced(len) => Some(len),
+            Limited::Dropped => {
+                self.journal_end(now, Some(block), client, packet, what, None);
+                let unanswered = CountedReply::unanswered(client.transport());
+                self.counters.outcome(zone_match.label_set, &unanswered);
+                None
             }
         }
     }

@@ -8,9 +8,7 @@ use super::Forwarder;
 use super::arrivals::Arrival;
 use super::caching::CacheLookup;
 use super::course::{Course, Original, Scope, Written};
-use super::delays::Held;
 use super::drafts::Route;
-use super::limiting::Limited;
 use crate::engine::chain::Side;
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Shown, Spelling, Waiter};
@@ -99,15 +97,8 @@ impl Forwarder {
         }
         if let Course::Later(len, after) = course {
             let signer = original.and_then(|original| original.signer.as_deref());
-            let len = self.sign(signer, client, &asked, out, len);
-            let asking = self.asking(now, client, packet, what);
-            let held = Held {
-                client: *client,
-                block: zone_match.block(),
-                label_set: zone_match.label_set,
-                asking,
-            };
-            self.delay(now.plus(after), held, &out[..len]);
+            let due = now.plus(after);
+            self.reply_later(now, (client, packet, what), (zone_match, signer, due), out, len);
             return None;
         }
         let Some((mut len, answered)) = self.write_course(query, course, out) else {
@@ -123,18 +114,8 @@ impl Forwarder {
         };
         let mut rcode = reply::rcode(out);
         if let Some(block) = zone_match.block().filter(|block| self.journal.wants(*block)) {
-            let is_signed = original.is_some_and(|original| original.signer.is_some());
-            if !is_signed {
-                match self.limit_reply(now, block, client, &asked, out, len) {
-                    Limited::Passed => {}
-                    Limited::Replaced(other) => len = other,
-                    Limited::Dropped => {
-                        self.journal_end(now, Some(block), client, packet, what, None);
-                        let unanswered = CountedReply::unanswered(client.transport());
-                        self.counters.outcome(zone_match.label_set, &unanswered);
-                        return None;
-                    }
-                }
+            if original.is_none_or(|original| original.signer.is_none()) {
+                len = self.limit_own(now, (client, packet, what), (block, zone_match), out, len)?;
             }
             self.journal_end(now, Some(block), client, packet, what, Some(&out[..len]));
             // BADCOOKIE is among the replies of a block with limits only.

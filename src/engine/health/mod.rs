@@ -21,6 +21,8 @@ use std::time::Duration;
 /// Time for which an upstream that refused EDNS gets queries without it, and no further warning:
 /// long enough to make the repeated test cheap, short enough to use EDNS soon after a repair.
 pub const PLAIN_FOR: Duration = Duration::from_secs(900);
+/// Minimum time between two reports about limits of the clients of a server block.
+const LIMITS_TOLD_FOR: Duration = Duration::from_secs(30);
 
 /// Probes fail, so queries go to other upstreams.
 const DOWN: u8 = 1;
@@ -73,6 +75,8 @@ pub struct HealthStates {
     folds_until: Box<[AtomicU64]>,
     /// Time until which floods of queries are not reported again.
     floods_told_until: AtomicU64,
+    /// Time for each server block until which limits of its clients are not reported again.
+    limits_told_until: Box<[AtomicU64]>,
     /// True for each server block with a forwarding loop.
     loops: Box<[AtomicBool]>,
     /// Random part of the names of loop probes; zero: not yet chosen.
@@ -97,6 +101,7 @@ impl HealthStates {
             bursts_told_until: zeros(),
             folds_until: zeros(),
             floods_told_until: AtomicU64::new(0),
+            limits_told_until: config.blocks.iter().map(|_| AtomicU64::new(0)).collect(),
             loops: loops.collect(),
             nonce: AtomicU64::new(0),
             secret: OnceLock::new(),
@@ -211,6 +216,14 @@ impl HealthStates {
         is_news(&self.floods_told_until, now)
     }
 
+    /// Records that clients exceed a limit of `block`. Returns true if that is new for
+    /// [`LIMITS_TOLD_FOR`].
+    #[must_use]
+    pub(crate) fn note_limit(&self, block: usize, now: Moment) -> bool {
+        let until = &self.limits_told_until[block];
+        until.load(Ordering::Relaxed) <= now.as_nanos() && extend_by(until, now, LIMITS_TOLD_FOR)
+    }
+
     /// Returns the secret of the process, from which those of server cookies follow: the first that
     /// is proposed, by the server or else by a worker. All workers have the same, because a client
     /// with several ports meets several of them.
@@ -252,7 +265,12 @@ fn is_news(until: &AtomicU64, now: Moment) -> bool {
 
 /// Sets `until` to [`PLAIN_FOR`] from now; returns true if it had passed.
 fn extend(until: &AtomicU64, now: Moment) -> bool {
-    until.swap(now.plus(PLAIN_FOR).as_nanos(), Ordering::Relaxed) <= now.as_nanos()
+    extend_by(until, now, PLAIN_FOR)
+}
+
+/// Sets `until` to `period` from now; returns true if it had passed.
+fn extend_by(until: &AtomicU64, now: Moment, period: Duration) -> bool {
+    until.swap(now.plus(period).as_nanos(), Ordering::Relaxed) <= now.as_nanos()
 }
 
 #[cfg(test)]
@@ -337,5 +355,14 @@ mod tests {
         health_states.forget_reports();
         assert!(!health_states.report(2) && !health_states.report(3));
         assert!(health_states.report(4));
+    }
+
+    #[test]
+    fn limits_of_a_block_are_reported_once_in_thirty_seconds() {
+        let states = health_states();
+        let seconds = |count| Moment::ZERO.plus(Duration::from_secs(count));
+        let due = [5, 6, 34, 35, 64, 65].map(|time| states.note_limit(0, seconds(time)));
+        assert_eq!(due, [true, false, false, true, false, true]);
+        assert!(states.note_limit(1, seconds(6)), "another block");
     }
 }

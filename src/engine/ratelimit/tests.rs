@@ -10,7 +10,6 @@ use ahash::RandomState;
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// Settings with these options.
 fn settings(options: &str) -> RateLimit {
@@ -188,14 +187,6 @@ fn a_table_is_as_large_as_it_says() {
     let limiter = limiter("qps 1\ntable 1000");
     assert_eq!(limiter.accounts.len(), 1_000);
     assert_eq!(limiter.reserved(), 1_000 * 32);
-}
-
-#[test]
-fn a_report_is_due_once_in_thirty_seconds() {
-    let mut limiter = limiter("qps 1");
-    let seconds = |count| Moment::ZERO.plus(Duration::from_secs(count));
-    let due = [5, 6, 34, 35, 64, 65].map(|time| limiter.reports(seconds(time)));
-    assert_eq!(due, [true, false, false, true, false, true]);
 }
 
 #[test]

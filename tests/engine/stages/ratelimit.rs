@@ -33,6 +33,23 @@ fn outcomes(world: &mut World, count: usize) -> [usize; 3] {
 }
 
 #[test]
+fn delayed_replies_are_limited_when_they_are_written() {
+    let limits = "ratelimit {\n responses 1\n slip 2\n }\n erratic {\n drop 0\n delay 1 1s\n }";
+    let mut world = world(limits);
+    for _ in 0..4 {
+        world.packet(client(1), &Ask::new(7, "a.t").bytes());
+    }
+    world.settle();
+    assert!(world.take_got().is_empty(), "all are late");
+    world.pass(1.0);
+    let mut got: Vec<_> = world.take_got().iter().map(shown).collect();
+    got.sort();
+    assert_eq!(got, ["NOERROR aa rd\nAN a.t 0 A 192.0.2.53", "NOERROR tc rd ra"]);
+    assert_eq!(world.dropped(DropReason::RateLimited), 2);
+    world.finish();
+}
+
+#[test]
 fn queries_of_a_prefix_beyond_its_burst_are_dropped_or_truncated_until_tokens_return() {
     let limits = "ratelimit {\n qps 10\n burst 5\n }";
     let mut world = world(&format!("{limits}\n {ANSWER}"));
