@@ -181,6 +181,9 @@ fn of_upstreams(all: &mut Exposition, snapshot: &Snapshot) {
         let help = "Error responses of the upstream without a question section.";
         let name = "onward_upstream_errors_without_question_total";
         all.counter_if_any(name, help, &labels, stats.bare_errors);
+        let help = "Responses refused because they had addresses of private networks.";
+        let name = "onward_upstream_private_answers_total";
+        all.counter_if_any(name, help, &labels, stats.private_answers);
         let help = "Bursts of UDP responses that match no query; the queries were sent over TCP.";
         let name = "onward_upstream_mismatch_bursts_total";
         all.counter_if_any(name, help, &labels, stats.mismatch_bursts);

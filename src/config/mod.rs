@@ -344,6 +344,9 @@ pub struct Forward {
     pub proxy_protocol: bool,
     /// Case of the letters in names of queries over UDP.
     pub letter_case: LetterCase,
+    /// Answers with addresses of private networks are refused, except for names at or below these.
+    /// `None`: they are passed on.
+    pub private_answers: Option<Vec<Name>>,
     /// At most this many idle connections per worker and upstream. `None`: no limit.
     pub max_idle_conns: Option<usize>,
     /// Time-out of one attempt.

@@ -9,7 +9,7 @@
 
 use super::built::Built;
 use super::duration::show_duration;
-use super::forward::{MAX_AGE_JITTER, grpc, https, tls};
+use super::forward::{MAX_AGE_JITTER, grpc, https, private, tls};
 use super::{
     BindAddress, Config, Forward, LetterCase, Policy, Protocol, Reload, Served, ServerBlock, word,
 };
@@ -98,6 +98,7 @@ impl fmt::Display for Forward {
         if self.letter_case != LetterCase::Off {
             writeln!(f, "        case_randomize {}", self.letter_case.word())?;
         }
+        private::write(self.private_answers.as_deref(), f)?;
         writeln!(f, "        max_idle_conns {}", self.max_idle_conns.unwrap_or(0))?;
         writeln!(f, "        read_timeout {}", show_duration(self.read_timeout))?;
         writeln!(f, "        max_connect_attempts {}", self.max_connect_attempts.unwrap_or(0))?;

@@ -63,6 +63,8 @@ pub(crate) struct Stanza {
     pub(crate) prefer_udp: bool,
     /// Case of the letters in names of queries over UDP.
     pub(crate) letter_case: LetterCase,
+    /// Answers with addresses of private networks are refused, except for names below these.
+    pub(crate) private_answers: Option<Box<Zones<()>>>,
 }
 
 /// Result of a search for the stanza after `next`.
@@ -185,7 +187,11 @@ impl Routes {
             listener.zones.reserved() + views
         });
         let zones: usize = zones.sum();
-        let own = |stanza: &Stanza| stanza.from.len() + stanza.except.reserved();
+        let own = |stanza: &Stanza| {
+            let private = stanza.private_answers.as_ref();
+            let private = private.map_or(0, |zones| size_of_val(&**zones) + zones.reserved());
+            stanza.from.len() + stanza.except.reserved() + private
+        };
         let stanzas: usize = self.stanzas.iter().map(own).sum();
         let lists = reserved(&self.listeners) + reserved(&self.blocks) + reserved(&self.stanzas);
         lists + zones + stanzas + reserved(&self.timeouts)
@@ -322,6 +328,9 @@ impl Stanza {
             force_tcp: forward.force_tcp,
             prefer_udp: forward.prefer_udp,
             letter_case: forward.letter_case,
+            private_answers: forward.private_answers.as_ref().map(|except| {
+                Box::new(Zones::new(hasher.clone(), except.iter().map(|zone| (zone, ()))))
+            }),
         }
     }
 
@@ -347,6 +356,7 @@ impl Stanza {
             force_tcp: false,
             prefer_udp: false,
             letter_case: LetterCase::Off,
+            private_answers: None,
         }
     }
 

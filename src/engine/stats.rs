@@ -218,6 +218,8 @@ pub struct UpstreamStats {
     pub edns_refused: u64,
     /// Errors without a question.
     pub bare_errors: u64,
+    /// Responses refused for addresses of private networks.
+    pub private_answers: u64,
     /// Bursts of responses on a UDP connection that match no query.
     pub mismatch_bursts: u64,
     /// Time from attempts to their accepted responses.
@@ -452,6 +454,7 @@ impl UpstreamStats {
         self.failed += other.failed;
         self.edns_refused += other.edns_refused;
         self.bare_errors += other.bare_errors;
+        self.private_answers += other.private_answers;
         self.mismatch_bursts += other.mismatch_bursts;
         self.latency.merge(&other.latency);
         self.pool.add(&other.pool);

@@ -44,6 +44,7 @@ pub(crate) fn stanza(upstreams: usize) -> Forward {
         gso: true,
         proxy_protocol: false,
         letter_case: LetterCase::Off,
+        private_answers: None,
         max_idle_conns: None,
         read_timeout: Duration::from_secs(2),
         max_connect_attempts: None,

@@ -9,6 +9,7 @@ mod health;
 pub(super) mod https;
 mod letter_case;
 mod names;
+pub(super) mod private;
 mod sizing;
 mod switches;
 mod targets;
@@ -43,7 +44,7 @@ pub(super) const MAX_AGE_JITTER: u8 = 10;
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All options.
-const OPTIONS: [&str; 31] = [
+const OPTIONS: [&str; 32] = [
     "except",
     "expire",
     "max_age",
@@ -70,6 +71,7 @@ const OPTIONS: [&str; 31] = [
     "source_address",
     "proxy_protocol",
     "case_randomize",
+    "private_answers",
     "resolver",
     "tls",
     "tls_servername",
@@ -174,6 +176,7 @@ struct Options {
     gso_off: bool,
     proxy_protocol: bool,
     letter_case: LetterCase,
+    private_answers: Option<Vec<Name>>,
     max_idle_conns: Option<usize>,
     read_timeout: Option<Duration>,
     max_connect_attempts: Option<u32>,
@@ -214,6 +217,7 @@ impl Options {
             "distrust" => self.distrust = Some(switches::read(property, cursor, ["off", "on"])?),
             "rebalance" => self.rebalance = switches::read(property, cursor, ["off", "auto"])?,
             "case_randomize" => self.letter_case = LetterCase::read(cursor)?,
+            "private_answers" => self.private_answers = private::read(cursor, context)?,
             "gso" => self.gso_off = switches::read(property, cursor, ["auto", "off"])?,
             "max_idle_conns" => {
                 // 0 is no limit.
@@ -401,6 +405,7 @@ impl Options {
             gso: !self.gso_off,
             proxy_protocol: self.proxy_protocol,
             letter_case: self.letter_case,
+            private_answers: self.private_answers,
             max_idle_conns: self.max_idle_conns,
             read_timeout: self.read_timeout.unwrap_or(READ_TIMEOUT),
             max_connect_attempts: (attempts > 0).then_some(attempts),

@@ -16,6 +16,7 @@ use super::{Answered, Forwarder};
 use crate::engine::errors::Reason;
 use crate::engine::exchange::WrongResponse;
 use crate::engine::key::{ConnectionId, Transport, Way};
+use crate::engine::message::private::has_private_address;
 use crate::engine::message::response::{Response, answers, is_bare_error, is_response};
 use crate::engine::message::{HEADER_LEN, Rcode, flags, id};
 use crate::engine::policy::Tour;
@@ -86,6 +87,7 @@ impl Forwarder {
         }
         match self.step_after(slot, &response) {
             NextStep::Deliver => {
+                let response = self.without_private(slot, upstream, response, packet);
                 let remembered = self.remember(now, slot, &response, packet);
                 self.exchanges.settle(slot);
                 self.failures.drop_held(slot);
@@ -207,6 +209,42 @@ impl Forwarder {
             };
         }
         NextStep::Deliver
+    }
+
+    /// Returns the response, or REFUSED instead of an answer with addresses of private networks if
+    /// the stanza refuses them for the name.
+    #[inline(always)]
+    fn without_private(
+        &mut self,
+        slot: u32,
+        upstream: usize,
+        response: Response,
+        packet: &[u8],
+    ) -> Response {
+        let stanza = self.exchanges.get(slot).stanza as usize;
+        match self.routes.stanza(stanza).private_answers {
+            None => response,
+            Some(_) => self.refuse_private(slot, upstream, response, packet),
+        }
+    }
+
+    #[inline(never)]
+    fn refuse_private(
+        &mut self,
+        slot: u32,
+        upstream: usize,
+        response: Response,
+        packet: &[u8],
+    ) -> Response {
+        let stanza = self.exchanges.get(slot).stanza as usize;
+        let except = self.routes.stanza(stanza).private_answers.as_ref();
+        let name = LowercaseName::new(self.exchanges.name(slot));
+        let is_excepted = except.is_some_and(|except| except.longest(&name).is_some());
+        if is_excepted || !has_private_address(packet, &response) {
+            return response;
+        }
+        self.upstreams.stats(upstream).private_answers += 1;
+        response.without_records(Rcode::Refused)
     }
 
     /// Sets the transport of the next attempt of the query in `slot`, by stanza and first client.

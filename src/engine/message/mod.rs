@@ -15,6 +15,7 @@ pub(crate) mod layout;
 pub(crate) mod lifetime;
 pub(crate) mod name;
 pub(crate) mod opt;
+pub(crate) mod private;
 pub mod query;
 pub(crate) mod rcode;
 pub(crate) mod rename;

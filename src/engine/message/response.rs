@@ -7,7 +7,7 @@
 //! be true: a message cut between two records is malformed.
 
 use super::data::sound_record;
-use super::{HEADER_LEN, Question, Record, flags, option, rtype, u16_at};
+use super::{HEADER_LEN, Question, Rcode, Record, flags, option, rtype, u16_at};
 
 /// Returns true if the header is a response's, to a QUERY, with one question.
 pub fn is_response(packet: &[u8]) -> bool {
@@ -103,6 +103,13 @@ impl Response {
     pub fn rcode(&self) -> u16 {
         let high = self.opt.map_or(0, |opt| u16::from(opt.rcode_high));
         high << 4 | self.flags & flags::RCODE
+    }
+
+    /// Returns the response without its records and with another code, as a reply of this server.
+    pub(crate) fn without_records(&self, rcode: Rcode) -> Self {
+        let flags = self.flags & !(flags::RCODE | flags::AA | flags::AD) | rcode as u16;
+        let end = self.start;
+        Self { flags, counts: [0; 3], start: end, answers_end: end, end, opt: None }
     }
 
     /// Walks all records. Returns `None` if one does not lie within the message or is malformed,
