@@ -4,7 +4,7 @@
 //! UDP upstream.
 
 use crate::certs::{Authority, Dates, Identity, load};
-use crate::tcp::{framed, query, read_message};
+use crate::tcp::{framed, long_query, query, read_message};
 use crate::until::until;
 use crate::{TIMEOUT, responder, start_with, sum};
 use onward::config::Config;
@@ -80,6 +80,25 @@ fn ask(stream: &mut Dot, number: u16) {
     let query = query(number, OPT);
     let answer = try_ask(stream, &query).unwrap();
     assert!(is_right(&query, &answer), "{number}: {answer:x?}");
+}
+
+#[test]
+fn a_query_of_any_length_is_answered() {
+    let site = Site::new();
+    let server = site.start("", 1);
+    let mut stream = connect(&server, &site.client());
+    for (number, len) in [4_096, 4_097, 16_385, 65_535].into_iter().enumerate() {
+        let number = number as u16;
+        let long = long_query(number, len);
+        let answer = try_ask(&mut stream, &long).unwrap();
+        if len <= 4_096 {
+            assert!(is_right(&long, &answer), "{len}: {answer:x?}");
+        } else {
+            assert_eq!(answer[..6], [0, number as u8, 0x81, 0x81, 0, 1], "{len}: {answer:x?}");
+        }
+        ask(&mut stream, number + 100);
+    }
+    server.stop();
 }
 
 #[test]

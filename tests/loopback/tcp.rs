@@ -197,22 +197,27 @@ fn queries_in_single_bytes_and_before_a_half_close_are_answered() {
     server.stop();
 }
 
+/// A query of this length, with an OPT whose only option fills it.
+pub(crate) fn long_query(number: u16, len: usize) -> Vec<u8> {
+    let plain = query(number, &[1]);
+    let padding = (len - plain.len() - 14) as u16;
+    let mut opt = vec![0, 0, 41, 4, 208, 0, 0, 0, 0];
+    opt.extend((padding + 4).to_be_bytes());
+    opt.extend([0, 12]);
+    opt.extend(padding.to_be_bytes());
+    opt.resize(opt.len() + usize::from(padding), 0);
+    let long = query(number, &opt);
+    assert_eq!(long.len(), len);
+    long
+}
+
 #[test]
 fn a_query_that_is_too_long_gets_formerr_and_the_next_its_answer() {
     let (address, _) = upstream(listen(), serve_plainly);
     let server = start("127.0.0.1:0", &stanza(&[address]), 1);
     let mut stream = client(server.addresses()[0]);
     for len in [4_097, 10_000, 65_535] {
-        // An OPT with one unknown option of the needed length.
-        let plain = query(1, &[1]);
-        let padding = (len - plain.len() - 14) as u16;
-        let mut opt = vec![0, 0, 41, 4, 208, 0, 0, 0, 0];
-        opt.extend((padding + 4).to_be_bytes());
-        opt.extend([0, 12]);
-        opt.extend(padding.to_be_bytes());
-        opt.resize(opt.len() + usize::from(padding), 0);
-        let long = query(1, &opt);
-        assert_eq!(long.len(), len);
+        let long = long_query(1, len);
         let both = [framed(&long), framed(&query(2, &[]))].concat();
         stream.write_all(&both).unwrap();
         let refusal = read_message(&mut stream).unwrap();
