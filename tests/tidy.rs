@@ -1,10 +1,9 @@
 //! Rules about the source tree, checked by reading the source as text.
 //!
 //! Allowed dependencies between rooms, lengths of files and lines, module headers, forbidden names.
-//! A table or limit changes here first, so each new edge between rooms is a decision in a diff.
-//! Each check is a function from a file to its violations; the tests at the end show that each
-//! check fails on a bad sample. Comments, strings and test code may name anything unless a check
-//! says otherwise. A re-export hides nothing: a path through it is judged by the room it starts in.
+//! A table or limit changes here first, so each new edge between rooms is a decision in a diff. The
+//! tests at the end show that each check fails on a bad sample. Comments, strings and test code may
+//! name anything unless a check says otherwise. A path is judged by the room that it starts in.
 
 #[path = "tidy/circles.rs"]
 mod circles;
@@ -98,7 +97,7 @@ const SYS_CRATES: [&str; 6] =
 /// The engine's files that combine its leaves.
 const COMBINERS: [&str; 3] = ["chain", "forwarder", "shell"];
 /// Allowed references between the engine's leaves; `*` is any leaf. All may use keys and views.
-const LEAF_EDGES: [(&str, &str); 44] = [
+const LEAF_EDGES: [(&str, &str); 45] = [
     ("*", "heap"),
     ("*", "histogram"),
     ("*", "index"),
@@ -129,6 +128,7 @@ const LEAF_EDGES: [(&str, &str); 44] = [
     ("stages::file", "zones"),
     ("stages::hosts", "hosts"),
     ("stages::hosts", "zones"),
+    ("stages::special", "zones"),
     ("stages::template", "zones"),
     ("stages::transfer", "authority"),
     ("stages::transfer", "zones"),

@@ -217,6 +217,11 @@ impl Routes {
         self.stanzas[stanza].block
     }
 
+    /// Returns true if the stanza is for all names that it does not except.
+    pub(crate) fn is_for_all(&self, stanza: usize) -> bool {
+        self.stanzas[stanza].from.len() == 1
+    }
+
     /// Returns the stanza without upstreams, for questions that no other stanza handles.
     pub(crate) fn nowhere(&self) -> usize {
         self.stanzas.len() - 1

@@ -52,6 +52,12 @@ impl LowercaseName {
         (0..above).fold(name, |rest, _| &rest[1 + usize::from(rest[0])..])
     }
 
+    /// Returns the place in the name of its ancestor with `labels` labels, at most as many as the
+    /// name has.
+    pub(crate) fn ancestor_start(&self, labels: usize) -> usize {
+        usize::from(self.len) - self.ancestor(labels).len()
+    }
+
     /// Returns true if the name is at or below `ancestor`.
     pub(crate) fn is_within(&self, ancestor: &[u8]) -> bool {
         let labels = label_count(ancestor);

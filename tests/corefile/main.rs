@@ -393,7 +393,7 @@ fn plain_stage() -> impl Strategy<Value = &'static str> {
         Just("status [fe80::1%3]:8053"),
         Just("log m..n x {\nclass all denial\n}"),
         Just("log m n \"{type} {name}\""),
-        Just("local {\nlocalhost_prefix off\n}"),
+        Just("local {\nlocalhost_prefix off\nspecial_names on\n}"),
         Just("dns64 2001:db8::/32 {\nprefix 64:ff9b::1/96\nallow_ipv4\n}"),
         Just("any"),
         Just("chaos"),

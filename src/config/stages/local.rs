@@ -1,6 +1,7 @@
-//! `local { localhost_prefix on|off }`
+//! `local { localhost_prefix on|off; special_names on|off }`
 //!
-//! Names that mean this host. Of several stanzas the last applies.
+//! Names that mean this host, and names that no upstream is asked for. Of several stanzas the last
+//! applies.
 
 use super::super::context::Context;
 use super::super::error::DirectiveError;
@@ -12,6 +13,8 @@ use std::fmt;
 pub struct Local {
     /// Names that begin with the label localhost are answered, too.
     pub(crate) localhost_prefix: bool,
+    /// Special-use names are not forwarded by a stanza for all names.
+    pub(crate) special_names: bool,
 }
 
 /// Reads all `local` stanzas of one server block.
@@ -24,19 +27,23 @@ pub(super) fn read(
         if !cursor.rest().is_empty() {
             return Err(cursor.argument_error().into());
         }
-        let mut local = Local { localhost_prefix: true };
+        let mut local = Local { localhost_prefix: true, special_names: false };
         while let Some(property) = cursor.block() {
-            if &*property.text != "localhost_prefix" {
-                let suggestion = did_you_mean(&property.text, ["localhost_prefix"]);
-                let message = format!("unknown property '{}'{suggestion}", property.text);
-                return Err(ParseError::at(property, message).into());
-            }
+            let option = match &*property.text {
+                "localhost_prefix" => &mut local.localhost_prefix,
+                "special_names" => &mut local.special_names,
+                other => {
+                    let suggestion = did_you_mean(other, ["localhost_prefix", "special_names"]);
+                    let message = format!("unknown property '{other}'{suggestion}");
+                    return Err(ParseError::at(property, message).into());
+                }
+            };
             let written = cursor.expect_arg()?;
-            local.localhost_prefix = match &*written.text {
+            *option = match &*written.text {
                 "on" => true,
                 "off" => false,
                 other => {
-                    let message = format!("localhost_prefix must be on or off: {other}");
+                    let message = format!("{} must be on or off: {other}", property.text);
                     return Err(DirectiveError::value(written, message));
                 }
             };
@@ -53,7 +60,9 @@ pub(super) fn write(settings: &Option<Local>, f: &mut fmt::Formatter<'_>) -> fmt
 
 impl fmt::Display for Local {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let switch = if self.localhost_prefix { "on" } else { "off" };
-        writeln!(f, "    local {{\n        localhost_prefix {switch}\n    }}")
+        let [prefix, names] = [self.localhost_prefix, self.special_names]
+            .map(|is_on| if is_on { "on" } else { "off" });
+        writeln!(f, "    local {{\n        localhost_prefix {prefix}")?;
+        writeln!(f, "        special_names {names}\n    }}")
     }
 }

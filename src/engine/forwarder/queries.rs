@@ -9,15 +9,16 @@ use super::arrivals::Arrival;
 use super::caching::CacheLookup;
 use super::course::{Course, Original, Scope, Written};
 use super::drafts::Route;
+use super::recipient::limit;
 use crate::engine::chain::Side;
 use crate::engine::errors::Reason;
 use crate::engine::exchange::{Client, Shown, Spelling, Waiter};
 use crate::engine::key::Via;
-use crate::engine::message::compose::write_error;
+use crate::engine::message::compose::{Composer, write_error};
 use crate::engine::message::query::{Query, Rejection};
 use crate::engine::message::{Rcode, flags, reply, rtype};
 use crate::engine::routes::ZoneMatch;
-use crate::engine::stages::Step;
+use crate::engine::stages::{Step, special};
 use crate::engine::stats::DropReason;
 use crate::engine::tally::CountedReply;
 use crate::engine::zones::LowercaseName;
@@ -338,6 +339,9 @@ impl Forwarder {
                 }
                 self.course_of(now, query, scope, step, out)
             }
+            Some(stanza) if self.keeps(block, stanza, query, name) => {
+                self.answer_special(client, block, query, name, out)
+            }
             Some(_) if self.is_looping(now, block, query, name, client.peer) => {
                 self.counters.stats.stages.loops.count(Step::Refused(Rcode::ServFail, None));
                 Course::Failed(Rcode::ServFail, Reason::Looping, block)
@@ -358,6 +362,35 @@ impl Forwarder {
                 cached.map_or(forwarded, Course::Replied)
             }
         }
+    }
+
+    /// Returns true if a query is for a special-use name that the stanza must not forward.
+    #[inline]
+    fn keeps(&self, block: usize, stanza: usize, query: &Query<'_>, name: &LowercaseName) -> bool {
+        let names = &self.chains[block].settings.special_names;
+        names.as_ref().is_some_and(|names| {
+            self.routes.is_for_all(stanza) && names.find(name, &query.question).is_some()
+        })
+    }
+
+    /// Answers a query for a special-use name.
+    #[cold]
+    fn answer_special(
+        &self,
+        client: &Client,
+        block: usize,
+        query: &Query<'_>,
+        name: &LowercaseName,
+        out: &mut [u8],
+    ) -> Course {
+        let (asked, question) = (&query.asked, &query.question);
+        let names = self.chains[block].settings.special_names.as_ref();
+        let Some(found) = names.and_then(|names| names.find(name, question)) else {
+            return Course::Dropped;
+        };
+        let (limit, finish) = (limit(client, asked).min(out.len()), self.finish_own(Some(block)));
+        let reply = Composer::new(out, limit, asked, query.question_bytes(), finish, None);
+        Course::Replied(special::answer(found, name, question, reply))
     }
 
     /// Returns true if a query for this name and type belongs to a zone of the server block.

@@ -2,7 +2,8 @@
 //!
 //! localhost and all names below it have loopback addresses (RFC 6761 §6.3); the reverse zones of
 //! 0, 127 and 255 contain only the name of 127.0.0.1 (RFC 6303 §4.2). Unless disabled, names whose
-//! first label is localhost are included, because a resolver's search list generates them.
+//! first label is localhost are included, because a resolver's search list generates them. Other
+//! special-use names are known here, and answered by the forwarder instead of being forwarded.
 
 use super::{QueryContext, Settings, Stage, Step};
 use crate::config::{self, ServerBlock};
@@ -32,8 +33,12 @@ const SOA: &[&[u8]] =
 pub(crate) struct Local(config::Local);
 
 impl Stage for Local {
-    fn new(block: &ServerBlock, _: &RandomState, _: &mut Settings) -> Option<Self> {
-        block.stages.local.map(Self)
+    fn new(block: &ServerBlock, hasher: &RandomState, settings: &mut Settings) -> Option<Self> {
+        let local = block.stages.local?;
+        if local.special_names {
+            settings.keep_special_names(block, hasher);
+        }
+        Some(Self(local))
     }
 
     fn on_query(&self, context: &mut QueryContext<'_, '_>) -> Option<Step> {

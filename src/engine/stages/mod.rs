@@ -71,6 +71,7 @@ pub(crate) mod loops;
 pub(crate) mod minimal;
 pub(crate) mod nsid;
 pub(crate) mod ratelimit;
+pub(crate) mod special;
 pub(crate) mod template;
 pub(crate) mod transfer;
 pub(crate) mod tsig;
@@ -88,6 +89,7 @@ use super::zones::LowercaseName;
 use crate::config::{Name, QUERY_TIMEOUT, ServerBlock};
 use ahash::RandomState;
 use rand_chacha::ChaCha12Rng;
+use special::SpecialNames;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,6 +172,8 @@ pub(crate) struct Settings {
     pub(crate) hosts: Option<usize>,
     /// Slot of the zones that this block serves.
     pub(crate) own_zones: Option<usize>,
+    /// Names that are not forwarded by a stanza for all names.
+    pub(crate) special_names: Option<Arc<SpecialNames>>,
     /// Keys that sign replies.
     pub(crate) dnssec: Option<Arc<OnlineSigner>>,
     /// Keys of signed messages.
@@ -177,6 +181,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Lets the forwarder answer special-use names, unless `block` is for them.
+    fn keep_special_names(&mut self, block: &ServerBlock, hasher: &RandomState) {
+        self.special_names = Some(Arc::new(SpecialNames::new(block, hasher)));
+    }
+
     /// Returns the defaults, before any stage has changed them. `idle`: time-out of clients' idle
     /// connections.
     pub(crate) fn new(idle: Duration) -> Self {
@@ -194,6 +203,7 @@ impl Settings {
             zone_transfers: false,
             hosts: None,
             own_zones: None,
+            special_names: None,
             dnssec: None,
             tsig: None,
         }
