@@ -33,6 +33,7 @@
 //!   [`writer`]: the thread that writes logs. [`admin`]: the thread of the HTTP endpoints.
 //!   [`control`]: messages between the threads. [`server`]: start, reload and stop of all of them.
 //!   [`service`]: the process around it, from signal to signal.
+//! * [`warm`]: the entries of caches, for the process that takes over.
 //! * [`blocking`]: calls that may block for ever, on threads that can be given up.
 //! * [`status`]: the state of a server as plain data, drawn as a page by [`admin`] and on a
 //!   terminal by `top`, both with the human-readable [`figures`].
@@ -81,6 +82,7 @@ pub(crate) mod topology;
 #[cfg(feature = "traffic")]
 pub mod traffic;
 pub(crate) mod transfers;
+pub(crate) mod warm;
 pub mod wheel;
 pub mod worker;
 pub mod writer;

@@ -40,6 +40,7 @@ use crate::sys::inherit::{Inherited, Passed, SECRET_LEN};
 use crate::sys::{limits, random};
 use crate::tls::{Entry, Setup};
 use crate::transfers;
+use crate::warm::handover::{Heir, Sender};
 use crate::worker::{IoOptions, WorkerSlot};
 use confinement::Sandbox;
 use crossbeam_channel::Receiver;
@@ -114,6 +115,7 @@ impl Server {
         let _ = limits::raise_open_files();
         let Prepared { mut config, tls, .. } = prepared;
         let clock = Clock::start();
+        let heritage = inherited.heritage.take();
         let secret = inherited.secret.map_or_else(random::seed, Ok);
         let secret = secret.map_err(|error| StartError::Worker(0, error))?;
         let pages = Pages::new(log);
@@ -132,6 +134,8 @@ impl Server {
         health_states.agree_on_secret(secret);
         let caches = random::seed().and_then(|seed| SharedCaches::seeded(&config, seed));
         let caches = caches.map_err(StartError::Caches)?;
+        // Before the first worker reads a query.
+        let heir = heritage.and_then(|from| Heir::receive(from, clock, &caches, log));
         let (keeper, mailbox) = Keeper::new(clock, &config, Arc::clone(&health_states), &tls)
             .map_err(StartError::Keeper)?;
         let writing = Writing::start(clock, (&config, Arc::clone(&tls)), log, sandbox);
@@ -163,6 +167,10 @@ impl Server {
         let keeping = move || keeper.run(workers, log);
         let keeper = sandbox.spawn("keeper", Bounds::Packets, keeping);
         server.threads.push(keeper.map_err(StartError::Keeper)?);
+        if let Some(heir) = heir {
+            // It ends soon after the previous process, and the stop need not wait for it.
+            let _ = sandbox.spawn("heir", Bounds::NoPrograms, || heir.wait_for_changes());
+        }
         match started {
             Ok(()) => Ok(server),
             Err(error) => {
@@ -319,6 +327,11 @@ impl Server {
         self.listeners.pass(&mut passed)?;
         self.pages.pass(&mut passed)?;
         Ok(passed)
+    }
+
+    /// Returns the caches, for the process that takes over.
+    pub(crate) fn sender(&self) -> Sender {
+        Sender::new(self.clock, &self.caches)
     }
 
     /// Returns the secret of the process, for the process that takes over.

@@ -26,7 +26,21 @@ impl fmt::Display for Config {
     }
 }
 
+/// A server block as it is written without the others.
+struct Alone<'a>(&'a ServerBlock);
+
+impl fmt::Display for Alone<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.print(f, None)
+    }
+}
+
 impl ServerBlock {
+    /// Returns the block as it is written in the effective configuration, without `reload`.
+    pub(crate) fn text(&self) -> String {
+        Alone(self).to_string()
+    }
+
     fn print(&self, f: &mut fmt::Formatter<'_>, reload: Option<Reload>) -> fmt::Result {
         for Served { zone, port, protocol } in &self.keys {
             if *protocol != Protocol::Dns {

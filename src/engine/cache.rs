@@ -15,6 +15,7 @@
 pub mod admission;
 mod aliases;
 pub(crate) mod blocks;
+pub(crate) mod carry;
 mod entry;
 pub mod eviction;
 mod places;
@@ -47,7 +48,7 @@ use entry::{Age, Entry, Scratch, Ttls, pack, pack_failure};
 use refresh::{Course, Refresh};
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Seen, place_of};
+use store::{Past, Seen, place_of};
 use sweep::useless_at;
 
 /// Time for which the first failure of our own is cached.
@@ -341,7 +342,7 @@ impl Cache {
             return Err(self.refuse(now, before.as_ref(), Refusal::TooLarge));
         }
         let entry = Entry::new(key, &admission, 0, packed, received.response.flags, now);
-        match self.replace(now, key, before.as_ref(), entry) {
+        match self.replace(now, key, before.as_ref(), entry, Past::default()) {
             true => Ok(admission),
             false => Err(Refusal::TooLarge),
         }
@@ -382,7 +383,7 @@ impl Cache {
         let packed = pack_failure(&mut self.scratch.packed, key, why);
         let header = flags::RA | Rcode::ServFail as u16;
         let entry = Entry::new(key, &admission, failures, packed, header, now);
-        self.replace(now, key, before.as_ref(), entry);
+        self.replace(now, key, before.as_ref(), entry, Past::default());
     }
 
     /// Returns the entry of `key`, whose lock the caller holds. What was in the scratch buffer is
@@ -442,13 +443,15 @@ impl Cache {
     }
 
     /// Stores `entry`, packed in the scratch buffer, in place of the entry `before`; the caller
-    /// holds the lock of the key. Returns false if there is no room.
+    /// holds the lock of the key. `past`: its use in another cache. Returns false if there is no
+    /// room.
     fn replace(
         &mut self,
         now: Moment,
         key: &Key<'_>,
         before: Option<&Seen>,
         mut entry: Entry,
+        past: Past,
     ) -> bool {
         let class = usize::from(entry.answer_class().is_denial());
         let settings = &self.settings;
@@ -460,6 +463,7 @@ impl Cache {
             &mut entry,
             bytes,
             self.last_hit,
+            past,
             |entry| is_usable(settings, entry, now),
             |entry| matches!(entry.age(now), Age::Expired(_)),
         );

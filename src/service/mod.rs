@@ -26,7 +26,7 @@ use crate::server::{Confinement, Server};
 use crate::sys::inherit::Inherited;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::{account, cpu};
-use handover::Handover;
+use handover::{Handover, Successor};
 use loading::{Loaded, Look, Ready};
 use log::say;
 use manager::Manager;
@@ -95,7 +95,9 @@ pub(crate) fn serve(options: &Serve) -> Result<(), Failure> {
     }
     ready.tell();
     manager.say("READY=1");
-    let mut service = Service { clock, server, watch, readings, manager, handover, lameduck, log };
+    let successor = None;
+    let mut service =
+        Service { clock, server, watch, readings, manager, handover, successor, lameduck, log };
     let mut outcome = service.run(&signals);
     if outcome.as_ref().is_ok_and(|end| *end == End::Told) {
         outcome = service.linger(&signals).map(|()| End::Told);
@@ -103,6 +105,9 @@ pub(crate) fn serve(options: &Serve) -> Result<(), Failure> {
     service.manager.say("STOPPING=1");
     service.say(Level::Info, ONWARD, &"stopping");
     service.server.stop();
+    if let Some(successor) = service.successor {
+        successor.send_changes();
+    }
     log.event(&Event::new(Level::Info, ONWARD, &"stopped"));
     outcome.map(drop).map_err(failed)
 }
@@ -124,6 +129,8 @@ struct Service {
     readings: Readings,
     manager: Manager,
     handover: Handover,
+    /// The process that has taken over.
+    successor: Option<Successor>,
     /// Time for which queries are served after a stop signal.
     lameduck: Duration,
     log: Log,
@@ -374,9 +381,11 @@ impl Service {
                 );
                 Some(End::Told)
             }
-            Ok(Some(process)) => {
+            Ok(Some(successor)) => {
+                let process = successor.process;
                 say(Level::Info, &format_args!("upgrade complete: process {process} serves now"));
                 self.manager.say(&format!("MAINPID={process}"));
+                self.successor = Some(successor);
                 Some(End::Succeeded)
             }
             Err(error) => {

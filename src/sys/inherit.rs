@@ -42,6 +42,8 @@ pub struct Inherited {
     waiting: Option<UnixStream>,
     /// Secret of the previous process.
     pub(crate) secret: Option<[u8; SECRET_LEN]>,
+    /// The same socket, for what the previous process sends after the secret.
+    pub(crate) heritage: Option<UnixStream>,
 }
 
 impl fmt::Debug for Inherited {
@@ -74,6 +76,7 @@ impl Inherited {
         if let Some(descriptor) = variable(READY).and_then(|number| number.parse().ok()) {
             let mut waiting = UnixStream::from(own(descriptor)?);
             inherited.secret = read_secret(&mut waiting)?;
+            inherited.heritage = inherited.secret.and_then(|_| waiting.try_clone().ok());
             inherited.waiting = Some(waiting);
         }
         Ok(inherited)

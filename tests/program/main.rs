@@ -8,8 +8,9 @@
 //! resolvers that never respond ([`blocked`]), HTTP endpoints ([`pages`]), outages ([`outages`]),
 //! privileges ([`confinement`]), server cookies ([`cookies`]), files for a host ([`tuning`]),
 //! anycast ([`anycast`]), the terminal ([`top`]), zones in a directory ([`zones`]), signed answers
-//! ([`dnssec`]), zone transfers ([`transfer`], [`secondaries`], [`secondary`], [`catalog`]), and
-//! answers compared with those of nsd and named ([`differential`]).
+//! ([`dnssec`]), zone transfers ([`transfer`], [`secondaries`], [`secondary`], [`catalog`]), caches
+//! that outlive a process ([`warm`]), and answers compared with those of nsd and named
+//! ([`differential`]).
 
 mod aioquic;
 mod anycast;
@@ -67,4 +68,5 @@ mod tsig;
 mod tuning;
 #[path = "../common/until.rs"]
 mod until;
+mod warm;
 mod zones;

@@ -86,7 +86,7 @@ impl Policy for Own {
 
     fn insert(&mut self, slot: u32, hash: u32) {
         self.used[slot as usize] = 0;
-        self.eviction.insert(slot, hash, 0);
+        self.eviction.insert(slot, hash, 0, false);
     }
 
     fn victim(&mut self, dead: &dyn Fn(u32) -> bool) -> u32 {

@@ -113,7 +113,7 @@ impl<'a> Key<'a> {
         self.hash
     }
 
-    fn hashed(hasher: &RandomState, name: &'a [u8], asked: CachedQuestion) -> Self {
+    pub(super) fn hashed(hasher: &RandomState, name: &'a [u8], asked: CachedQuestion) -> Self {
         Self { name, asked, hash: hasher.hash_one((name, asked.0)) as u32 }
     }
 }
@@ -136,16 +136,16 @@ pub(super) const USED: usize = 7;
 /// counts │ flags
 /// ```
 #[derive(Clone, Copy)]
-pub(super) struct Entry([u64; ENTRY_WORDS - 2]);
+pub(super) struct Entry(pub(super) [u64; ENTRY_WORDS - 2]);
 
 /// Lengths of the parts of a chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Packed {
-    name_len: u16,
-    error_len: u8,
-    ttls: u16,
-    records_len: u16,
-    counts: [u16; 3],
+    pub(super) name_len: u16,
+    pub(super) error_len: u8,
+    pub(super) ttls: u16,
+    pub(super) records_len: u16,
+    pub(super) counts: [u16; 3],
 }
 
 impl Packed {
@@ -173,7 +173,7 @@ impl Scratch {
         reserved(&self.packed) + reserved(&self.message)
     }
 
-    const PACKED_MAX: usize =
+    pub(super) const PACKED_MAX: usize =
         (size_of::<KeyRoom>() + EDE_LEN_MAX + 2 * RECORDS_MAX + u16::MAX as usize)
             .next_multiple_of(COPY_LEN);
     const MESSAGE_MAX: usize = HEADER_LEN + NAME_LEN_MAX + 4 + u16::MAX as usize;
@@ -238,6 +238,11 @@ impl Entry {
         ])
     }
 
+    /// The question, without the name.
+    pub(super) fn asked(&self) -> CachedQuestion {
+        CachedQuestion(self.0[0] & CachedQuestion::MASK)
+    }
+
     /// Reads an entry from its words, which may be torn; `None`: they are no entry, or vacant.
     #[inline(always)]
     pub(super) fn read(words: &[AtomicU64; ENTRY_WORDS]) -> Option<Self> {
@@ -271,7 +276,7 @@ impl Entry {
     }
 
     #[inline(always)]
-    fn answer_class_known(&self) -> Option<AnswerClass> {
+    pub(super) fn answer_class_known(&self) -> Option<AnswerClass> {
         AnswerClass::from_number((self.0[0] >> 40) as u8)
     }
 
@@ -280,9 +285,10 @@ impl Entry {
         (self.0[0] >> 48) as u8
     }
 
-    /// Time of storage.
-    pub(super) fn stored(&self) -> Moment {
-        Moment::from_nanos(self.0[1])
+    /// Time of storage in nanoseconds from the clock's origin; negative: in another process.
+    #[inline(always)]
+    pub(super) fn stored(&self) -> i64 {
+        self.0[1] as i64
     }
 
     /// Lifetime in nanoseconds.
@@ -312,7 +318,7 @@ impl Entry {
     }
 
     #[inline(always)]
-    fn packed(&self) -> Packed {
+    pub(super) fn packed(&self) -> Packed {
         let [_, _, _, _, lens, counts] = self.0;
         Packed {
             name_len: lens as u16,
@@ -328,7 +334,7 @@ impl Entry {
     }
 
     pub(super) fn age(&self, now: Moment) -> Age {
-        let age = nanos(now.since(self.stored()));
+        let age = (now.as_nanos() as i64).wrapping_sub(self.stored()).max(0) as u64;
         let lifetime = self.lifetime();
         if age < lifetime {
             Age::Fresh((age / 1_000_000_000) as u32)

@@ -166,12 +166,17 @@ impl Eviction {
         self.marks[slot as usize].hash
     }
 
+    /// Returns true if the entry in `slot` is in the main queue.
+    pub(super) fn is_in_main(&self, slot: u32) -> bool {
+        self.marks[slot as usize].in_main
+    }
+
     /// Adds an entry in `slot`, which was vacant; vacant slots are used in ascending order the
-    /// first time. `used`: its word.
-    pub fn insert(&mut self, slot: u32, hash: u32, used: u64) {
+    /// first time. `used`: its word. `in_main`: it was in the main queue of another cache.
+    pub fn insert(&mut self, slot: u32, hash: u32, used: u64, in_main: bool) {
         let (ghost, left) = self.ghosts[hash as usize & (self.ghosts.len() - 1)];
         let age = self.left.wrapping_sub(left) as usize;
-        let in_main = ghost == hash && age < self.slots_max;
+        let in_main = in_main || ghost == hash && age < self.slots_max;
         let mark = Mark { link: Link::OFF, hash, in_main };
         match self.marks.get_mut(slot as usize) {
             Some(vacant) => *vacant = mark,
@@ -328,7 +333,7 @@ mod tests {
             self.time += 1;
             let used = if self.eviction.order == Order::Exact { self.time } else { 0 };
             self.used[slot as usize] = used;
-            self.eviction.insert(slot, hash, used);
+            self.eviction.insert(slot, hash, used, false);
         }
 
         fn remove(&mut self, slot: u32) {

@@ -4,8 +4,10 @@
 //! whose configuration is unchanged keeps its entries after a reload; a worker that has panicked
 //! finds them again. All workers hash keys alike, which is why the hasher belongs here.
 
+use super::Cache;
+use super::carry::{Copier, Fingerprint};
 use super::store::Store;
-use crate::config::{Config, ServerBlock};
+use crate::config::{self, Config, ServerBlock};
 use ahash::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -25,6 +27,9 @@ pub struct SharedCaches {
 #[derive(Clone)]
 struct BlockEntries {
     block: BlockPrint,
+    settings: config::Cache,
+    /// Fingerprint for other processes.
+    fingerprint: Fingerprint,
     store: Arc<Store>,
 }
 
@@ -76,17 +81,18 @@ impl SharedCaches {
     /// As [`SharedCaches::new`].
     pub(crate) fn renewed(&self, config: &Config) -> io::Result<Self> {
         let mut before = HashMap::<_, VecDeque<_>>::new();
-        for BlockEntries { block, store } in self.blocks.iter().flatten() {
+        for BlockEntries { block, store, .. } in self.blocks.iter().flatten() {
             before.entry(*block).or_default().push_back(store);
         }
         let blocks = config.blocks.iter().map(|block| {
             let Some(settings) = &block.stages.cache else { return Ok(None) };
+            let fingerprint = fingerprint_of(block);
             let block = BlockPrint::of(block);
             let store = match before.get_mut(&block).and_then(VecDeque::pop_front) {
                 Some(store) => Arc::clone(store),
                 None => Arc::new(Store::new(settings)?),
             };
-            Ok(Some(BlockEntries { block, store }))
+            Ok(Some(BlockEntries { block, settings: settings.clone(), fingerprint, store }))
         });
         Ok(Self { hasher: self.hasher.clone(), blocks: blocks.collect::<io::Result<_>>()? })
     }
@@ -101,6 +107,20 @@ impl SharedCaches {
         Some(&self.blocks.get(block)?.as_ref()?.store)
     }
 
+    /// Returns a copier of each cache, with the fingerprint by which another process knows it.
+    pub(crate) fn copiers(&self) -> impl Iterator<Item = (Fingerprint, Copier)> {
+        self.blocks
+            .iter()
+            .flatten()
+            .map(|own| (own.fingerprint, Copier::new(Arc::clone(&own.store))))
+    }
+
+    /// Returns access to the caches with this fingerprint, in the order of server blocks.
+    pub(crate) fn of_fingerprint(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Cache> {
+        let own = self.blocks.iter().flatten().filter(move |own| own.fingerprint == fingerprint);
+        own.map(|own| Cache::sharing(&own.settings, &self.hasher, Arc::clone(&own.store)))
+    }
+
     /// Returns the reserved memory in bytes.
     pub(crate) fn reserved(&self) -> usize {
         self.blocks.iter().flatten().map(|block| block.store.reserved()).sum()
@@ -110,6 +130,23 @@ impl SharedCaches {
     pub(crate) fn reserved_max(&self) -> usize {
         self.blocks.iter().flatten().map(|block| block.store.reserved_max()).sum()
     }
+}
+
+/// Returns the fingerprint of a server block for other processes: of its effective configuration
+/// as a text, which other versions of the program write alike. Where clients find the block does
+/// not matter to the answers.
+fn fingerprint_of(block: &ServerBlock) -> Fingerprint {
+    let mut block = nameless(block);
+    block.bind = None;
+    for key in &mut block.keys {
+        (key.port, key.protocol) = (0, config::Protocol::Dns);
+    }
+    let mut text = block.text();
+    for name in block.forwards.iter().flat_map(|forward| &forward.host_names) {
+        text.push_str(&name.name);
+        text.push('\n');
+    }
+    Fingerprint::of(&text)
 }
 
 /// Returns the parts of a server block that determine the contents of its cache: all but the

@@ -27,9 +27,9 @@ const COPIES_MAX: usize = 3;
 
 /// The entries of the cache of one server block, in use by all workers.
 pub struct Store {
-    words: Words,
+    pub(super) words: Words,
     places: Places,
-    rooms: [Room; 2],
+    pub(super) rooms: [Room; 2],
     order: Order,
     pub(super) rounds: Rounds,
 }
@@ -41,6 +41,15 @@ pub(super) struct Seen {
     pub(super) number: u32,
     pub(super) sequence: u64,
     pub(super) entry: Entry,
+}
+
+/// Use of an entry in another cache, before it came into this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Past {
+    /// Counted hits.
+    pub(super) hits: u64,
+    /// It was in the main queue.
+    pub(super) in_main: bool,
 }
 
 /// Numbers of removed entries.
@@ -159,7 +168,7 @@ impl Store {
 
     /// Copies an answer, if its entry is wanted and the copy is not torn.
     #[inline(always)]
-    fn copy(
+    pub(super) fn copy(
         &self,
         number: u32,
         scratch: &mut Scratch,
@@ -244,7 +253,8 @@ impl Store {
     }
 
     /// Stores `entry`, packed as `bytes`, under `hash` in place of `before`, if that is of the same
-    /// class. Returns false if there is no room, and what was removed to make some.
+    /// class. `past`: its use in another cache. Returns false if there is no room, and what was
+    /// removed to make some.
     #[expect(clippy::too_many_arguments, reason = "it is one step of a writer")]
     pub(super) fn replace(
         &self,
@@ -253,6 +263,7 @@ impl Store {
         entry: &mut Entry,
         bytes: &[u8],
         time: u64,
+        past: Past,
         is_usable: impl Fn(&Entry) -> bool,
         is_dead: impl Fn(&Entry) -> bool,
     ) -> (bool, Removed) {
@@ -306,10 +317,11 @@ impl Store {
         let used = if queued { read(&own[USED]) } else { 0 };
         let counted = queued || self.order == Order::Exact;
         let used = self.order.used(used, time).filter(|_| counted).unwrap_or(used);
+        let used = if self.order == Order::Scanned { used.max(past.hits) } else { used };
         write(&own[USED], used);
         if !queued {
             let local = slot - shard.base;
-            shard.eviction.insert(local, hash, used);
+            shard.eviction.insert(local, hash, used, past.in_main);
         }
         close(&own[0]);
         let number = slot_of(class, slot);

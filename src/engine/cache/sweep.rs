@@ -13,7 +13,7 @@
 use super::Cache;
 use super::admission::AnswerClass;
 use super::entry::Entry;
-use crate::moment::Moment;
+use crate::moment::{Moment, nanos};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Mutex, TryLockError};
@@ -197,5 +197,7 @@ pub(super) fn useless_at(settings: &crate::config::Cache, entry: &Entry) -> Mome
         AnswerClass::Failure => settings.servfail,
         _ => super::stale_window(settings, entry),
     };
-    entry.stored().plus(Duration::from_nanos(entry.lifetime())).plus(longer)
+    let end = entry.stored().saturating_add_unsigned(entry.lifetime());
+    let end = end.saturating_add_unsigned(nanos(longer));
+    Moment::from_nanos(end.max(0) as u64)
 }

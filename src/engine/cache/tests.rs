@@ -1,10 +1,12 @@
 //! One test per promise of the cache; in `expiry`, those about failures and expired answers; in
-//! `model`, the cache against a naive twin; in `workers`, a cache that several workers share; and
-//! in `interleavings`, a reader and a writer at each of their steps.
+//! `carry`, those about copies for another process; in `model`, the cache against a naive twin; in
+//! `workers`, a cache that several workers share; and in `interleavings`, a reader and a writer at
+//! each of their steps.
 //!
 //! Each test sets the time. Admission is tested beside [`super::admission`], refresh beside
 //! [`super::refresh`]. The invariants are checked after each step.
 
+mod carry;
 mod expiry;
 mod interleavings;
 pub(crate) mod messages;
