@@ -193,6 +193,22 @@ fn a_valid_cookie_exempts_from_limits_and_others_learn_one_with_badcookie() {
 }
 
 #[test]
+fn rrl_limits_the_queries_of_clients_with_valid_cookies_and_not_their_replies() {
+    let block = |limit: &str| format!("rrl {{\n {limit} 1\n window 1\n slip-ratio 1\n }}\n whoami");
+    let mut world = at_calendar(world(&block("responses-per-second")));
+    let valid = cookie(&reply(&mut world, "192.0.2.1", &CLIENT));
+    for _ in 0..20 {
+        assert_eq!(rcode(&reply(&mut world, "192.0.2.1", &valid)), 0);
+    }
+    world.reload(&corefile(&block("requests-per-second")));
+    let got: Vec<_> = (0..20).map(|_| reply(&mut world, "192.0.2.1", &valid)).collect();
+    let truncated = got.iter().filter(|got| word_at(&got.bytes, 2) & 0x0200 != 0).count();
+    assert!((10..20).contains(&truncated), "{truncated}");
+    assert!(got.iter().all(|got| rcode(got) == 0), "no BADCOOKIE for a valid cookie");
+    world.finish();
+}
+
+#[test]
 fn clients_with_valid_cookies_that_wait_for_a_response_are_not_limited() {
     let limits = "ratelimit {\n responses 1\n slip 0\n }";
     let mut world = at_calendar(world(&format!("{limits}\n forward . 192.0.2.1")));

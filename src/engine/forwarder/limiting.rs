@@ -2,7 +2,8 @@
 //!
 //! A query is charged before the stages see it, a reply when it is written and before it is
 //! counted. Only datagrams are limited: a client with a connection has shown that its address is
-//! its own, and so has a client with a valid server cookie or a signed query. A limited client with
+//! its own, and so has a client with a valid server cookie or a signed query; `rrl`, which knows no
+//! cookies, limits the queries of clients with one all the same. A limited client with
 //! a cookie of its own gets BADCOOKIE (RFC 7873 §5.2.3), any other a truncated reply, so that both
 //! can show the same. In a server block without limits the cost is none: queries are charged where
 //! the block's first stages are called, replies where those for the journal are looked at.
@@ -46,6 +47,10 @@ struct BlockLimits {
     fingerprint: u64,
     /// Names at or below these are limited; `None`: all.
     zones: Option<Zones<()>>,
+    /// There is a limit of replies.
+    has_replies: bool,
+    /// The queries of clients with a valid server cookie are not limited.
+    spares_proven: bool,
     limiter: Limiter,
 }
 
@@ -71,7 +76,10 @@ impl Limiters {
             let names = settings.zones.as_ref().map(|zones| zones.iter().map(|zone| (zone, ())));
             let zones = names.map(|names| Zones::new(hasher.clone(), names));
             let limiter = Limiter::new(settings, hasher);
-            Some(Box::new(BlockLimits { fingerprint, zones, limiter }))
+            let has_replies =
+                settings.rates[Limit::Query as usize + 1..].iter().any(|rate| *rate > 0);
+            let spares_proven = block.stages.ratelimit.is_some();
+            Some(Box::new(BlockLimits { fingerprint, zones, has_replies, spares_proven, limiter }))
         };
         Self { blocks: config.blocks.iter().enumerate().map(limits).collect(), places }
     }
@@ -96,8 +104,12 @@ impl Limiters {
         applies.then_some(&mut slot.limiter)
     }
 
-    fn has(&self, block: usize) -> bool {
-        self.blocks.get(block).is_some_and(Option::is_some)
+    fn limits_replies(&self, block: usize) -> bool {
+        self.blocks.get(block).and_then(Option::as_ref).is_some_and(|slot| slot.has_replies)
+    }
+
+    fn spares_proven(&self, block: usize) -> bool {
+        self.blocks.get(block).and_then(Option::as_ref).is_none_or(|slot| slot.spares_proven)
     }
 
     /// Returns the counters of all blocks with limits.
@@ -166,7 +178,9 @@ impl Forwarder {
         let Scope { client, block, original, .. } = scope;
         let is_own = original.is_some_and(|original| original.asker.is_some());
         let is_signed = original.is_some_and(|original| original.signer.is_some());
-        if is_own || is_signed || is_proven(client, &query.asked) {
+        let is_proven = is_proven(client, &query.asked)
+            && (client.via.connection().is_some() || self.limiters.spares_proven(block));
+        if is_own || is_signed || is_proven {
             return Step::Continue;
         }
         let step = match self.charge(now, block, client, name, (Limit::Query, &[], 0)) {
@@ -208,7 +222,8 @@ impl Forwarder {
     /// the cookie can make it larger than the query.
     fn write_retry(&self, block: usize, asked: &Asked, question: &[u8], out: &mut [u8]) -> usize {
         let finish = Finish { nsid: None, ..self.chains[block].finish_own() };
-        if asked.cookie_state().is_some() {
+        // To a client with a valid one, BADCOOKIE would say nothing new.
+        if asked.cookie_state().is_some_and(|state| state != CookieState::Good) {
             return write_error(out, asked, question, Rcode::BadCookie, None, finish);
         }
         let len = write_error(out, asked, question, Rcode::NoError, None, finish);
@@ -227,7 +242,7 @@ impl Forwarder {
         out: &mut [u8],
         len: usize,
     ) -> Limited {
-        if !self.limiters.has(block) || is_proven(client, asked) {
+        if !self.limiters.limits_replies(block) || is_proven(client, asked) {
             return Limited::Passed;
         }
         let packet = &out[..len];

@@ -110,6 +110,7 @@ impl Forwarder {
             NextStep::AnotherUpstream => {
                 self.exchanges.get(slot).failovers += 1;
                 self.end_force(slot);
+                let response = self.without_private(slot, upstream, response, packet);
                 self.failures.hold(slot, response, packet.into());
                 self.attempt(now, slot, Reason::NoConnection);
             }

@@ -10,8 +10,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Keys of address hints.
 const HINTS: [(u16, usize); 2] = [(4, 4), (6, 16)];
-/// Well-known prefix of IPv6 addresses for IPv4 hosts (RFC 6052 §2.1).
-const NAT64: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
+/// Prefixes of IPv6 addresses that end with that of an IPv4 host: the well-known one of NAT64 (RFC
+/// 6052 §2.1), and none at all (RFC 4291 §2.5.5.1).
+const ENDS_WITH_V4: [[u16; 6]; 2] = [[0x64, 0xff9b, 0, 0, 0, 0], [0; 6]];
+/// Prefix of NAT64 within a network (RFC 8215), and of 6to4, which an IPv4 address follows (RFC
+/// 3056).
+const LOCAL_NAT64: [u16; 3] = [0x64, 0xff9b, 1];
+const SIX_TO_FOUR: u16 = 0x2002;
 
 /// Returns true if a record of `response`, found in `packet`, has an address of a private network.
 pub(crate) fn has_private_address(packet: &[u8], response: &Response) -> bool {
@@ -35,11 +40,19 @@ pub(crate) fn has_private_address(packet: &[u8], response: &Response) -> bool {
 /// Returns true if the data of an SVCB record has a hint with such an address.
 fn has_private_hint(data: &[u8]) -> bool {
     let mut place = 2;
-    // The name of the target is not compressed.
-    while let Some(len) = data.get(place).filter(|len| **len != 0) {
-        place += 1 + usize::from(*len);
+    // A target may not be compressed (RFC 9460 §2.2), but some clients expand it all the same.
+    loop {
+        match data.get(place) {
+            Some(0) => place += 1,
+            Some(0xc0..) => place += 2,
+            Some(len) => {
+                place += 1 + usize::from(*len);
+                continue;
+            }
+            None => return false,
+        }
+        break;
     }
-    place += 1;
     while let (Some(key), Some(len)) = (u16_at(data, place), u16_at(data, place + 2)) {
         let end = place + 4 + usize::from(len);
         let Some(value) = data.get(place + 4..end) else { return false };
@@ -75,17 +88,20 @@ fn is_private_v4(ip: Ipv4Addr) -> bool {
         || ip.is_broadcast()
 }
 
-/// Unspecified, loopback, unique local, link local, site local (RFC 3879), and NAT64 of the above.
+/// Unspecified, loopback, unique local, link local, site local (RFC 3879), NAT64 within a network,
+/// and addresses that contain one of the above.
 fn is_private_v6(ip: Ipv6Addr) -> bool {
     let segments = ip.segments();
-    let [.., high, low] = segments;
-    let [a, b] = high.to_be_bytes();
-    let [c, d] = low.to_be_bytes();
+    let [first, second, third, .., high, low] = segments;
+    let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     ip.is_unspecified()
         || ip.is_loopback()
-        || matches!(segments[0] & 0xffc0, 0xfe80 | 0xfec0)
-        || segments[0] & 0xfe00 == 0xfc00
-        || (segments[..6] == NAT64 && is_private_v4(Ipv4Addr::new(a, b, c, d)))
+        || matches!(first & 0xffc0, 0xfe80 | 0xfec0)
+        || first & 0xfe00 == 0xfc00
+        || segments[..3] == LOCAL_NAT64
+        || (first == SIX_TO_FOUR && is_private_v4(v4(second, third)))
+        || (ENDS_WITH_V4.iter().any(|prefix| segments[..6] == *prefix)
+            && is_private_v4(v4(high, low)))
 }
 
 #[cfg(test)]
@@ -128,6 +144,12 @@ mod tests {
             ("::ffff:192.0.2.1", false),
             ("64:ff9b::10.0.0.1", true),
             ("64:ff9b::192.0.2.1", false),
+            ("64:ff9b:1::192.0.2.1", true),
+            ("64:ff9b:2::10.0.0.1", false),
+            ("::10.0.0.1", true),
+            ("::192.0.2.1", false),
+            ("2002:a00:1::1", true),
+            ("2002:c000:201::a00:1", false),
             ("2001:db8::1", false),
             ("fbff::", false),
             ("fc00::", true),
@@ -156,7 +178,7 @@ mod tests {
         let public = (4, octets("192.0.2.1"));
         let both = (4, [octets("192.0.2.1"), octets("10.0.0.1")].concat());
         let v6 = (6, octets("fd00::1"));
-        for target in [&b"\0"[..], b"\x01a\x04test\0"] {
+        for target in [&b"\0"[..], b"\x01a\x04test\0", b"\xc0\x0c", b"\x01a\xc0\x0c"] {
             assert!(!has_private_hint(&record(target, &[])));
             assert!(!has_private_hint(&record(target, &[alpn.clone(), public.clone()])));
             assert!(has_private_hint(&record(target, &[alpn.clone(), both.clone()])));

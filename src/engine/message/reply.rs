@@ -36,6 +36,14 @@ pub const ERROR_LEN_MAX: usize = HEADER_LEN
     + (OPTION_HEAD + NSID_LEN_MAX)
     + (OPTION_HEAD + COOKIE_LEN);
 
+// What stands around the records of a truncated answer fits into the shortest limit of a client:
+// header, question, OPT, our and the upstream's extended error, NSID and cookie. Keepalive is for
+// connections, which have no such limit.
+const _: () = assert!(
+    ERROR_LEN_MAX - KEEPALIVE_LEN + EDE_LEN_MAX <= super::UDP_PAYLOAD_PLAIN,
+    "write_cut subtracts them"
+);
+
 /// Extended errors of our own (RFC 8914 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
