@@ -110,8 +110,7 @@ impl Forwarder {
             NextStep::AnotherUpstream => {
                 self.exchanges.get(slot).failovers += 1;
                 self.end_force(slot);
-                let response = self.without_private(slot, upstream, response, packet);
-                self.failures.hold(slot, response, packet.into());
+                self.hold_back(slot, upstream, response, packet);
                 self.attempt(now, slot, Reason::NoConnection);
             }
             NextStep::AnotherStanza(stanza) => self.pass_on(now, slot, stanza),
@@ -210,6 +209,12 @@ impl Forwarder {
             };
         }
         NextStep::Deliver
+    }
+
+    /// Keeps a response that failover skips, in case no better one arrives.
+    fn hold_back(&mut self, slot: u32, upstream: usize, response: Response, packet: &[u8]) {
+        let response = self.without_private(slot, upstream, response, packet);
+        self.failures.hold(slot, response, packet.into());
     }
 
     /// Returns the response, or REFUSED instead of an answer with addresses of private networks if
