@@ -120,6 +120,10 @@ impl Server {
         let secret = secret.map_err(|error| StartError::Worker(0, error))?;
         let pages = Pages::new(log);
         let page_plan = pages.plan(&config, &mut inherited.acceptors)?;
+        let caches = random::seed().and_then(|seed| SharedCaches::seeded(&config, seed));
+        let caches = caches.map_err(StartError::Caches)?;
+        // Before there are sockets for which the kernel queues queries until workers read them.
+        let heir = heritage.and_then(|from| Heir::receive(from, clock, &caches, log));
         let steering = Steering::new(steer, cores);
         let mut listeners = Listeners::new(cores.len(), steering, inherited);
         let mut plan = listeners.plan(clock.now(), &mut config.listeners)?;
@@ -132,10 +136,6 @@ impl Server {
         let data = sources.loaders().plan(&config)?;
         let health_states = Arc::new(HealthStates::new(&config));
         health_states.agree_on_secret(secret);
-        let caches = random::seed().and_then(|seed| SharedCaches::seeded(&config, seed));
-        let caches = caches.map_err(StartError::Caches)?;
-        // Before the first worker reads a query.
-        let heir = heritage.and_then(|from| Heir::receive(from, clock, &caches, log));
         let (keeper, mailbox) = Keeper::new(clock, &config, Arc::clone(&health_states), &tls)
             .map_err(StartError::Keeper)?;
         let writing = Writing::start(clock, (&config, Arc::clone(&tls)), log, sandbox);

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 /// Maximum time until the new process serves: it may have to look up names.
@@ -87,16 +88,18 @@ impl Handover {
         let (served, sent) = std::thread::scope(|scope| {
             let to = ours.try_clone();
             let (sender, is_over) = (&mut sender, &is_over);
-            let sending = scope.spawn(move || sender.send(&mut to?, || !is_over.load(Relaxed)));
+            // Without a thread, the new process begins with empty caches.
+            let sending = std::thread::Builder::new()
+                .spawn_scoped(scope, move || sender.send(&mut to?, || !is_over.load(Relaxed)));
             let served = wait(&mut ours, stop);
             is_over.store(true, Relaxed);
             if !matches!(served, Ok(true)) {
                 end(&mut child);
             }
-            (served, sending.join())
+            (served, sending.map(ScopedJoinHandle::join))
         });
         // A process of another version reads no entries.
-        let sending = matches!(sent, Ok(Ok(()))).then_some((sender, ours));
+        let sending = matches!(sent, Ok(Ok(Ok(())))).then_some((sender, ours));
         Ok(served?.then(|| Successor { process: child.id(), sending }))
     }
 }

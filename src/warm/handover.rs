@@ -13,6 +13,7 @@ use crate::engine::cache::carry::{
 };
 use crate::engine::cache::{Cache, SharedCaches};
 use crate::log::{Event, Level, Log};
+use crate::moment::Moment;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -25,6 +26,8 @@ const PIECE_LEN: usize = 128 << 10;
 const SLICE: Duration = Duration::from_millis(100);
 /// Maximum time for which the new process waits for more bytes before it serves.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Maximum time for all of the first round, a part of what the old process waits for the new one.
+const FIRST_ROUND: Duration = Duration::from_secs(20);
 /// The same while it serves: the old process finishes its queries first.
 const PATIENCE_SERVING: Duration = Duration::from_secs(30);
 /// Maximum time for the entries that have changed since the first round.
@@ -93,11 +96,13 @@ impl Sender {
 fn write(to: &mut UnixStream, bytes: &[u8], is_awaited: &impl Fn() -> bool) -> io::Result<()> {
     let mut left = bytes;
     while !left.is_empty() {
+        if !is_awaited() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         match to.write(left) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(len) => left = &left[len..],
-            Err(error) if is_timeout(&error) && is_awaited() => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
@@ -114,6 +119,8 @@ pub(crate) struct Heir {
     clock: Clock,
     caches: SharedCaches,
     log: Log,
+    /// Time when the round is given up.
+    until: Moment,
     /// Cache of the next records, if this process has it too.
     cache: Option<Cache>,
     /// Number of caches with the same fingerprint so far in this round.
@@ -133,9 +140,15 @@ impl Heir {
         log: Log,
     ) -> Option<Self> {
         let (records, caches) = (Records::new(from), caches.clone());
+        let until = clock.now().plus(FIRST_ROUND);
         let (cache, seen) = (None, HashMap::new());
-        let mut heir = Self { records, clock, caches, log, cache, seen, taken: 0, others: 0 };
-        let outcome = heir.begin().and_then(|has_begun| Ok(has_begun && heir.round()?));
+        let mut heir =
+            Self { records, clock, caches, log, until, cache, seen, taken: 0, others: 0 };
+        let outcome = heir.begin().and_then(|has_begun| match has_begun {
+            true if heir.round()? => Ok(true),
+            true => Err(io::ErrorKind::UnexpectedEof.into()),
+            false => Ok(false),
+        });
         let more = outcome.unwrap_or_else(|error| {
             let taken = heir.taken;
             let text = format_args!(
@@ -164,6 +177,7 @@ impl Heir {
 
     /// Stores the entries that the previous process sends before it ends.
     pub(crate) fn wait_for_changes(mut self) {
+        self.until = Moment::FOREVER;
         let patience = self.records.source().set_read_timeout(Some(PATIENCE_SERVING));
         // They are few. Without them their names are misses.
         let _ = patience.and_then(|()| self.round());
@@ -207,9 +221,15 @@ impl Heir {
                 // What has left the other cache may stay in this one.
                 Next::Record(_, []) => {}
                 Next::Record(_, body) => {
+                    let now = self.clock.now();
+                    if now > self.until {
+                        return Err(io::Error::new(
+                            io::ErrorKind::TimedOut,
+                            format!("not all have come within {FIRST_ROUND:?}"),
+                        ));
+                    }
                     let Some(cache) = &mut self.cache else { continue };
-                    let hasher = self.caches.hasher();
-                    let restored = cache.restore(self.clock.now(), origin, hasher, body);
+                    let restored = cache.restore(now, origin, self.caches.hasher(), body);
                     self.taken += u64::from(restored == Restored::Stored);
                 }
                 Next::End => return Ok(false),

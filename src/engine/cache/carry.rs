@@ -15,6 +15,7 @@
 //! mistake must not lead a reader astray.
 
 use super::Cache;
+use super::admission::AnswerClass;
 use super::blocks::{Blocks, Counters};
 use super::entry::{Entry, Key, Scratch, USED};
 use super::rooms::Room;
@@ -201,9 +202,9 @@ fn words_of(entry: &Entry, past: Past, origin: Duration) -> [u8; WORDS_LEN] {
 pub(crate) enum Restored {
     /// It is in the cache.
     Stored,
-    /// The cache has an answer that is not older.
+    /// The cache has an answer that is not older, or is preferred.
     Known,
-    /// It has expired.
+    /// It has expired, or is a failure.
     Expired,
     /// It was stored in the future: the calendar's clock was set back.
     Early,
@@ -239,7 +240,9 @@ impl Cache {
         if !is_sound(&entry, packed) {
             return Restored::Invalid;
         }
-        if useless_at(&self.settings, &entry) <= now {
+        // A failure of the other process says little about what this one would get.
+        let is_failure = entry.answer_class() == AnswerClass::Failure;
+        if is_failure || useless_at(&self.settings, &entry) <= now {
             return Restored::Expired;
         }
         let name = &packed[..entry.packed().name_len.into()];
@@ -252,8 +255,14 @@ impl Cache {
         }
         let _lock = store.lock_keys(key.hash);
         let before = self.find(&key);
+        if self.outranks(now, before.as_ref(), entry.answer_class()) {
+            return Restored::Known;
+        }
         match &before {
-            Some(Seen { entry: known, .. }) if known.stored() >= entry.stored() => {
+            Some(Seen { entry: known, .. })
+                if known.answer_class() != AnswerClass::Failure
+                    && known.stored() >= entry.stored() =>
+            {
                 return Restored::Known;
             }
             None if !store.has_room(class, blocks) => return Restored::Full,

@@ -7,12 +7,13 @@
 use super::Cache;
 use super::carry::{Copier, Fingerprint};
 use super::store::Store;
-use crate::config::{self, Config, ServerBlock};
+use crate::config::{self, Config, Forward, ServerBlock, Sizing};
 use ahash::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,30 +143,77 @@ fn fingerprint_of(block: &ServerBlock) -> Fingerprint {
         (key.port, key.protocol) = (0, config::Protocol::Dns);
     }
     let mut text = block.text();
-    for name in block.forwards.iter().flat_map(|forward| &forward.host_names) {
-        text.push_str(&name.name);
-        text.push('\n');
+    for (stanza, forward) in block.forwards.iter().enumerate() {
+        for name in &forward.host_names {
+            text.push_str(&format!("{stanza} {}\n", name.name));
+        }
     }
     Fingerprint::of(&text)
 }
 
 /// Returns the parts of a server block that determine the contents of its cache: all but the
-/// addresses of upstreams given by name, the zones that are signed into files, and the limits of
-/// clients, which an operator changes during a flood.
+/// addresses of upstreams given by name, the zones that are signed into files, the limits of
+/// clients, which an operator changes during a flood, and numbers of connections and attempts, which
+/// depend on the upstreams of all blocks.
 fn nameless(block: &ServerBlock) -> ServerBlock {
     let mut block = block.clone();
     block.stages.sign.clear();
     block.stages.ratelimit = None;
     block.stages.rrl = None;
     for forward in &mut block.forwards {
-        if forward.host_names.is_empty() {
-            continue;
+        forward.sizing =
+            Sizing { spread: 1, stream_spread: 1, max_conns: 1, max_inflight: 1, tcp_inflight: 1 };
+        forward.max_connect_attempts = None;
+        forward.max_idle_conns = None;
+        forward.max_concurrent = None;
+        let Forward { upstreams, host_names, .. } = forward;
+        for upstream in &mut *upstreams {
+            let ip = upstream.address.ip();
+            if host_names.iter().any(|name| name.addresses.contains(&ip)) {
+                upstream.address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+            }
         }
-        forward.upstreams.clear();
-        for name in &mut forward.host_names {
+        if !host_names.is_empty() {
+            upstreams.dedup();
+        }
+        for name in host_names {
             name.addresses.clear();
             name.ttl = Duration::ZERO;
         }
     }
     block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fingerprint_of;
+    use crate::config::{Config, Host};
+
+    #[test]
+    fn a_fingerprint_has_what_answers_depend_on_and_nothing_else() {
+        let print = |body: &str, others: &str| {
+            let text = format!(".:5300 {{\n cache\n {body}\n}}\n{others}");
+            let (config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
+            fingerprint_of(&config.blocks[0])
+        };
+        let own = "forward . 192.0.2.1";
+        let same = print(own, "");
+        for (body, others) in [
+            (own, "test:5301 {\n forward . 192.0.2.7 192.0.2.8 192.0.2.9\n}\n"),
+            ("forward . 192.0.2.1 {\n max_concurrent 7\n max_connect_attempts 9\n }", ""),
+            ("forward . 192.0.2.1\n ratelimit {\n qps 7\n }", ""),
+        ] {
+            assert_eq!(print(body, others), same, "{body} {others}");
+        }
+        for body in [
+            "forward . 192.0.2.2",
+            "forward . 192.0.2.1:5301",
+            "forward . tls://192.0.2.1",
+            "forward . 192.0.2.1 {\n next NXDOMAIN\n }",
+            "forward test 192.0.2.1",
+            "any\n forward . 192.0.2.1",
+        ] {
+            assert_ne!(print(body, ""), same, "{body}");
+        }
+    }
 }

@@ -5,8 +5,8 @@
 
 use super::messages::{A, Made, PLAIN, a, asked, cname, soa};
 use super::{
-    Bed, Finish, Key, LowercaseName, NXDOMAIN, Question, ReplyTo, ServeStale, StaleMode, question,
-    small, stale,
+    Bed, Finish, Key, LowercaseName, NXDOMAIN, Question, ReplyTo, SERVFAIL, ServeStale, StaleMode,
+    question, small, stale,
 };
 use crate::config;
 use crate::engine::cache::carry::{Copier, Head, Restored, append};
@@ -97,6 +97,21 @@ fn another_process_gives_the_same_replies() {
     assert_eq!(next.get("z.test"), Found::Miss, "DO and CD are in the key");
     next.wait(15.0);
     assert_eq!(next.get("w.test"), Found::Miss, "it expires as in the first process");
+}
+
+#[test]
+fn failures_are_not_taken_over_and_give_way_to_answers() {
+    let settings = config::Cache::default();
+    let mut bed = Bed::new(&settings);
+    bed.put("w.test", PLAIN, &[a("w.test", 300)]).unwrap();
+    bed.put("x.test", SERVFAIL, &[]).unwrap();
+    bed.wait(1.0);
+    let mut next = other(&bed, &settings);
+    next.put("w.test", SERVFAIL, &[]).unwrap();
+    next.put("x.test", PLAIN, &[a("x.test", 300)]).unwrap();
+    let records = round(&mut copier(&bed));
+    assert_eq!(restore_all(&mut next, &records), [Restored::Stored, Restored::Expired]);
+    assert_eq!([next.reply("w.test").flags, next.reply("x.test").flags], [PLAIN; 2]);
 }
 
 #[test]
