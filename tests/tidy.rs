@@ -80,7 +80,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
     ("topology", &["sys::cpu"]),
     ("traffic", &["clock", "config", "engine::key", "http", "moment", "quic", "sys", "tls"]),
     ("transfers", &["clock", "config", "control", "engine::message", "log", "moment"]),
-    ("warm", &["clock", "engine::cache", "log"]),
+    ("warm", &["clock", "engine::cache", "log", "moment"]),
     ("wheel", &["moment"]),
     ("worker", &["clock", "config", "control", "engine", "http", "moment", "quic", "sys", "tls"]),
     (

@@ -153,8 +153,8 @@ fn fingerprint_of(block: &ServerBlock) -> Fingerprint {
 
 /// Returns the parts of a server block that determine the contents of its cache: all but the
 /// addresses of upstreams given by name, the zones that are signed into files, the limits of
-/// clients, which an operator changes during a flood, and numbers of connections and attempts, which
-/// depend on the upstreams of all blocks.
+/// clients, which an operator changes during a flood, and numbers of connections and attempts,
+/// which depend on the upstreams of all blocks.
 fn nameless(block: &ServerBlock) -> ServerBlock {
     let mut block = block.clone();
     block.stages.sign.clear();
