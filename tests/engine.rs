@@ -23,6 +23,8 @@ mod edns;
 mod forgery;
 #[path = "engine/journal.rs"]
 mod journal;
+#[path = "engine/late.rs"]
+mod late;
 #[path = "engine/letter_case.rs"]
 mod letter_case;
 #[path = "engine/lifetimes.rs"]

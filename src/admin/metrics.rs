@@ -378,6 +378,9 @@ fn of_drops(all: &mut Exposition, stats: &Stats) {
     let help =
         "Queries answered by the outstanding upstream query of an identical query (coalesced).";
     all.counter("onward_coalesced_total", help, &[], stats.coalesced as f64);
+    let help =
+        "Late replies over UDP that were held back, because many were due at once to one client.";
+    all.counter_if_any("onward_late_replies_held_total", help, &[], stats.late_held);
     let help = "Queries that failed because the limit of outstanding queries was reached.";
     all.counter("onward_overloaded_total", help, &[], stats.overloaded as f64);
     let help =

@@ -78,6 +78,7 @@ fn memory(report: &Report) -> serde_json::Value {
             "routes": memory.engine.routes,
             "queues": memory.engine.queues,
             "parked_max": memory.engine.parked_max,
+            "held_max": memory.engine.held_max,
             "sockets": memory.sockets,
             "batches": memory.batches,
             "reserved": memory.reserved(),

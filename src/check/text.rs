@@ -196,7 +196,7 @@ impl Report {
     fn write_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let memory = &self.memory;
         let EngineMemory { exchanges, pools, caches, caches_max, .. } = memory.engine;
-        let EngineMemory { limits, routes, queues, parked_max, .. } = memory.engine;
+        let EngineMemory { limits, routes, queues, parked_max, held_max, .. } = memory.engine;
         let EngineMemory { shared_caches, shared_caches_max, .. } = memory.engine;
         let (clients, upstreams) = self.connections_max();
         let rows = [
@@ -213,6 +213,7 @@ impl Report {
                 shared_caches_max - shared_caches,
             ),
             ("additional memory with parked queries", parked_max, 0),
+            ("additional memory with late replies held back", held_max, 0),
             ("additional memory with full connection buffers", clients + upstreams, 0),
             ("  client connections", clients, 0),
             ("  upstream connections", upstreams, 0),

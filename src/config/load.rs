@@ -77,8 +77,10 @@ impl Config {
         let states: Vec<_> = drafts.iter().map(|draft| draft.places.secondary.clone()).collect();
         let signs: Vec<_> = drafts.iter().filter_map(|draft| draft.places.sign.clone()).collect();
         let blocks = drafts.into_iter().map(|draft| finish(draft, share, &mut zone_slots));
-        let blocks = blocks.collect::<Result<_, _>>()?;
-        let config = Self { listeners, blocks, client_connections_max, reload };
+        let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
+        let late = blocks.iter().rev().find_map(|block: &ServerBlock| block.stages.late);
+        let late = late.unwrap_or_default();
+        let config = Self { listeners, blocks, client_connections_max, reload, late };
         check_states(&config, &states)?;
         signed::check(&config.signed_zones(), signs.first())?;
         Ok((config, lints::bounded(notes.warnings)))

@@ -65,11 +65,11 @@ pub(crate) use stages::{
     Acl, AclAction, AclLine, AnswerPart, AnswerRule, COOKIE_SECRET_LEN, COOKIE_SECRETS_MAX,
     CacheClass, Chaos, Consolidation, DEFAULT_PATH, Dns64, Dnssec, EDNS_OPTIONS_MAX,
     ERROR_TEXT_MAX, EdnsAction, EdnsData, EdnsOption, EdnsRule, Erratic, FixedRecord, HeaderFlag,
-    HeaderRule, HostsLine, LIMITS, Local, MatchType, NameMatch, NameRule, Nat64Prefix, Opcode,
-    Part, Pattern, Plugin, PrimaryTarget, ProxyPolicy, ProxySessions, RateLimit, Required, Rewrite,
-    RewriteRule, Sign, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text, TransferClients,
-    TransferTarget, TsigAlgorithm, TsigKey, Value, View, ZoneDirectory, class_mnemonic, order,
-    view,
+    HeaderRule, HostsLine, LATE, LIMITS, Late, Local, MatchType, NameMatch, NameRule, Nat64Prefix,
+    Opcode, Part, Pattern, Plugin, PrimaryTarget, ProxyPolicy, ProxySessions, RateLimit, Required,
+    Rewrite, RewriteRule, Sign, TEXT_MAX, Tap, TapTarget, Template, TemplateRecord, Text,
+    TransferClients, TransferTarget, TsigAlgorithm, TsigKey, Value, View, ZoneDirectory,
+    class_mnemonic, order, view,
 };
 pub use stages::{
     Cache, Errors, HostsSource, LogRule, Prefetch, Prometheus, ProxyProtocol, ServeStale, Stages,
@@ -98,6 +98,8 @@ pub struct Config {
     pub client_connections_max: usize,
     /// Interval of checks for a changed file. `None`: off.
     pub reload: Option<Reload>,
+    /// Late replies. In the configuration of a worker, its share.
+    pub late: Late,
 }
 
 impl Config {
@@ -182,6 +184,7 @@ impl Config {
             forward.max_concurrent = forward.max_concurrent.map(|all| share(all, number, workers));
         }
         own.blocks.iter_mut().for_each(|block| block.share_limits(workers));
+        own.late.share(workers);
         for listener in &mut own.listeners {
             let ListenerLimits { connections, per_client } = &mut listener.limits;
             *connections = connections.map(|all| share(all, number, workers));
@@ -546,6 +549,7 @@ mod tests {
             let limits = [forwards[0].max_concurrent.take(), forwards[1].max_concurrent.take()];
             let mut rest = config.clone();
             rest.blocks[0].forwards[0].max_concurrent = None;
+            (rest.late.rate, rest.late.burst) = (25_000, 64);
             assert_eq!(own, rest);
             limits
         };

@@ -41,9 +41,9 @@ pub(crate) const TEXT_BYTES_MAX: usize = 64 << 20;
 /// Maximum number of warnings of one configuration, plus one that says so; no one reads more.
 pub const WARNINGS_MAX: usize = 200;
 
-/// The names of all directives, in the order in which they are set up. `status`, `tcp`,
-/// `cookies` and `ratelimit` are onward's own; `rrl` is an external plugin of the reference.
-pub const DIRECTIVES: [&str; 65] = [
+/// The names of all directives, in the order in which they are set up. `status`, `tcp`, `cookies`,
+/// `ratelimit` and `late` are onward's own; `rrl` is an external plugin of the reference.
+pub const DIRECTIVES: [&str; 66] = [
     "root",
     "metadata",
     "geoip",
@@ -74,6 +74,7 @@ pub const DIRECTIVES: [&str; 65] = [
     "cookies",
     "ratelimit",
     "rrl",
+    "late",
     "local",
     "dns64",
     "any",

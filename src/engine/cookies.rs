@@ -1,9 +1,9 @@
 //! Server cookies of clients (RFC 7873, RFC 9018).
 //!
 //! A server cookie is a time and a hash of the client's cookie, its address and that time under a
-//! secret, so a client that returns a valid one can receive what is sent to its address, and
-//! nothing is stored for it. Servers behind one address share secrets from a file, of which the
-//! first makes cookies and all are accepted, so that they can be replaced one after the other.
+//! secret, so a client that returns a valid one receives packets at its address, and nothing is
+//! stored for it. Servers behind one address share secrets from a file, of which the first makes
+//! cookies and all are accepted, so that they can be replaced one after the other.
 //! Without a file, the secret of each period follows from the secret of the process, which its
 //! workers share and which a reload and an upgrade keep; that of the period before is accepted.
 

@@ -27,6 +27,7 @@ mod edns;
 mod failures;
 mod floods;
 mod journalling;
+mod late;
 mod letters;
 mod limiting;
 mod logging;
@@ -52,10 +53,11 @@ mod watch;
 pub use arrivals::{AHEAD_MAX, Arrivals};
 use caching::{CacheOutcome, Caches};
 use counters::Counters;
-use delays::Delays;
+use delays::{Delays, Held};
 use drafts::Drafts;
 use failures::Failures;
 use floods::Floods;
+use late::LateReplies;
 use limiting::Limiters;
 use loops::Loops;
 pub use notices::Notice;
@@ -83,6 +85,7 @@ use super::health::HealthStates;
 use super::journal::Journal;
 use super::key::{ConnectionId, ConnectionKey, ExchangeKey, PoolId, Sweep, Way};
 use super::memory::{EngineMemory, reserved};
+use super::message::UDP_PAYLOAD_MAX;
 use super::message::response::Response;
 use super::pool::{PoolState, Pools};
 use super::routes::Routes;
@@ -169,7 +172,8 @@ pub struct Forwarder {
     hasher: RandomState,
     sends: Vec<Outgoing>,
     failures: Failures,
-    delays: Delays,
+    delays: Delays<Held>,
+    late: LateReplies,
     errors: Errors,
     journal: Journal,
     caches: Caches,
@@ -248,7 +252,8 @@ impl Forwarder {
             random,
             sends: Vec::with_capacity(super::exchange::EXCHANGES_MAX),
             failures: Failures::default(),
-            delays: Delays::default(),
+            delays: Delays::new(delays::DELAYED_MAX),
+            late: LateReplies::new(config.late, &hasher),
             errors: parts.errors,
             journal: parts.journal,
             caches: Caches::new(parts.caches),
@@ -298,7 +303,8 @@ impl Forwarder {
         let dial = self.pools.next_dial_deadline();
         let stall = self.pools.next_stall();
         let probes = self.loops.due.then_some(Moment::ZERO);
-        let own = [self.parked.next_deadline(), self.delays.next_due()];
+        let late = self.late.held.next_deadline();
+        let own = [self.parked.next_deadline(), self.delays.next_deadline(), late];
         let all = [self.exchanges.next_deadline(), dial, stall, probes];
         all.into_iter().chain(own).flatten().min()
     }
@@ -376,7 +382,7 @@ impl Forwarder {
 
     /// Returns the number of queries that wait for a response or have a reply that is held back.
     pub fn outstanding(&self) -> usize {
-        self.exchanges.outstanding() + self.delays.len()
+        self.exchanges.outstanding() + self.delays.len() + self.late.held.len()
     }
 
     /// Returns true if all replies are written: no query waits for a response, no reply is held
@@ -447,6 +453,7 @@ impl Forwarder {
             queues: reserved(&self.sends)
                 + self.failures.reserved()
                 + self.delays.reserved()
+                + self.late.reserved()
                 + self.errors.reserved()
                 + self.journal.reserved()
                 + self.upstreams.reserved_queues()
@@ -455,6 +462,7 @@ impl Forwarder {
                 + self.parked.reserved()
                 + self.online.signatures.reserved(),
             parked_max: self.parked_max(),
+            held_max: late::HELD_MAX * UDP_PAYLOAD_MAX,
         }
     }
 

@@ -38,6 +38,8 @@ pub struct EngineMemory {
     pub queues: usize,
     /// Maximum of additional bytes for parked queries; zero if no query can be parked.
     pub(crate) parked_max: usize,
+    /// Maximum of additional bytes for late replies that are held back.
+    pub(crate) held_max: usize,
 }
 
 /// Memory of a vector's elements, in bytes.

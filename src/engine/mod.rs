@@ -8,9 +8,9 @@
 //! (signatures of messages), [`policy`] (order of upstreams), [`pool`] (connections), [`exchange`]
 //! (outstanding queries), [`cache`] (stored answers), [`health`] (health state of upstreams),
 //! [`data`], [`hosts`] and [`authority`] (data from loaders), [`proxy`] (clients behind proxies),
-//! [`ratelimit`] (accounts of clients), [`cookies`] (proofs of their addresses),
-//! [`errors`] and [`journal`] (logging), [`stats`] and [`tally`] (counters), and under them the
-//! containers [`key`], [`list`], [`heap`], [`index`], [`histogram`] and [`sketch`], and
+//! [`ratelimit`] (accounts of clients), [`cookies`] (proofs of their addresses), [`pulses`] (late
+//! replies), [`errors`] and [`journal`] (logging), [`stats`] and [`tally`] (counters), and under
+//! them the containers [`key`], [`list`], [`heap`], [`index`], [`histogram`] and [`sketch`], and
 //! [`memory`], which counts their sizes. [`shell`] is the contract with the code that moves
 //! packets: its duties, and the loop that carries out an engine's decisions at the end of a turn.
 
@@ -38,6 +38,7 @@ pub mod message;
 pub(crate) mod policy;
 pub mod pool;
 pub mod proxy;
+pub(crate) mod pulses;
 pub(crate) mod ratelimit;
 pub(crate) mod rewrite;
 pub mod routes;

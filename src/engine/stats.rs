@@ -33,6 +33,8 @@ pub enum DropReason {
     QueryDenied,
     /// A query or its reply exceeds a limit of its client.
     RateLimited,
+    /// The reply is older than `late` allows, or too many late ones are held back.
+    ReplyTooLate,
     /// The reply could not be sent: socket buffer full or peer unreachable.
     ReplyNotSent,
     /// An upstream's packet is no response to a QUERY with one question, or has a malformed record.
@@ -58,6 +60,7 @@ pub(crate) const DROP_REASON_NAMES: [&str; DROP_REASONS] = [
     "query_from_port_zero",
     "query_denied",
     "rate_limited",
+    "reply_too_late",
     "reply_not_sent",
     "response_malformed",
     "response_unmatched",
@@ -85,6 +88,8 @@ pub struct Stats {
     pub replies: [u64; RCODES],
     /// Packets dropped, by [`DropReason`].
     pub drops: [u64; DROP_REASONS],
+    /// Replies among these that were late and left at the pace of their client.
+    pub late_held: u64,
     /// Queries that joined an outstanding one.
     pub coalesced: u64,
     /// Queries refused with SERVFAIL because the maximum was outstanding.
@@ -358,6 +363,7 @@ impl Stats {
     pub fn add(&mut self, other: &Self) {
         self.queries += other.queries;
         self.coalesced += other.coalesced;
+        self.late_held += other.late_held;
         self.overloaded += other.overloaded;
         self.flood_refusals += other.flood_refusals;
         self.panics += other.panics;

@@ -46,8 +46,8 @@ impl Memory {
     /// connections of clients and upstreams, and without the entries of caches, which all workers
     /// share.
     pub(crate) fn most(&self) -> usize {
-        let EngineMemory { caches, caches_max, parked_max, .. } = self.engine;
-        self.reserved() - caches + caches_max + parked_max + self.proxies_max
+        let EngineMemory { caches, caches_max, parked_max, held_max, .. } = self.engine;
+        self.reserved() - caches + caches_max + parked_max + held_max + self.proxies_max
     }
 
     /// Returns the memory that is reserved at the start.

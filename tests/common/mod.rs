@@ -8,7 +8,7 @@
 pub(crate) mod wire;
 
 use onward::config::{
-    CLIENT_CONNECTIONS_MAX, Config, Forward, HealthCheck, HttpSettings, LetterCase, Listener,
+    CLIENT_CONNECTIONS_MAX, Config, Forward, HealthCheck, Host, HttpSettings, LetterCase, Listener,
     ListenerLimits, Name, Policy, Protocol, Rcodes, Served, ServerBlock, Sizing, Stages, Upstream,
 };
 use onward::moment::Moment;
@@ -89,7 +89,15 @@ pub(crate) fn config(blocks: Vec<(&str, Vec<Forward>)>) -> Config {
         blocks: blocks.into_iter().map(block).collect(),
         client_connections_max: CLIENT_CONNECTIONS_MAX,
         reload: None,
+        // The tests' clients share few addresses.
+        late: unpaced().late,
     }
+}
+
+/// A configuration in which late replies are sent at once.
+fn unpaced() -> Config {
+    let text = b".:53 {\n late {\n rate 0\n }\n whoami\n}\n";
+    Config::load(text, "Corefile", &Host::plain()).expect("a configuration").0
 }
 
 /// The moment `seconds` after the start.

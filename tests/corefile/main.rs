@@ -377,6 +377,7 @@ fn plain_stage() -> impl Strategy<Value = &'static str> {
         Just("tcp {\nmax_per_client 3\n}"),
         Just("ratelimit a {\nqps 0.25\nburst 3\nexempt ::/9\n}"),
         Just("cookies off"),
+        Just("late {\nrate 7\ndiscard 1.9s\n}"),
         Just("rrl {\nerrors-per-second 7\nwindow 0.5\n}"),
         Just("timeouts {\nread 3 idle 90s\nmaxtcpqueries 3\n}"),
         Just("reload 9s 3s"),

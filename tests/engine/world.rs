@@ -378,10 +378,11 @@ impl World {
             DropReason::QueryFromPortZero,
             DropReason::QueryDenied,
             DropReason::RateLimited,
+            DropReason::ReplyTooLate,
         ];
         let dropped: u64 = silent.iter().map(|reason| stats.dropped(*reason)).sum();
         assert_eq!(stats.queries, stats.replied() + dropped + self.waiting_count, "{stats:?}");
-        let silent = [DropReason::QueryDenied, DropReason::RateLimited];
+        let silent = [DropReason::QueryDenied, DropReason::RateLimited, DropReason::ReplyTooLate];
         let silent: u64 = silent.iter().map(|reason| stats.dropped(*reason)).sum();
         let ended = stats.replied() + silent;
         assert!(stats.latency.count() <= ended, "{stats:?}");

@@ -217,7 +217,7 @@ impl Said {
                 let option = option.map_err(|_| broken("broken options"))?;
                 let (code, mut data) = (option.code().to_int(), option.as_slice().to_vec());
                 if code == COOKIE {
-                    // Behind the client's cookie is one that nobody can foretell.
+                    // The server cookie behind the client's is unpredictable.
                     data.truncate(8);
                 }
                 said.options.push((code, data));

@@ -8,7 +8,7 @@ use super::{collect, read};
 
 /// Declarations in `src` that are `pub`, fields and re-exports included. It only falls,
 /// unless a fuzz target, a bench or the tests of the engine drive what is new.
-const PUBLIC_MAX: usize = 1_515;
+const PUBLIC_MAX: usize = 1_518;
 
 #[test]
 fn no_more_is_public_than_before() {

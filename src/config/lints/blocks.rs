@@ -23,6 +23,7 @@ pub(in super::super) fn warn(
     of_views(drafts, listeners, notes);
     circles::warn(drafts, listeners, &host.interfaces, notes);
     of_cookies(drafts, notes);
+    of_late(drafts, notes);
     for draft in drafts {
         of_reach(draft, notes);
         of_hosts(draft, notes);
@@ -53,6 +54,18 @@ fn of_cookies(drafts: &[Draft], notes: &mut Notes) {
     for draft in drafts.iter().filter(|draft| draft.stages.cookies.as_ref() != last) {
         if let Some(place) = &draft.places.cookies {
             let message = "plugin/cookies: no effect: it applies to the whole process, and a later \
+                           server block has other settings";
+            notes.warn(place, message);
+        }
+    }
+}
+
+/// The same for late replies.
+fn of_late(drafts: &[Draft], notes: &mut Notes) {
+    let last = drafts.iter().rev().find_map(|draft| draft.stages.late);
+    for draft in drafts.iter().filter(|draft| draft.stages.late != last) {
+        if let Some(place) = &draft.places.late {
+            let message = "plugin/late: no effect: it applies to the whole process, and a later \
                            server block has other settings";
             notes.warn(place, message);
         }

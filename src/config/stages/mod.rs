@@ -27,6 +27,7 @@ mod health;
 mod hosts;
 mod https;
 mod https3;
+mod late;
 mod loadbalance;
 mod local;
 mod log;
@@ -115,6 +116,8 @@ macro_rules! order {
             "ratelimit" ratelimit: Option<RateLimit>, answers => ratelimit::Limits;
             /// The same limits, in the words of the external plugin.
             "rrl" rrl: Option<RateLimit>, answers;
+            /// Replies over UDP to clients that have waited.
+            "late" late: Option<Late>;
             /// Names that mean this host are answered here.
             "local" local: Option<Local>, answers => local::Local;
             /// IPv6 addresses are made for names that have none.
@@ -187,6 +190,7 @@ pub(crate) use health::Health;
 pub use hosts::HostsSource;
 pub(crate) use hosts::{Hosts, HostsLine};
 pub(crate) use https::{DEFAULT_PATH, Https};
+pub(crate) use late::{LATE, Late};
 pub(crate) use loadbalance::LoadBalance;
 pub(crate) use local::Local;
 pub use log::LogRule;

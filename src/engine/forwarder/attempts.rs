@@ -114,6 +114,7 @@ impl Forwarder {
     /// Handles expired timers: an attempt that timed out is retried, an overdue query fails.
     pub fn on_time(&mut self, now: Moment) {
         self.delays.on_time(now);
+        self.late.held.on_time(now);
         if self.loops.due {
             self.probe_for_loops(now);
         }

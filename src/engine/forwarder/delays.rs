@@ -33,14 +33,14 @@ pub(super) struct Held {
 }
 
 /// One reply that is held back, or a place for one.
-struct Delayed {
+struct Delayed<H> {
     due: Moment,
     place: Option<u32>,
-    held: Held,
-    bytes: Vec<u8>,
+    held: H,
+    bytes: Box<[u8]>,
 }
 
-impl Aging for Delayed {
+impl<H> Aging for Delayed<H> {
     fn due(&self) -> Moment {
         self.due
     }
@@ -50,37 +50,48 @@ impl Aging for Delayed {
     }
 }
 
-/// The replies that are held back.
-#[derive(Default)]
-pub(super) struct Delays {
-    slab: Vec<Delayed>,
+/// Replies that are held back, each with the query or client that it is for.
+pub(super) struct Delays<H> {
+    slab: Vec<Delayed<H>>,
     free: Vec<u32>,
     heap: Heap,
     /// Replies up to here are due.
     until: Moment,
+    most: usize,
 }
 
-impl Delays {
+impl<H: Copy> Delays<H> {
+    /// Holds back at most `most` replies.
+    pub(super) fn new(most: usize) -> Self {
+        let (slab, free) = (Vec::new(), Vec::new());
+        Self { slab, free, heap: Heap::default(), until: Moment::ZERO, most }
+    }
+
     /// Holds back a reply until `due`; returns false if there is no room.
-    fn hold(&mut self, due: Moment, held: Held, reply: &[u8]) -> bool {
+    pub(super) fn hold(&mut self, due: Moment, held: H, reply: &[u8]) -> bool {
+        let delayed = Delayed { due, place: None, held, bytes: reply.into() };
         let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if self.slab.len() == DELAYED_MAX => return false,
+            Some(slot) => {
+                self.slab[slot as usize] = delayed;
+                slot
+            }
+            None if self.slab.len() == self.most => return false,
             None => {
-                self.slab.push(Delayed { due, place: None, held, bytes: Vec::new() });
+                self.slab.push(delayed);
                 self.slab.len() as u32 - 1
             }
         };
-        let delayed = &mut self.slab[slot as usize];
-        (delayed.due, delayed.held) = (due, held);
-        delayed.bytes.clear();
-        delayed.bytes.extend_from_slice(reply);
         self.heap.push(&mut self.slab, slot);
         true
     }
 
-    /// Returns the time at which the next reply is due.
-    pub(super) fn next_due(&self) -> Option<Moment> {
+    /// Returns the time at which the next reply is due, unless it is due already: then it is sent
+    /// at the end of the turn.
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        self.next_due().filter(|due| *due > self.until)
+    }
+
+    fn next_due(&self) -> Option<Moment> {
         self.heap.first().map(|slot| self.slab[slot as usize].due)
     }
 
@@ -94,6 +105,11 @@ impl Delays {
         self.next_due().is_some_and(|due| due <= self.until)
     }
 
+    /// Returns what each of these replies is for.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut H> {
+        self.slab.iter_mut().map(|delayed| &mut delayed.held)
+    }
+
     /// Returns the number of replies that are held back.
     pub(super) fn len(&self) -> usize {
         self.slab.len() - self.free.len()
@@ -101,18 +117,19 @@ impl Delays {
 
     /// Returns the bytes that are reserved.
     pub(super) fn reserved(&self) -> usize {
-        let bytes: usize = self.slab.iter().map(|delayed| delayed.bytes.capacity()).sum();
+        let bytes: usize = self.slab.iter().map(|delayed| delayed.bytes.len()).sum();
         reserved(&self.slab) + reserved(&self.free) + self.heap.reserved() + bytes
     }
 
-    /// Removes the next reply that is due and copies it into `out`; returns its query, its length
-    /// and the time.
-    fn next(&mut self, out: &mut [u8]) -> Option<(Held, usize, Moment)> {
+    /// Removes the next reply that is due and copies it into `out`; returns what it is for, its
+    /// length and the time.
+    pub(super) fn next(&mut self, out: &mut [u8]) -> Option<(H, usize, Moment)> {
         let slot = self.heap.first().filter(|_| self.has_due())?;
         self.heap.remove(&mut self.slab, slot);
         self.free.push(slot);
-        let Delayed { held, bytes, .. } = &self.slab[slot as usize];
-        out[..bytes.len()].copy_from_slice(bytes);
+        let Delayed { held, bytes, .. } = &mut self.slab[slot as usize];
+        let bytes = std::mem::take(bytes);
+        out[..bytes.len()].copy_from_slice(&bytes);
         Some((*held, bytes.len(), self.until))
     }
 }

@@ -34,7 +34,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Result of a reply for the limits of its client.
 pub(super) enum Limited {
-    /// It is sent.
+    /// Sent as it is.
     Passed,
     /// Another of this length is sent instead.
     Replaced(usize),

@@ -21,6 +21,7 @@ use self::errands::Stand;
 pub(super) use self::table::{Parked, Table};
 use super::Reply;
 use super::course::{Asker, Course, Original, ParkedKey, Scope, Written};
+use super::late::{HeldReply, Lateness};
 use super::limiting::Limited;
 use super::recipient::limit;
 use super::rewriting::put_back;
@@ -377,6 +378,14 @@ impl Forwarder {
         len: usize,
     ) -> Option<Reply> {
         let Parked { client, asked, since, zone_match, .. } = done;
+        let lateness = self.lateness_of(now, client, asked, *since);
+        if lateness == Lateness::Discarded {
+            self.journal_parked(now, done, None);
+            self.counters.stats.drop(DropReason::ReplyTooLate);
+            let unanswered = CountedReply::unanswered(client.transport());
+            self.counters.outcome(zone_match.label_set, &unanswered);
+            return None;
+        }
         let block = zone_match.block().filter(|_| done.signer().is_none());
         let limited = match block {
             Some(block) => self.limit_reply(now, block, client, asked, out, len),
@@ -394,15 +403,21 @@ impl Forwarder {
             return None;
         };
         let rcode = reply::extended_rcode(bytes);
-        let (transport, took, len) = (client.transport(), now.since(*since), bytes.len());
-        let answered = rcode != Rcode::ServFail as u16;
+        let (client, since, len) = (*client, *since, bytes.len());
+        let (answered, label_set) = (rcode != Rcode::ServFail as u16, zone_match.label_set);
+        if let Lateness::Held(due) = lateness {
+            let held = HeldReply { client, since, label_set, rcode, answered };
+            self.hold_late(due, held, bytes);
+            return None;
+        }
+        let (transport, took) = (client.transport(), now.since(since));
         let outcome = CountedReply { transport, took, rcode, len, answered };
         let name = done.first_asking().name.as_bytes();
-        self.counters.reply(now, zone_match.label_set, name, &outcome);
+        self.counters.reply(now, label_set, name, &outcome);
         if let Some(connection) = client.via.connection() {
             self.clients.answered(connection);
         }
-        Some(Reply { client: *client, len })
+        Some(Reply { client, len })
     }
 
     /// Finds the server block of each parked query in the new configuration.

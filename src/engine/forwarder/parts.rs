@@ -9,7 +9,7 @@
 use super::caching::NewCaches;
 use super::limiting::Limiters;
 use super::upstreams::{NewUpstreams, pool_settings};
-use crate::config::Config;
+use crate::config::{Config, Late};
 use crate::engine::cache::SharedCaches;
 use crate::engine::chain::Chain;
 use crate::engine::clients::{ConnectionLimits, IDLE_MAX};
@@ -42,6 +42,7 @@ pub struct Parts {
     pub(super) caches: NewCaches,
     pub(super) limiters: Limiters,
     pub(super) cookies: cookies::Settings,
+    pub(super) late: Late,
     pub(super) signatures: Signatures,
     pub(super) errors: Errors,
     pub(super) journal: Journal,
@@ -83,6 +84,7 @@ impl Parts {
             caches: NewCaches::new(config, caches),
             limiters: Limiters::new(config, hasher),
             cookies: cookies::Settings::new(config),
+            late: config.late,
             errors: Errors::new(config),
             journal: Journal::new(config, listeners, hasher),
             tallies: Tallies::new(config, &label_sets),

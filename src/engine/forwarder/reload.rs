@@ -57,6 +57,8 @@ impl Forwarder {
         self.upstreams.reload(&mut parts.upstreams, &stays);
         let secret = self.upstreams.health().agree_on_secret(self.cookies.root());
         self.cookies.reload(secret, parts.cookies);
+        self.late.reload(parts.late);
+        self.forget_late();
         swap(&mut self.routes, &mut parts.routes);
         swap(&mut self.chains, &mut parts.chains);
         swap(&mut self.data, &mut parts.data);

@@ -6,6 +6,7 @@
 use super::caching::CacheOutcome;
 use super::course::Written;
 use super::failures::Failed;
+use super::late::{HeldReply, Lateness};
 use super::recipient::{TCP_MESSAGE_MAX, TCP_REPLY_SPARE, to_waiter};
 use super::{Answered, Forwarder, Reply};
 use crate::engine::errors::Reason;
@@ -53,10 +54,15 @@ impl Forwarder {
         let slot = self.exchanges.slot(answered.exchange)?;
         let waiter = self.exchanges.next_waiter(slot)?;
         let Answered { at, response, remembered, .. } = answered;
+        let lateness = self.lateness(*at, waiter);
+        if lateness == Lateness::Discarded {
+            self.discard(*at, slot, waiter);
+            return None;
+        }
         let reply = self.write_response(slot, waiter, packet, response, *remembered, out);
         let (len, rcode) = self.observe_reply(*at, slot, waiter, out, reply)?;
         let written = Written { bytes: &out[..len], rcode };
-        Some(self.reply_to(*at, slot, waiter, written, true))
+        self.reply_to(*at, slot, waiter, written, (true, lateness))
     }
 
     /// Writes a waiter's copy of a response, or the cache entry instead of it, with the waiter's
@@ -117,15 +123,17 @@ impl Forwarder {
 
     /// Returns true if [`Forwarder::next_failure`] may return a reply.
     pub(in crate::engine) fn has_failures(&self) -> bool {
-        !self.failures.is_empty() || self.parked.has_woken() || self.delays.has_due()
+        let is_due = self.delays.has_due() || self.late.held.has_due();
+        !self.failures.is_empty() || self.parked.has_woken() || is_due
     }
 
-    /// Writes the next reply to a query that failed, was parked or was delayed. The caller repeats
-    /// this until `None` after every other call. `out` is as for [`Forwarder::next_reply`].
+    /// Writes the next reply to a query that failed, was parked, delayed or late. The caller
+    /// repeats this until `None` after every other call. `out` is as for [`Forwarder::next_reply`].
     pub(in crate::engine) fn next_failure(&mut self, out: &mut [u8]) -> Option<Reply> {
         loop {
             let Some(failed) = self.failures.next() else {
-                return self.next_woken(out).or_else(|| self.next_delayed(out));
+                let woken = self.next_woken(out).or_else(|| self.next_delayed(out));
+                return woken.or_else(|| self.next_late(out));
             };
             let Failed { at, exchange, reason, remembered, goes_on } = failed;
             let waiter = self.exchanges.slot(exchange).and_then(|slot| match goes_on {
@@ -166,9 +174,17 @@ impl Forwarder {
             if self.wake(at, slot, waiter, Written { bytes: &out[..len], rcode }) {
                 continue;
             }
+            let lateness = self.lateness(at, waiter);
+            if lateness == Lateness::Discarded {
+                self.discard(at, slot, waiter);
+                continue;
+            }
             if let Some((len, rcode)) = self.observe_reply(at, slot, waiter, out, (len, rcode)) {
                 let written = Written { bytes: &out[..len], rcode };
-                return Some(self.reply_to(at, slot, waiter, written, answered));
+                let reply = self.reply_to(at, slot, waiter, written, (answered, lateness));
+                if reply.is_some() {
+                    return reply;
+                }
             }
         }
     }
@@ -227,26 +243,36 @@ impl Forwarder {
         }
     }
 
-    /// Counts a waiting client's reply. `answered`: false for errors generated here.
+    /// Counts a waiting client's reply, and returns it unless it is held back. `answered`: false
+    /// for errors generated here.
     fn reply_to(
         &mut self,
         at: Moment,
         slot: u32,
         waiter: Dismissed,
         written: Written<'_>,
-        answered: bool,
-    ) -> Reply {
+        (answered, lateness): (bool, Lateness),
+    ) -> Option<Reply> {
         let &Waiter { client, since, label_set, shown, .. } = self.exchanges.dismissed(waiter);
-        let (transport, took) = (client.transport(), at.since(since));
         let Written { bytes, rcode } = written;
-        let outcome = CountedReply { transport, took, rcode, len: bytes.len(), answered };
-        self.counters.reply(at, label_set, self.exchanges.name(slot), &outcome);
+        match lateness {
+            Lateness::Held(due) => {
+                let held = HeldReply { client, since, label_set, rcode, answered };
+                self.hold_late(due, held, bytes);
+            }
+            _ => {
+                let (transport, took) = (client.transport(), at.since(since));
+                let outcome = CountedReply { transport, took, rcode, len: bytes.len(), answered };
+                self.counters.reply(at, label_set, self.exchanges.name(slot), &outcome);
+            }
+        }
         let stanza = self.exchanges.first_stanza(slot);
         self.routes.stanza(stanza).under_way -= 1;
         if let Some(connection) = client.via.connection() {
             self.clients.answered(connection);
         }
         self.rewriting.forget(shown);
-        Reply { client, len: bytes.len() }
+        let is_sent = !matches!(lateness, Lateness::Held(_));
+        is_sent.then_some(Reply { client, len: bytes.len() })
     }
 }
