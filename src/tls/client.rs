@@ -29,44 +29,65 @@ use std::sync::Arc;
 /// for each name.
 const TICKETS_MAX: usize = 8;
 
-/// Authorities that were read for one configuration: upstreams share them.
+/// Authorities of the upstreams of one configuration, which share them, by their files.
+pub(super) type Authorities = Vec<(Option<Pem>, Trusted)>;
+
+/// Authorities that were read for one configuration.
 #[derive(Default)]
-pub(super) struct Verifiers {
-    known: Vec<(Option<Pem>, Trusted)>,
+pub(super) struct Verifiers<'a> {
+    known: Authorities,
+    /// Authorities of the configuration before.
+    before: &'a [(Option<Pem>, Trusted)],
 }
 
-impl Verifiers {
+impl<'a> Verifiers<'a> {
+    /// Creates an empty set that prefers authorities of `before` to equal ones.
+    pub(super) fn after(before: &'a [(Option<Pem>, Trusted)]) -> Self {
+        Self { known: Vec::new(), before }
+    }
+
+    /// Returns the authorities that were read.
+    pub(super) fn into_known(self) -> Authorities {
+        self.known
+    }
+
     /// Returns the authorities of `file`, or of the system.
     pub(super) fn trusted(&mut self, file: Option<&Pem>) -> Result<Trusted, SetupError> {
-        if let Some((_, trusted)) = self.known.iter().find(|(known, _)| known.as_ref() == file) {
+        let of_file = |(known, _): &&(Option<Pem>, Trusted)| known.as_ref() == file;
+        if let Some((_, trusted)) = self.known.iter().find(of_file) {
             return Ok(trusted.clone());
         }
-        let trusted = identity::authorities(file)?;
+        let read = identity::authorities(file)?;
+        let before = self.before.iter().find(of_file).map(|(_, before)| before);
+        let trusted = before.filter(|before| before.equals(&read)).cloned().unwrap_or(read);
         self.known.push((file.cloned(), trusted.clone()));
         Ok(trusted)
     }
+}
 
-    fn verifier(&mut self, tls: &ClientTls) -> Result<Arc<dyn ServerCertVerifier>, SetupError> {
-        let besides: Option<Arc<dyn ServerCertVerifier>> = match tls.is_known_by_pins_alone() {
-            true => None,
-            false => {
-                let file = tls.authorities.as_ref();
-                let trusted = self.trusted(file)?;
-                let roots = Arc::clone(&trusted.roots);
-                let issued = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
-                let path = file.map_or("", |file| &file.path);
-                let issued = issued.map_err(|error| SetupError::new(path, error.to_string()))?;
-                Some(Arc::new(ServerVerifier { trusted, issued }))
-            }
-        };
-        Ok(match (besides, tls.pins.is_empty()) {
-            (Some(verifier), true) => verifier,
-            (besides, _) => {
-                let algorithms = provider().signature_verification_algorithms;
-                Arc::new(PinVerifier { pins: tls.pins.clone(), besides, algorithms })
-            }
-        })
-    }
+/// Creates the verifier of an upstream's certificate, which has to be issued by one of `trusted`,
+/// if there are any.
+fn verifier(
+    tls: &ClientTls,
+    trusted: Option<Trusted>,
+) -> Result<Arc<dyn ServerCertVerifier>, SetupError> {
+    let besides: Option<Arc<dyn ServerCertVerifier>> = match trusted {
+        None => None,
+        Some(trusted) => {
+            let roots = Arc::clone(&trusted.roots);
+            let issued = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+            let path = tls.authorities.as_ref().map_or("", |file| &file.path);
+            let issued = issued.map_err(|error| SetupError::new(path, error.to_string()))?;
+            Some(Arc::new(ServerVerifier { trusted, issued }))
+        }
+    };
+    Ok(match (besides, tls.pins.is_empty()) {
+        (Some(verifier), true) => verifier,
+        (besides, _) => {
+            let algorithms = provider().signature_verification_algorithms;
+            Arc::new(PinVerifier { pins: tls.pins.clone(), besides, algorithms })
+        }
+    })
 }
 
 /// TLS client of one upstream.
@@ -77,18 +98,27 @@ pub struct Client {
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
     verifier: Arc<dyn ServerCertVerifier>,
+    /// Authorities of its certificate, if it needs any.
+    trusted: Option<Trusted>,
     /// Verdicts on certificates, if the upstream speaks QUIC.
     verdicts: Option<Verdicts>,
-    sessions: Arc<ClientSessionMemoryCache>,
     evidence: Arc<Evidence>,
 }
 
 impl Client {
+    /// Creates a client for an upstream, or returns that of `before` if it has the same settings
+    /// and authorities: rustls resumes sessions only under the configuration that has begun them.
     pub(super) fn new(
         address: SocketAddr,
         tls: &Arc<ClientTls>,
-        verifiers: &mut Verifiers,
+        verifiers: &mut Verifiers<'_>,
+        before: Option<&Self>,
     ) -> Result<Self, SetupError> {
+        let is_issued = !tls.is_known_by_pins_alone();
+        let trusted = is_issued.then(|| verifiers.trusted(tls.authorities.as_ref())).transpose()?;
+        if let Some(before) = before.filter(|before| before.trusts_as(trusted.as_ref())) {
+            return Ok(before.clone());
+        }
         let text = tls.name.clone().unwrap_or_else(|| address.ip().to_string());
         let name = ServerName::try_from(text).map_err(|_| {
             let name = tls.name.as_deref().unwrap_or_default();
@@ -96,7 +126,7 @@ impl Client {
         })?;
         let evidence = Arc::<Evidence>::default();
         let verifier: Arc<dyn ServerCertVerifier> = Arc::new(Witness {
-            inner: verifiers.verifier(tls)?,
+            inner: verifier(tls, trusted.clone())?,
             tls: Arc::clone(tls),
             evidence: Arc::clone(&evidence),
         });
@@ -122,12 +152,19 @@ impl Client {
             Alpn::Doq => &[DNS_OVER_QUIC],
         };
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        let sessions = Arc::new(ClientSessionMemoryCache::new(TICKETS_MAX));
-        config.resumption = Resumption::store(Arc::clone(&sessions) as _);
+        config.resumption = new_resumption();
         let is_quic = tls.alpn == Alpn::Doq;
         let verdicts = is_quic.then(|| Verdicts::of(&mut config, &verifier));
         let (tls, config) = (Arc::clone(tls), Arc::new(config));
-        Ok(Self { address, tls, name, config, verifier, verdicts, sessions, evidence })
+        Ok(Self { address, tls, name, config, verifier, trusted, verdicts, evidence })
+    }
+
+    /// Returns true if the upstream's certificate has to be issued by these authorities.
+    fn trusts_as(&self, trusted: Option<&Trusted>) -> bool {
+        match (&self.trusted, trusted) {
+            (Some(own), Some(trusted)) => Arc::ptr_eq(&own.roots, &trusted.roots),
+            (own, trusted) => own.is_none() && trusted.is_none(),
+        }
     }
 
     /// Creates a client for one server, without a configuration.
@@ -135,7 +172,7 @@ impl Client {
     /// # Errors
     /// As for a configuration.
     pub(crate) fn to(address: SocketAddr, tls: &Arc<ClientTls>) -> Result<Self, SetupError> {
-        Self::new(address, tls, &mut Verifiers::default())
+        Self::new(address, tls, &mut Verifiers::default(), None)
     }
 
     /// Returns a copy that never resumes a session.
@@ -147,12 +184,12 @@ impl Client {
         Self { config: Arc::new(config), ..self.clone() }
     }
 
-    /// Returns a copy for a thread of its own, which remembers sessions in `sessions`.
-    fn remembering_in(&self, sessions: Arc<ClientSessionMemoryCache>) -> Self {
+    /// Returns a copy for a thread of its own, which remembers its own sessions.
+    fn for_thread(&self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
-        config.resumption = Resumption::store(Arc::clone(&sessions) as _);
+        config.resumption = new_resumption();
         let verdicts = self.verdicts.as_ref().map(|_| Verdicts::of(&mut config, &self.verifier));
-        Self { config: Arc::new(config), sessions, verdicts, ..self.clone() }
+        Self { config: Arc::new(config), verdicts, ..self.clone() }
     }
 
     /// Creates a session before its handshake.
@@ -177,10 +214,20 @@ impl Client {
         self.evidence.of(fault)
     }
 
+    /// Returns the address of the upstream and the settings in the configuration.
+    pub(super) fn key(&self) -> (SocketAddr, &ClientTls) {
+        (self.address, &self.tls)
+    }
+
     /// Returns true if both have the same settings in the configuration.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        (self.address, &self.tls) == (other.address, &other.tls)
+        self.key() == other.key()
     }
+}
+
+/// Creates a memory for the sessions with one upstream.
+fn new_resumption() -> Resumption {
+    Resumption::store(Arc::new(ClientSessionMemoryCache::new(TICKETS_MAX)))
 }
 
 impl std::fmt::Debug for Client {
@@ -196,18 +243,14 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// Creates the clients of `setup`. Sessions in `before` with upstreams of unchanged settings
-    /// are kept.
+    /// Creates the clients of `setup`. Those in `before` with upstreams of unchanged settings are
+    /// kept, with their sessions.
     pub(crate) fn new(setup: &Setup, before: &Self) -> Self {
         let known = before.upstreams.iter().flatten().rev();
-        let known: HashMap<_, _> =
-            known.map(|known| ((known.address, &*known.tls), known)).collect();
-        let client = |client: &Client| {
-            let sessions = match known.get(&(client.address, &*client.tls)) {
-                Some(known) => Arc::clone(&known.sessions),
-                None => Arc::new(ClientSessionMemoryCache::new(TICKETS_MAX)),
-            };
-            client.remembering_in(sessions)
+        let known: HashMap<_, _> = known.map(|known| (known.key(), known)).collect();
+        let client = |client: &Client| match known.get(&client.key()) {
+            Some(known) if Arc::ptr_eq(&known.verifier, &client.verifier) => (*known).clone(),
+            _ => client.for_thread(),
         };
         let upstreams = setup.upstreams.iter().map(|upstream| upstream.as_ref().map(client));
         Self { upstreams: upstreams.collect() }

@@ -38,10 +38,11 @@ pub use session::{Failure, Received};
 
 use crate::config::{ClientTls, Config, ServerTls};
 use crate::engine::errors::TlsFault;
-use client::Verifiers;
+use client::{Authorities, Verifiers};
 use rustls::server::ServerConfig;
 use rustls::{SupportedProtocolVersion, version};
 use server::Tickets;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -69,6 +70,7 @@ pub struct Setup {
     listeners: Vec<Option<Arc<ServerConfig>>>,
     /// Keys of clients' tickets, by the policy for client certificates.
     tickets: Vec<Tickets>,
+    authorities: Authorities,
     /// The certificates in the configuration's files.
     certificates: Vec<Entry>,
 }
@@ -80,15 +82,22 @@ impl std::fmt::Debug for Setup {
 }
 
 impl Setup {
-    /// Creates the setup of `config`. Clients' tickets of the setup `before` stay valid.
+    /// Creates the setup of `config`. Clients' tickets of the setup `before` stay valid, and so do
+    /// sessions with upstreams whose settings are the same.
     ///
     /// # Errors
     /// Error with its file.
     pub fn new(config: &Config, before: Option<&Self>) -> Result<Self, SetupError> {
         let mut setup = Self::default();
-        let mut verifiers = Verifiers::default();
+        let none = Self::default();
+        let mut verifiers = Verifiers::after(&before.unwrap_or(&none).authorities);
+        let clients = before.into_iter().flat_map(|before| before.upstreams.iter().flatten());
+        let clients: HashMap<_, _> = clients.map(|client| (client.key(), client)).collect();
         for (_, upstream) in config.upstreams() {
-            let client = |tls: &Arc<ClientTls>| Client::new(upstream.address, tls, &mut verifiers);
+            let client = |tls: &Arc<ClientTls>| {
+                let before = clients.get(&(upstream.address, &**tls)).copied();
+                Client::new(upstream.address, tls, &mut verifiers, before)
+            };
             setup.upstreams.push(upstream.tls.as_ref().map(client).transpose()?);
         }
         let known = before.map_or(&[][..], |before| &before.tickets);
@@ -100,6 +109,7 @@ impl Setup {
             };
             setup.listeners.push(listener.tls.as_ref().map(server).transpose()?);
         }
+        setup.authorities = verifiers.into_known();
         setup.certificates = inventory::of(config)?;
         Ok(setup)
     }

@@ -112,7 +112,7 @@ pub(super) fn config(
     (tls, others): (&ServerTls, &[Arc<ServerTls>]),
     protocol: Protocol,
     tickets: Arc<dyn ProducesTickets>,
-    verifiers: &mut Verifiers,
+    verifiers: &mut Verifiers<'_>,
 ) -> Result<Arc<ServerConfig>, SetupError> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(if protocol.is_quic() { &QUIC_VERSIONS[..] } else { &VERSIONS[..] })
@@ -182,7 +182,7 @@ impl ResolvesServerCert for ByName {
 
 fn client_verifier(
     tls: &ServerTls,
-    verifiers: &mut Verifiers,
+    verifiers: &mut Verifiers<'_>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, SetupError> {
     let algorithms = provider().signature_verification_algorithms;
     let any = |mandatory| Arc::new(AnyCertificate { mandatory, algorithms });

@@ -32,6 +32,11 @@ pub(super) struct Trusted {
 }
 
 impl Trusted {
+    /// Returns true if both are the same authorities.
+    pub(super) fn equals(&self, other: &Self) -> bool {
+        self.roots.roots == other.roots.roots && self.certificates == other.certificates
+    }
+
     /// Verifies `certificate` if it is trusted itself; `None`: it is not.
     fn verify(
         &self,

@@ -328,7 +328,7 @@ fn an_upstream_silent_in_the_handshake_is_failed_over() {
 }
 
 #[test]
-fn sessions_are_resumed_when_connections_are_dialled_again() {
+fn sessions_are_resumed_when_connections_are_dialled_again_and_after_a_reload() {
     let authority = Authority::new("good");
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
         let identity = authority.issue(&["127.0.0.1"]);
@@ -336,8 +336,17 @@ fn sessions_are_resumed_when_connections_are_dialled_again() {
         config.ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
         let (address, _) = dot(config, 1);
         let files = [("ca.pem", &*authority.pem())];
-        let server = forwarding(&format!("tls://{address}"), "tls ca.pem", &files);
+        let text = |options: &str| {
+            format!(
+                ".:0 {{\n bind 127.0.0.1\n forward . tls://{address} {{\n tls ca.pem\n \
+                 {options}\n }}\n}}\n"
+            )
+        };
+        let mut server = start_with(load(&text(""), &files), 1);
         for number in 0..10 {
+            if number == 5 {
+                server.reload(load(&text("max_fails 5"), &files)).unwrap();
+            }
             let query = query(number, A);
             assert!(is_right(&query, &ask(server.addresses()[0], &query)), "query {number}");
         }
