@@ -302,7 +302,10 @@ impl Forwarder {
         if let Some(units) = response.opt.and_then(|opt| opt.keepalive)
             && matches!(self.upstreams.way_to(upstream, Transport::Tcp), Way::Tcp | Way::Secure)
         {
-            self.pools.announce(connection, Duration::from_millis(100 * u64::from(units)));
+            match units {
+                0 => self.pools.leave(connection),
+                _ => self.pools.announce(connection, Duration::from_millis(100 * u64::from(units))),
+            }
         }
     }
 }

@@ -25,6 +25,11 @@ pub(super) const GRACE_DIVISOR: u32 = 20;
 /// Maximum number of a pool's dials at once beside the traffic.
 const DIALS_AHEAD_MAX: usize = 8;
 
+/// Shortest announced time for which an idle connection is kept: a unit of edns-tcp-keepalive, and
+/// about three probe time-outs of QUIC, which no server undercuts (RFC 9000 §10.1). Otherwise each
+/// query could cost a handshake.
+const ANNOUNCED_MIN: Duration = Duration::from_millis(100);
+
 /// Pause of dials after a handshake that rejected the upstream's identity, because each handshake
 /// costs a worker much more than a query and would fail again.
 const HANDSHAKE_PAUSE: Duration = Duration::from_millis(100);
@@ -116,7 +121,10 @@ impl Pools {
         let (pool, elapsed) = (member.pool as usize, now.since(member.dialled_at));
         let replaces = member.replaces;
         if member.dial_until.is_some() {
-            self.pools[pool].dials.took(elapsed);
+            // The server may have another limit by now, or none.
+            let state = &mut self.pools[pool];
+            state.settings.expire = state.expire_configured;
+            state.dials.took(elapsed);
             self.pools[pool].pace.connected(elapsed);
             self.end_dial(slot);
             let member = &mut self.connections[slot as usize];
@@ -190,16 +198,19 @@ impl Pools {
     }
 
     /// Applies the idle `limit` that the upstream announced (RFC 7828 §3.4), so that we close
-    /// first. Zero: the upstream wants this connection closed.
+    /// first. It holds until another is announced, or another connection is connected.
     pub(crate) fn announce(&mut self, connection: ConnectionId, limit: Duration) {
-        let Some(slot) = self.slot(connection) else { return };
-        if limit.is_zero() {
-            return self.put_out(slot, Reason::Expired);
-        }
-        let pool = self.connections[slot as usize].pool as usize;
+        let Some(pool) = self.pool_of(connection) else { return };
         let state = &mut self.pools[pool];
-        state.settings.expire = state.expire_configured.min(limit);
+        state.settings.expire = state.expire_configured.min(limit.max(ANNOUNCED_MIN));
         self.arm(pool);
+    }
+
+    /// Handles the upstream's wish that this connection is closed (RFC 7828 §3.4).
+    pub(crate) fn leave(&mut self, connection: ConnectionId) {
+        if let Some(slot) = self.slot(connection) {
+            self.put_out(slot, Reason::Expired);
+        }
     }
 
     /// Returns the next TCP connection to dial although no query waits for it.
@@ -546,6 +557,40 @@ mod tests {
         pools.announce(busy, 2 * SECOND);
         pools.release(busy, at(1.5), false);
         assert_eq!(pools.next_request(), Some((0, at(2.0))));
+    }
+
+    #[test]
+    fn an_announced_limit_has_a_floor_and_holds_until_the_next_connection() {
+        let mut pools = pools(None);
+        let first = take(&mut pools, at(0.0));
+        pools.connected(first, at(0.0));
+        pools.announce(first, Duration::ZERO);
+        assert!(pools.is_open(first));
+        pools.release(first, at(1.0), false);
+        assert_eq!(pools.next_request(), Some((0, at(1.1))));
+        pools.sweep(0, at(1.1), 0);
+        assert!(!pools.is_open(first), "it is idle for too long");
+        let second = take(&mut pools, at(2.0));
+        pools.connected(second, at(2.0));
+        pools.release(second, at(3.0), false);
+        assert_eq!(pools.next_request(), Some((0, at(13.0))));
+        // A limit that is longer than that of the configuration changes nothing.
+        pools.announce(second, 99 * SECOND);
+        assert_eq!(pools.pools[0].settings.expire, 10 * SECOND);
+        pools.announce(second, 2 * SECOND);
+        pools.announce(second, 4 * SECOND);
+        assert_eq!(pools.pools[0].settings.expire, 4 * SECOND);
+    }
+
+    #[test]
+    fn a_connection_that_the_upstream_wants_closed_is_closed_when_no_query_is_on_it() {
+        let mut pools = pools(None);
+        let [idle, busy] = [(); 2].map(|()| take(&mut pools, at(0.0)));
+        pools.release(idle, at(1.0), false);
+        [idle, busy].iter().for_each(|connection| pools.leave(*connection));
+        assert_eq!((pools.is_open(idle), pools.is_open(busy)), (false, true));
+        pools.release(busy, at(1.5), false);
+        assert!(!pools.is_open(busy));
     }
 
     #[test]
