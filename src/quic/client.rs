@@ -16,6 +16,7 @@ use quinn_proto::{
     Connection, ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event,
     StreamEvent, StreamId, VarInt,
 };
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,10 @@ use std::time::{Duration, Instant};
 const CRYPTO_ERRORS: std::ops::Range<u64> = 0x100..0x200;
 /// Bytes of a connection's incomplete replies: eight of maximum length.
 const BEGUN_MAX: usize = 8 * 65_537;
+/// Maximum number of streams that are opened before there are calls for them.
+pub(super) const GRANTED_MAX: usize = 128;
+/// Bytes that the library keeps for a stream without data.
+const GRANTED_LEN: usize = 64;
 /// Capacity for one datagram.
 const DATAGRAM_LEN: usize = 2_048;
 
@@ -130,6 +135,9 @@ pub(crate) struct Client {
     /// Ordered by their streams.
     calls: Vec<Call>,
     outbox: Outbox,
+    /// Streams for later calls, of which nothing is sent. The library says how many more may be
+    /// opened in no other way.
+    granted: VecDeque<StreamId>,
     /// Maximum number of calls at once that the server has allowed.
     calls_max: usize,
 }
@@ -158,6 +166,7 @@ impl Dialer {
             phase: Phase::Handshaking,
             calls: Vec::new(),
             outbox: Outbox::default(),
+            granted: VecDeque::new(),
             calls_max: 0,
         })
     }
@@ -167,7 +176,9 @@ impl Client {
     /// Returns the maximum number of bytes of a connection with at most `calls` calls at once.
     pub(crate) fn bytes_max(calls: usize) -> usize {
         let own = size_of::<Self>() + size_of::<Connection>() + DATAGRAM_LEN;
-        own + calls * size_of::<Call>() + settings::client_windows() + BEGUN_MAX + WAITING_MAX
+        let granted = GRANTED_MAX * (size_of::<StreamId>() + GRANTED_LEN);
+        let waiting = settings::client_windows() + BEGUN_MAX + WAITING_MAX;
+        own + calls * size_of::<Call>() + granted + waiting
     }
 
     /// Handles a datagram.
@@ -225,10 +236,17 @@ impl Client {
                     self.outbox.resume(&mut self.quic, id);
                     None
                 }
+                Event::Stream(StreamEvent::Available { dir: Dir::Bi }) => {
+                    self.open_granted();
+                    None
+                }
                 Event::Stream(StreamEvent::Stopped { id, error_code }) => {
-                    // A server that has a query does not have to read the end of its stream.
                     match error_code.into_inner() {
-                        0 => None,
+                        // A server that has a query does not have to read the end of its stream.
+                        0 => {
+                            self.end_query(id);
+                            None
+                        }
                         // The reply may be here already.
                         code => self.read(now, id).or_else(|| self.refuse(id, refusal_of(code))),
                     }
@@ -257,9 +275,7 @@ impl Client {
             Judgement::Whole if whole.len() >= PREFIX_LEN + MESSAGE_LEN_MIN => {
                 self.remove(id);
                 // A server may answer before it has read all of the query's stream.
-                if self.outbox.forget(id) {
-                    let _ = self.quic.send_stream(id).reset(VarInt::from_u32(code::NONE));
-                }
+                self.end_query(id);
                 Some(Progress::Reply(doq::number_of(id)?, whole.slice(PREFIX_LEN..)))
             }
             Judgement::Beginning if begun + whole.len() > BEGUN_MAX => {
@@ -274,6 +290,24 @@ impl Client {
                 Some(Progress::Over(End::Violation))
             }
         }
+    }
+
+    /// Ends the stream of a query of which the server does not want the rest.
+    fn end_query(&mut self, id: StreamId) {
+        if self.outbox.forget(id) {
+            let _ = self.quic.send_stream(id).reset(VarInt::from_u32(code::NONE));
+        }
+    }
+
+    /// Opens the streams that the server has granted. It has to grant one for each that has ended;
+    /// more than that allows more calls at once.
+    fn open_granted(&mut self) {
+        while self.granted.len() < GRANTED_MAX
+            && let Some(id) = self.quic.streams().open(Dir::Bi)
+        {
+            self.granted.push_back(id);
+        }
+        self.calls_max = self.calls_max.max(self.calls.len() + self.granted.len());
     }
 
     /// Ends a call whose server gives no reply.
@@ -299,7 +333,8 @@ impl Client {
         if !self.is_open() {
             return None;
         }
-        let id = self.quic.streams().open(Dir::Bi)?;
+        let granted = self.granted.pop_front();
+        let id = granted.or_else(|| self.quic.streams().open(Dir::Bi))?;
         let number = doq::number_of(id)?;
         self.calls.push(Call { id, received: BytesMut::new() });
         self.calls_max = self.calls_max.max(self.calls.len());

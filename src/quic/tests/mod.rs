@@ -4,6 +4,7 @@
 
 mod bounds;
 mod client;
+mod granting;
 mod http3;
 mod random;
 mod scripts;
