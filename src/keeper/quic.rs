@@ -112,7 +112,8 @@ impl QuicProbe {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if is_passing(&error) => {}
-                Err(error) => return Err(Failure::Io(error)),
+                // Datagrams behind the error are valid.
+                Err(error) => _ = self.error.get_or_insert(error),
             }
         }
         while let Some(progress) = self.client.next(now) {

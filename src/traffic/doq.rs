@@ -106,15 +106,19 @@ impl QuicConnection {
     /// # Errors
     /// The socket has failed.
     pub(super) fn receive(&mut self, now: Moment, batch: &mut RecvBatch) -> io::Result<bool> {
-        let count = match batch.recv(self.socket.as_fd()) {
-            Ok(count) => count,
-            Err(error) if is_passing(&error) => 0,
-            Err(error) => return Err(error),
+        let outcome = match batch.recv(self.socket.as_fd()) {
+            Err(error) if is_passing(&error) => Ok(false),
+            Err(error) => {
+                // Datagrams behind the error are valid.
+                let _ = batch.recv(self.socket.as_fd());
+                Err(error)
+            }
+            Ok(count) => Ok(count == batch.capacity()),
         };
-        for index in 0..count {
+        for index in 0..batch.received() {
             self.client.receive(now, batch.datagram(index).bytes);
         }
-        Ok(count == batch.capacity())
+        outcome
     }
 
     /// Returns the next message, if there is one.

@@ -79,10 +79,12 @@ impl Requests {
         self.waiting.push_front(waiting);
     }
 
-    /// Removes the query with this number, and returns its ID.
-    pub(super) fn take(&mut self, call: u32) -> Option<u16> {
+    /// Removes the query with this number, and returns its ID. `None`: the engine has forgotten the
+    /// query, so that its ID may be that of another one.
+    pub(super) fn take(&mut self, call: u32, engine: &Forwarder) -> Option<u16> {
         let at = self.called.binary_search_by_key(&call, |called| called.call).ok()?;
-        Some(self.called.remove(at).waiting.id)
+        let Waiting { query, id } = self.called.remove(at).waiting;
+        engine.awaits(&query, id).map(|_| id)
     }
 
     /// Removes the queries that wait for their requests, and returns their IDs.

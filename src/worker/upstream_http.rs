@@ -150,7 +150,7 @@ impl HttpConnection {
                     continue;
                 }
             };
-            let Some(id) = self.requests.take(call) else { continue };
+            let Some(id) = self.requests.take(call, engine) else { continue };
             engine.on_call_failed(now, connection, id, fault);
         }
     }
@@ -207,7 +207,7 @@ impl HttpConnection {
     ) {
         let Some(client) = &mut self.client else { return };
         while let Some(reply) = client.next_reply() {
-            let Some(id) = self.requests.take(reply.id) else { continue };
+            let Some(id) = self.requests.take(reply.id, engine) else { continue };
             if let Err(fault) = answer(&self.target.carrier, &reply, id, scratch) {
                 engine.on_call_failed(now, connection, id, fault);
                 continue;

@@ -20,9 +20,11 @@ use crate::sys::socket::{self, is_passing};
 use crate::tls::Handshake;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+/// Maximum number of batches read behind an error of the socket: more than its buffer holds.
+const LAST_BATCHES_MAX: usize = 256;
 /// Interval between two looks for queries whose replies are not awaited any more.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -112,6 +114,7 @@ impl QuicConnection {
             self.cancel_at = self.now.plus(CANCEL_INTERVAL);
         }
         while self.client.is_open()
+            && self.fault.is_none()
             && let Some(waiting) = self.requests.next(connection, engine, scratch)
         {
             match self.client.call(scratch) {
@@ -158,24 +161,13 @@ impl QuicConnection {
         handle: &mut impl FnMut(&mut Forwarder, ConnectionId, &[u8], bool),
     ) -> Result<Progress, Fault> {
         self.now = now;
-        if let Some(fault) = self.fault {
-            return Err(fault);
-        }
-        let progress = match batch.recv(self.socket.as_fd()) {
-            Ok(count) if count == batch.capacity() => Progress::More,
-            Ok(_) => Progress::Blocked,
-            Err(error) if is_passing(&error) => Progress::Blocked,
-            Err(error) => {
-                self.fault = Some(fault_of(&error));
-                Progress::Over
+        let Self { socket, client, tls, fault, .. } = self;
+        let progress = receive_datagrams(batch, socket.as_fd(), fault, |datagram| {
+            client.receive(now, datagram);
+            if !client.is_open() {
+                tls.note();
             }
-        };
-        for index in 0..batch.received() {
-            self.client.receive(now, batch.datagram(index).bytes);
-            if !self.client.is_open() {
-                self.tls.note();
-            }
-        }
+        });
         self.serve(connection, engine, scratch, handle);
         self.fault.map_or(Ok(progress), Err)
     }
@@ -209,7 +201,7 @@ impl QuicConnection {
                     silence.into_iter().for_each(|max| engine.on_silence_max(connection, max));
                 }
                 quic::Progress::Reply(call, message) => {
-                    let Some(id) = self.requests.take(call) else { continue };
+                    let Some(id) = self.requests.take(call, engine) else { continue };
                     scratch.clear();
                     scratch.extend_from_slice(&message);
                     put_u16(scratch, 0, id);
@@ -228,7 +220,7 @@ impl QuicConnection {
                     }
                 }
                 quic::Progress::Failed(call, refusal) => {
-                    let Some(id) = self.requests.take(call) else { continue };
+                    let Some(id) = self.requests.take(call, engine) else { continue };
                     let fault = match refusal {
                         Refusal::Load => QuicFault::Refused,
                         Refusal::Reset => QuicFault::Reset,
@@ -277,5 +269,91 @@ impl QuicConnection {
             self.client.close(self.now, quic::code::NONE);
         }
         self.transmit(&mut Vec::new());
+    }
+}
+
+/// Reads one batch of a connected socket, and passes each datagram to `take`. An error of the
+/// socket is left in `fault`; the datagrams behind it, or behind an earlier one, are read as well.
+fn receive_datagrams(
+    batch: &mut RecvBatch,
+    socket: BorrowedFd<'_>,
+    fault: &mut Option<Fault>,
+    mut take: impl FnMut(&[u8]),
+) -> Progress {
+    for _ in 0..LAST_BATCHES_MAX {
+        let progress = match batch.recv(socket) {
+            Ok(count) if count == batch.capacity() => Progress::More,
+            Ok(_) => Progress::Blocked,
+            Err(error) if is_passing(&error) => Progress::Blocked,
+            Err(error) => {
+                fault.get_or_insert(fault_of(&error));
+                Progress::More
+            }
+        };
+        for index in 0..batch.received() {
+            take(batch.datagram(index).bytes);
+        }
+        if fault.is_none() || progress == Progress::Blocked {
+            return progress;
+        }
+    }
+    Progress::Blocked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Progress, receive_datagrams};
+    use crate::engine::errors::Fault;
+    use crate::sys::mmsg::RecvBatch;
+    use mio::unix::SourceFd;
+    use mio::{Events, Interest, Poll, Token};
+    use std::net::UdpSocket;
+    use std::os::fd::{AsFd, AsRawFd};
+    use std::time::Duration;
+
+    /// A socket at which five datagrams of one byte have arrived from a peer that is gone.
+    fn deserted() -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(peer.local_addr().unwrap()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        (0..5).for_each(|byte| _ = peer.send_to(&[byte], socket.local_addr().unwrap()).unwrap());
+        socket
+    }
+
+    fn read(socket: &UdpSocket, fault: &mut Option<Fault>) -> (Vec<u8>, Progress) {
+        let (mut batch, mut bytes) = (RecvBatch::new(2, 16, false), Vec::new());
+        let progress = receive_datagrams(&mut batch, socket.as_fd(), fault, |datagram| {
+            bytes.extend_from_slice(datagram);
+        });
+        (bytes, progress)
+    }
+
+    #[test]
+    fn datagrams_behind_an_error_of_the_socket_are_read() {
+        let socket = deserted();
+        let mut poll = Poll::new().unwrap();
+        let fd = socket.as_raw_fd();
+        poll.registry().register(&mut SourceFd(&fd), Token(0), Interest::WRITABLE).unwrap();
+        socket.send(b"to nobody").unwrap();
+        let mut events = Events::with_capacity(1);
+        while !events.iter().any(|event| event.is_error()) {
+            poll.poll(&mut events, Some(Duration::from_secs(20))).unwrap();
+            assert!(!events.is_empty(), "no error comes");
+        }
+        let mut fault = None;
+        assert_eq!(read(&socket, &mut fault), (vec![0, 1, 2, 3, 4], Progress::Blocked));
+        assert_eq!(fault, Some(Fault::System(libc::ECONNREFUSED)));
+    }
+
+    #[test]
+    fn datagrams_are_read_after_an_error_of_sending() {
+        let mut fault = Some(Fault::System(libc::ECONNREFUSED));
+        assert_eq!(read(&deserted(), &mut fault), (vec![0, 1, 2, 3, 4], Progress::Blocked));
+    }
+
+    #[test]
+    fn one_batch_is_read_at_a_time_without_an_error() {
+        assert_eq!(read(&deserted(), &mut None), (vec![0, 1], Progress::More));
     }
 }
