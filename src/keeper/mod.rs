@@ -221,7 +221,7 @@ impl Keeper {
             ToKeeper::Left => self.present -= 1,
             ToKeeper::Stop => {
                 self.to_drain = (0..self.workers.len()).collect();
-                self.probing.stop();
+                self.probing.stop(now);
             }
         }
     }

@@ -84,7 +84,9 @@ impl Probe {
         let handshake = client.and_then(Client::handshake);
         let (link, timeout) = if let (Some(handshake), Some(dialer)) = (handshake, dialer) {
             let socket = socket::udp_connected(upstream, source)?;
-            socket::dont_fragment(&socket, upstream)?;
+            if !proxied {
+                socket::dont_fragment(&socket, upstream)?;
+            }
             let mut socket = UdpSocket::from_std(socket);
             registry.register(&mut socket, token, Interest::READABLE)?;
             let header = if proxied { header() } else { Vec::new() };
@@ -108,6 +110,13 @@ impl Probe {
             (Link::Datagram(socket), READ_TIMEOUT)
         };
         Ok(Self { link, deadline: now.plus(timeout), strays: 0 })
+    }
+
+    /// Ends a probe whose outcome is not needed.
+    pub(super) fn end(&mut self, now: Moment) {
+        if let Link::Quic(probe) = &mut self.link {
+            probe.end(now);
+        }
     }
 
     /// Returns the time of the next call of [`Probe::on_due`].

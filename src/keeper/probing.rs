@@ -111,6 +111,7 @@ impl Probing {
                 (health.schedule, health.next) = (old.schedule, old.next);
                 health.failures = old.failures;
                 probe_again = old.probe.is_some();
+                old.probe.into_iter().for_each(|mut probe| probe.end(now));
             }
             let (number, schedule) = (self.upstreams.len(), &health.schedule);
             if schedule.is_down() || schedule.is_probing() {
@@ -121,6 +122,9 @@ impl Probing {
             if probe_again {
                 self.begin(now, number, log);
             }
+        }
+        for (_, old) in before {
+            old.probe.into_iter().for_each(|mut probe| probe.end(now));
         }
     }
 
@@ -214,10 +218,11 @@ impl Probing {
     }
 
     /// Ends all probes and sends no more.
-    pub(super) fn stop(&mut self) {
+    pub(super) fn stop(&mut self, now: Moment) {
         self.stopped = true;
         for health in &mut self.upstreams {
-            (health.probe, health.next) = (None, None);
+            health.probe.take().into_iter().for_each(|mut probe| probe.end(now));
+            health.next = None;
         }
     }
 

@@ -208,7 +208,10 @@ impl Sockets {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let socket = socket::udp_connected(*upstream, *source)?;
-        socket::dont_fragment(&socket, *upstream)?;
+        // A header in front makes datagrams longer than what each path carries unfragmented.
+        if !*proxied {
+            socket::dont_fragment(&socket, *upstream)?;
+        }
         let token = Token::Connection(id).pack();
         registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
         let mut header = [0; WRITTEN_LEN_MAX];

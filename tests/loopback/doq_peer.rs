@@ -38,6 +38,8 @@ pub(crate) struct Seen {
     pub(crate) ports: Vec<u16>,
     /// Connections that have ended.
     pub(crate) ends: Vec<ConnectionError>,
+    /// Numbers of the connections in `ends`.
+    pub(crate) ended: Vec<usize>,
     /// Codes of streams that a client has reset or stopped.
     pub(crate) cancelled: Vec<u64>,
     pub(crate) queries: usize,
@@ -171,7 +173,9 @@ impl Peer {
             while let Some(event) = connection.poll() {
                 match event {
                     Event::ConnectionLost { reason } => {
-                        self.seen.lock().unwrap().ends.push(reason);
+                        let mut seen = self.seen.lock().unwrap();
+                        seen.ends.push(reason);
+                        seen.ended.push(*number);
                     }
                     Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => {
                         while let Some(id) = connection.streams().accept(Dir::Bi) {

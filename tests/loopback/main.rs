@@ -19,6 +19,7 @@ mod doh_upstream;
 mod doq;
 mod doq_ends;
 mod doq_peer;
+mod doq_reload;
 mod doq_server;
 mod doq_upstream;
 mod dot_server;
