@@ -328,6 +328,13 @@ fn of_worker(all: &mut Exposition, snapshot: &Snapshot) {
     all.counter("onward_client_streams_total", help, &[], stats.connections as f64);
     let help = "Client connections refused because the limit of connections was reached.";
     all.counter("onward_client_streams_refused_total", help, &[], stats.connections_refused as f64);
+    if snapshot.config.listeners.iter().any(|listener| listener.protocol.is_quic()) {
+        let help = "Client connections over QUIC closed because of a violation or excessive load.";
+        let name = "onward_quic_connections_aborted_total";
+        all.counter(name, help, &[], stats.connections_aborted as f64);
+        let help = "Requests over QUIC whose streams were refused: malformed, stalled or too many.";
+        all.counter("onward_quic_streams_refused_total", help, &[], stats.streams_refused as f64);
+    }
     if snapshot.config.listeners.iter().any(|listener| listener.proxies.is_some()) {
         let help = "Headers of the PROXY protocol, by result: used, ignored, invalid, rejected.";
         for (result, count) in OUTCOME_NAMES.into_iter().zip(stats.proxy_headers.0) {

@@ -104,6 +104,10 @@ pub struct Stats {
     pub connections: u64,
     /// Client connections closed at once, because the maximum in total or per address was reached.
     pub connections_refused: u64,
+    /// Client connections over QUIC that were closed because of an error of the client.
+    pub(crate) connections_aborted: u64,
+    /// Streams of clients over QUIC that were refused alone.
+    pub(crate) streams_refused: u64,
     /// TLS handshakes with clients.
     pub handshakes: Handshakes,
     /// Headers of the PROXY protocol.
@@ -371,6 +375,8 @@ impl Stats {
         self.all_down += other.all_down;
         self.connections += other.connections;
         self.connections_refused += other.connections_refused;
+        self.connections_aborted += other.connections_aborted;
+        self.streams_refused += other.streams_refused;
         self.handshakes.add(&other.handshakes);
         self.proxy_headers.add(&other.proxy_headers);
         self.errors_lost += other.errors_lost;

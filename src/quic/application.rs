@@ -42,6 +42,8 @@ pub(crate) enum Reason {
     Load,
     /// The query was not read, and may be asked elsewhere.
     Unread,
+    /// The rest of the query has not come in time.
+    Stalled,
     /// There is no other reason.
     Other,
 }
@@ -54,12 +56,13 @@ impl Application {
             (Self::Doq, Reason::Violation) => doq::code::PROTOCOL,
             (Self::Doq, Reason::Cancelled) => doq::code::CANCELLED,
             (Self::Doq, Reason::Load | Reason::Unread) => doq::code::EXCESSIVE_LOAD,
-            (Self::Doq, Reason::Other) => doq::code::UNSPECIFIED,
+            (Self::Doq, Reason::Stalled | Reason::Other) => doq::code::UNSPECIFIED,
             (Self::Http3, Reason::Done) => http3::code::NO_ERROR,
             (Self::Http3, Reason::Violation) => http3::code::GENERAL_PROTOCOL_ERROR,
             (Self::Http3, Reason::Cancelled | Reason::Other) => http3::code::REQUEST_CANCELLED,
             (Self::Http3, Reason::Load) => http3::code::EXCESSIVE_LOAD,
-            (Self::Http3, Reason::Unread) => http3::code::REQUEST_REJECTED,
+            // Nothing of it was processed (RFC 9114 §4.1.1).
+            (Self::Http3, Reason::Unread | Reason::Stalled) => http3::code::REQUEST_REJECTED,
         }
     }
 

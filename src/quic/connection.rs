@@ -105,6 +105,8 @@ pub(super) struct Connection {
     /// The streams in one direction, which only HTTP/3 has.
     http3: Option<Box<Http3>>,
     outbox: Outbox,
+    /// Number of streams that this side has refused and its owner does not know of.
+    refused: u64,
 }
 
 impl Connection {
@@ -130,7 +132,13 @@ impl Connection {
             streams: Streams::new(application),
             http3: (application == Application::Http3).then(Box::default),
             outbox: Outbox::default(),
+            refused: 0,
         }
+    }
+
+    /// Returns the number of streams that this side has refused since the last call.
+    pub(super) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     /// Returns the address of the client. Only the port follows the client to other addresses:
@@ -171,7 +179,7 @@ impl Connection {
                 Read::Query(number, query) => return Some(Step::Query(number, query)),
                 Read::Violation(code) => return Some(self.close(instant, code)),
                 Read::Refused(id, code) => self.refuse(id, code),
-                Read::Reset(id) => self.refuse(id, self.application.code(Reason::Cancelled)),
+                Read::Reset(id) => self.end_stream(id, self.application.code(Reason::Cancelled)),
             }
             if self.streams.is_abusive() {
                 return Some(self.end(instant, Reason::Load));
@@ -224,7 +232,8 @@ impl Connection {
                 None
             }
             StreamEvent::Writable { id } => {
-                self.outbox.resume(&mut self.quic, id).then_some(Step::Taken)
+                let is_taken = self.outbox.resume(&mut self.quic, id);
+                (is_taken && self.control() != Some(id)).then_some(Step::Taken)
             }
             StreamEvent::Stopped { id, .. } => {
                 if let Some(code) = self.http3.as_ref().and_then(|http3| http3.stopped(id)) {
@@ -232,12 +241,12 @@ impl Connection {
                 }
                 let is_unblocked = self.outbox.forget(id);
                 let cancelled = self.streams.cancel(id);
-                self.refuse(id, self.application.code(Reason::Cancelled));
+                self.end_stream(id, self.application.code(Reason::Cancelled));
                 if self.streams.is_abusive() {
                     return Some(self.end(instant, Reason::Load));
                 }
                 // The client owes nothing more.
-                let taken = (is_unblocked && self.outbox.is_empty()).then_some(Step::Taken);
+                let taken = (is_unblocked && self.is_drained()).then_some(Step::Taken);
                 taken.or(cancelled.map(|_| Step::Cancelled))
             }
             _ => None,
@@ -254,8 +263,14 @@ impl Connection {
         self.streams.is_abusive().then(|| self.end(instant, Reason::Load))
     }
 
-    /// Ends both sides of a stream with `code`, as far as they have not ended.
+    /// Refuses the query on a stream with `code`.
     fn refuse(&mut self, id: StreamId, code: u32) {
+        self.refused += 1;
+        self.end_stream(id, code);
+    }
+
+    /// Ends both sides of a stream with `code`, as far as they have not ended.
+    fn end_stream(&mut self, id: StreamId, code: u32) {
         let code = VarInt::from_u32(code);
         // Sides that have ended already say so.
         let _ = self.quic.recv_stream(id).stop(code);
@@ -267,7 +282,7 @@ impl Connection {
     /// # Errors
     /// [`Full`].
     pub(super) fn answer(&mut self, number: u32, message: &[u8]) -> Result<(), Full> {
-        let Some(Answered { id, .. }) = self.streams.answered(number) else { return Ok(()) };
+        let Some(Answered { id, .. }) = self.streams.answered(number, true) else { return Ok(()) };
         self.outbox.send(&mut self.quic, id, doq::framed(message), true)
     }
 
@@ -276,7 +291,10 @@ impl Connection {
     /// # Errors
     /// [`Full`].
     pub(super) fn respond(&mut self, number: u32, response: &Response<'_>) -> Result<(), Full> {
-        let Some(Answered { id, is_head }) = self.streams.answered(number) else { return Ok(()) };
+        let is_useful = response.status == 200;
+        let Some(Answered { id, is_head }) = self.streams.answered(number, is_useful) else {
+            return Ok(());
+        };
         let mut bytes = Vec::new();
         http3::write_response(&mut bytes, response, is_head);
         self.outbox.send(&mut self.quic, id, bytes.into(), true)
@@ -289,19 +307,25 @@ impl Connection {
 
     /// Refuses the query on stream `number`.
     pub(super) fn refuse_query(&mut self, number: u32, reason: Reason) {
-        if let Some(Answered { id, .. }) = self.streams.answered(number) {
+        if let Some(Answered { id, .. }) = self.streams.answered(number, false) {
             self.refuse(id, self.application.code(reason));
         }
     }
 
-    /// Returns true if nothing waits to be taken by the client.
+    /// Returns true if no reply waits to be taken by the client. It may have its reasons to leave
+    /// this side's control stream unread.
     pub(super) fn is_drained(&self) -> bool {
-        self.outbox.is_empty()
+        self.outbox.is_empty_but_for(self.control())
+    }
+
+    /// Returns this side's control stream, which only HTTP/3 has.
+    fn control(&self) -> Option<StreamId> {
+        self.http3.as_ref()?.control()
     }
 
     /// Returns true if no query waits, and nothing else to be sent to the client.
     pub(super) fn is_quiet(&self) -> bool {
-        self.streams.is_quiet() && self.outbox.is_empty()
+        self.streams.is_quiet() && self.is_drained()
     }
 
     /// Closes the connection for `reason`.
@@ -332,7 +356,7 @@ impl Connection {
     /// Refuses streams whose queries have been incomplete for `max`.
     pub(super) fn end_stalled(&mut self, now: Moment, max: Duration) {
         while let Some(id) = self.streams.next_stalled(now.minus(max)) {
-            self.refuse(id, self.application.code(Reason::Other));
+            self.refuse(id, self.application.code(Reason::Stalled));
         }
     }
 

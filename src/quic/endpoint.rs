@@ -8,9 +8,11 @@
 use super::application::Reason;
 use super::connection::{Connection, Failure, Phase, Step};
 use super::event::{Event, Id, Outgoing, Packet, event_of};
+use super::http3::Http3;
 use super::outbox::{Full, WAITING_MAX};
 use super::settings::{self, Keys, Settings};
 use super::shares::Shares;
+use super::streams::Streams;
 use super::timers::Timers;
 use crate::engine::key::ConnectionKey;
 use crate::http::Response;
@@ -54,6 +56,8 @@ pub(crate) struct Endpoint {
     waiting: VecDeque<Incoming>,
     /// Handshakes that failed with their first packet.
     failures: Vec<Failure>,
+    /// Number of streams that were refused and whose owner does not know of it.
+    refused: u64,
     /// The last datagram has cost time for a handshake.
     has_shaken: bool,
     /// Datagram that is written.
@@ -88,6 +92,7 @@ impl Endpoint {
             resumed: Vec::new(),
             waiting: VecDeque::new(),
             failures: Vec::new(),
+            refused: 0,
             has_shaken: false,
             buffer: Vec::with_capacity(DATAGRAM_LEN),
         })
@@ -105,9 +110,11 @@ impl Endpoint {
         }
     }
 
-    /// Returns the maximum number of bytes of a connection.
-    pub(crate) fn bytes_max() -> usize {
-        size_of::<Connection>() + settings::windows() + WAITING_MAX
+    /// Returns the maximum number of bytes of a connection with at most `requests` at a time.
+    pub(crate) fn bytes_max(requests: usize) -> usize {
+        let streams = Streams::bytes_max(requests);
+        let own = size_of::<Connection>() + size_of::<Http3>() + streams;
+        own + settings::windows() + WAITING_MAX
     }
 
     /// Handles a datagram. `may_shake`: there is CPU time for handshakes. Returns a datagram to be
@@ -138,6 +145,11 @@ impl Endpoint {
                 Some(self.outgoing(&transmit))
             }
         }
+    }
+
+    /// Returns the number of streams that were refused since the last call.
+    pub(crate) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     /// Returns true if the datagram that was received last has begun or continued a handshake.
@@ -234,7 +246,7 @@ impl Endpoint {
         }
         let instant = self.instant(now);
         while let Some(index) = self.touched.front().copied() {
-            let Self { inner, connections, settings, shares, .. } = self;
+            let Self { inner, connections, settings, shares, refused, .. } = self;
             let place = connections.get_mut(index as usize).and_then(Option::as_mut);
             let Some(connection) = place else {
                 self.touched.pop_front();
@@ -258,6 +270,7 @@ impl Endpoint {
                 }
                 false => connection.next(now, instant, may_ask, settings.query_len_max),
             };
+            *refused += connection.take_refused();
             let Some(step) = step else {
                 connection.is_touched = false;
                 self.touched.pop_front();

@@ -28,6 +28,11 @@ impl Http3 {
         outbox.send(connection, control, http3::opening(&Limits::DNS).into(), false).is_ok()
     }
 
+    /// Returns this side's control stream, once it is open.
+    pub(super) fn control(&self) -> Option<StreamId> {
+        self.control
+    }
+
     /// Notes that the client has begun a request on stream `id`.
     pub(super) fn begins(&mut self, id: StreamId) {
         self.begun = self.begun.max(id.index() + 1);

@@ -81,9 +81,9 @@ impl Outbox {
         self.take(stream).is_some()
     }
 
-    /// Returns true if nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// Returns true if nothing waits, except for the stream `other`.
+    pub(super) fn is_empty_but_for(&self, other: Option<StreamId>) -> bool {
+        self.waiting.iter().all(|waiting| Some(waiting.stream) == other)
     }
 }
 

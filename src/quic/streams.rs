@@ -69,16 +69,34 @@ pub(super) struct Answered {
 #[derive(Debug)]
 pub(super) struct Streams {
     application: Application,
+    /// Ordered by number.
     table: Vec<Stream>,
     /// Streams that may have something to read.
     readable: VecDeque<StreamId>,
+    /// Bytes read of queries that are incomplete.
+    begun: usize,
+    /// No stream has been stalled for longer.
+    stalled_since: Option<Moment>,
     points: u32,
 }
 
 impl Streams {
     /// Creates an empty table.
     pub(super) fn new(application: Application) -> Self {
-        Self { application, table: Vec::new(), readable: VecDeque::new(), points: 0 }
+        Self {
+            application,
+            table: Vec::new(),
+            readable: VecDeque::new(),
+            begun: 0,
+            stalled_since: None,
+            points: 0,
+        }
+    }
+
+    /// Returns the maximum number of bytes of `count` streams, besides those of incomplete queries.
+    pub(super) fn bytes_max(count: usize) -> usize {
+        let one = size_of::<Stream>() + size_of::<RequestStream>() + size_of::<StreamId>();
+        2 * count * one
     }
 
     /// Adds a stream that the client has opened.
@@ -87,6 +105,7 @@ impl Streams {
             Application::Doq => Form::Message(BytesMut::new()),
             Application::Http3 => Form::Request(Box::default()),
         };
+        debug_assert!(self.table.last().is_none_or(|last| last.id < id), "streams open in order");
         self.readable.push_back(id);
         self.table.push(Stream {
             id,
@@ -121,20 +140,28 @@ impl Streams {
         let id = self.readable.pop_front()?;
         let Some(stream) = self.get(id) else { return Some(Read::Nothing) };
         stream.is_queued = false;
+        let before = stream.form.len();
         let (read, points) = stream.read(connection, len_max);
+        let len = stream.form.len();
+        self.begun = self.begun + len - before;
         self.charge(points);
         let read = match read {
-            Read::Nothing if self.begun() > BEGUN_MAX => {
+            Read::Nothing if self.begun > BEGUN_MAX => {
                 Read::Refused(id, self.application.code(Reason::Load))
             }
             read => read,
         };
         let Some(stream) = self.get(id) else { return Some(read) };
         match &read {
-            Read::Nothing => _ = stream.stalled.get_or_insert(now),
+            Read::Nothing => {
+                let since = *stream.stalled.get_or_insert(now);
+                self.stalled_since = Some(self.stalled_since.map_or(since, |own| own.min(since)));
+            }
             Read::Query(_, query) => {
                 stream.is_head = matches!(query, Query::Request(request) if request.is_head());
-                (stream.is_asked, stream.stalled) = (true, None);
+                stream.is_asked = true;
+                let stalled = stream.stalled.take();
+                self.forget_stalled(stalled);
             }
             Read::Refused(id, _) => self.remove(*id),
             Read::Reset(id) => _ = self.cancel(*id),
@@ -143,23 +170,21 @@ impl Streams {
         Some(read)
     }
 
-    /// Returns the number of bytes read of queries that are incomplete.
-    fn begun(&self) -> usize {
-        self.table.iter().map(|stream| stream.form.len()).sum()
-    }
-
     /// Returns true if the query on the stream with this number waits for its reply.
     pub(super) fn awaits(&self, number: u32) -> bool {
-        let id = id_of(number);
-        self.table.iter().any(|stream| stream.id == id && stream.is_asked)
+        let place = self.place(id_of(number));
+        place.is_some_and(|place| self.table[place].is_asked)
     }
 
     /// Removes the stream with this number, whose query was passed on, because its reply is there.
-    pub(super) fn answered(&mut self, number: u32) -> Option<Answered> {
+    /// `is_useful`: the reply is a DNS message; a refusal gives no points back.
+    pub(super) fn answered(&mut self, number: u32, is_useful: bool) -> Option<Answered> {
         let id = id_of(number);
         let is_head = self.get(id).filter(|stream| stream.is_asked)?.is_head;
         self.remove(id);
-        self.points = self.points.saturating_sub(POINTS_BACK);
+        if is_useful {
+            self.points = self.points.saturating_sub(POINTS_BACK);
+        }
         Some(Answered { id, is_head })
     }
 
@@ -185,10 +210,17 @@ impl Streams {
     /// Removes and returns a stream whose query has been incomplete since `since` or longer. The
     /// rest may be there if the stream waits to be read.
     pub(super) fn next_stalled(&mut self, since: Moment) -> Option<StreamId> {
+        if self.stalled_since? > since {
+            return None;
+        }
         let stalled = |stream: &&Stream| stream.stalled().is_some_and(|began| began <= since);
-        let id = self.table.iter().find(stalled)?.id;
-        self.remove(id);
-        Some(id)
+        let found = self.table.iter().find(stalled).map(|stream| stream.id);
+        match found {
+            Some(id) => self.remove(id),
+            // Those that wait to be read are looked at again then.
+            None => self.find_stalled(),
+        }
+        found
     }
 
     /// Removes and returns a stream whose query was not passed on.
@@ -198,9 +230,20 @@ impl Streams {
         Some(id)
     }
 
-    /// Returns the earliest time since when a query has been incomplete.
+    /// Returns the earliest time since when a query may have been incomplete.
     pub(super) fn stalled_since(&self) -> Option<Moment> {
-        self.table.iter().filter_map(Stream::stalled).min()
+        self.stalled_since
+    }
+
+    /// Notes that a stream is not stalled any more, which it was since `stalled`.
+    fn forget_stalled(&mut self, stalled: Option<Moment>) {
+        if stalled.is_some() && stalled == self.stalled_since {
+            self.find_stalled();
+        }
+    }
+
+    fn find_stalled(&mut self) {
+        self.stalled_since = self.table.iter().filter_map(Stream::stalled).min();
     }
 
     /// Returns true if no query waits for its reply.
@@ -214,14 +257,21 @@ impl Streams {
         self.table.len()
     }
 
+    fn place(&self, id: StreamId) -> Option<usize> {
+        self.table.binary_search_by_key(&id, |stream| stream.id).ok()
+    }
+
     fn get(&mut self, id: StreamId) -> Option<&mut Stream> {
-        self.table.iter_mut().find(|stream| stream.id == id)
+        let place = self.place(id)?;
+        self.table.get_mut(place)
     }
 
     fn remove(&mut self, id: StreamId) {
-        if let Some(place) = self.table.iter().position(|stream| stream.id == id) {
-            self.table.swap_remove(place);
-        }
+        let Some(place) = self.place(id) else { return };
+        let Stream { form, stalled, .. } = self.table.remove(place);
+        self.begun -= form.len();
+        self.forget_stalled(stalled);
+        debug_assert!(!self.table.is_empty() || self.begun == 0, "bytes of no stream");
     }
 }
 

@@ -25,7 +25,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 const A: u16 = 1;
 const TXT: u16 = 16;
 const NO_ERROR: u64 = 0x100;
+const FRAME_UNEXPECTED: u64 = 0x105;
 const EXCESSIVE_LOAD: u64 = 0x107;
+const MESSAGE_ERROR: u64 = 0x10e;
 
 /// Returns a port that is free for UDP and for TCP.
 fn free_ports() -> u16 {
@@ -106,6 +108,36 @@ fn each_request_gets_its_status() {
 }
 
 #[test]
+fn refused_requests_and_closed_connections_are_counted() {
+    let site = Site::new();
+    let server = start(&site, "prometheus 127.0.0.1:0");
+    let mut client = dial(&site, &server);
+    // A path without a slash, and a query with a body.
+    let malformed = [request(GET, "x", &[]), [request(GET, "/", &[]), frame(0, b"x")].concat()];
+    for bytes in &malformed {
+        let stream = client.quic.send(bytes, true);
+        assert_eq!(client.quic.finished(stream).reset, Some(MESSAGE_ERROR));
+    }
+    ask(&mut client, "a.test");
+    let mut other = dial(&site, &server);
+    // SETTINGS on the stream of a request.
+    other.quic.send(&frame(4, b""), true);
+    assert_eq!(other.quic.code(), Some(FRAME_UNEXPECTED));
+    let (pages, _) = server.pages().next().expect("metrics are served");
+    let count = |name: &str| {
+        let (_, text) = crate::http::get(pages, "/metrics");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|count| count.parse::<f64>().unwrap())
+    };
+    until("all are counted", || {
+        let streams = count("onward_quic_streams_refused_total")?;
+        let connections = count("onward_quic_connections_aborted_total")?;
+        (streams == 2.0 && connections == 1.0).then_some(())
+    });
+    server.stop();
+}
+
+#[test]
 fn a_connection_carries_many_requests_at_once() {
     let site = Site::new();
     let server = start(&site, "");
@@ -169,9 +201,12 @@ fn answers_over_tcp_offer_http_3_where_the_same_zones_are_served() {
         )
     };
     let both = body(&format!("https://.:{port} https3://.:{port}"));
+    // The client is a proxy, whose own clients reach another address.
+    let proxied = both.replace("bind", "https {\n forwarded 127.0.0.1\n }\n bind");
     let apart = [body(&format!("https://z.:{port} https://.:{port}")), String::new()].concat();
     let partly = body(&format!("https://z.:{port}")) + &body(&format!("https3://.:{port}"));
-    for (text, is_offered) in [(both, true), (apart, false), (partly, false)] {
+    let cases = [(both, true), (proxied, false), (apart, false), (partly, false)];
+    for (text, is_offered) in cases {
         let server = start_with(site.load(&text), 1);
         let query = query_for(0, "a.z", A);
         let request = format!(

@@ -36,6 +36,8 @@ pub struct RequestStream {
     kind: u64,
     /// The current field section.
     section: Vec<u8>,
+    /// The current field section is too long to be kept.
+    is_section_lost: bool,
     incoming: Incoming,
     /// Length of the body as the client declares it.
     declared: Option<u64>,
@@ -69,7 +71,8 @@ impl RequestStream {
         match (kind, self.phase) {
             (kind::HEADERS, Phase::Head | Phase::Body) => {
                 self.section.clear();
-                if len > limits.header_bytes_max as u64 {
+                self.is_section_lost = len > limits.header_bytes_max as u64;
+                if self.is_section_lost {
                     self.incoming.fault.get_or_insert(Fault::Excess(Excess::Head));
                 }
                 Ok(0)
@@ -106,7 +109,7 @@ impl RequestStream {
                 self.received += payload.len() as u64;
                 self.incoming.data(payload, limits)
             }
-            kind::HEADERS if self.section.len() + payload.len() <= limits.header_bytes_max => {
+            kind::HEADERS if !self.is_section_lost => {
                 self.section.extend_from_slice(payload);
                 true
             }
@@ -123,22 +126,21 @@ impl RequestStream {
         let section = std::mem::take(&mut self.section);
         let is_trailer = self.phase == Phase::Body;
         self.phase = if is_trailer { Phase::Trailer } else { Phase::Body };
-        let is_too_long =
-            |incoming: &Incoming| matches!(incoming.fault, Some(Fault::Excess(Excess::Head)));
-        if is_too_long(&self.incoming) {
+        if self.is_section_lost {
             return Ok(());
         }
+        let mut is_cut = false;
         let mut fields = Fields { is_trailer, has_regular: is_trailer, ..Fields::default() };
         let incoming = &mut self.incoming;
         let decoded = qpack::decode(&section, |name, value| {
-            let fits = incoming.lists(name.len() + value.len() + FIELD_OVERHEAD, limits);
-            if fits {
+            is_cut = !incoming.lists(name.len() + value.len() + FIELD_OVERHEAD, limits);
+            if !is_cut {
                 fields.take(name, value, incoming);
             }
-            fits
+            !is_cut
         });
         decoded.map_err(|_| Violation::Connection(code::QPACK_DECOMPRESSION_FAILED))?;
-        if is_too_long(&self.incoming) || fields.is_complete() {
+        if is_cut || fields.is_complete() {
             self.declared = self.declared.or(fields.length);
             return Ok(());
         }

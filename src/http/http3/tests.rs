@@ -214,6 +214,10 @@ fn requests_beyond_the_limits_are_read_to_their_end() {
     let body = |len| [headers(&POST), data(&vec![0; len])].concat();
     assert_eq!(judged(&body(4_096)), Ok((None, 0)));
     assert_eq!(judged(&body(4_097)), Ok((Some(Fault::Excess(Excess::Body)), 0)));
+    let trailer = headers(&[("cookie", &long)]);
+    assert_eq!(judged(&[body(4_096), trailer.clone()].concat()), head);
+    let both = Ok((Some(Fault::Excess(Excess::Body)), 0));
+    assert_eq!(judged(&[body(4_097), trailer].concat()), both);
     let load = Err(Violation::Stream(code::EXCESSIVE_LOAD));
     assert_eq!(judged(&body(100_000)), load);
     assert_eq!(judged(&frame(kind::HEADERS, &[0; 100_000])), load);

@@ -293,6 +293,35 @@ fn what_is_of_no_use_costs_points_that_answers_give_back() {
 }
 
 #[test]
+fn refusals_give_no_points_back() {
+    let mut world = World::with(7, http3());
+    world.status = 413;
+    let handle = connected(&mut world);
+    let bytes = [&frame(0x21, &[]).repeat(3)[..], &get("/")].concat();
+    for _ in 0..86 {
+        assert!(world.lost.is_empty(), "{:?}", world.lost);
+        world.open(handle, &bytes, true).unwrap();
+        world.run(WAY * 4);
+    }
+    assert_eq!(world.close_code(), Some(EXCESSIVE_LOAD));
+}
+
+/// The stream's settings are longer than what the client allows.
+#[test]
+fn a_client_that_leaves_the_control_stream_unread_owes_nothing() {
+    let mut world = World::with(7, http3());
+    world.unread.push(server_control());
+    let handle = world.connect_with(|transport| _ = transport.stream_receive_window(code(6)));
+    world.run(WAY * 6);
+    let id = world.owners[&0];
+    assert!(!world.endpoint.is_behind(id));
+    world.endpoint.finish(id);
+    world.run(WAY * 6);
+    assert_eq!(world.close_code(), Some(NO_ERROR));
+    assert!(world.taken.is_empty() && !world.connections.contains_key(&handle));
+}
+
+#[test]
 fn cancelled_requests_leave_nothing_behind() {
     let mut world = World::with(8, http3());
     world.echoes = false;
@@ -325,7 +354,32 @@ fn a_request_that_stalls_is_refused_in_time() {
     world.run(READ - WAY * 2);
     assert_eq!(world.received(handle, id).reset, None);
     world.run(WAY * 8);
-    assert_eq!(world.received(handle, id).reset, Some(REQUEST_CANCELLED));
+    assert_eq!(world.received(handle, id).reset, Some(REQUEST_REJECTED));
+    world.check_streams(handle);
+    assert_eq!(world.endpoint.take_refused(), 1);
+}
+
+#[test]
+fn each_of_the_requests_that_stall_is_refused_in_its_own_time() {
+    let mut world = World::with(9, http3());
+    let handle = connected(&mut world);
+    let (whole, part) = (get("/"), READ / 4);
+    let streams = [(); 3].map(|()| {
+        let id = world.open(handle, &whole[..5], false).unwrap();
+        world.run(part);
+        id
+    });
+    // The first one is completed.
+    world.client(handle).send_stream(streams[0]).write(&whole[5..]).unwrap();
+    world.client(handle).send_stream(streams[0]).finish().unwrap();
+    let resets = |world: &World| streams.map(|id| world.received(handle, id).reset);
+    world.run(part * 2 - WAY * 2);
+    assert_eq!(resets(&world), [None; 3]);
+    world.run(WAY * 6);
+    assert_eq!(resets(&world), [None, Some(REQUEST_REJECTED), None]);
+    world.run(part);
+    assert_eq!(resets(&world), [None, Some(REQUEST_REJECTED), Some(REQUEST_REJECTED)]);
+    assert!(world.received(handle, streams[0]).is_finished);
     world.check_streams(handle);
 }
 

@@ -79,7 +79,7 @@ pub(super) struct World {
     pub(super) lost: Vec<ConnectionError>,
     pub(super) streams: BTreeMap<(usize, StreamId), Received>,
     /// Streams that the clients leave unread.
-    unread: Vec<StreamId>,
+    pub(super) unread: Vec<StreamId>,
     /// Packets under way, by arrival: to the server or not, and the client's address.
     link: BTreeMap<(Moment, u64), (bool, SocketAddr, Vec<u8>)>,
     sent: u64,
@@ -93,6 +93,8 @@ pub(super) struct World {
     pub(super) may_ask: bool,
     /// Queries are answered at once, with themselves.
     pub(super) echoes: bool,
+    /// Status of responses of HTTP.
+    pub(super) status: u16,
     pub(super) admits: bool,
     pub(super) owners: HashMap<u32, Id>,
     pub(super) queries: Vec<(Id, u32, Vec<u8>)>,
@@ -140,6 +142,7 @@ impl World {
             may_shake: true,
             may_ask: true,
             echoes: true,
+            status: 200,
             admits: true,
             owners: HashMap::new(),
             queries: Vec::new(),
@@ -348,6 +351,9 @@ impl World {
                     }
                     quinn_proto::Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
                         while let Some(id) = connection.streams().accept(Dir::Uni) {
+                            if self.unread.contains(&id) {
+                                continue;
+                            }
                             let received = self.streams.entry((handle.0, id)).or_default();
                             received.read(connection, id);
                         }
@@ -419,7 +425,7 @@ impl World {
         let waits = match self.application {
             Application::Doq => self.endpoint.answer(id, stream, asked),
             Application::Http3 => {
-                self.endpoint.respond(id, stream, &Response::new(200, &[], asked))
+                self.endpoint.respond(id, stream, &Response::new(self.status, &[], asked))
             }
         };
         assert_eq!(waits, Ok(false));

@@ -55,12 +55,21 @@ pub(super) struct HttpConnection {
     is_held: bool,
     /// Bytes of replies are in the outbox.
     is_replying: bool,
+    /// Replies may name the address of the service over HTTP/3.
+    offers_http3: bool,
 }
 
 impl HttpConnection {
     /// Creates a connection whose requests carry DNS in this way.
     pub(super) fn new(carrier: Carrier) -> Self {
-        Self { server: None, carrier, is_stopped: false, is_held: false, is_replying: false }
+        Self {
+            server: None,
+            carrier,
+            is_stopped: false,
+            is_held: false,
+            is_replying: false,
+            offers_http3: false,
+        }
     }
 
     /// Treats the requests from now on in this way.
@@ -109,7 +118,9 @@ impl HttpConnection {
         if self.server(connection).is_none() {
             return Ok(false);
         }
-        let Self { server: Some(server), carrier, is_held, is_stopped, .. } = self else {
+        self.offers_http3 = self.carrier.offers_http3(&client);
+        let Self { server: Some(server), carrier, is_held, is_stopped, offers_http3, .. } = self
+        else {
             return Ok(false);
         };
         loop {
@@ -140,7 +151,8 @@ impl HttpConnection {
                     Ok(None) => {}
                     Ok(Some(len)) => {
                         let reply = &scratch.reply[..len];
-                        carrier.respond(server, (client.listener, id), reply, engine)?;
+                        let place = (client.listener, id);
+                        carrier.respond(server, place, (reply, *offers_http3), engine)?;
                     }
                     Err(refused) => {
                         carrier.refuse(server, (client.listener, id), &refused, engine)?;
@@ -174,7 +186,7 @@ impl HttpConnection {
             let _ = self.flush(connection);
         }
         let Some(server) = &mut self.server else { return Ok(()) };
-        self.carrier.respond(server, (listener, request), reply, engine)
+        self.carrier.respond(server, (listener, request), (reply, self.offers_http3), engine)
     }
 
     /// Moves bytes from the server to the outbox, and writes that until the kernel accepts no more.
@@ -286,18 +298,24 @@ impl Carrier {
         }
     }
 
+    /// Returns true if replies to `client` may name the address of the service over HTTP/3.
+    fn offers_http3(&self, client: &Client) -> bool {
+        matches!(self, Self::Doh(doh) if doh.offers_http3(client.peer))
+    }
+
     /// Writes the reply to a request: number of its listener, and its own.
     fn respond(
         &self,
         server: &mut Server,
         (listener, request): (u16, u32),
-        reply: &[u8],
+        (reply, offers_http3): (&[u8], bool),
         engine: &mut Forwarder,
     ) -> Result<(), Full> {
         let written = match self {
             Self::Doh(doh) => {
                 engine.count_response(listener, 200);
-                doh::respond(server, request, reply, fresh_for(reply), doh.alt_svc())
+                let alt_svc = doh.alt_svc().filter(|_| offers_http3);
+                doh::respond(server, request, reply, fresh_for(reply), alt_svc)
             }
             Self::Grpc { .. } => grpc::respond(server, request, reply),
         };

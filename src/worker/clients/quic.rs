@@ -77,7 +77,7 @@ impl QuicClients {
 
     /// Returns the maximum number of bytes of a connection.
     pub(super) fn bytes_max() -> usize {
-        size_of::<Option<Slot>>() + Endpoint::bytes_max()
+        size_of::<Option<Slot>>() + Endpoint::bytes_max(OUTSTANDING_MAX as usize)
     }
 
     /// Changes to the listeners, certificates and limits of `assignment`, for worker number
@@ -257,6 +257,7 @@ impl QuicClients {
                         Err(reason) => {
                             engine.clients.close(key);
                             self.slots[key.index()] = None;
+                            engine.stats_mut().connections_aborted += 1;
                             front.count(listener, reason, engine);
                             front.endpoint.close(now, id, reason);
                             continue;
@@ -268,9 +269,12 @@ impl QuicClients {
                 }
                 Event::Taken { key, is_drained } => self.written.push((key, !is_drained)),
                 Event::Closed { key, code } => {
-                    let code = code.filter(|code| *code != Application::Doq.code(Reason::Done));
-                    if let Some(code) = code.filter(|_| front.doh.is_none()) {
-                        engine.count_response(listener, code as u16);
+                    let done = front.application().code(Reason::Done);
+                    if let Some(code) = code.filter(|code| *code != done) {
+                        engine.stats_mut().connections_aborted += 1;
+                        if front.doh.is_none() {
+                            engine.count_response(listener, code as u16);
+                        }
                     }
                     engine.clients.close(key);
                     if slot(&self.slots, key).is_some() {
@@ -279,6 +283,7 @@ impl QuicClients {
                 }
             }
         }
+        engine.stats_mut().streams_refused += front.endpoint.take_refused();
         for Slot { listener, id, .. } in replaced {
             if let Some(Some(front)) = self.fronts.get_mut(usize::from(listener)) {
                 front.endpoint.close(now, id, Reason::Done);
@@ -313,6 +318,7 @@ impl QuicClients {
                 Delivery::Queued
             }
             Err(reason) => {
+                engine.stats_mut().connections_aborted += 1;
                 front.count(listener, reason, engine);
                 self.close(key, reason);
                 engine.clients.close(key);

@@ -37,18 +37,27 @@ impl Doh {
         self.alt_svc.as_deref().map(str::as_bytes)
     }
 
+    /// Returns true if the field `alt-svc` means something to the clients of the connection from
+    /// `peer`: those of a proxy reach another address.
+    pub(in crate::worker::clients) fn offers_http3(&self, peer: SocketAddr) -> bool {
+        self.alt_svc.is_some() && !self.is_proxy(peer.ip())
+    }
+
+    fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.contains(address.to_canonical())
+    }
+
     /// Returns the address of the client that made a request. `peer`: that of the connection.
     ///
     /// # Errors
     /// A proxy passes on an address that cannot be used. The proxy's own must not stand in for it:
     /// access lists may trust that one.
     fn peer(&self, peer: SocketAddr, request: &Request<'_>) -> Result<SocketAddr, Refusal> {
-        let is_proxy = |address: IpAddr| self.proxies.contains(address.to_canonical());
         let is_silent = request.forwarded.is_empty() && request.forwarded_for.is_empty();
-        if is_silent || !is_proxy(peer.ip()) {
+        if is_silent || !self.is_proxy(peer.ip()) {
             return Ok(peer);
         }
-        match forwarded::client(request, is_proxy) {
+        match forwarded::client(request, |address| self.is_proxy(address)) {
             Some(address) => Ok(SocketAddr::new(address, peer.port())),
             None => {
                 let text = "the proxy names no client in X-Forwarded-For or Forwarded\n";

@@ -115,6 +115,11 @@ impl Front {
         self.endpoint.respond(id, stream, response).map_err(|_| Reason::Load)
     }
 
+    /// Returns the protocol on the streams.
+    pub(super) fn application(&self) -> Application {
+        if self.doh.is_some() { Application::Http3 } else { Application::Doq }
+    }
+
     /// Counts the code of the end of a stream or connection. Those of HTTP/3 are no statuses.
     pub(super) fn count(&self, listener: u16, reason: Reason, engine: &mut Forwarder) {
         if self.doh.is_none() {
