@@ -128,7 +128,8 @@ impl Server {
         let mut listeners = Listeners::new(cores.len(), steering, inherited);
         let mut plan = listeners.plan(clock.now(), &mut config.listeners)?;
         plan.warn_of_unused(log);
-        let rows = listeners.adopt(clock.now(), &mut plan).map_err(StartError::Descriptors)?;
+        let rows = listeners.adopt(clock.now(), &mut plan, &config.listeners);
+        let rows = rows.map_err(StartError::Descriptors)?;
         // All privileged sockets are bound, and no other thread has been started.
         confinement.become_account()?;
         let sandbox = confinement.sandbox(log);
@@ -207,7 +208,8 @@ impl Server {
         let mut plan = self.listeners.plan(now, &mut config.listeners)?;
         let data = data.map_or_else(|| self.sources.loaders().plan(&config), Ok)?;
         self.start_admin(&pages)?;
-        let rows = self.listeners.adopt(now, &mut plan).map_err(StartError::Descriptors)?;
+        let rows = self.listeners.adopt(now, &mut plan, &config.listeners);
+        let rows = rows.map_err(StartError::Descriptors)?;
         let health_states = Arc::new(HealthStates::new(&config));
         health_states.agree_on_secret(self.secret);
         let config = Arc::new(config);

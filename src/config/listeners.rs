@@ -64,8 +64,9 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
                     let message = format!("more than {LISTENERS_MAX} addresses to listen on");
                     return Err(ConfigError::Listener { place: key.place.clone(), message });
                 }
+                // The kernel chooses another port for each.
                 let overlap = |rival: &Protocol| {
-                    *rival != protocol && rival.layers().overlap(protocol.layers())
+                    port != 0 && *rival != protocol && rival.layers().overlap(protocol.layers())
                 };
                 let mut rivals = Protocol::ALL.into_iter().filter(overlap);
                 if let Some(rival) = rivals.find(|rival| found.contains_key(&(address, *rival))) {
@@ -80,11 +81,6 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
                 listener.implied &= draft.bind.is_none();
                 listener.zones.push((key.name.clone(), block));
                 apply(&draft.stages, listener);
-                if protocol.is_quic() && listener.proxies.is_some() {
-                    let place = key.place.clone();
-                    let what = format!("'proxyproto' for {}://", protocol.scheme());
-                    return Err(ConfigError::NotBuilt { place, what });
-                }
             }
         }
     }

@@ -86,8 +86,11 @@ pub(super) struct Connection {
     application: Application,
     /// Distinguishes it from earlier ones with its index.
     pub(super) generation: u32,
-    /// Address from which the client has made the handshake, and so proved that it is its own.
+    /// Address from which the client has made the handshake, and so proved that it is its own; or
+    /// that of a proxy.
     proved: IpAddr,
+    /// Address of the client, if a proxy has named it.
+    named: Option<SocketAddr>,
     /// Key in the table of all client connections, once the connection is admitted.
     pub(super) owner: Option<ConnectionKey>,
     pub(super) phase: Phase,
@@ -110,9 +113,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Creates a connection before its handshake.
+    /// Creates a connection before its handshake, with the address of its client, if a proxy has
+    /// named it.
     pub(super) fn new(
-        quic: quinn_proto::Connection,
+        (quic, named): (quinn_proto::Connection, Option<SocketAddr>),
         application: Application,
         generation: u32,
         now: Moment,
@@ -120,6 +124,7 @@ impl Connection {
         Self {
             application,
             proved: quic.remote_address().ip(),
+            named,
             quic,
             generation,
             owner: None,
@@ -136,6 +141,11 @@ impl Connection {
         }
     }
 
+    /// Returns the maximum number of bytes of its own with at most `requests` at a time.
+    pub(super) fn bytes_max(requests: usize) -> usize {
+        size_of::<Self>() + size_of::<Http3>() + Streams::bytes_max(requests)
+    }
+
     /// Returns the number of streams that this side has refused since the last call.
     pub(super) fn take_refused(&mut self) -> u64 {
         std::mem::take(&mut self.refused)
@@ -144,7 +154,8 @@ impl Connection {
     /// Returns the address of the client. Only the port follows the client to other addresses:
     /// the library sends there before they are proved, and anyone may forge one.
     pub(super) fn peer(&self) -> SocketAddr {
-        SocketAddr::new(self.proved, self.quic.remote_address().port())
+        let own = || SocketAddr::new(self.proved, self.quic.remote_address().port());
+        self.named.unwrap_or_else(own)
     }
 
     /// Returns the address that the client sends to, where the listener is a wildcard.
@@ -176,7 +187,11 @@ impl Connection {
             let read = self.streams.read(now, &mut self.quic, len_max)?;
             match read {
                 Read::Nothing => {}
-                Read::Query(number, query) => return Some(Step::Query(number, query)),
+                // What came with the query may have been too much.
+                Read::Query(number, query) if !self.streams.is_abusive() => {
+                    return Some(Step::Query(number, query));
+                }
+                Read::Query(..) => {}
                 Read::Violation(code) => return Some(self.close(instant, code)),
                 Read::Refused(id, code) => self.refuse(id, code),
                 Read::Reset(id) => self.end_stream(id, self.application.code(Reason::Cancelled)),
@@ -318,7 +333,7 @@ impl Connection {
         self.outbox.is_empty_but_for(self.control())
     }
 
-    /// Returns this side's control stream, which only HTTP/3 has.
+    /// Returns the control stream of this side, which only HTTP/3 has.
     fn control(&self) -> Option<StreamId> {
         self.http3.as_ref()?.control()
     }

@@ -8,19 +8,15 @@
 use super::application::Reason;
 use super::connection::{Connection, Failure, Phase, Step};
 use super::event::{Event, Id, Outgoing, Packet, event_of};
-use super::http3::Http3;
 use super::outbox::{Full, WAITING_MAX};
 use super::settings::{self, Keys, Settings};
-use super::shares::Shares;
-use super::streams::Streams;
+use super::shares::{Newcomer, Shares};
 use super::timers::Timers;
 use crate::engine::key::ConnectionKey;
 use crate::http::Response;
 use crate::moment::Moment;
 use bytes::BytesMut;
-use quinn_proto::{
-    ConnectionHandle, DatagramEvent, EndpointEvent, Incoming, ServerConfig, Transmit,
-};
+use quinn_proto::{ConnectionHandle, DatagramEvent, EndpointEvent, ServerConfig, Transmit};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,7 +49,7 @@ pub(crate) struct Endpoint {
     /// Connections with streams that may be read again.
     resumed: Vec<u32>,
     /// Clients that wait for the CPU time of their handshakes.
-    waiting: VecDeque<Incoming>,
+    waiting: VecDeque<Newcomer>,
     /// Handshakes that failed with their first packet.
     failures: Vec<Failure>,
     /// Number of streams that were refused and whose owner does not know of it.
@@ -112,9 +108,7 @@ impl Endpoint {
 
     /// Returns the maximum number of bytes of a connection with at most `requests` at a time.
     pub(crate) fn bytes_max(requests: usize) -> usize {
-        let streams = Streams::bytes_max(requests);
-        let own = size_of::<Connection>() + size_of::<Http3>() + streams;
-        own + settings::windows() + WAITING_MAX
+        Connection::bytes_max(requests) + settings::windows() + WAITING_MAX
     }
 
     /// Handles a datagram. `may_shake`: there is CPU time for handshakes. Returns a datagram to be
@@ -128,7 +122,7 @@ impl Endpoint {
         self.buffer.clear();
         self.has_shaken = false;
         let (instant, bytes) = (self.instant(now), BytesMut::from(packet.bytes));
-        let Packet { peer, local, .. } = packet;
+        let Packet { peer, client, local, .. } = packet;
         let event = self.inner.handle(instant, peer, local, None, bytes, &mut self.buffer)?;
         match event {
             DatagramEvent::Response(transmit) => Some(self.outgoing(&transmit)),
@@ -141,7 +135,7 @@ impl Endpoint {
                 None
             }
             DatagramEvent::NewConnection(incoming) => {
-                let transmit = self.consider(now, incoming, may_shake)?;
+                let transmit = self.consider(now, Newcomer { incoming, client }, may_shake)?;
                 Some(self.outgoing(&transmit))
             }
         }
@@ -159,35 +153,36 @@ impl Endpoint {
     }
 
     /// Accepts, delays or refuses a new client.
-    fn consider(&mut self, now: Moment, incoming: Incoming, may_shake: bool) -> Option<Transmit> {
+    fn consider(&mut self, now: Moment, new: Newcomer, may_shake: bool) -> Option<Transmit> {
         let is_pressed = !may_shake || self.handshaking >= RETRY_FROM || !self.waiting.is_empty();
         let shaking = self.handshaking + self.waiting.len();
         if self.server.is_none() || shaking >= HANDSHAKES_MAX {
-            return Some(self.inner.refuse(incoming, &mut self.buffer));
+            return Some(self.inner.refuse(new.incoming, &mut self.buffer));
         }
-        if is_pressed && incoming.may_retry() {
-            return self.inner.retry(incoming, &mut self.buffer).ok();
+        if is_pressed && new.incoming.may_retry() {
+            return self.inner.retry(new.incoming, &mut self.buffer).ok();
         }
-        if !self.shares.take(incoming.remote_address().ip()) {
-            return Some(self.inner.refuse(incoming, &mut self.buffer));
+        if !self.shares.take(new.address()) {
+            return Some(self.inner.refuse(new.incoming, &mut self.buffer));
         }
         if may_shake && self.waiting.is_empty() {
-            return self.accept(now, incoming);
+            return self.accept(now, new);
         }
-        self.waiting.push_back(incoming);
+        self.waiting.push_back(new);
         None
     }
 
     /// Begins a handshake.
-    fn accept(&mut self, now: Moment, incoming: Incoming) -> Option<Transmit> {
+    fn accept(&mut self, now: Moment, new: Newcomer) -> Option<Transmit> {
         let instant = self.instant(now);
+        let address = new.address();
         self.has_shaken = true;
-        let client = incoming.remote_address().ip();
-        match self.inner.accept(incoming, instant, &mut self.buffer, None) {
+        match self.inner.accept(new.incoming, instant, &mut self.buffer, None) {
             Ok((ConnectionHandle(index), quic)) => {
                 self.generation = self.generation.wrapping_add(1);
                 let application = self.settings.application;
-                let connection = Connection::new(quic, application, self.generation, now);
+                let own = (quic, new.client);
+                let connection = Connection::new(own, application, self.generation, now);
                 if self.connections.len() <= index {
                     self.connections.resize_with(index + 1, || None);
                 }
@@ -198,7 +193,7 @@ impl Endpoint {
             }
             Err(error) => {
                 self.failures.push(Failure::of(&error.cause));
-                self.shares.give_back(client);
+                self.shares.give_back(address);
                 error.response
             }
         }
@@ -212,9 +207,9 @@ impl Endpoint {
     /// Begins the handshake of the first client that waits for it. Returns a datagram to be sent at
     /// once.
     pub(crate) fn shake(&mut self, now: Moment) -> Option<Outgoing<'_>> {
-        let incoming = self.waiting.pop_front()?;
+        let new = self.waiting.pop_front()?;
         self.buffer.clear();
-        let transmit = self.accept(now, incoming)?;
+        let transmit = self.accept(now, new)?;
         Some(self.outgoing(&transmit))
     }
 
@@ -395,9 +390,9 @@ impl Endpoint {
                 self.touched.push_back(index as u32);
             }
         }
-        while let Some(incoming) = self.waiting.pop_front() {
-            self.shares.give_back(incoming.remote_address().ip());
-            self.inner.ignore(incoming);
+        while let Some(new) = self.waiting.pop_front() {
+            self.shares.give_back(new.address());
+            self.inner.ignore(new.incoming);
         }
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Id(pub(super) Key);
 pub(crate) struct Packet<'a> {
     /// Address of the sender.
     pub(crate) peer: SocketAddr,
+    /// Address of the client, if the sender is a proxy that has named it.
+    pub(crate) client: Option<SocketAddr>,
     /// Destination address, where the listener is a wildcard.
     pub(crate) local: Option<IpAddr>,
     /// The payload.

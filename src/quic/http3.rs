@@ -28,7 +28,7 @@ impl Http3 {
         outbox.send(connection, control, http3::opening(&Limits::DNS).into(), false).is_ok()
     }
 
-    /// Returns this side's control stream, once it is open.
+    /// Returns the control stream of this side, once it is open.
     pub(super) fn control(&self) -> Option<StreamId> {
         self.control
     }

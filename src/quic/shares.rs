@@ -3,12 +3,27 @@
 //! An address is in the table as long as it has a handshake under way or waiting, so the bound on
 //! all handshakes is that of the table.
 
+use quinn_proto::Incoming;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Maximum number of handshakes of an address: an eighth of all. It is more than may begin without
 /// a proof of the address, so that forged packets cannot use up the share of its owner.
 const HANDSHAKES_OF_ONE_MAX: u32 = 128;
+
+/// A client that begins a connection.
+pub(super) struct Newcomer {
+    pub(super) incoming: Incoming,
+    /// Address of the client, if a proxy has named it.
+    pub(super) client: Option<SocketAddr>,
+}
+
+impl Newcomer {
+    /// Returns the address of the client.
+    pub(super) fn address(&self) -> IpAddr {
+        self.client.unwrap_or_else(|| self.incoming.remote_address()).ip()
+    }
+}
 
 /// Addresses with handshakes, and their numbers.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@
 //! nothing else; only [`Listeners::adopt`] does.
 
 use super::StartError;
-use super::steering::Steering;
+use super::steering::{Arriving, Steering};
 use crate::config::{Layers, Listener, Protocol};
 use crate::control::Sockets;
 use crate::log::{Event, Level, Log};
@@ -33,6 +33,8 @@ type Pair = (Option<UdpSocket>, Option<TcpListener>);
 /// Each worker's sockets on one address for one protocol.
 struct Group {
     protocol: Protocol,
+    /// Datagrams may begin with headers of the PROXY protocol.
+    is_proxied: bool,
     /// Address in the configuration, perhaps without a port.
     asked: SocketAddr,
     /// Address with the port that the kernel chose.
@@ -76,7 +78,7 @@ impl Listeners {
         for group in self.slots.iter().flatten() {
             if let Some((Some(datagrams), _)) = group.pairs.first() {
                 // It has worked before; if it fails now, the current steering stays.
-                let _ = self.steering.apply_anew(group.protocol, datagrams);
+                let _ = self.steering.apply_anew(group.arriving(), datagrams);
             }
         }
     }
@@ -162,11 +164,16 @@ impl Listeners {
         Ok(plan)
     }
 
-    /// Puts `plan` into effect; returns for each worker its new sockets.
+    /// Puts `plan`, which is for `listeners`, into effect; returns for each worker its new sockets.
     ///
     /// # Errors
     /// No descriptor is left; nothing has changed then.
-    pub(super) fn adopt(&mut self, now: Moment, plan: &mut Plan) -> io::Result<Vec<Vec<Sockets>>> {
+    pub(super) fn adopt(
+        &mut self,
+        now: Moment,
+        plan: &mut Plan,
+        listeners: &[Listener],
+    ) -> io::Result<Vec<Vec<Sockets>>> {
         let mut rows: Vec<Vec<_>> = (0..self.workers).map(|_| Vec::new()).collect();
         for slot in &plan.fresh {
             let bound = plan.bound.iter().find(|(bound, _)| bound == slot).map(|(_, group)| group);
@@ -184,6 +191,9 @@ impl Listeners {
         }
         for (slot, listener) in self.slots.iter_mut().zip(&plan.listeners) {
             let Some(group) = slot else { continue };
+            if let Some(listener) = listener.and_then(|number| listeners.get(number)) {
+                group.steer_as(listener, &self.steering);
+            }
             group.gone = match (listener, group.gone) {
                 (Some(_), _) => None,
                 (None, None) => Some(now),
@@ -219,7 +229,9 @@ impl Listeners {
         groups.find(|(slot, group)| {
             let asked = listener.address;
             let is_it = group.asked == asked || group.address == asked;
-            is_it && group.overlaps(listener) && plan.listeners[*slot].is_none()
+            // The kernel chooses another port for each protocol.
+            let is_its = group.protocol == listener.protocol || asked.port() != 0;
+            is_it && is_its && group.overlaps(listener) && plan.listeners[*slot].is_none()
         })
     }
 
@@ -235,12 +247,12 @@ impl Listeners {
 
     /// Attaches the steering program to the group's sockets, if there is a group.
     fn steered(&self, group: Option<Group>) -> Result<Option<Group>, StartError> {
-        if let Some(Group { address, protocol, pairs, .. }) = &group
+        if let Some(own @ Group { address, pairs, .. }) = &group
             && let Some((Some(datagrams), _)) = pairs.first()
         {
             // The kernel numbers sockets in the order of binding, which is the order of the
             // workers.
-            let steered = self.steering.apply(*protocol, datagrams);
+            let steered = self.steering.apply(own.arriving(), datagrams);
             steered.map_err(|error| StartError::Steer(*address, error))?;
         }
         Ok(group)
@@ -295,12 +307,13 @@ impl Listeners {
         }
         datagrams
             .first()
-            .map_or(Ok(()), |first| self.steering.apply_anew(listener.protocol, first))
+            .map_or(Ok(()), |first| self.steering.apply_anew(Arriving::at(listener), first))
             .map_err(refused)?;
         let (mut datagrams, mut acceptors) = (datagrams.into_iter(), acceptors.into_iter());
         let mut pairs = (0..wanted).map(|_| (datagrams.next(), acceptors.next()));
         let groups = (0..wanted / self.workers).map(|_| Group {
             protocol: listener.protocol,
+            is_proxied: listener.proxies.is_some(),
             asked: address,
             address,
             pairs: pairs.by_ref().take(self.workers).collect(),
@@ -356,6 +369,24 @@ impl Plan {
 }
 
 impl Group {
+    /// Returns the datagrams that its sockets receive.
+    fn arriving(&self) -> Arriving {
+        Arriving { protocol: self.protocol, is_proxied: self.is_proxied }
+    }
+
+    /// Changes the steering program, if `listener` has headers of the PROXY protocol and the
+    /// listener before had none, or the reverse.
+    fn steer_as(&mut self, listener: &Listener, steering: &Steering) {
+        let is_proxied = listener.proxies.is_some();
+        if std::mem::replace(&mut self.is_proxied, is_proxied) == is_proxied {
+            return;
+        }
+        if let Some((Some(datagrams), _)) = self.pairs.first() {
+            // The other program has worked before; if this one fails, that one stays.
+            let _ = steering.apply_anew(self.arriving(), datagrams);
+        }
+    }
+
     /// Returns true if both have sockets of the same layer.
     fn overlaps(&self, listener: &Listener) -> bool {
         self.protocol.layers().overlap(listener.protocol.layers())
@@ -393,7 +424,9 @@ fn bind(
         match bind_all(asked, workers, shared, protocol) {
             Ok((address, pairs)) => {
                 listener.address = address;
-                return Ok(Some(Group { protocol, asked, address, pairs, gone: None }));
+                let is_proxied = listener.proxies.is_some();
+                let group = Group { protocol, is_proxied, asked, address, pairs, gone: None };
+                return Ok(Some(group));
             }
             Err(error) if listener.implied && socket::is_missing_family(&error) => return Ok(None),
             // The port that the kernel chose for UDP is in use for TCP: try with another.
@@ -464,7 +497,8 @@ mod tests {
         let text = format!(".:{port} {{\n bind {}\n}}\n", addresses.join(" "));
         let (mut config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
         let mut plan = listeners.plan(at(seconds), &mut config.listeners)?;
-        let fresh = listeners.adopt(at(seconds), &mut plan).unwrap()[0].len();
+        let rows = listeners.adopt(at(seconds), &mut plan, &config.listeners).unwrap();
+        let fresh = rows[0].len();
         Ok((plan.listeners, fresh))
     }
 

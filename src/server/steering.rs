@@ -12,13 +12,15 @@
 //! Packets of QUIC always go to the worker that the first byte of their connection ID names, modulo
 //! the workers. A client chooses that of its first packet at random, and the worker those of all
 //! others, so that a client whose address changes stays with its worker.
+//!
+//! Where datagrams may begin with a header of the PROXY protocol, the programs look behind it.
 
-use crate::config::Protocol;
+use crate::config::{Listener, Protocol};
 use crate::quic;
 use crate::sys::steer::Instruction::{
-    self, Add, And, FromIndex, Jump, JumpIfEqual, Load, LoadConstant, LoadCpu, LoadScratch,
-    LoadScratchToIndex, Multiply, Or, OrIndex, Remainder, Return, ReturnAccumulator, ShiftRight,
-    Store, ToIndex, XorIndex,
+    self, Add, And, FromIndex, Jump, JumpIfEqual, Load, LoadAtIndex, LoadConstant, LoadCpu,
+    LoadScratch, LoadScratchToIndex, Multiply, Or, OrIndex, Remainder, Return, ReturnAccumulator,
+    ShiftRight, Store, ToIndex, XorIndex,
 };
 use crate::sys::steer::{attach, detach};
 use std::io;
@@ -35,8 +37,20 @@ const LOWER_CASE: u32 = 0x2020_2020;
 const MULTIPLIER: u32 = 0x9E37_79B1;
 /// All bits but the highest of each byte.
 const LOW_BITS: u32 = 0x7F7F_7F7F;
+/// Maximum number of words of a name behind a header of the PROXY protocol, where each takes more
+/// instructions. A longer name is left to the kernel's hash.
+const WORDS_BEHIND_MAX: u32 = 60;
 /// Scratch word of the hash.
 const HASH: u32 = 0;
+/// Scratch word of the length of the header of the PROXY protocol.
+const BEHIND: u32 = 1;
+/// First four bytes of a header of the PROXY protocol of version 2. No packet of QUIC begins with
+/// them, and no query: its opcode would be one that has no use (RFC 3425).
+const SIGNATURE: u32 = 0x0D0A_0D0A;
+/// Offset of four bytes whose last two are the length of such a header behind its fixed part.
+const HEADER_REST: u32 = 12;
+/// Length of the fixed part.
+const HEADER_FIXED: u32 = 16;
 /// Bit of the first four bytes of a packet that has a long header.
 const LONG_HEADER: u32 = 0x8000_0000;
 /// Offset of the destination's connection ID in a long header.
@@ -63,8 +77,28 @@ pub enum Steer {
 /// Programs for groups of sockets.
 pub(super) struct Steering {
     program: Option<Vec<Instruction>>,
+    /// The same, for datagrams behind headers of the PROXY protocol.
+    program_behind: Option<Vec<Instruction>>,
     /// Program for packets of QUIC.
     by_connection: Option<Vec<Instruction>>,
+    /// The same, for packets behind headers of the PROXY protocol.
+    by_connection_behind: Option<Vec<Instruction>>,
+}
+
+/// Datagrams that a program is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arriving {
+    /// Protocol of the clients.
+    pub(super) protocol: Protocol,
+    /// Datagrams may begin with headers of the PROXY protocol.
+    pub(super) is_proxied: bool,
+}
+
+impl Arriving {
+    /// Returns the datagrams that `listener` receives.
+    pub(super) fn at(listener: &Listener) -> Self {
+        Self { protocol: listener.protocol, is_proxied: listener.proxies.is_some() }
+    }
 }
 
 impl Steering {
@@ -73,52 +107,86 @@ impl Steering {
         let program = match (steer, cores) {
             (Steer::Flow, _) | (_, [] | [_]) => None,
             (Steer::Cpu, _) => Some(by_core(cores)),
-            (Steer::Name, _) => Some(by_name(cores.len())),
+            (Steer::Name, _) => Some(by_name(cores.len(), false)),
         };
-        let by_connection = (cores.len() > 1).then(|| by_connection(quic::named(cores.len())));
-        Self { program, by_connection }
+        let is_by_name = steer == Steer::Name && cores.len() > 1;
+        let program_behind = match is_by_name {
+            true => Some(by_name(cores.len(), true)),
+            false => program.clone(),
+        };
+        let named = quic::named(cores.len());
+        let by_connection = (cores.len() > 1).then(|| by_connection(named, false));
+        let by_connection_behind =
+            by_connection.is_some().then(|| self::by_connection(named, true));
+        Self { program, program_behind, by_connection, by_connection_behind }
     }
 
-    /// Attaches the program to the group that `socket` belongs to, for clients of `protocol`.
+    /// Attaches the program for `arriving` to the group that `socket` belongs to.
     ///
     /// # Errors
     /// As [`attach`].
-    pub(super) fn apply(&self, protocol: Protocol, socket: &UdpSocket) -> io::Result<()> {
-        self.program_for(protocol).map_or(Ok(()), |program| attach(socket, program))
+    pub(super) fn apply(&self, arriving: Arriving, socket: &UdpSocket) -> io::Result<()> {
+        self.program_for(arriving).map_or(Ok(()), |program| attach(socket, program))
     }
 
-    fn program_for(&self, protocol: Protocol) -> Option<&Vec<Instruction>> {
-        if protocol.is_quic() { &self.by_connection } else { &self.program }.as_ref()
+    fn program_for(&self, arriving: Arriving) -> Option<&Vec<Instruction>> {
+        let program = match (arriving.protocol.is_quic(), arriving.is_proxied) {
+            (true, true) => &self.by_connection_behind,
+            (true, false) => &self.by_connection,
+            (false, true) => &self.program_behind,
+            (false, false) => &self.program,
+        };
+        program.as_ref()
     }
 
     /// As [`Steering::apply`], for a group that another process may have steered in another way.
     ///
     /// # Errors
     /// As [`attach`].
-    pub(super) fn apply_anew(&self, protocol: Protocol, socket: &UdpSocket) -> io::Result<()> {
-        if self.program_for(protocol).is_none() {
+    pub(super) fn apply_anew(&self, arriving: Arriving, socket: &UdpSocket) -> io::Result<()> {
+        if self.program_for(arriving).is_none() {
             detach(socket);
         }
-        self.apply(protocol, socket)
+        self.apply(arriving, socket)
     }
 }
 
 /// Program that returns the worker that a connection ID of QUIC names. It is the destination's,
 /// which begins in the second byte of a packet with a short header, and behind the version and its
-/// own length in others (RFC 8999 §5).
-fn by_connection(workers: usize) -> Vec<Instruction> {
-    vec![
-        Load(0),
+/// own length in others (RFC 8999 §5). `is_behind`: there may be a header of the PROXY protocol
+/// before.
+fn by_connection(workers: usize, is_behind: bool) -> Vec<Instruction> {
+    let load = if is_behind { LoadAtIndex } else { Load };
+    let mut program = if is_behind { behind_header() } else { Vec::new() };
+    program.extend([
+        load(0),
         And(LONG_HEADER),
         JumpIfEqual { value: 0, then: 3, otherwise: 0 },
-        Load(LONG_ID - 3),
+        load(LONG_ID - 3),
         And(0xFF),
         Jump(3),
-        Load(0),
+        load(0),
         ShiftRight(16),
         And(0xFF),
         Remainder(workers as u32),
         ReturnAccumulator,
+    ]);
+    program
+}
+
+/// Leaves the length of the header of the PROXY protocol in the index register and in its scratch
+/// word; 0 without one. The end of a header that is cut ends the program.
+fn behind_header() -> Vec<Instruction> {
+    vec![
+        Load(0),
+        JumpIfEqual { value: SIGNATURE, then: 2, otherwise: 0 },
+        LoadConstant(0),
+        Jump(3),
+        Load(HEADER_REST),
+        And(0xFFFF),
+        Add(HEADER_FIXED),
+        Store(BEHIND),
+        ToIndex,
     ]
 }
 
@@ -139,15 +207,18 @@ fn by_core(cores: &[Option<usize>]) -> Vec<Instruction> {
     program
 }
 
-/// Program that returns the worker of the QNAME.
-fn by_name(workers: usize) -> Vec<Instruction> {
+/// Program that returns the worker of the QNAME. `is_behind`: there may be a header of the PROXY
+/// protocol before the message.
+fn by_name(workers: usize, is_behind: bool) -> Vec<Instruction> {
     let end = end_of_name(workers as u32);
-    let mut program = vec![LoadConstant(0), Store(HASH)];
-    let word_len = word_of_name(0, 0).len() as u32;
-    for word in 0..WORDS_MAX {
+    let mut program = if is_behind { behind_header() } else { Vec::new() };
+    program.extend([LoadConstant(0), Store(HASH)]);
+    let words = if is_behind { WORDS_BEHIND_MAX } else { WORDS_MAX };
+    let word_len = word_of_name(0, 0, is_behind).len() as u32;
+    for word in 0..words {
         // From after this word's own jump, which is followed by the length of `mix`, to the end.
-        let others = (WORDS_MAX - 1 - word) * word_len;
-        program.extend(word_of_name(word, mix().len() as u32 + others + 1));
+        let others = (words - 1 - word) * word_len;
+        program.extend(word_of_name(word, mix().len() as u32 + others + 1, is_behind));
     }
     program.push(Return(NOBODY));
     program.extend(end);
@@ -155,9 +226,13 @@ fn by_name(workers: usize) -> Vec<Instruction> {
 }
 
 /// Reads one word; if it contains a zero, jumps `end` instructions past this.
-fn word_of_name(word: u32, end: u32) -> Vec<Instruction> {
-    let mut program = vec![
-        Load(HEADER_LEN + 4 * word),
+fn word_of_name(word: u32, end: u32, is_behind: bool) -> Vec<Instruction> {
+    let place = HEADER_LEN + 4 * word;
+    let mut program = match is_behind {
+        true => vec![LoadScratchToIndex(BEHIND), LoadAtIndex(place)],
+        false => vec![Load(place)],
+    };
+    program.extend([
         ToIndex,
         // A byte's highest bit ends up set unless the byte is zero; the others are set anyway.
         And(LOW_BITS),
@@ -166,7 +241,7 @@ fn word_of_name(word: u32, end: u32) -> Vec<Instruction> {
         Or(LOW_BITS),
         JumpIfEqual { value: u32::MAX, then: 1, otherwise: 0 },
         Jump(end),
-    ];
+    ]);
     program.extend(mix());
     program
 }
@@ -223,7 +298,7 @@ fn end_of_name(workers: u32) -> Vec<Instruction> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Steer, Steering, by_core, by_name};
+    use super::{Arriving, Steer, Steering, by_core, by_name};
     use crate::config::Protocol;
     use crate::sys::steer::Instruction::{self, JumpIfEqual, LoadCpu, Remainder, Return};
     use crate::sys::{cpu, socket};
@@ -237,18 +312,29 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(20);
 
     /// Sockets of workers on `cores` that share an address, steered.
-    fn group_for(protocol: Protocol, steer: Steer, cores: &[Option<usize>]) -> Vec<UdpSocket> {
+    fn group_for(arriving: Arriving, steer: Steer, cores: &[Option<usize>]) -> Vec<UdpSocket> {
         let first = socket::udp_listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let address = first.local_addr().unwrap();
         let others = (1..cores.len()).map(|_| socket::udp_listener(address, true).unwrap());
         let group: Vec<_> = std::iter::once(first).chain(others).collect();
-        Steering::new(steer, cores).apply(protocol, &group[0]).unwrap();
+        Steering::new(steer, cores).apply(arriving, &group[0]).unwrap();
         group
     }
 
     /// Sockets for plain DNS.
     fn group(steer: Steer, cores: &[Option<usize>]) -> Vec<UdpSocket> {
-        group_for(Protocol::Dns, steer, cores)
+        group_for(arriving(Protocol::Dns, false), steer, cores)
+    }
+
+    fn arriving(protocol: Protocol, is_proxied: bool) -> Arriving {
+        Arriving { protocol, is_proxied }
+    }
+
+    /// The packet behind a header of the PROXY protocol with this number of bytes behind its fixed
+    /// part.
+    fn behind(packet: &[u8], rest: u16) -> Vec<u8> {
+        let fixed = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x12"[..], &rest.to_be_bytes()].concat();
+        [&fixed[..], &vec![9; rest.into()], packet].concat()
     }
 
     /// Sends each of `packets` from a port of its own; returns the workers that received them.
@@ -317,6 +403,26 @@ mod tests {
     }
 
     #[test]
+    fn a_name_goes_to_the_same_worker_behind_a_header_of_the_proxy_protocol() {
+        let plain = group(Steer::Name, &[None; 4]);
+        let proxied = group_for(arriving(Protocol::Dns, true), Steer::Name, &[None; 4]);
+        for number in 0..100_usize {
+            let text = format!("w{}{number}.Example-{}.org", "x".repeat(number % 40), number % 7);
+            let packet = query(&name(&text), 1);
+            let packets = [12, 36, 0, 300].map(|rest| behind(&packet, rest));
+            let expected = workers_of(&plain, std::slice::from_ref(&packet))[0];
+            assert_eq!(workers_of(&proxied, &packets), [expected; 4], "{text}");
+            assert_eq!(workers_of(&proxied, &[packet]), [expected], "{text}");
+        }
+        // Headers that are cut, or longer than their datagrams, reach a worker.
+        let whole = behind(&query(&name("www.example.org"), 1), 12);
+        let packets: Vec<Vec<u8>> = (0..whole.len()).map(|len| whole[..len].to_vec()).collect();
+        assert_eq!(workers_of(&proxied, &packets).len(), packets.len());
+        let longest = [vec![63; 64], vec![63; 64], vec![63; 64], vec![60; 61], vec![0]].concat();
+        assert_eq!(workers_of(&proxied, &[behind(&query(&longest, 1), 12)]).len(), 1);
+    }
+
+    #[test]
     fn names_that_differ_in_one_letter_are_spread() {
         let group = group(Steer::Name, &[None; 4]);
         // The letter is the first, second, third and last of its four bytes in turn.
@@ -366,7 +472,8 @@ mod tests {
     #[test]
     fn packets_of_quic_reach_the_worker_that_their_connection_id_names() {
         for workers in [2, 3, 5] {
-            let group = group_for(Protocol::Quic, Steer::Flow, &vec![None; workers]);
+            let group =
+                group_for(arriving(Protocol::Quic, false), Steer::Flow, &vec![None; workers]);
             let packets: Vec<Vec<u8>> = (0..=255)
                 .flat_map(|first| {
                     let long = [&[0xC3, 0, 0, 0, 1, 8, first][..], &[7; 40]].concat();
@@ -376,6 +483,11 @@ mod tests {
             let expected: Vec<_> =
                 (0..=255).flat_map(|first| [first % workers, first % workers]).collect();
             assert_eq!(workers_of(&group, &packets), expected);
+            let proxied = arriving(Protocol::Quic, true);
+            let proxied = group_for(proxied, Steer::Name, &vec![None; workers]);
+            let headed: Vec<_> = packets.iter().map(|packet| behind(packet, 12)).collect();
+            assert_eq!(workers_of(&proxied, &headed), expected);
+            assert_eq!(workers_of(&proxied, &packets), expected);
             // Too short to name one.
             assert_eq!(workers_of(&group, &[vec![], vec![0x43], vec![0xC3, 0, 0, 0]]), [0; 3]);
         }
@@ -425,6 +537,7 @@ mod tests {
             assert!(Steering::new(steer, &[Some(1)]).program.is_none());
         }
         assert!(Steering::new(Steer::Flow, &[None; 2]).program.is_none());
-        assert!(by_name(1_024).len() < 1_200);
+        assert!(by_name(1_024, false).len() < 1_200);
+        assert!(by_name(1_024, true).len() < 1_200);
     }
 }

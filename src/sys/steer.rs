@@ -21,6 +21,8 @@ use std::os::fd::AsRawFd;
 pub(crate) enum Instruction {
     /// Accumulator = the four bytes at this offset, the first being the highest.
     Load(u32),
+    /// Accumulator = the four bytes at this offset behind the index.
+    LoadAtIndex(u32),
     /// Accumulator = the core that runs the program.
     LoadCpu,
     /// Accumulator = this constant.
@@ -71,14 +73,15 @@ pub(crate) enum Instruction {
 impl Instruction {
     fn encoded(self) -> sock_filter {
         use libc::{
-            BPF_A, BPF_ABS, BPF_ADD, BPF_ALU, BPF_AND, BPF_IMM, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K,
-            BPF_LD, BPF_LDX, BPF_MEM, BPF_MISC, BPF_MOD, BPF_MUL, BPF_OR, BPF_RET, BPF_RSH, BPF_ST,
-            BPF_TAX, BPF_TXA, BPF_W, BPF_X, BPF_XOR,
+            BPF_A, BPF_ABS, BPF_ADD, BPF_ALU, BPF_AND, BPF_IMM, BPF_IND, BPF_JA, BPF_JEQ, BPF_JMP,
+            BPF_K, BPF_LD, BPF_LDX, BPF_MEM, BPF_MISC, BPF_MOD, BPF_MUL, BPF_OR, BPF_RET, BPF_RSH,
+            BPF_ST, BPF_TAX, BPF_TXA, BPF_W, BPF_X, BPF_XOR,
         };
         let cpu = (libc::SKF_AD_OFF + libc::SKF_AD_CPU).cast_unsigned();
         let (mut jt, mut jf) = (0, 0);
         let (code, k) = match self {
             Self::Load(offset) => (BPF_LD | BPF_W | BPF_ABS, offset),
+            Self::LoadAtIndex(offset) => (BPF_LD | BPF_W | BPF_IND, offset),
             Self::LoadCpu => (BPF_LD | BPF_W | BPF_ABS, cpu),
             Self::LoadConstant(value) => (BPF_LD | BPF_IMM, value),
             Self::LoadScratch(word) => (BPF_LD | BPF_MEM, word),
@@ -158,7 +161,7 @@ pub(crate) fn detach(socket: &UdpSocket) {
 #[cfg(test)]
 mod tests {
     use super::Instruction::{
-        Add, And, FromIndex, Jump, JumpIfEqual, Load, LoadConstant, LoadScratch,
+        Add, And, FromIndex, Jump, JumpIfEqual, Load, LoadAtIndex, LoadConstant, LoadScratch,
         LoadScratchToIndex, Multiply, Or, OrIndex, Remainder, Return, ReturnAccumulator,
         ShiftRight, Store, ToIndex, XorIndex,
     };
@@ -196,6 +199,7 @@ mod tests {
             (vec![Return(3)], 3),
             (vec![Load(1), And(0xFF), ReturnAccumulator], 4),
             (vec![Load(0), ShiftRight(24), ReturnAccumulator], 0),
+            (vec![LoadConstant(1), ToIndex, LoadAtIndex(0), And(0xFF), ReturnAccumulator], 4),
             (vec![LoadConstant(5), five, Return(1), Return(2)], 2),
             (vec![LoadConstant(6), five, Return(1), Return(2)], 1),
             (vec![Jump(1), Return(1), Return(2)], 2),

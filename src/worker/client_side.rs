@@ -17,10 +17,12 @@ use crate::engine::shell::DATAGRAM_LEN_MAX;
 use crate::engine::stats::DropReason;
 use crate::engine::{Answered, Client, Forwarder, Reply, Via};
 use crate::moment::Moment;
+use crate::quic::Packet;
 use crate::sys::mmsg::{Datagram, RecvBatch, ReplyBatch};
 use crate::sys::pktinfo::Local;
 use crate::sys::socket;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 /// Batches and connections of clients.
@@ -28,6 +30,18 @@ pub(super) struct ClientSide {
     queries: RecvBatch,
     replies: Replies,
     pub(super) connections: ClientConnections,
+    /// Packets of QUIC in the current batch behind headers of the PROXY protocol.
+    packets: Vec<Behind>,
+}
+
+/// A packet behind a header of the PROXY protocol, or without one.
+struct Behind {
+    /// Place of its datagram in the batch.
+    place: usize,
+    /// Length of the header.
+    start: usize,
+    /// The client, if a proxy has named it.
+    client: Option<SocketAddr>,
 }
 
 impl ClientSide {
@@ -40,6 +54,7 @@ impl ClientSide {
             queries: RecvBatch::new(batch_max, DATAGRAM_LEN_MAX, true),
             replies: Replies { batch, joined: 0, refused: 0 },
             connections: ClientConnections::new(clock, alarm),
+            packets: Vec::new(),
         }
     }
 
@@ -158,11 +173,51 @@ impl ClientSide {
             Ok(count) => *count == self.queries.capacity(),
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         };
-        let packets = (0..received.unwrap_or(0)).map(|index| self.queries.datagram(index));
-        self.connections.receive(now, number, packets, listeners, engine);
+        let received = received.unwrap_or(0);
+        let is_proxied = self.open_packets(now, number, received, listeners, engine);
+        let Self { queries, connections, packets, .. } = self;
+        let count = if is_proxied { packets.len() } else { received };
+        let packets = (0..count).filter_map(|index| {
+            let behind = packets.get(index).filter(|_| is_proxied);
+            let datagram = queries.datagram(behind.map_or(index, |behind| behind.place));
+            Some(Packet {
+                peer: datagram.peer.filter(|_| !datagram.truncated)?,
+                client: behind.and_then(|behind| behind.client),
+                local: datagram.local.map(|local| local.ip),
+                bytes: datagram.bytes.get(behind.map_or(0, |behind| behind.start)..)?,
+            })
+        });
+        connections.receive(now, number, packets, listeners, engine);
         if again {
             listeners.queue(number);
         }
+    }
+
+    /// Finds the packets behind headers of the PROXY protocol in the batch of `count` datagrams.
+    /// Returns false if the datagrams of the listener have none.
+    fn open_packets(
+        &mut self,
+        now: Moment,
+        number: usize,
+        count: usize,
+        listeners: &mut Listeners,
+        engine: &mut Forwarder,
+    ) -> bool {
+        let Some(headers) = listeners.headers(number) else { return false };
+        self.packets.clear();
+        for place in 0..count {
+            let datagram = self.queries.datagram(place);
+            let Some(client) = client_of(number, &datagram) else { continue };
+            let alarm = &mut self.connections.alarm;
+            let opened = open(now, client, datagram.bytes, headers, alarm, engine);
+            if let Some((client, packet)) = opened {
+                let start = datagram.bytes.len() - packet.len();
+                let is_named = matches!(client.via, Via::Relayed(_));
+                let client = is_named.then_some(client.peer);
+                self.packets.push(Behind { place, start, client });
+            }
+        }
+        true
     }
 
     /// Writes every waiting client's copy of the response `packet`.

@@ -33,7 +33,10 @@ struct Listening {
     /// State of these headers. It stays as long as the listener, also over a reload without the
     /// directive, because replies to proxies may be under way.
     headers: Option<Box<Datagrams>>,
-    /// The UDP socket, if its datagrams are packets of QUIC.
+    /// Datagrams may begin with headers now.
+    has_headers: bool,
+    /// The UDP socket, if its datagrams are packets of QUIC, which may also begin with these
+    /// headers.
     packets: Option<UdpSocket>,
     acceptor: Option<TcpListener>,
 }
@@ -53,7 +56,7 @@ impl Listening {
         if let Some(acceptor) = &mut acceptor {
             registry.register(acceptor, Token::Acceptor(number).pack(), Interest::READABLE)?;
         }
-        Ok(Self { datagrams, proxied: None, headers: None, packets, acceptor })
+        Ok(Self { datagrams, proxied: None, headers: None, has_headers: false, packets, acceptor })
     }
 
     /// Returns the UDP socket.
@@ -198,8 +201,9 @@ impl Listeners {
         for (listening, number) in self.sockets.iter_mut().zip(listeners) {
             let (Some(listening), Some(number)) = (listening, number) else { continue };
             let settings = config.listeners[*number].proxies.as_ref();
-            let Listening { datagrams, proxied, headers, .. } = listening;
+            let Listening { datagrams, proxied, headers, has_headers, .. } = listening;
             let socket = datagrams.take().or(proxied.take());
+            *has_headers = settings.is_some();
             let Some(settings) = settings else {
                 *datagrams = socket;
                 headers.iter_mut().for_each(|headers| headers.end_sessions(hasher));
@@ -219,6 +223,13 @@ impl Listeners {
     pub(super) fn packets(&self, number: usize) -> Option<BorrowedFd<'_>> {
         let listening = self.sockets.get(number)?.as_ref()?;
         listening.packets.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Returns the state of headers of the PROXY protocol on listener number `number`, if its
+    /// datagrams may begin with some now.
+    pub(super) fn headers(&mut self, number: usize) -> Option<&mut Datagrams> {
+        let listening = self.sockets.get_mut(number)?.as_mut()?;
+        listening.headers.as_deref_mut().filter(|_| listening.has_headers)
     }
 
     /// Returns true if listener number `number` has sockets.

@@ -16,7 +16,11 @@ pub(crate) struct Doh3 {
 impl Doh3 {
     /// Connects to `server`.
     pub(crate) fn dial(server: SocketAddr, tls: rustls::ClientConfig) -> Self {
-        let mut quic = Quic::dial(server, tls, b"h3");
+        Self::over(Quic::dial(server, tls, b"h3"))
+    }
+
+    /// Begins HTTP/3 on a connection.
+    pub(crate) fn over(mut quic: Quic) -> Self {
         // A connection that is refused ends instead.
         quic.wait("a control stream is granted", |quic| {
             let control = quic.connection.streams().open(Dir::Uni);

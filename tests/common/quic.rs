@@ -28,6 +28,8 @@ pub(crate) struct Quic {
     pub(crate) connection: Connection,
     socket: UdpSocket,
     server: SocketAddr,
+    /// Bytes in front of each datagram.
+    header: Vec<u8>,
     pub(crate) received: HashMap<StreamId, Received>,
     /// Reason for the end.
     pub(crate) end: Option<ConnectionError>,
@@ -40,7 +42,17 @@ fn now() -> Instant {
 
 impl Quic {
     /// Connects to `server` with this protocol, and waits until the handshake ends.
-    pub(crate) fn dial(server: SocketAddr, mut tls: rustls::ClientConfig, protocol: &[u8]) -> Self {
+    pub(crate) fn dial(server: SocketAddr, tls: rustls::ClientConfig, protocol: &[u8]) -> Self {
+        Self::dial_behind(&[], server, tls, protocol)
+    }
+
+    /// Connects as [`Quic::dial`], with `header` in front of each datagram.
+    pub(crate) fn dial_behind(
+        header: &[u8],
+        server: SocketAddr,
+        mut tls: rustls::ClientConfig,
+        protocol: &[u8],
+    ) -> Self {
         tls.alpn_protocols = vec![protocol.to_vec()];
         let crypto = QuicClientConfig::try_from(tls).unwrap();
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[3; 32]);
@@ -49,7 +61,9 @@ impl Quic {
         let client = ClientConfig::new(Arc::new(crypto));
         let (handle, connection) = endpoint.connect(now(), client, server, "dns.test").unwrap();
         let (socket, received) = (socket_to(server), HashMap::new());
-        let mut quic = Self { endpoint, handle, connection, socket, server, received, end: None };
+        let header = header.to_vec();
+        let mut quic =
+            Self { endpoint, handle, connection, socket, server, header, received, end: None };
         quic.wait("the handshake ends", |quic| {
             (quic.end.is_some() || !quic.connection.is_handshaking()).then_some(())
         });
@@ -165,7 +179,7 @@ impl Quic {
         let mut buffer = Vec::new();
         while let Some(transmit) = self.connection.poll_transmit(now(), 1, &mut buffer) {
             // A packet is lost while no server listens.
-            let _ = self.socket.send(&buffer[..transmit.size]);
+            let _ = self.socket.send(&[&self.header, &buffer[..transmit.size]].concat());
             buffer.clear();
         }
     }

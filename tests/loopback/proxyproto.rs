@@ -4,8 +4,12 @@
 //! so that the server's own writer is not the oracle.
 
 use crate::certs::{Authority, load};
+use crate::doh3::Doh3;
+use crate::doq::Doq;
+use crate::doq_server::Site;
 use crate::http2::{DATA, base64, get2, grpc2, preface, read_frame};
 use crate::kit::{A, client, query_for, receive};
+use crate::quic::Quic;
 use crate::tcp::{framed, read_message};
 use crate::until::until;
 use crate::{TIMEOUT, config, responder, start, start_text, start_with, sum};
@@ -359,5 +363,32 @@ fn a_removed_listener_answers_a_query_that_waits_behind_a_header() {
     waits.write_all(&[binary(CLIENT), framed(&query())].concat()).unwrap();
     server.reload(config("127.0.0.1:0", "whoami")).unwrap();
     assert_eq!(who(&read_message(&mut waits).unwrap()), Some(CLIENT));
+    server.stop();
+}
+
+/// Both kinds of clients have a port that the kernel chooses.
+#[test]
+fn a_header_before_each_packet_of_quic_names_the_client() {
+    let site = Site::new();
+    let body = "proxyproto {\n allow 127.0.0.1/32\n }\n acl {\n block net 192.0.2.66\n }\n whoami";
+    let keys = "quic://.:0 https3://.:0";
+    let text = format!("{keys} {{\n bind 127.0.0.1\n tls cert.pem key.pem\n {body}\n}}\n");
+    let server = start_with(site.load(&text), 1);
+    let [doq, doh3] = server.addresses()[..] else { panic!("two listeners") };
+    assert_ne!(doq.port(), doh3.port());
+    let query = query_for(0, "who.test", A);
+    for (header, client) in [(binary(CLIENT), CLIENT), (Vec::new(), [127, 0, 0, 1])] {
+        let mut over_quic = Doq(Quic::dial_behind(&header, doq, site.client(), b"doq"));
+        assert_eq!(who(&over_quic.ask(&query)), Some(client));
+        // The proxy changes its port, and the client stays the same.
+        over_quic.0.rebind();
+        assert_eq!(who(&over_quic.ask(&query)), Some(client));
+        let quic = Quic::dial_behind(&header, doh3, site.client(), b"h3");
+        assert_eq!(who(&Doh3::over(quic).ask(&query)), Some(client));
+    }
+    let quic = Quic::dial_behind(&binary(BLOCKED), doq, site.client(), b"doq");
+    assert_eq!(Doq(quic).ask(&query)[3] & 15, REFUSED);
+    assert!(headers(&server, Outcome::Used) > 0);
+    assert_eq!(headers(&server, Outcome::Invalid), 0);
     server.stop();
 }

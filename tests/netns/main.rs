@@ -4,6 +4,8 @@
 //! are answered again within a bound, counters show it, and nothing is stuck. Needs root, iproute2,
 //! nftables and conntrack; otherwise the tests print that they are skipped.
 
+#[path = "../common/certs.rs"]
+mod certs;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../common/http.rs"]
@@ -19,5 +21,6 @@ mod process;
 mod until;
 
 mod flows;
+mod mtu;
 mod site;
 mod steering;

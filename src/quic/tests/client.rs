@@ -111,7 +111,7 @@ impl Pair {
                     self.client.receive(self.now, &bytes);
                     continue;
                 }
-                let packet = Packet { peer: peer(), local: None, bytes: &bytes };
+                let packet = Packet { peer: peer(), client: None, local: None, bytes: &bytes };
                 let out = self.endpoint.receive(self.now, packet, true);
                 let out = out.map(|out| out.bytes.to_vec());
                 out.into_iter().for_each(|bytes| self.put(false, bytes));

@@ -460,7 +460,7 @@ fn versions_are_negotiated_with_whole_packets_only() {
     packet.resize(1_199, 1);
     let peer = world.peer;
     let mut answer = |bytes: &[u8]| {
-        let packet = super::Packet { peer, local: None, bytes };
+        let packet = super::Packet { peer, client: None, local: None, bytes };
         world.endpoint.receive(world.now, packet, true).map(|out| out.bytes.to_vec())
     };
     // The lengths of both connection IDs must be possible.

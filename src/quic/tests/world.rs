@@ -87,6 +87,8 @@ pub(super) struct World {
     /// One packet in this number is lost, and one is late.
     pub(super) loss: Option<u32>,
     pub(super) peer: SocketAddr,
+    /// Address of the client that a proxy names.
+    pub(super) named: Option<SocketAddr>,
     /// The server has CPU time for handshakes.
     pub(super) may_shake: bool,
     /// Clients may ask.
@@ -139,6 +141,7 @@ impl World {
             dice: ChaCha8Rng::seed_from_u64(seed),
             loss: None,
             peer: "192.0.2.9:4000".parse().unwrap(),
+            named: None,
             may_shake: true,
             may_ask: true,
             echoes: true,
@@ -294,7 +297,7 @@ impl World {
 
     /// Passes a packet to the server.
     pub(super) fn receive(&mut self, peer: SocketAddr, bytes: &[u8]) {
-        let packet = Packet { peer, local: None, bytes };
+        let packet = Packet { peer, client: self.named, local: None, bytes };
         let out = self.endpoint.receive(self.now, packet, self.may_shake);
         let out = out.map(|out| (out.peer, out.bytes.to_vec()));
         self.shaken += usize::from(self.endpoint.has_shaken());

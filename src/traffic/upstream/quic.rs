@@ -68,7 +68,7 @@ impl QuicPeers {
     ) {
         let Some(peer) = datagram.peer else { return };
         let local = datagram.local.map(|local| local.ip);
-        let packet = Packet { peer, local, bytes: datagram.bytes };
+        let packet = Packet { peer, client: None, local, bytes: datagram.bytes };
         if let Some(outgoing) = self.endpoint.receive(now, packet, true) {
             send(&outgoing);
         }

@@ -11,7 +11,7 @@ use crate::config::Protocol;
 use crate::control::Assignment;
 use crate::engine::Forwarder;
 use crate::moment::Moment;
-use crate::sys::mmsg::Datagram;
+use crate::quic::Packet;
 use crate::worker::listeners::Listeners;
 use crate::worker::tcp::TcpConnection;
 
@@ -60,7 +60,7 @@ impl ClientConnections {
         &mut self,
         now: Moment,
         number: usize,
-        packets: impl Iterator<Item = Datagram<'a>>,
+        packets: impl Iterator<Item = Packet<'a>>,
         listeners: &Listeners,
         engine: &mut Forwarder,
     ) {

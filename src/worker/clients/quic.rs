@@ -22,7 +22,6 @@ use crate::engine::key::ConnectionKey;
 use crate::engine::{Client, Forwarder, Via};
 use crate::moment::Moment;
 use crate::quic::{Application, Endpoint, Event, Failure, Id, Packet, Reason, Settings};
-use crate::sys::mmsg::Datagram;
 use crate::sys::random;
 use crate::worker::handshake_budget::HandshakeBudget;
 use crate::worker::listeners::Listeners;
@@ -135,7 +134,7 @@ impl QuicClients {
         &mut self,
         now: Moment,
         number: usize,
-        packets: impl Iterator<Item = Datagram<'a>>,
+        packets: impl Iterator<Item = Packet<'a>>,
         budget: &mut HandshakeBudget,
         listeners: &Listeners,
         (engine, scratch): (&mut Forwarder, &mut Scratch),
@@ -143,10 +142,8 @@ impl QuicClients {
         let Some(Some(front)) = self.fronts.get_mut(number) else { return };
         let Some(batch) = &mut self.batch else { return };
         budget.refill(now);
-        for datagram in packets.filter(|datagram| !datagram.truncated) {
-            let Datagram { bytes, peer: Some(peer), local, .. } = datagram else { continue };
-            let packet = Packet { peer, local: local.map(|local| local.ip), bytes };
-            let is_long = bytes.first().is_some_and(|first| first & LONG_HEADER != 0);
+        for packet in packets {
+            let is_long = packet.bytes.first().is_some_and(|first| first & LONG_HEADER != 0);
             let began = is_long.then(|| self.clock.now());
             let waiting = front.endpoint.waiting();
             if let Some(outgoing) = front.endpoint.receive(now, packet, budget.is_left()) {
