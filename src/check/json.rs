@@ -5,7 +5,7 @@
 //! existing ones keep their meaning.
 
 use super::{HostsTable, Refusal, Report, ZoneTable};
-use crate::config::{Cause, ConfigError};
+use crate::config::{Cause, ConfigError, Layers};
 use crate::corefile::{self, Corefile, Cursor, Directive, Place, Sources, Token, Warning};
 use crate::options::Exit;
 use serde_json::{Value, json};
@@ -17,9 +17,16 @@ pub(super) fn accepted(report: &Report) -> String {
     let (workers, effective) = (report.workers(), report.config.to_string());
     let listeners = report.config.listeners.iter().map(|listener| {
         let zones: Vec<_> = listener.zones.iter().map(|(zone, _)| zone.to_string()).collect();
+        let certificates: Vec<_> =
+            listener.certificates().map(|tls| &tls.certificate.path).collect();
+        let Layers { udp, tcp } = listener.protocol.layers();
         json!({
             "address": listener.address.to_string(),
             "implied": listener.implied,
+            "protocol": listener.protocol.scheme(),
+            "udp": udp,
+            "tcp": tcp,
+            "certificates": certificates,
             "zones": zones,
         })
     });

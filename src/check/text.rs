@@ -3,7 +3,7 @@
 //! The whole output can be read as a Corefile again, because the table is in comments.
 
 use super::{HostsTable, Report, ZoneTable};
-use crate::config::{HttpListener, SigningKey};
+use crate::config::{HttpListener, Listener, Protocol, SigningKey};
 use crate::engine::memory::EngineMemory;
 use std::fmt;
 
@@ -18,11 +18,12 @@ impl fmt::Display for Report {
             writeln!(f, "# [WARNING] {note}")?;
         }
         write!(f, "{}", self.config)?;
-        writeln!(f, "#\n# listeners, each for UDP and TCP")?;
+        writeln!(f, "#\n# listeners, for dns over UDP and TCP unless it says otherwise")?;
         for listener in &self.config.listeners {
             let implied = if listener.implied { " (if the host has this family)" } else { "" };
             let zones: String = listener.zones.iter().map(|(zone, _)| format!(" {zone}")).collect();
-            writeln!(f, "#   {}{implied}:{zones}", listener.address)?;
+            let carrier = Carrier(listener);
+            writeln!(f, "#   {}{implied}{carrier}:{zones}", listener.address)?;
         }
         self.write_pages(f)?;
         let pinned: Vec<_> = self.cores.iter().flatten().map(usize::to_string).collect();
@@ -51,6 +52,26 @@ impl fmt::Display for Report {
         let replies = gso(self.gso_wanted);
         writeln!(f, "# {:<47} {queries:>10}", "UDP GSO for queries")?;
         writeln!(f, "# {:<47} {replies:>10}", "UDP GSO for replies")
+    }
+}
+
+/// Transport of a listener that is not for plain DNS, and its certificates.
+struct Carrier<'a>(&'a Listener);
+
+impl fmt::Display for Carrier<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(listener) = self;
+        if listener.protocol == Protocol::Dns {
+            return Ok(());
+        }
+        let layer = if listener.protocol.layers().udp { "UDP" } else { "TCP" };
+        write!(f, " ({} over {layer}, ", listener.protocol.scheme())?;
+        for (number, tls) in listener.certificates().enumerate() {
+            let separator = if number == 0 { "certificate " } else { ", " };
+            write!(f, "{separator}{}", tls.certificate.path)?;
+        }
+        let is_open = listener.tls.is_none();
+        f.write_str(if is_open { "without encryption)" } else { ")" })
     }
 }
 

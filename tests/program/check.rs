@@ -3,6 +3,7 @@
 //! The expected numbers are those of a configuration with explicit sizes, so that they hold on any
 //! host; numbers that depend on the host are only checked for presence.
 
+use super::dot::Site;
 use super::process::{directory, onward_output};
 use serde_json::Value;
 use std::fs;
@@ -58,6 +59,38 @@ fn a_valid_configuration_is_printed_and_can_be_read_again() {
     fs::write(directory.join("again"), &text).unwrap();
     let again = onward_output(&["check", "--workers", "3", "--conf", "again"], &directory);
     assert_eq!(stdout(&again), text);
+}
+
+#[test]
+fn listeners_have_their_transports_and_certificates() {
+    let site = Site::new("check_transports");
+    let file = site.path("Corefile");
+    let text = format!(
+        "dns://.:5353 tls://.:5853 quic://.:5853 https3://.:5443 {{\n bind 127.0.0.1\n \
+         root {}\n tls cert.pem key.pem\n whoami\n}}\n\
+         grpc://.:5444 {{\n bind 127.0.0.1\n whoami\n}}\n",
+        site.path("")
+    );
+    fs::write(&file, text).unwrap();
+    let directory = PathBuf::from(site.path(""));
+    let output = onward_output(&["check", "--conf", &file], &directory);
+    let text = stdout(&output);
+    for line in [
+        "#   127.0.0.1:5353: .",
+        "#   127.0.0.1:5853 (tls over TCP, certificate cert.pem): .",
+        "#   127.0.0.1:5853 (quic over UDP, certificate cert.pem): .",
+        "#   127.0.0.1:5443 (https3 over UDP, certificate cert.pem): .",
+        "#   127.0.0.1:5444 (grpc over TCP, without encryption): .",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line:?} in:\n{text}");
+    }
+    let report = json(&["--conf", &file], &directory, 0);
+    let quic = &report["listeners"][2];
+    assert_eq!(
+        (&quic["protocol"], &quic["udp"], &quic["tcp"]),
+        (&"quic".into(), &true.into(), &false.into())
+    );
+    assert_eq!(quic["certificates"], serde_json::json!(["cert.pem"]));
 }
 
 #[test]
