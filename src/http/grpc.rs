@@ -185,6 +185,9 @@ pub fn ask(client: &mut Client, is_secure: bool, authority: &[u8], message: &[u8
     })
 }
 
+/// Status of a name that does not exist, as CoreDNS has it.
+pub(crate) const NOT_FOUND: u32 = 5;
+
 /// Returns the DNS message of an upstream's reply.
 ///
 /// # Errors

@@ -7,7 +7,8 @@ use super::wire::{Failure, READ_TIMEOUT, STRAYS_MAX, Wire};
 use crate::config::{HttpCarrier, HttpTarget};
 use crate::engine::frame::Outbox;
 use crate::engine::health::query::ProbeQuery;
-use crate::http::{self, Client, Version, doh, grpc};
+use crate::http::doh::{self, NoAnswer};
+use crate::http::{self, Client, Version, grpc};
 use crate::moment::Moment;
 
 /// Bytes that are read at once.
@@ -104,6 +105,10 @@ impl Call {
                 HttpCarrier::Doh { .. } => doh::answer(&reply).map(|(message, _)| message),
                 HttpCarrier::Grpc => grpc::answer(&reply),
             };
+            // A server that knows that the name does not exist is there.
+            if let Err(NoAnswer::GrpcStatus(grpc::NOT_FOUND)) = answer {
+                return Ok(true);
+            }
             let message = answer.map_err(Failure::NoAnswer)?;
             let mut message = message.to_vec();
             message[..2].copy_from_slice(&query.as_bytes()[..2]);

@@ -7,12 +7,17 @@
 use crate::engine::message::id;
 use crate::engine::{ConnectionId, Forwarder, Outgoing};
 use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Interval between two looks for queries whose replies are not awaited any more.
+pub(super) const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A query that waits for its request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
-    query: Outgoing,
-    id: u16,
+    pub(super) query: Outgoing,
+    /// Message ID on the connection.
+    pub(super) id: u16,
 }
 
 /// A query that was requested.
@@ -79,12 +84,12 @@ impl Requests {
         self.waiting.push_front(waiting);
     }
 
-    /// Removes the query with this number, and returns its ID. `None`: the engine has forgotten the
-    /// query, so that its ID may be that of another one.
-    pub(super) fn take(&mut self, call: u32, engine: &Forwarder) -> Option<u16> {
+    /// Removes and returns the query with this number. `None`: the engine has forgotten it, so that
+    /// its ID may be that of another one.
+    pub(super) fn take(&mut self, call: u32, engine: &Forwarder) -> Option<Waiting> {
         let at = self.called.binary_search_by_key(&call, |called| called.call).ok()?;
-        let Waiting { query, id } = self.called.remove(at).waiting;
-        engine.awaits(&query, id).map(|_| id)
+        let waiting = self.called.remove(at).waiting;
+        engine.awaits(&waiting.query, waiting.id).map(|_| waiting)
     }
 
     /// Removes the queries that wait for their requests, and returns their IDs.

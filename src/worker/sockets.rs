@@ -97,7 +97,7 @@ pub(super) struct Sockets {
     tls: Clients,
     /// Parameters of connections over QUIC.
     dialer: Option<Dialer>,
-    /// Deadlines of connections over QUIC.
+    /// Deadlines of connections over QUIC and HTTP.
     timers: Timers,
 }
 
@@ -270,11 +270,13 @@ impl Sockets {
     /// Enters the deadline of the connection `id`, if it has one that is earlier than its entry.
     pub(super) fn note_deadline(&mut self, id: ConnectionId) {
         let slot = self.slots.get_mut(id.index()).and_then(Option::as_mut);
-        if let Some(Slot { socket: Socket::Quic(connection), due, .. }) =
-            slot.filter(|slot| slot.id == id)
-        {
-            self.timers.set(id.0.index, due, connection.next_deadline());
-        }
+        let Some(Slot { socket, due, .. }) = slot.filter(|slot| slot.id == id) else { return };
+        let next = match socket {
+            Socket::Quic(connection) => connection.next_deadline(),
+            Socket::Http(connection) => connection.next_deadline(),
+            Socket::Datagrams { .. } | Socket::Headed { .. } | Socket::Tcp(_) => return,
+        };
+        self.timers.set(id.0.index, due, next);
     }
 
     /// Returns the first deadline of all connections.

@@ -1,14 +1,16 @@
 //! A connection to an upstream whose queries are HTTP requests: RFC 8484, or gRPC.
 //!
 //! Connects the bytes of the connection with [`Client`], and its calls with the engine. The message
-//! ID that is sent is 0, so that HTTP caches are of use.
+//! ID that is sent is 0, so that HTTP caches are of use. Queries whose replies are not awaited any
+//! more are cancelled a moment later.
 
-use super::requests::Requests;
+use super::requests::{CANCEL_INTERVAL, Requests, Waiting};
 use super::tcp::{Progress, TcpConnection};
 use crate::config::{HttpCarrier, HttpTarget};
 use crate::engine::errors::{Fault, HttpFault};
 use crate::engine::message::lifetime::grow_older;
 use crate::engine::message::put_u16;
+use crate::engine::stats::DropReason;
 use crate::engine::{ConnectionId, Forwarder, Outgoing};
 use crate::http::doh::{self, NoAnswer};
 use crate::http::{Client, Failure, Reply, Version, grpc};
@@ -34,13 +36,24 @@ pub(super) struct HttpConnection {
     has_received: bool,
     /// The engine knows that no more calls can be made.
     is_closing: bool,
+    /// Time of the next look for queries to cancel.
+    cancel_at: Moment,
 }
 
 impl HttpConnection {
     /// Creates a connection for calls to `target`.
     pub(super) fn new(tcp: TcpConnection, target: Arc<HttpTarget>) -> Self {
         let (client, calls_max, requests) = (None, usize::MAX, Requests::default());
-        Self { tcp, target, client, requests, calls_max, has_received: false, is_closing: false }
+        Self {
+            tcp,
+            target,
+            client,
+            requests,
+            calls_max,
+            has_received: false,
+            is_closing: false,
+            cancel_at: Moment::ZERO,
+        }
     }
 
     /// Returns the maximum number of bytes of a connection whose pool puts at most `in_flight`
@@ -81,6 +94,7 @@ impl HttpConnection {
             };
             self.client = Some(Client::new(version, CALLS_MAX));
         }
+        self.cancel_abandoned(now, engine);
         loop {
             self.call_waiting(connection, engine, scratch);
             self.note_limits(now, connection, engine);
@@ -94,6 +108,23 @@ impl HttpConnection {
             if self.requests.is_empty() || !has_room || self.tcp.is_blocked() {
                 return;
             }
+        }
+    }
+
+    /// Returns the time of the next look for queries to cancel.
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        self.requests.has_called().then_some(self.cancel_at)
+    }
+
+    /// Cancels queries whose replies are not awaited any more, after a while.
+    fn cancel_abandoned(&mut self, now: Moment, engine: &mut Forwarder) {
+        if self.requests.has_called() && now < self.cancel_at {
+            return;
+        }
+        self.cancel_at = now.plus(CANCEL_INTERVAL);
+        let Some(client) = &mut self.client else { return };
+        while let Some(call) = self.requests.next_abandoned(engine) {
+            client.cancel(call);
         }
     }
 
@@ -150,7 +181,7 @@ impl HttpConnection {
                     continue;
                 }
             };
-            let Some(id) = self.requests.take(call, engine) else { continue };
+            let Some(Waiting { id, .. }) = self.requests.take(call, engine) else { continue };
             engine.on_call_failed(now, connection, id, fault);
         }
     }
@@ -207,10 +238,17 @@ impl HttpConnection {
     ) {
         let Some(client) = &mut self.client else { return };
         while let Some(reply) = client.next_reply() {
-            let Some(id) = self.requests.take(reply.id, engine) else { continue };
-            if let Err(fault) = answer(&self.target.carrier, &reply, id, scratch) {
-                engine.on_call_failed(now, connection, id, fault);
+            let Some(Waiting { query, id }) = self.requests.take(reply.id, engine) else {
+                engine.stats_mut().drop(DropReason::ResponseUnmatched);
                 continue;
+            };
+            match answer(&self.target.carrier, &reply, id, scratch) {
+                Ok(()) => {}
+                Err(HttpFault::GrpcStatus(grpc::NOT_FOUND)) if engine.deny(&query, scratch) => {}
+                Err(fault) => {
+                    engine.on_call_failed(now, connection, id, fault);
+                    continue;
+                }
             }
             let is_answer = engine.is_answer(connection, scratch);
             handle(engine, connection, scratch, false);

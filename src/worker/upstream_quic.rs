@@ -7,10 +7,11 @@
 //! socket. Queries whose replies are not awaited any more are cancelled a moment later.
 
 use super::fault_of;
-use super::requests::Requests;
+use super::requests::{CANCEL_INTERVAL, Requests, Waiting};
 use super::tcp::Progress;
 use crate::engine::errors::{Fault, QuicFault, TlsFault};
 use crate::engine::message::put_u16;
+use crate::engine::stats::DropReason;
 use crate::engine::{ConnectionId, Forwarder, Outgoing};
 use crate::moment::Moment;
 use crate::quic::{self, Client, Dialer, End, Refusal};
@@ -21,13 +22,9 @@ use crate::tls::Handshake;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
 /// Maximum number of batches read behind an error of the socket: more than its buffer holds.
 const LAST_BATCHES_MAX: usize = 256;
-/// Interval between two looks for queries whose replies are not awaited any more.
-const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
-
 /// QUIC on one socket.
 pub(super) struct QuicConnection {
     pub(super) socket: UdpSocket,
@@ -201,7 +198,10 @@ impl QuicConnection {
                     silence.into_iter().for_each(|max| engine.on_silence_max(connection, max));
                 }
                 quic::Progress::Reply(call, message) => {
-                    let Some(id) = self.requests.take(call, engine) else { continue };
+                    let Some(Waiting { id, .. }) = self.requests.take(call, engine) else {
+                        engine.stats_mut().drop(DropReason::ResponseUnmatched);
+                        continue;
+                    };
                     scratch.clear();
                     scratch.extend_from_slice(&message);
                     put_u16(scratch, 0, id);
@@ -220,7 +220,9 @@ impl QuicConnection {
                     }
                 }
                 quic::Progress::Failed(call, refusal) => {
-                    let Some(id) = self.requests.take(call, engine) else { continue };
+                    let Some(Waiting { id, .. }) = self.requests.take(call, engine) else {
+                        continue;
+                    };
                     let fault = match refusal {
                         Refusal::Load => QuicFault::Refused,
                         Refusal::Reset => QuicFault::Reset,

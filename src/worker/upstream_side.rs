@@ -176,12 +176,14 @@ impl UpstreamSide {
             }
             Some(Socket::Http(connection)) => {
                 let progress = connection.receive(now, id, engine, &mut self.scratch, &mut handle);
-                match progress {
+                let received = match progress {
                     Progress::Over => Err(connection.tcp.fault()),
                     // The error that broke it is read next.
                     _ if connection.tcp.is_broken() => Ok(Progress::More),
                     progress => Ok(progress),
-                }
+                };
+                self.sockets.note_deadline(id);
+                received
             }
             Some(Socket::Quic(connection)) => {
                 let buffers = (&mut self.responses, &mut self.scratch);
@@ -246,8 +248,8 @@ impl UpstreamSide {
         while let Some(id) = self.sockets.next_overdue(now) {
             if let Some(Socket::Quic(connection)) = self.sockets.get(id) {
                 connection.on_time(now);
-                self.queue(id);
             }
+            self.queue(id);
         }
     }
 
@@ -297,6 +299,7 @@ impl UpstreamSide {
                 if connection.tcp.is_broken() {
                     self.queue(id);
                 }
+                self.sockets.note_deadline(id);
                 Ok((0, false))
             }
             Ok(Some(Socket::Quic(connection))) => {

@@ -6,12 +6,16 @@
 use crate::certs::Authority;
 use crate::doh_server::{DNS, Http2, doh, secure};
 use crate::doh_upstream::{SERVFAIL, ask_right, forwarding, one};
-use crate::http2::{DATA, frame};
+use crate::http2::{DATA, frame, read_frame};
 use crate::kit::{A, answer_to, client, outcome, query, receive};
+use crate::until::until;
 use onward::traffic::answer::is_right;
-use std::io::{Read, Result, Write};
-use std::sync::Arc;
+use std::io::{Error, Read, Result, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+const RST_STREAM: u8 = 3;
+const CANCEL: u8 = 8;
 
 /// Reads a request of HTTP/1.1, and returns its head and body.
 fn request1(stream: &mut impl Read) -> Result<(String, Vec<u8>)> {
@@ -89,6 +93,41 @@ fn a_burst_at_a_server_that_closes_after_each_reply_is_answered() {
     }
     let stats = one(&server);
     assert_eq!((stats.answered, stats.failed), (64, 0), "{stats:?}");
+    server.stop();
+}
+
+/// The second query is stuck behind the first, and is asked on another connection.
+#[test]
+fn a_query_that_is_answered_elsewhere_is_cancelled_while_others_go_on() {
+    let authority = Authority::new("good");
+    let cancelled = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&cancelled);
+    let upstream = doh(&authority, move |number, connection| {
+        loop {
+            if number == 0 {
+                let next = read_frame(&mut connection.stream);
+                let (kind, _, stream, payload) = next.ok_or_else(|| Error::other("the end"))?;
+                if kind == RST_STREAM {
+                    seen.lock().unwrap().push((stream, payload));
+                }
+                continue;
+            }
+            let (stream, query) = connection.request()?;
+            connection.answer(stream, &query)?;
+        }
+    });
+    let server = forwarding(&authority, &[upstream], "read_timeout 3s\n max_fails 0");
+    let clients: Vec<_> = (0..2).map(|_| client(server.addresses()[0])).collect();
+    for (number, client) in clients.iter().enumerate() {
+        client.send(&query(number as u16, A)).unwrap();
+    }
+    assert!(is_right(&query(1, A), &receive(&clients[1])));
+    until("its stream is cancelled", || {
+        (*cancelled.lock().unwrap() == [(3, vec![0, 0, 0, CANCEL])]).then_some(())
+    });
+    assert!(is_right(&query(0, A), &receive(&clients[0])));
+    let stats = one(&server);
+    assert_eq!((stats.timed_out, stats.tcp.moved, stats.tcp.opened), (1, 1, 2), "{stats:?}");
     server.stop();
 }
 

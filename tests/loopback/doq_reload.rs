@@ -1,4 +1,7 @@
-//! Reloads with upstreams over QUIC and TLS: sessions and probes.
+//! Reloads with upstreams over QUIC: sessions and probes.
+//!
+//! A reload that leaves an upstream as it is costs it no more than its probes in progress, which
+//! are sent anew.
 
 use crate::certs::{Authority, load};
 use crate::doh_upstream::{ask_right, one};
@@ -15,8 +18,8 @@ const INTERNAL_ERROR: u32 = 1;
 /// Text of a configuration that forwards to `upstream`.
 fn text(upstream: &str, options: &str) -> String {
     format!(
-        ".:0 {{\n bind 127.0.0.1\n forward . {upstream} {{\n tls ca.pem\n tls_servername dns.test\n \
-         {options}\n }}\n}}\n"
+        ".:0 {{\n bind 127.0.0.1\n forward . {upstream} {{\n tls ca.pem\n \
+         tls_servername dns.test\n {options}\n }}\n}}\n"
     )
 }
 

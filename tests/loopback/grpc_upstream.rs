@@ -3,6 +3,7 @@
 //! The tests of the whole program have a third-party gRPC library as the server.
 
 use crate::certs::{Authority, load};
+use crate::doh_server::doh;
 use crate::http::get;
 use crate::kit::{A, ask, outcome, query, query_for};
 use crate::until::until;
@@ -109,6 +110,32 @@ fn a_status_of_grpc_is_a_failed_attempt_and_fails_probes() {
     for server in [server, refusing, good] {
         server.stop();
     }
+}
+
+#[test]
+fn the_status_of_a_name_that_does_not_exist_is_nxdomain() {
+    let authority = Authority::new("good");
+    let upstream = doh(&authority, |_, connection| {
+        loop {
+            let (stream, _) = connection.request()?;
+            let fields = [("content-type", "application/grpc"), ("grpc-status", "5")];
+            connection.respond(stream, 200, &fields, b"")?;
+        }
+    });
+    let text = format!(
+        ".:0 {{\n bind 127.0.0.1\n grpc . {upstream} {{\n tls ca.pem\n tls_servername dns.test\n \
+         }}\n}}\n"
+    );
+    let server = start_with(load(&text, &[("ca.pem", &authority.pem())]), 1);
+    for number in 0..3 {
+        let asked = query_for(number, "gone.test", A);
+        let reply = ask(server.addresses()[0], &asked);
+        assert_eq!(outcome(&reply), (NXDOMAIN, None), "{reply:x?}");
+        assert_eq!((&reply[..2], &reply[12..27]), (&asked[..2], &asked[12..27]));
+    }
+    let stats = sum(&server.stats()).upstreams[0];
+    assert_eq!((stats.answered, stats.failed, stats.tcp.opened), (3, 0, 1), "{stats:?}");
+    server.stop();
 }
 
 #[test]

@@ -5,9 +5,10 @@
 //! costs nothing: to the same upstream if the connection is about to end, otherwise to the next,
 //! because this one refuses work. Any other failure is that of an attempt.
 
-use super::Forwarder;
+use super::{Forwarder, Outgoing};
 use crate::engine::errors::{Fault, HttpFault, Operation, QuicFault, Reason};
 use crate::engine::key::ConnectionId;
+use crate::engine::message::{HEADER_LEN, Rcode, flags, put_u16, u16_at};
 use crate::moment::Moment;
 use std::time::Duration;
 
@@ -73,6 +74,21 @@ impl Forwarder {
         if self.exchanges.end_earlier(connection, id) {
             self.pools.count_left(connection, false);
         }
+    }
+
+    /// Writes the response of an upstream that says by a status of gRPC, and not by a message, that
+    /// the name of `query` does not exist. Returns false if it is not awaited on this connection.
+    pub(crate) fn deny(&self, query: &Outgoing, out: &mut Vec<u8>) -> bool {
+        let slot = self.exchanges.slot(query.exchange);
+        let (Some(packet), Some(slot)) = (self.query(query), slot) else { return false };
+        let question_end = HEADER_LEN + self.exchanges.name_len(slot) + 4;
+        out.clear();
+        out.extend_from_slice(packet.get(..question_end).unwrap_or(packet));
+        let asked = u16_at(packet, 2).unwrap_or_default() & (flags::RD | flags::CD);
+        put_u16(out, 2, asked | flags::QR | flags::RA | Rcode::NxDomain as u16);
+        // The question is its only record.
+        (6..HEADER_LEN).step_by(2).for_each(|count| put_u16(out, count, 0));
+        true
     }
 
     /// Handles the server's announcement that it processes no further request on `connection`.
