@@ -81,6 +81,14 @@ pub(super) fn group(blocks: &[Draft]) -> Result<Vec<Listener>, ConfigError> {
                 listener.implied &= draft.bind.is_none();
                 listener.zones.push((key.name.clone(), block));
                 apply(&draft.stages, listener);
+                // A client of QUIC chooses the worker of each connection by its ID, so it could
+                // open one at a worker that has not seen its header, under the proxy's name.
+                let sessions = listener.proxies.as_ref().and_then(|proxies| proxies.sessions);
+                if protocol.is_quic() && sessions.is_some() {
+                    let place = key.place.clone();
+                    let what = format!("'udp_session_tracking' for {}://", protocol.scheme());
+                    return Err(ConfigError::NotBuilt { place, what });
+                }
             }
         }
     }
@@ -134,7 +142,7 @@ fn apply_https(https: &Https, settings: &mut HttpSettings) {
 
 /// Lets listeners for HTTP over TLS name those for HTTP/3 that serve the same zones of the same
 /// server blocks on the same address, with the same paths and trusted proxies. A port that the
-/// kernel will choose is not known here.
+/// kernel will choose is not known here, nor is one of a proxy in front.
 fn offer_http3(listeners: &mut [Listener]) {
     let zones = |listener: &Listener| listener.zones.iter().cloned().collect::<HashSet<_>>();
     let is_named = |listener: &&Listener| {
@@ -146,7 +154,10 @@ fn offer_http3(listeners: &mut [Listener]) {
     if offers.is_empty() {
         return;
     }
-    for listener in listeners.iter_mut().filter(|listener| listener.protocol == Protocol::Https) {
+    let is_direct = |listener: &&mut Listener| {
+        listener.protocol == Protocol::Https && listener.proxies.is_none()
+    };
+    for listener in listeners.iter_mut().filter(is_direct) {
         let own = zones(listener);
         let same = offers.iter().find(|(address, http, all)| {
             address.ip() == listener.address.ip()
