@@ -22,8 +22,8 @@ pub(in super::super) fn warn(
     of_shadows(drafts, listeners, notes);
     of_views(drafts, listeners, notes);
     circles::warn(drafts, listeners, &host.interfaces, notes);
-    of_cookies(drafts, notes);
-    of_late(drafts, notes);
+    of_process("cookies", drafts, |own| (own.stages.cookies.as_ref(), &own.places.cookies), notes);
+    of_process("late", drafts, |own| (own.stages.late.as_ref(), &own.places.late), notes);
     for draft in drafts {
         of_reach(draft, notes);
         of_hosts(draft, notes);
@@ -48,25 +48,21 @@ pub(in super::super) fn warn(
     }
 }
 
-/// Warns of server blocks whose settings of cookies differ from those of the last one, which apply.
-fn of_cookies(drafts: &[Draft], notes: &mut Notes) {
-    let last = drafts.iter().rev().find_map(|draft| draft.stages.cookies.as_ref());
-    for draft in drafts.iter().filter(|draft| draft.stages.cookies.as_ref() != last) {
-        if let Some(place) = &draft.places.cookies {
-            let message = "plugin/cookies: no effect: it applies to the whole process, and a later \
-                           server block has other settings";
-            notes.warn(place, message);
-        }
-    }
-}
-
-/// The same for late replies.
-fn of_late(drafts: &[Draft], notes: &mut Notes) {
-    let last = drafts.iter().rev().find_map(|draft| draft.stages.late);
-    for draft in drafts.iter().filter(|draft| draft.stages.late != last) {
-        if let Some(place) = &draft.places.late {
-            let message = "plugin/late: no effect: it applies to the whole process, and a later \
-                           server block has other settings";
+/// Warns of server blocks whose settings of the whole process, in the directive `name`, differ from
+/// those of the last one, which apply.
+fn of_process<'a, T: PartialEq + 'a>(
+    name: &str,
+    drafts: &'a [Draft],
+    settings: impl Fn(&'a Draft) -> (Option<&'a T>, &'a Option<Place>),
+    notes: &mut Notes,
+) {
+    let last = drafts.iter().rev().find_map(|draft| settings(draft).0);
+    for (own, place) in drafts.iter().map(settings) {
+        if let Some(place) = place.as_ref().filter(|_| own != last) {
+            let message = format!(
+                "plugin/{name}: no effect: it applies to the whole process, and a later server \
+                 block has other settings"
+            );
             notes.warn(place, message);
         }
     }
