@@ -40,11 +40,11 @@ struct BlockEntries {
 struct BlockPrint(u64, u64);
 
 impl BlockPrint {
+    /// `block`: as [`nameless`] returns it.
     fn of(block: &ServerBlock) -> Self {
-        let block = nameless(block);
         let half = |number: u8| {
             let mut hasher = DefaultHasher::new();
-            (number, &block).hash(&mut hasher);
+            (number, block).hash(&mut hasher);
             hasher.finish()
         };
         Self(half(0), half(1))
@@ -87,8 +87,9 @@ impl SharedCaches {
         }
         let blocks = config.blocks.iter().map(|block| {
             let Some(settings) = &block.stages.cache else { return Ok(None) };
-            let fingerprint = fingerprint_of(block);
-            let block = BlockPrint::of(block);
+            let block = nameless(block);
+            let fingerprint = fingerprint_of(&block);
+            let block = BlockPrint::of(&block);
             let store = match before.get_mut(&block).and_then(VecDeque::pop_front) {
                 Some(store) => Arc::clone(store),
                 None => Arc::new(Store::new(settings)?),
@@ -135,9 +136,9 @@ impl SharedCaches {
 
 /// Returns the fingerprint of a server block for other processes: of its effective configuration
 /// as a text, which other versions of the program write alike. Where clients find the block does
-/// not matter to the answers.
+/// not matter to the answers. `block`: as [`nameless`] returns it.
 fn fingerprint_of(block: &ServerBlock) -> Fingerprint {
-    let mut block = nameless(block);
+    let mut block = block.clone();
     block.bind = None;
     for key in &mut block.keys {
         (key.port, key.protocol) = (0, config::Protocol::Dns);
@@ -186,7 +187,7 @@ fn nameless(block: &ServerBlock) -> ServerBlock {
 
 #[cfg(test)]
 mod tests {
-    use super::fingerprint_of;
+    use super::{fingerprint_of, nameless};
     use crate::config::{Config, Host};
 
     #[test]
@@ -194,7 +195,7 @@ mod tests {
         let print = |body: &str, others: &str| {
             let text = format!(".:5300 {{\n cache\n {body}\n}}\n{others}");
             let (config, _) = Config::load(text.as_bytes(), "f", &Host::plain()).unwrap();
-            fingerprint_of(&config.blocks[0])
+            fingerprint_of(&nameless(&config.blocks[0]))
         };
         let own = "forward . 192.0.2.1";
         let same = print(own, "");
