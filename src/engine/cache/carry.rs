@@ -138,7 +138,7 @@ pub(crate) struct Copier {
     scratch: Scratch,
     /// Half of the sequence number that each slot had when it was copied, by class.
     known: [Vec<u32>; 2],
-    /// Vacant slots need no record: nobody has one of their entries.
+    /// Vacant slots need no record, because no other process has an entry of theirs.
     is_first: bool,
     class: usize,
     shard: usize,
@@ -200,17 +200,17 @@ fn words_of(entry: &Entry, past: Past, origin: Duration) -> [u8; WORDS_LEN] {
 /// Outcome of [`Cache::restore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Restored {
-    /// It is in the cache.
+    /// The cache has the entry.
     Stored,
     /// The cache has an answer that is not older, or is preferred.
     Known,
-    /// It has expired, or is a failure.
+    /// The entry has expired, or is a failure.
     Expired,
-    /// It was stored in the future: the calendar's clock was set back.
+    /// The entry was stored in the future: the calendar's clock was set back.
     Early,
     /// The cache is full.
     Full,
-    /// It is no entry.
+    /// The record holds no entry.
     Invalid,
 }
 

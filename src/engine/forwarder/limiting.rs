@@ -105,11 +105,15 @@ impl Limiters {
     }
 
     fn limits_replies(&self, block: usize) -> bool {
-        self.blocks.get(block).and_then(Option::as_ref).is_some_and(|slot| slot.has_replies)
+        self.of_block(block).is_some_and(|slot| slot.has_replies)
     }
 
     fn spares_proven(&self, block: usize) -> bool {
-        self.blocks.get(block).and_then(Option::as_ref).is_none_or(|slot| slot.spares_proven)
+        self.of_block(block).is_none_or(|slot| slot.spares_proven)
+    }
+
+    fn of_block(&self, block: usize) -> Option<&BlockLimits> {
+        self.blocks.get(block)?.as_deref()
     }
 
     /// Returns the counters of all blocks with limits.

@@ -27,9 +27,9 @@ pub(crate) enum CookieState {
     Client,
     /// There was one, which has not been checked yet.
     Presented,
-    /// It was valid: the client receives what is sent to its address.
+    /// The server cookie was valid: the client receives packets at its address.
     Good,
-    /// It was not valid.
+    /// The server cookie was not valid.
     Bad,
 }
 
